@@ -1,0 +1,206 @@
+"""The events a model reads: one checked table with text, writer, emotion and the 21 appraisal ratings.
+
+Sources: crowd-enVENT (the paper's corpus, fetched and never redistributed), `situations` (embedded, authored for this
+project), or anybody's csv, tsv or parquet file. Everything that can be wrong with a corpus is found here, before a
+model is loaded. Traps of the files and their counts are described in `load_corpus`. Loads no model library.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import warnings
+from dataclasses import dataclass, replace
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from emolib import events as table_rules
+from emolib import sources
+from emolib.events import APPRAISALS, CROWD_LABELS, CROWD_TEXT, EMOTIONS, TextColumn, normalised
+from emolib.sources import Found, Part
+
+if TYPE_CHECKING:
+    from emolib.prompts import Prompt
+
+__all__ = [
+    "APPRAISALS", "EMOTIONS", "Corpus", "demonstration_rows", "load_corpus", "load_readings", "subset", "writer_groups",
+]  # fmt: skip
+CONTENT_COLUMNS: dict[Part, tuple[str, ...]] = {
+    "texts": ("text_id", "emotion", "generated_text", "hidden_emo_text", *APPRAISALS),
+    "readings": ("text_id", "annotator_emotion", *APPRAISALS),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Corpus:
+    """A checked corpus.
+
+    `events` has the columns text_id, writer, emotion, text (strings) and, unless the file has none, the 21 appraisals
+    (int8, 1 not at all .. 5 extremely), in file order with a plain 0-based index. `sha256` is that of the bytes read;
+    `note` is the sentence on authorship and licence for captions.
+    """
+
+    name: str
+    events: pd.DataFrame
+    sha256: str
+    note: str
+
+    @property
+    def rated(self) -> bool:
+        """Whether the events carry the 21 appraisal ratings."""
+        return set(APPRAISALS) <= set(self.events.columns)
+
+    @property
+    def ratings(self) -> pd.DataFrame:
+        """The 21 appraisal ratings, one row an event. Raises ValueError when the corpus has none."""
+        if not self.rated:
+            raise ValueError(
+                f"the corpus {self.name} has no appraisal ratings, which this experiment needs: add the 21 columns "
+                f"{', '.join(APPRAISALS)} (integers 1..5), or leave the experiment out."
+            )
+        return self.events[list(APPRAISALS)]
+
+
+def load_corpus(
+    name: str,
+    *,
+    path: str | os.PathLike[str] | None = None,
+    text: TextColumn = "masked",
+    encoding: str = "cp1252",
+) -> Corpus:
+    """The checked corpus called `name`: "crowd-envent", "situations", or the path of a csv, tsv or parquet file.
+
+    crowd-envent is looked for at `path`, then at $EMOLIB_CROWD_ENVENT (each a file, a zip archive or a folder), then
+    downloaded and checked. `text` chooses between the column with emotion words masked by "..." (as in the paper) and
+    the original. A file that is not UTF-8 is read with `encoding`: cp1252 is what crowd-enVENT is written in;
+    "latin-1" repeats the paper's code, which leaves control characters in 183 texts. "no-emotion" becomes "neutral";
+    workers' ids become w0, w1, ….
+
+    A file of one's own needs the columns emotion and text; text_id (default: the row's number), writer (default: each
+    text has its own) and the 21 appraisals (all or none) are optional, and `text` has no effect on it. A file in the
+    layout of crowd-enVENT is understood too. Raises FileNotFoundError or ValueError, saying what is wrong and where.
+    """
+    if text not in CROWD_TEXT:
+        raise ValueError(f"text={text!r} is unknown; expected one of {', '.join(CROWD_TEXT)}.")
+    if path is not None and name != "crowd-envent":
+        raise ValueError(f'path= belongs to crowd-envent only; for a file of your own write load_corpus("{path}").')
+    if name == "crowd-envent":
+        found = sources.find(name, "texts", path)
+        table = sources.read_table(found, encoding)
+        _compare_content(found, table, "texts")
+    else:
+        found = _embedded(name) if name in sources.registry() else _own_file(name)
+        table = sources.read_table(found, encoding)
+    stem = Path(name).stem
+    return Corpus(
+        name=name if name in sources.registry() else stem,
+        events=table_rules.events_from(table, text, found.label),
+        sha256=found.sha256,
+        note=sources.registry().get(name, {}).get("note", f"Texts: {stem}, supplied by the user."),
+    )
+
+
+def load_readings(path: str | os.PathLike[str] | None = None) -> pd.DataFrame:
+    """The readers' guesses of crowd-enVENT: reader, text_id, emotion (the reader's), the 21 appraisals (int8, 1..5).
+
+    6,000 rows, five for each of 1,200 texts; `emotion` is the guess, not the writer's label. Looked for like the
+    texts. Raises FileNotFoundError or ValueError.
+    """
+    found = sources.find("crowd-envent", "readings", path)
+    table = sources.read_table(found)
+    table_rules.require_columns(table, ("prolific_id", *CONTENT_COLUMNS["readings"]), found.label)
+    _compare_content(found, table, "readings")
+    emotions = table["annotator_emotion"].replace(CROWD_LABELS)
+    table_rules.check_emotions(emotions, found.label)
+    readers = table_rules.pseudonyms(table["prolific_id"], "r")
+    readings = pd.DataFrame({"reader": readers, "text_id": table["text_id"], "emotion": emotions})
+    return readings.join(table_rules.ratings_from(table, found.label))
+
+
+def writer_groups(events: pd.DataFrame) -> np.ndarray:
+    """One group number (0..k-1, by first appearance) for each event, for splits that leak neither writer nor text.
+
+    Events share a group when a chain of shared writers or of texts equal but for case and punctuation joins them
+    (connected components of the graph between events, writers and texts).
+    """
+    words = events["text"].map(normalised)
+    texts = words.where(words != "", events["text"])
+    keys = [pd.factorize(events["writer"])[0], pd.factorize(texts)[0]]
+    n = len(events)
+    first_node = [n, n + len(events)]
+    rows = np.tile(np.arange(n), 2)
+    columns = np.concatenate([key + first for key, first in zip(keys, first_node, strict=True)])
+    graph = coo_array((np.ones(2 * n, dtype=bool), (rows, columns)), shape=(3 * n, 3 * n))
+    _, component = connected_components(graph, directed=False)
+    return pd.factorize(component[:n])[0]
+
+
+def subset(corpus: Corpus, n: int, seed: int) -> Corpus:
+    """The corpus reduced to at most `n` events, drawn at random in proportion to its emotions, in file order.
+
+    Raises ValueError when `n` is smaller than the number of emotions present.
+    """
+    counts = corpus.events["emotion"].value_counts().sort_index()
+    if n < len(counts):
+        raise ValueError(f"n={n} is too small for {len(counts)} emotions; ask for at least one event of each.")
+    if n >= len(corpus.events):
+        return corpus
+    share = counts * n / counts.sum()
+    quota = counts * 0 + 1
+    for _ in range(n - len(counts)):
+        quota[(share - quota).idxmax()] += 1
+    rank = pd.Series(np.random.default_rng(seed).permutation(len(corpus.events)), index=corpus.events.index)
+    chosen = rank.groupby(corpus.events["emotion"]).rank() <= corpus.events["emotion"].map(quota)
+    return replace(corpus, events=corpus.events[chosen].reset_index(drop=True))
+
+
+def demonstration_rows(events: pd.DataFrame, prompt: Prompt) -> list[str]:
+    """The text_ids of events that are (nearly) a demonstration of the prompt with the same label, in file order.
+
+    Nearly: equal but for case, punctuation and one leading word ("When …", "I …") of either. Twelve of the paper's
+    demonstrations are corpus texts and would be evaluated on themselves with the answer in view.
+    """
+    shown = {(label, *normalised(text).split()) for text, label in prompt.demonstrations}
+    without_first = {(label, *words[1:]) for label, *words in shown}
+    rows = []
+    for text_id, label, text in events[["text_id", "emotion", "text"]].itertuples(index=False):
+        words = normalised(text).split()
+        if (label, *words) in shown | without_first or (label, *words[1:]) in shown:
+            rows.append(text_id)
+    return rows
+
+
+def _compare_content(found: Found, table: pd.DataFrame, part: Part) -> None:
+    if found.checked:
+        return
+    wanted = sources.source("crowd-envent", part)
+    table_rules.require_columns(table, CONTENT_COLUMNS[part], found.label)
+    if table_rules.content_digest(table, CONTENT_COLUMNS[part]) != wanted.content_sha256:
+        warnings.warn(
+            f"{found.label} does not say the same as {wanted.file}, from which this project's numbers come: "
+            f"{len(table)} rows, some different or in another order. Results will differ and carry its own sha256.",
+            stacklevel=3,
+        )
+
+
+def _embedded(name: str) -> Found:
+    with as_file(files("emolib").joinpath(f"data/{sources.registry()[name]['file']}")) as path:
+        return sources.read_bytes(path)
+
+
+def _own_file(name: str) -> Found:
+    path = Path(name).expanduser()
+    if path.suffix.lower() in (*sources.SEPARATORS, ".parquet"):
+        return sources.read_bytes(path)
+    known = tuple(sources.registry())
+    near = difflib.get_close_matches(name, known, n=1)
+    raise ValueError(
+        f"there is no corpus called {name!r}{f' (did you mean {near[0]!r}?)' if near else ''}; known are "
+        f"{', '.join(known)}, or give the path of a .csv, .tsv or .parquet file with the columns emotion and text."
+    )

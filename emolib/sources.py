@@ -1,0 +1,211 @@
+"""Files a corpus is read from: addresses and checksums, local copies, checked download, bytes to a table of strings.
+
+crowd-enVENT states no licence, so it is fetched and never redistributed. The CSV files distributed with the paper's
+code are the first source: their sha256 is known and enforced. The corpus authors' own archive is the second: no
+trustworthy checksum of it is known, so what it says is compared instead of how it is stored (`emolib.corpus`).
+Loads no model library.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import warnings
+import zipfile
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+import pooch
+import requests
+import yaml
+
+Part = Literal["texts", "readings"]
+CACHE_VARIABLE = "EMOLIB_CACHE"
+SEPARATORS = {".csv": ",", ".tsv": "\t"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """One published file: its name, address, sha256 of its bytes, name inside the archive, and the digest
+    of what it says (`emolib.events.content_digest`)."""
+
+    file: str
+    url: str
+    sha256: str
+    member: str
+    content_sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """The bytes of a local file (or of a member of a zip archive), with the name to show in messages.
+
+    `checked` is true when the bytes are those of a published file whose sha256 is known.
+    """
+
+    label: str
+    suffix: str
+    content: bytes
+    checked: bool = False
+
+    @property
+    def sha256(self) -> str:
+        """The sha256 of the bytes, hexadecimal."""
+        return hashlib.sha256(self.content).hexdigest()
+
+
+@cache
+def registry() -> dict[str, dict[str, Any]]:
+    """The registered corpora by name, as written in `data/corpora.yml`."""
+    return yaml.safe_load(files("emolib").joinpath("data/corpora.yml").read_text(encoding="utf-8"))
+
+
+def source(name: str, part: Part) -> Source:
+    """The published file of one part of a registered corpus."""
+    return Source(**registry()[name][part])
+
+
+def cache_folder() -> Path:
+    """The folder downloads are kept in: `$EMOLIB_CACHE`, else the user's cache folder of the operating system."""
+    return Path(os.environ.get(CACHE_VARIABLE) or pooch.os_cache("emolib"))
+
+
+def fetch(wanted: Source, *, folder: Path | None = None) -> Path:
+    """The path of a published file in the cache, downloaded once and checked against its sha256.
+
+    A download that fails or does not match leaves nothing behind. Raises ConnectionError when the file cannot be
+    downloaded, ValueError when its bytes are not the published ones.
+    """
+    folder = folder or cache_folder()
+    store = pooch.create(
+        path=folder,
+        base_url="",
+        registry={wanted.file: f"sha256:{wanted.sha256}"},
+        urls={wanted.file: wanted.url},
+    )
+    pooch.get_logger().setLevel("WARNING")
+    try:
+        return Path(store.fetch(wanted.file))
+    except requests.RequestException as error:
+        raise ConnectionError(
+            f"{wanted.file} is not in {folder} and could not be downloaded from {wanted.url} ({error})."
+        ) from error
+    except ValueError as error:
+        raise ValueError(
+            f"what {wanted.url} sent is not {wanted.file}: {error} Nothing was kept. Try again; if it happens again, "
+            "the file behind the address has changed."
+        ) from error
+
+
+def find(name: str, part: Part, path: str | os.PathLike[str] | None = None) -> Found:
+    """The bytes of one part of a registered corpus, from the first of: `path`, its environment variable, the cache.
+
+    `path` and the variable may name the CSV file, the official TSV file, the official zip archive, or a folder that
+    holds one of them; for the readings the variable may also name the texts' file beside them. The cache is filled by
+    download. Raises FileNotFoundError (saying where it looked and how to
+    get the corpus), ValueError for a CSV file that is not the published one.
+    """
+    variable, wanted = registry()[name]["environment"], source(name, part)
+    if path:
+        return _local(wanted, Path(path).expanduser(), how_to_get(name, part))
+    if os.environ.get(variable):
+        named = Path(os.environ[variable]).expanduser()
+        beside = part == "readings" and named.suffix.lower() in SEPARATORS
+        return _local(wanted, named.parent if beside else named, how_to_get(name, part))
+    try:
+        return _checked(wanted, fetch(wanted))
+    except ConnectionError as error:
+        raise FileNotFoundError(
+            f"{name} was not found. Looked at: the path argument (not given), ${variable} (not set), "
+            f"{cache_folder()}. {error} {how_to_get(name, part)}"
+        ) from error
+
+
+def how_to_get(name: str, part: Part = "texts") -> str:
+    """One paragraph that says how to get the files of a registered corpus by hand."""
+    entry, wanted = registry()[name], source(name, part)
+    return (
+        f"To get it by hand, download {wanted.url} (or {entry['archive']['url']}) and pass the file or its folder as "
+        f"path=... or in ${entry['environment']}."
+    )
+
+
+def _local(wanted: Source, path: Path, advice: str) -> Found:
+    candidates = _candidates(wanted, path) if path.is_dir() else [path]
+    for candidate in candidates:
+        if candidate.is_file():
+            suffix = candidate.suffix.lower()
+            readers = {".zip": _member, ".csv": _checked}
+            return readers[suffix](wanted, candidate) if suffix in readers else read_bytes(candidate)
+    looked = ", ".join(str(candidate) for candidate in candidates)
+    raise FileNotFoundError(f"no {wanted.file}: looked for {looked}. {advice}")
+
+
+def _candidates(wanted: Source, folder: Path) -> list[Path]:
+    names = (wanted.file, wanted.member, f"corpus/{wanted.member}")
+    return [*(folder / name for name in names), *sorted(folder.glob("crowd-enV*.zip"))]
+
+
+def _checked(wanted: Source, path: Path) -> Found:
+    found = read_bytes(path)
+    if found.sha256 != wanted.sha256:
+        raise ValueError(
+            f"{path} is not the published {wanted.file}: its sha256 is {found.sha256}, expected {wanted.sha256}. "
+            "Download it again (an editor or a transfer in text mode may have changed it). "
+            f'If it was changed on purpose, load it as a corpus of its own: load_corpus("{path}").'
+        )
+    return Found(label=found.label, suffix=found.suffix, content=found.content, checked=True)
+
+
+def _member(wanted: Source, archive: Path) -> Found:
+    with zipfile.ZipFile(archive) as opened:
+        names = opened.namelist()
+        for name in names:
+            if Path(name).name.lower() == wanted.member.lower():
+                return Found(label=f"{archive}:{name}", suffix=".tsv", content=opened.read(name))
+    raise FileNotFoundError(f"{archive} holds no {wanted.member}; it holds {', '.join(names)}.")
+
+
+def read_bytes(path: Path) -> Found:
+    """The bytes of a local file. Raises FileNotFoundError when there is none."""
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path.absolute()}.")
+    return Found(label=str(path), suffix=path.suffix.lower(), content=path.read_bytes())
+
+
+def read_table(found: Found, encoding: str = "cp1252") -> pd.DataFrame:
+    """All columns of a csv, tsv or parquet file as strings, "" where a cell is empty.
+
+    Bytes that are valid UTF-8 are read as UTF-8, any others with `encoding`. Raises ValueError for another suffix or
+    a file that cannot be parsed.
+    """
+    if found.suffix == ".parquet":
+        table = pd.read_parquet(io.BytesIO(found.content))
+        return table.astype(object).where(table.notna(), "").astype(str)
+    if found.suffix not in SEPARATORS:
+        raise ValueError(f"{found.label} has the suffix {found.suffix!r}; expected .csv, .tsv or .parquet.")
+    options = {"sep": SEPARATORS[found.suffix], "dtype": str, "keep_default_na": False, "index_col": False}
+    try:
+        with warnings.catch_warnings():
+            # pandas only warns when it drops the end of rows that are longer than the header.
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            return pd.read_csv(io.StringIO(_decoded(found.content, encoding)), **options)
+    except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
+        raise ValueError(
+            f"{found.label} cannot be read as a {found.suffix[1:]} table ({str(error).strip()}); put texts that "
+            "contain a separator, a quote or a line break in double quotes."
+        ) from error
+    except (UnicodeDecodeError, LookupError, pd.errors.EmptyDataError) as error:
+        raise ValueError(f"{found.label} cannot be read as a {found.suffix[1:]} table: {error}") from error
+
+
+def _decoded(content: bytes, encoding: str) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode(encoding)

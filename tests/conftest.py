@@ -1,0 +1,100 @@
+"""Shared fixtures. Tests that read the real crowd-enVENT corpus need a copy of it, which is never committed.
+
+They look at $EMOLIB_CROWD_ENVENT (the CSV file or its folder), then, by convention, at a folder `shared/data` beside
+the checkout. Where neither has the file those tests are deselected and the end of the report says how to run them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from emolib.corpus import APPRAISALS, EMOTIONS, Corpus, load_corpus
+
+VARIABLE = "EMOLIB_CROWD_ENVENT"
+FILE = "enVent_gen_Data.csv"
+BESIDE = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def _crowd_envent() -> Path | None:
+    given = os.environ.get(VARIABLE)
+    places = [Path(given).expanduser()] if given else [BESIDE]
+    for place in places:
+        folder = place if place.is_dir() else place.parent
+        if (folder / FILE).is_file():
+            return folder
+    return None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if _crowd_envent() is not None:
+        return
+    needing = [item for item in items if "crowd_envent_path" in getattr(item, "fixturenames", ())]
+    items[:] = [item for item in items if item not in needing]
+    config.hook.pytest_deselected(items=needing)
+    config.stash[_DESELECTED] = len(needing)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    count = config.stash.get(_DESELECTED, 0)
+    if count:
+        terminalreporter.write_line(
+            f"{count} tests that read the real corpus were left out: no {FILE} in ${VARIABLE} or {BESIDE}. "
+            "Run `emolib fetch` and set the variable to the folder it names, or put the file there, to run them.",
+            yellow=True,
+        )
+
+
+_DESELECTED = pytest.StashKey[int]()
+
+
+@pytest.fixture(scope="session")
+def crowd_envent_path() -> Path:
+    """The folder that holds the real corpus (`enVent_gen_Data.csv`, `enVent_val_Data.csv`)."""
+    folder = _crowd_envent()
+    assert folder is not None
+    return folder
+
+
+@pytest.fixture(scope="session")
+def crowd_envent(crowd_envent_path: Path) -> Corpus:
+    """The real corpus with masked texts, as the paper uses it."""
+    return load_corpus("crowd-envent", path=crowd_envent_path)
+
+
+@pytest.fixture
+def crowd_table() -> pd.DataFrame:
+    """26 made-up rows in the layout of crowd-enVENT, with typographic marks in their texts."""
+    n = 26
+    labels = ["no-emotion" if label == "neutral" else label for label in EMOTIONS]
+    table = pd.DataFrame({"text_id": [str(100 + i) for i in range(n)]})
+    table["emotion"] = [labels[i % 13] for i in range(n)]
+    table["prolific_id"] = [f"{i // 2:032x}" for i in range(n)]
+    table["generated_text"] = [f"It’s café “{i}”, £{i} … so glad, NA" for i in range(n)]
+    table["hidden_emo_text"] = table["generated_text"].str.replace("glad", "...")
+    for shift, column in enumerate(APPRAISALS):
+        table[column] = [str(1 + (i + shift) % 5) for i in range(n)]
+    return table.assign(annotator_emotion=table["emotion"], age="30")
+
+
+@pytest.fixture
+def save() -> Callable[..., Path]:
+    """A function that writes a table as .csv or .tsv in an encoding and returns the path."""
+
+    def write(table: pd.DataFrame, path: Path, encoding: str = "utf-8") -> Path:
+        separator = "\t" if path.suffix == ".tsv" else ","
+        path.write_bytes(table.to_csv(index=False, sep=separator, lineterminator="\n").encode(encoding))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def no_settings_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Neither the user's corpus nor the user's cache: the variable is unset and the cache is a temporary folder."""
+    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.setenv("EMOLIB_CACHE", str(tmp_path / "cache"))

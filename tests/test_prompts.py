@@ -1,0 +1,178 @@
+"""Prompts against literal strings of the paper and of its released code, and everything a prompt file can get wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from emolib.corpus import EMOTIONS, Corpus
+from emolib.prompts import (
+    PAPER_PROMPTS,
+    Prompt,
+    first_words,
+    get_prompt,
+    paper_demonstrations,
+    prompt_names,
+    released_instructions,
+)
+
+JOY_SADNESS = " Context: My first child was born. Answer: joy Context: My dog died last week. Answer: sadness"
+QUESTION = "What are the inferred emotions in the following contexts?"
+LIST = (
+    "Consider this list of emotions: anger, boredom, disgust, fear, guilt, joy, pride, relief, sadness, shame, "
+    "surprise, trust, neutral. "
+)
+
+
+def test_the_default_is_the_papers_to_the_character() -> None:
+    assert get_prompt("T1-2shot").render("I lost my keys.") == (
+        "What are the inferred emotions in the following contexts? Context: My first child was born. Answer: joy "
+        "Context: My dog died last week. Answer: sadness Context: I lost my keys. Answer:"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "opening"),
+    [
+        ("T1-2shot", QUESTION),
+        ("T2-2shot", LIST + QUESTION),
+        ("T3-2shot", ""),
+        ("T4-2shot", "Guess the emotion."),
+        ("T5-2shot", "Decipher the emotion from the following statements: "),
+        ("T6-2shot", "Decipher the label for the following statements: "),
+        ("T7-2shot", "What is the label, for the statement? "),
+        ("T8-2shot", "What is the label, given the context? "),
+    ],
+)
+def test_instruction_and_assembly(name: str, opening: str) -> None:
+    prompt = get_prompt(name)
+    assert prompt.render("X") == opening + JOY_SADNESS + " Context: X Answer:"
+    assert prompt.prefix + "X" + prompt.suffix == prompt.render("X")
+
+
+def test_an_empty_instruction_starts_with_one_blank() -> None:
+    assert get_prompt("T3-2shot").prefix.startswith(" Context: My first")
+
+
+@pytest.mark.parametrize("index", range(8))
+def test_two_blanks_after_the_instructions_that_end_in_one(index: int) -> None:
+    prefix = get_prompt(f"T{index + 1}-2shot").prefix
+    assert ("  Context: My first" in prefix) == (index >= 4)
+    assert prefix.count("  ") == (index >= 4)
+    assert released_instructions()[index] == get_prompt(f"T{index + 1}-2shot").instruction
+
+
+def test_zero_shot_is_instruction_and_text() -> None:
+    assert get_prompt("T1-0shot").render("X") == f"{QUESTION} Context: X Answer:"
+
+
+@pytest.mark.parametrize(
+    ("name", "labels"),
+    [
+        ("T1-1shot", "anger"),
+        ("T1-3shot", "anger boredom disgust"),
+        ("T1-6shot", "anger boredom disgust fear guilt joy"),
+        ("T1-9shot", "anger boredom disgust fear guilt joy neutral pride relief"),
+        ("T1-12shot", "anger boredom disgust fear guilt joy neutral pride relief sadness shame surprise"),
+    ],
+)
+def test_shots_in_order(name: str, labels: str) -> None:
+    shown = "".join(f" Context: {paper_demonstrations()[label]} Answer: {label}" for label in labels.split())
+    assert get_prompt(name).render("X") == f"{QUESTION}{shown} Context: X Answer:"
+
+
+def test_demonstrations_keep_the_papers_slips() -> None:
+    demonstrations = paper_demonstrations()
+    assert tuple(demonstrations) == EMOTIONS
+    assert demonstrations["boredom"] == "At work, my job is far to mind numbing and it does not challenge me."
+    assert demonstrations["anger"].endswith("his phone was on silent AGAIN!")
+    assert demonstrations["guilt"].startswith("I booked a night away with friends and my children were upset")
+    assert not [name for name in PAPER_PROMPTS if "trust" in dict(map(reversed, get_prompt(name).demonstrations))]
+
+
+def test_first_word_control_as_released_and_as_printed() -> None:
+    assert get_prompt("first_word").render("X") == (
+        "What is the first word in the following contexts? Context: My dog died last week. Answer: My "
+        "Context: I saw mouldy food. Answer: I Context: X Answer:"
+    )
+    assert get_prompt("first_word_printed").render("X") == (
+        "What is the first word in the following contexts? Context: My dog died last week. Answer: My; "
+        "Context: I saw moldy food. Answer: I; Context: X Answer:"
+    )
+    words = ("I", "My", "my", "When", "when", "i", "A", "a", "The", "the", "someone", "Someone", "we")
+    assert get_prompt("first_word").labels == get_prompt("first_word_printed").labels == words
+
+
+def test_first_words_is_case_sensitive_and_leaves_others_empty() -> None:
+    texts = pd.Series(["My dog", "my dog", "MY dog", " I ran", "Someone's dog", "we", "...", ""])
+    assert first_words(texts, get_prompt("first_word")).tolist() == ["My", "my", "", "I", "", "we", "", ""]
+
+
+def test_first_words_of_the_real_corpus(crowd_envent: Corpus) -> None:
+    counts = first_words(crowd_envent.events["text"], get_prompt("first_word")).value_counts().drop("")
+    assert counts.to_dict() == {
+        "I": 3551, "My": 438, "my": 421, "When": 418, "when": 344, "i": 326, "A": 96, "a": 69, "The": 40, "the": 38,
+        "someone": 37, "Someone": 36, "we": 18,
+    }  # fmt: skip
+    assert counts.sum() == 5832
+
+
+def test_names_are_the_papers_and_load() -> None:
+    assert prompt_names()[:9] == PAPER_PROMPTS
+    assert [get_prompt(name).name for name in prompt_names()] == list(prompt_names())
+
+
+def test_an_unknown_name_suggests() -> None:
+    with pytest.raises(ValueError, match=r"no prompt called 'T1-2shots' \(did you mean T1-2shot"):
+        get_prompt("T1-2shots")
+    with pytest.raises(ValueError, match=r"no prompt called 'zzz'; known are T1-2shot, T2-2shot"):
+        get_prompt("zzz")
+
+
+def write(folder: Path, text: str) -> str:
+    path = folder / "mine.yml"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def test_a_prompt_of_ones_own(tmp_path: Path) -> None:
+    text = 'instruction: "How does it feel?"\ndemonstrations:\n  - {text: "Café shut.", label: anger}\n'
+    assert get_prompt(write(tmp_path, text)) == Prompt(
+        name="mine", instruction="How does it feel?", demonstrations=(("Café shut.", "anger"),)
+    )
+    assert get_prompt(write(tmp_path, 'instruction: ""\nname: bare\n')).render("X") == " Context: X Answer:"
+    own = get_prompt(write(tmp_path, 'instruction: "Q"\nlabels: [good, bad]\nseparator: ";"\n'))
+    assert (own.labels, own.separator) == (("good", "bad"), ";")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("demonstrations: []\n", "instruction is missing"),
+        ('instruction: ""\nshots: 2\n', "unknown key shots; expected demonstrations, instruction"),
+        ("instruction: 3\n", "instruction is 3; expected text in quotes"),
+        ("instruction: Q\nseparator: [1]\n", "separator is"),
+        ("instruction: Q\ndemonstrations: joy\n", "demonstrations is 'joy'"),
+        ("instruction: Q\ndemonstrations: [{text: A}]\n", "demonstration 1 is {'text': 'A'}; expected"),
+        ("instruction: Q\ndemonstrations: [{text: ' ', label: joy}]\n", "text of demonstration 1 is ' '"),
+        (
+            "instruction: Q\ndemonstrations: [{text: A, label: joy}, {text: B, label: sadnes}]\n",
+            "label of demonstration 2 is 'sadnes'.*Did you mean 'sadness'",
+        ),
+        ("instruction: Q\nlabels: [yes, no]\n", "expected a list of words, in quotes where YAML needs them"),
+        ("instruction: Q\nlabels: [one]\n", "expected at least two"),
+        ("instruction: Q\nlabels: [one, one]\n", "at least two, each once"),
+        ("- a list\n", "holds list; expected keys"),
+        ("instruction: 'Q\n", "not readable YAML"),
+    ],
+)
+def test_a_faulty_prompt_file_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        get_prompt(write(tmp_path, text))
+
+
+def test_a_missing_prompt_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no prompt file .*nowhere.yml"):
+        get_prompt(str(tmp_path / "nowhere.yml"))

@@ -1,0 +1,286 @@
+"""The embedded corpus: complete, without emotion words or repeats, rated like the real one, and not giving labels away.
+
+Its texts and ratings are authored, so what would be a fact of a crowd-sourced corpus is a promise here and is tested.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from importlib.resources import files
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import spearmanr
+from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, SplineTransformer
+
+from emolib.corpus import APPRAISALS, EMOTIONS, Corpus, load_corpus
+from emolib.events import normalised
+
+WORDS_LIMIT, RUNS_LIMIT = 0.45, 0.34
+# Words of the emotion families, as regular expressions of whole words; a text may contain none, of any emotion.
+# General words of affect (emotion, feeling, neutral) are barred from the neutral texts, which they would describe.
+FAMILIES = {
+    "anger": r"ang(er|ry|rily|ered) fur(y|ious|iously) mad rag(e|ing|ed) annoy\w* irritat\w* frustrat\w* livid fuming "
+    r"outrag\w* resent\w*",
+    "boredom": r"bor(ed|ing|edom|e) dull tedi\w* monoton\w*",
+    "disgust": r"disgust\w* gross revolt\w* repuls\w* sicken\w* nause\w* vile yuck\w*",
+    "fear": r"fear\w* afraid scar(ed|y|e|es|ing) terr(or|ified|ifying|ifies) fright\w* anxi\w* panic\w* dread\w* "
+    r"worr(y|ied|ying|ies) nervous\w*",
+    "guilt": r"guilt\w* remors\w* regret\w* sorry",
+    "joy": r"joy\w* happ(y|ily|iness|ier|iest) delight\w* glad\w* thrill\w* excit\w* elat\w* ecsta\w*",
+    "pride": r"proud\w* pride",
+    "relief": r"reliev\w* relief\w* thankful\w* phew",
+    "sadness": r"sad\w* grief griev\w* sorrow\w* depress\w* heartbr\w* upset\w* miserabl\w*",
+    "shame": r"sham\w* asham\w* embarrass\w* humiliat\w* mortif\w*",
+    "surprise": r"surpris\w* unexpect\w* astonish\w* shock\w* amaz\w* stun(ned|ning)",
+    "trust": r"trust\w* rel(y|ied|iable|iance) faith\w* confid\w*",
+}
+WORDS_OF_AFFECT = r"neutral indifferen\w* emotion\w* feeling\w*"
+# The crowd-enVENT means of each label, in the order of EMOTIONS, to two decimals (no text, no single rating).
+CROWD_MEANS = {
+    "pleasantness": [1.22, 1.77, 1.17, 1.27, 1.60, 4.70, 2.63, 4.52, 3.33, 1.16, 1.31, 4.07, 3.56],
+    "unpleasantness": [4.54, 3.77, 4.63, 4.57, 4.12, 1.26, 2.32, 1.43, 2.57, 4.68, 4.52, 1.77, 2.23],
+    "other_responsblt": [4.30, 2.64, 3.96, 2.94, 2.35, 3.19, 2.67, 3.07, 2.77, 2.85, 2.53, 3.85, 3.55],
+    "self_responsblt": [1.80, 2.47, 1.67, 2.24, 4.07, 3.59, 2.99, 3.65, 3.04, 2.01, 4.01, 2.32, 3.16],
+    "predict_event": [2.76, 3.73, 2.45, 2.23, 2.96, 3.26, 3.64, 3.08, 2.77, 2.66, 2.85, 1.89, 2.91],
+    "suddenness": [3.75, 2.07, 3.87, 3.91, 3.09, 2.48, 2.39, 2.45, 3.02, 3.58, 3.40, 4.05, 2.74],
+    "chance_control": [1.90, 2.31, 2.23, 2.71, 1.91, 1.91, 2.13, 1.69, 2.42, 3.01, 1.93, 2.01, 1.96],
+}
+
+
+@pytest.fixture(scope="module")
+def corpus() -> Corpus:
+    return load_corpus("situations")
+
+
+@pytest.fixture(scope="module")
+def events(corpus: Corpus) -> pd.DataFrame:
+    return corpus.events
+
+
+@pytest.fixture(scope="module")
+def topics() -> pd.Series:
+    return pd.read_csv(str(files("emolib").joinpath("data/situations.csv")), encoding="utf-8")["topic"]
+
+
+def barred(text: str, patterns: str) -> list[str]:
+    return [match.group() for word in patterns.split() for match in re.finditer(rf"\b{word}\b", text, re.IGNORECASE)]
+
+
+def runs(text: str, length: int) -> set[tuple[str, ...]]:
+    words = normalised(text).split()
+    return {tuple(words[i : i + length]) for i in range(len(words) - length + 1)}
+
+
+def overlap(first: set, second: set) -> float:
+    return len(first & second) / max(1, min(len(first), len(second)))
+
+
+def jaccard(first: set, second: set) -> float:
+    return len(first & second) / max(1, len(first | second))
+
+
+def near_duplicate(first: str, second: str) -> bool:
+    """Whether two texts share most words, or more than a quarter of the word trigrams of the shorter."""
+    return jaccard(runs(first, 1), runs(second, 1)) > 0.5 or overlap(runs(first, 3), runs(second, 3)) > 0.25
+
+
+def accuracy(model: object, features: object, events: pd.DataFrame) -> float:
+    folds = StratifiedKFold(5, shuffle=True, random_state=0)
+    return cross_val_score(model, features, events["emotion"], cv=folds).mean()
+
+
+def bag_of_words() -> object:
+    return make_pipeline(TfidfVectorizer(), LogisticRegression(C=10, max_iter=2000))
+
+
+# Form
+
+
+def test_shape_order_and_bytes(corpus: Corpus, events: pd.DataFrame) -> None:
+    assert events["emotion"].tolist() == [emotion for emotion in EMOTIONS for _ in range(40)]
+    assert events["text_id"].tolist() == [f"s{i:03d}" for i in range(1, 521)]
+    content = files("emolib").joinpath("data/situations.csv").read_bytes()
+    header = content.decode("utf-8").splitlines()[0].split(",")
+    assert header == ["text_id", "emotion", "topic", "text", *APPRAISALS]
+    assert b"\r" not in content and not content.startswith(b"\xef\xbb\xbf")
+    assert corpus.ratings.isin(range(1, 6)).all(axis=None)
+
+
+def test_it_says_that_it_is_authored(corpus: Corpus) -> None:
+    assert "authored, not crowd-sourced" in corpus.note
+
+
+def test_lengths_and_characters(events: pd.DataFrame) -> None:
+    words = events["text"].str.split().str.len()
+    assert words.between(8, 60).all()
+    assert (events["text"] == events["text"].str.strip()).all()
+    assert not events["text"].str.contains(r"[\n\t“”‘’]|  |\.\.\.", regex=True).any()
+    # As in crowd-enVENT, most texts are short and some are long, for every emotion.
+    by_emotion = words.groupby(events["emotion"])
+    assert by_emotion.agg(lambda x: (x < 14).sum()).min() >= 10
+    assert by_emotion.agg(lambda x: (x > 25).sum()).min() >= 7
+    assert 13 <= words.median() <= 23
+
+
+def test_no_emotion_words(events: pd.DataFrame) -> None:
+    everywhere = " ".join(FAMILIES.values())
+    assert barred("So RELIEVED, not scared of scarves", everywhere) == ["scared", "RELIEVED"]
+    found = events["text"].map(lambda text: barred(text, everywhere))
+    assert not events[found.str.len() > 0][["text_id", "text"]].to_numpy().tolist()
+    assert not events.query("emotion == 'neutral'")["text"].map(lambda text: barred(text, WORDS_OF_AFFECT)).sum()
+
+
+# Variety
+
+
+def test_no_near_duplicates(events: pd.DataFrame) -> None:
+    texts = events["text"].tolist()
+    words, trigrams = ([runs(text, length) for text in texts] for length in (1, 3))
+    close = [
+        (texts[i], texts[j])
+        for i, j in combinations(range(len(texts)), 2)
+        if jaccard(words[i], words[j]) > 0.5 or overlap(trigrams[i], trigrams[j]) > 0.25
+    ]
+    assert close == []
+    assert all(near_duplicate(text, text.replace(" the ", " that ").upper()) for text in texts)
+
+
+def closest(texts: list[str], others: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """For each text the largest Jaccard index of words and share of its runs of five words in any other."""
+    found = []
+    for length in (1, 5):
+        count = CountVectorizer(analyzer=partial(runs, length=length), binary=True, dtype=np.int32)
+        there = count.fit_transform(others)
+        here = count.transform(texts)
+        size = np.array([[len(runs(text, length))] for text in texts])
+        shared = (here @ there.T).toarray()
+        union = size + np.asarray(there.sum(axis=1)).reshape(1, -1) - shared
+        found.append((shared / (union if length == 1 else size)).max(axis=1))
+    return found[0], found[1]
+
+
+def test_no_text_is_taken_from_the_real_corpus(
+    events: pd.DataFrame, crowd_envent: Corpus, crowd_envent_path: Path
+) -> None:
+    original = load_corpus("crowd-envent", path=crowd_envent_path, text="original").events["text"]
+    real = pd.concat([crowd_envent.events["text"], original]).unique().tolist()
+    words, fives = closest(events["text"].tolist(), real)
+    # Stock phrases ("first in my family to graduate") reach .36 and .29.
+    assert words.max() < WORDS_LIMIT and fives.max() < RUNS_LIMIT
+    # Positive control: real texts of the same lengths with their first tenth replaced reach .78 and .80 at least.
+    copies = [" ".join(["zz"] * (len(t) // 10) + t[len(t) // 10 :]) for t in map(str.split, real) if 8 <= len(t) <= 60]
+    words, fives = closest(copies[::20], real)
+    assert words.min() > WORDS_LIMIT and fives.min() > RUNS_LIMIT
+
+
+def test_topics_persons_and_openings_vary(events: pd.DataFrame, topics: pd.Series) -> None:
+    assert topics.nunique() == 18
+    assert topics.groupby(events["emotion"]).nunique().min() >= 16
+    assert topics.value_counts(normalize=True).max() < 0.1
+    two_words = events["text"].map(lambda text: " ".join(normalised(text).split()[:2]))
+    assert two_words.groupby(events["emotion"]).agg(lambda x: x.value_counts().max()).max() <= 4
+    assert two_words.nunique() > 0.75 * len(events)
+    first = events["text"].str.split().str[0].str.lower()
+    assert first.value_counts(normalize=True).max() < 0.2
+    people = r"\b(?:{})\b"
+    shares = {
+        group: events["text"].str.contains(people.format(words), case=False, regex=True).mean()
+        for group, words in {
+            "i": "i|me|my", "we": "we|us|our", "he or she": "he|him|his|she|her",
+            "relatives": "mother|mum|father|dad|son|daughter|brother|sister|grand\\w*|uncle|aunt|cousin|wife|husband",
+        }.items()
+    }  # fmt: skip
+    assert min(shares.values()) > 0.15, shares
+
+
+# Ratings
+
+
+@pytest.mark.parametrize("column", CROWD_MEANS)
+def test_label_means_follow_the_real_corpus(corpus: Corpus, column: str) -> None:
+    means = corpus.ratings[column].groupby(corpus.events["emotion"]).mean()[list(EMOTIONS)]
+    assert np.corrcoef(means, CROWD_MEANS[column])[0, 1] > 0.9
+    assert spearmanr(means, CROWD_MEANS[column]).statistic >= 0.8
+    assert np.abs(means.to_numpy() - CROWD_MEANS[column]).max() < 0.55
+
+
+def explained_by_label(corpus: Corpus, column: str) -> float:
+    ratings = corpus.ratings[column].astype(float)
+    within = ratings - ratings.groupby(corpus.events["emotion"]).transform("mean")
+    return 1 - within.var() / ratings.var()
+
+
+@pytest.mark.parametrize(
+    ("column", "real"),
+    [
+        ("suddenness", 0.19), ("familiarity", 0.10), ("predict_event", 0.12), ("self_responsblt", 0.20),
+        ("other_responsblt", 0.12), ("chance_control", 0.06), ("chance_responsblt", 0.05), ("other_control", 0.07),
+        ("goal_relevance", 0.13), ("effort", 0.15), ("pleasantness", 0.63), ("unpleasantness", 0.59),
+    ],
+)  # fmt: skip
+def test_ratings_are_of_the_event_not_of_the_label(corpus: Corpus, column: str, real: float) -> None:
+    # One author agrees with himself more than a crowd does, so the label explains somewhat more than in the crowd's.
+    assert explained_by_label(corpus, column) < real + 0.16
+
+
+def test_ratings_differ_within_an_emotion(corpus: Corpus) -> None:
+    spread = corpus.ratings.groupby(corpus.events["emotion"]).std()
+    varied = ["suddenness", "familiarity", "predict_event", "self_responsblt", "other_responsblt", "goal_relevance"]
+    assert spread[varied].min(axis=None) > 0.7
+    assert spread["pleasantness"].min() > 0.3 and spread["unpleasantness"].min() > 0.4
+    for _, rows in corpus.ratings.groupby(corpus.events["emotion"]):
+        assert not rows.duplicated().any()
+
+
+def test_rating_correlations_have_the_right_signs(corpus: Corpus) -> None:
+    r = corpus.ratings.astype(float).corr()
+    assert r.loc["pleasantness", "unpleasantness"] < -0.7
+    assert r.loc["predict_event", "suddenness"] < -0.2
+    assert r.loc["self_responsblt", "other_responsblt"] < 0
+    assert r.loc["self_responsblt", "pleasantness"] > 0
+    assert r.loc["chance_control", "chance_responsblt"] > 0.3
+    assert r.loc["goal_support", "pleasantness"] > 0.5 and r.loc["standards", "social_norms"] > 0.3
+
+
+# Leakage
+
+
+def test_single_words_give_the_label_away_only_a_little(events: pd.DataFrame) -> None:
+    found = accuracy(bag_of_words(), events["text"], events)
+    # Above chance (one-sided binomial, 520 texts: .077 + 1.64 x .012 = .096), since events of an emotion share words;
+    # 520 real masked texts give about .24, so more than .25 would mean labels that can be read off the vocabulary.
+    assert 0.096 < found < 0.25, found
+
+
+def test_words_mean_the_same_as_in_the_real_corpus(events: pd.DataFrame, crowd_envent: Corpus) -> None:
+    # Positive control for the test above: a bag of words that learnt from 6,600 real texts does transfer (.24 here).
+    model = bag_of_words().fit(crowd_envent.events["text"], crowd_envent.events["emotion"])
+    assert 0.15 < model.score(events["text"], events["emotion"]) < 0.5
+
+
+@pytest.mark.parametrize("what", ["length", "first word", "first two words", "topic"])
+def test_form_does_not_give_the_label_away(events: pd.DataFrame, topics: pd.Series, what: str) -> None:
+    # 99.9 % of chance results lie under .077 + 3.1 x .012 = .113.
+    split = events["text"].str.lower().str.split()
+    if what == "length":
+        features = np.c_[split.str.len(), events["text"].str.len()]
+        model = make_pipeline(SplineTransformer(), LogisticRegression(max_iter=2000))
+    else:
+        column = {"first word": split.str[0], "first two words": split.str[:2].str.join(" "), "topic": topics}[what]
+        features, model = column.to_frame(), make_pipeline(OneHotEncoder(handle_unknown="ignore"), LogisticRegression())
+    assert accuracy(model, features, events) < 0.113
+
+
+def test_the_leakage_tests_would_notice(events: pd.DataFrame) -> None:
+    # Positive control: with one label word appended to a third of the texts the same classifier finds it.
+    marked = events["text"].where(events.index % 3 > 0, events["text"] + " " + events["emotion"])
+    assert accuracy(bag_of_words(), marked, events) > 0.25
