@@ -1,0 +1,125 @@
+"""Interventions: what is done to an activation (operations), and where (`Edit`). Equations E3, E4, E5, E9, E11.
+
+An operation maps the activation of one site, [batch, d], to its replacement of the same shape. It is told `where` it
+acts, so that one object serves all layers, components and texts. Operations never see other tokens or other texts, so
+that the result for a text does not depend on the batch it happens to be in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from emolib.sites import COMPONENTS, Component, Position, check_component, check_position
+
+
+class Where(NamedTuple):
+    """The site an operation acts on; `rows` and `positions` [batch] are text indices and token positions, on the CPU."""
+
+    layer: int
+    component: Component
+    rows: Tensor
+    positions: Tensor
+
+
+Operation = Callable[[Tensor, Where], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edit:
+    """One intervention: `operation` at `component` of every layer in `layers`, at one token or at all of them.
+
+    `position` -1 is the last prompt token. Raises ValueError for an unknown component or position.
+    """
+
+    component: Component
+    layers: tuple[int, ...]
+    operation: Operation
+    position: Position = -1
+
+    def __post_init__(self) -> None:
+        check_component(self.component)
+        check_position(self.position)
+        object.__setattr__(self, "layers", tuple(sorted(self.layers)))
+
+
+@dataclass(frozen=True)
+class Zero:
+    """The zero vector (E4, zero ablation)."""
+
+    def __call__(self, activation: Tensor, where: Where) -> Tensor:
+        return torch.zeros_like(activation)
+
+
+@dataclass(frozen=True)
+class Noise:
+    """A random direction with the norm of the activation (E5, random ablation).
+
+    The direction is Gaussian and fixed by seed, layer, component, text and token: unlike the released code it depends
+    neither on the order of the experiments nor on the batch.
+    """
+
+    seed: int = 0
+
+    def __call__(self, activation: Tensor, where: Where) -> Tensor:
+        address = np.random.SeedSequence((self.seed, where.layer, COMPONENTS.index(where.component)))
+        base = int(address.generate_state(1, np.uint64)[0])
+        generator = torch.Generator()
+        tokens = zip(where.rows.tolist(), where.positions.tolist(), strict=True)
+        seeds = ((base + row * 1_000_003 + position) % 2**63 for row, position in tokens)
+        draws = [torch.randn(activation.shape[-1], generator=generator.manual_seed(seed)) for seed in seeds]
+        random = torch.stack(draws).to(activation.device)
+        scale = activation.float().norm(dim=-1, keepdim=True) / random.norm(dim=-1, keepdim=True)
+        return (random * scale).to(activation.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class Mean:
+    """The mean activation of a set of texts (mean ablation); `means` maps a component to [n_layers, d]."""
+
+    means: Mapping[Component, Tensor]
+
+    def __call__(self, activation: Tensor, where: Where) -> Tensor:
+        return self.means[where.component][where.layer].to(activation).expand_as(activation)
+
+
+@dataclass(frozen=True, eq=False)
+class Patch:
+    """The activation another text has at the same site (E3 patching; with random donors, resample ablation).
+
+    `activations` maps a component to [n_layers, n_texts, d]; text i receives that of text `donors[i]`.
+    """
+
+    activations: Mapping[Component, Tensor]
+    donors: Tensor
+
+    def __call__(self, activation: Tensor, where: Where) -> Tensor:
+        return self.activations[where.component][where.layer, self.donors[where.rows]].to(activation)
+
+
+@dataclass(frozen=True, eq=False)
+class Add:
+    """The activation plus `coefficient` times a steering vector (E9-E11); `vectors` is [n_layers, d]."""
+
+    vectors: Tensor
+    coefficient: float = 1.0
+
+    def __call__(self, activation: Tensor, where: Where) -> Tensor:
+        return activation + self.coefficient * self.vectors[where.layer].to(activation)
+
+
+@dataclass(frozen=True, eq=False)
+class ProjectOut:
+    """The activation without its part in the span of `directions` [n_layers, k, d] (need not be orthogonal)."""
+
+    directions: Tensor
+
+    def __call__(self, activation: Tensor, where: Where) -> Tensor:
+        basis, _ = torch.linalg.qr(self.directions[where.layer].double().T)
+        inside = activation.double() @ basis.to(activation.device) @ basis.T.to(activation.device)
+        return activation - inside.to(activation)

@@ -1,0 +1,222 @@
+"""Models: loading, and the only code that knows module paths.
+
+A `Model` offers the same sites on Llama, Mistral, Gemma-2, Phi-3, OLMo-2, Qwen-2/3, GPT-2 and GPT-NeoX layouts. On
+families with a norm after the sub-layer (Gemma-2, OLMo-2) `tap="contribution"` reads after that norm, which is what is
+added to the residual stream; `tap="module"` reads before it, as the paper's released code does. `emolib.checks` proves
+on loading that the sites mean what they say.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import nnsight  # before any transformers model class: nnsight wraps what it finds
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from emolib.registry import locate
+from emolib.sites import Component
+
+Tap = Literal["contribution", "module"]
+DType = Literal["float32", "bfloat16", "float16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """Module paths of a family: from the model to its layers and final norm, and from a layer to its two sub-layers."""
+
+    layers: str
+    attention: str
+    mlp: str
+    norm: str
+
+
+LAYOUTS: tuple[Layout, ...] = (
+    Layout(layers="model.layers", attention="self_attn", mlp="mlp", norm="model.norm"),
+    Layout(layers="transformer.h", attention="attn", mlp="mlp", norm="transformer.ln_f"),
+    Layout(layers="gpt_neox.layers", attention="attention", mlp="mlp", norm="gpt_neox.final_layer_norm"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A causal language model with uniform sites. `lm` is the nnsight view of the transformers model `hf`."""
+
+    name: str
+    revision: str
+    hf: torch.nn.Module
+    lm: Any
+    tokenizer: Any
+    layout: Layout
+    tap: Tap
+
+    @property
+    def n_layers(self) -> int:
+        """Number of blocks."""
+        return self.hf.config.num_hidden_layers
+
+    @property
+    def width(self) -> int:
+        """Size d of the residual stream."""
+        return self.hf.config.hidden_size
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Number format of the weights and activations."""
+        return self.hf.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the embedding lives and inputs go."""
+        return self.hf.device
+
+    def modules(self, component: Component, *, view: Any = None) -> list[Any]:
+        """The module of each layer whose output is `component`, as nnsight sees it (or in `view`, such as `hf`)."""
+        layers = list(_resolve(self.lm if view is None else view, self.layout.layers))
+        if component == "resid_post":
+            return layers
+        attention = component == "attn_out"
+        # A norm after the sub-layer exists exactly where there is one after the feed-forward: Llama calls the norm
+        # *before* its feed-forward "post_attention_layernorm".
+        post_norm = hasattr(_resolve(self.hf, self.layout.layers)[0], "post_feedforward_layernorm")
+        if post_norm and self.tap == "contribution":
+            path = "post_attention_layernorm" if attention else "post_feedforward_layernorm"
+        else:
+            path = self.layout.attention if attention else self.layout.mlp
+        return [_resolve(layer, path) for layer in layers]
+
+    def norm(self, *, view: Any = None) -> Any:
+        """The final norm, whose output the unembedding multiplies."""
+        return _resolve(self.lm if view is None else view, self.layout.norm)
+
+    def unembed(self, hidden: Tensor, tokens: Tensor | None = None) -> Tensor:
+        """Next-token logits, float32, of `tokens` [k] (or of the whole vocabulary) from final-norm outputs [..., d].
+
+        Caps and scales that a family applies to its logits are applied (Gemma-2, Granite, Cohere).
+        """
+        head, config = self.hf.get_output_embeddings(), self.hf.config
+        weight = head.weight if tokens is None else head.weight[tokens.to(head.weight.device)]
+        bias = head.bias if tokens is None or head.bias is None else head.bias[tokens]
+        logits = torch.nn.functional.linear(hidden.to(weight.dtype), weight, bias).float()
+        logits = logits * getattr(config, "logit_scale", 1.0) / getattr(config, "logits_scaling", 1.0)
+        cap = getattr(config, "final_logit_softcapping", None)
+        return logits if cap is None else cap * torch.tanh(logits / cap)
+
+    @property
+    def windows(self) -> tuple[int | None, ...]:
+        """Sliding attention window of each layer, in tokens; None where a layer attends to everything before it."""
+        config = self.hf.config
+        window, kinds = getattr(config, "sliding_window", None), getattr(config, "layer_types", None)
+        if not getattr(config, "use_sliding_window", True):
+            window = None
+        if kinds is None:
+            return (window,) * self.n_layers
+        return tuple(window if kind == "sliding_attention" else None for kind in kinds)
+
+
+def unwrap(output: Any) -> Tensor:
+    """The tensor of a module's output: attention modules, and the layers of some families, return it in a tuple."""
+    return output if isinstance(output, Tensor) else output[0]
+
+
+def load_model(
+    name: str, *, dtype: DType = "float32", device: str = "auto", tap: Tap = "contribution", revision: str | None = None
+) -> Model:
+    """The model called `name` (registry name, Hugging Face id or local folder), ready for the engine.
+
+    Raises ValueError for an unknown name, dtype, device or tap before anything is loaded; RuntimeError when the weights
+    cannot be had; emolib.checks.UnsupportedModel when the model fails a check.
+    """
+    from emolib.checks import check_model
+
+    if dtype not in get_args(DType):
+        raise ValueError(f"unknown dtype {dtype!r}: expected one of {', '.join(get_args(DType))}")
+    place = resolve_device(device)
+    source = Path(locate(name))
+    options: dict[str, Any] = {"dtype": getattr(torch, dtype)}
+    address = str(source)
+    if source.suffix == ".gguf":
+        address, options["gguf_file"] = str(source.parent), source.name
+    else:
+        options["revision"] = revision or "main"
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(address, **{k: v for k, v in options.items() if k != "dtype"})
+        hf = AutoModelForCausalLM.from_pretrained(address, **options).to(place)
+    except OSError as error:
+        raise RuntimeError(
+            f"model {name!r} could not be loaded from {address!r}: {error}. Gated models need `hf auth login`; without "
+            "a network give a folder that holds config, weights and tokenizer, or use smollm2-135m."
+        ) from error
+    found = getattr(hf.config, "_commit_hash", None) or (source.name if source.suffix == ".gguf" else "local")
+    return check_model(wrap_model(hf, tokenizer, name=name, revision=found, tap=tap))
+
+
+def wrap_model(
+    hf: torch.nn.Module, tokenizer: Any, *, name: str, revision: str = "local", tap: Tap = "contribution"
+) -> Model:
+    """The Model around a transformers model and its tokenizer, unchecked.
+
+    Raises ValueError for an unknown tap or a layout that none of LAYOUTS describes.
+    """
+    if tap not in get_args(Tap):
+        raise ValueError(f"unknown tap {tap!r}: expected one of {', '.join(get_args(Tap))}")
+    for layout in LAYOUTS:
+        try:
+            first = _resolve(hf, layout.layers)[0]
+            _resolve(hf, layout.norm), _resolve(first, layout.attention), _resolve(first, layout.mlp)
+        except (AttributeError, IndexError):
+            continue
+        break
+    else:
+        known = ", ".join(f"{layout.layers}[i].{layout.attention}" for layout in LAYOUTS)
+        raise ValueError(f"{type(hf).__name__} has a layout emolib does not know: expected one of {known}")
+    hf.eval().requires_grad_(False)
+    softcap = getattr(hf.config, "attn_logit_softcapping", None) is not None
+    hf.set_attn_implementation("eager" if softcap else ATTENTION if hf.device.type == "cpu" else "sdpa")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    lm = nnsight.NNsight(hf)
+    return Model(name=name, revision=revision, hf=hf, lm=lm, tokenizer=tokenizer, layout=layout, tap=tap)
+
+
+def resolve_device(device: str) -> torch.device:
+    """The torch device for "auto" (CUDA, else Apple's MPS, else CPU) or a device name.
+
+    Raises ValueError for a name torch does not know or hardware that is not there.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(f"device {device!r} is not available ({error}): use cpu, cuda, cuda:0, mps or auto") from error
+    return torch.device(device)
+
+
+def _resolve(root: Any, path: str) -> Any:
+    for name in path.split("."):
+        root = getattr(root, name)
+    return root
+
+
+def _grouped_sdpa(
+    module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None,
+    dropout: float = 0.0, scaling: float | None = None, **_: Any,
+) -> tuple[Tensor, None]:  # fmt: skip
+    # transformers copies every key/value head once per query head; on the CPU that costs more than the attention.
+    out = scaled_dot_product_attention(
+        query, key, value, attn_mask=attention_mask, dropout_p=dropout, scale=scaling, enable_gqa=True,
+        is_causal=attention_mask is None and query.shape[2] > 1,
+    )  # fmt: skip
+    return out.transpose(1, 2).contiguous(), None
+
+
+ATTENTION = "sdpa_grouped"
+ALL_ATTENTION_FUNCTIONS.register(ATTENTION, _grouped_sdpa)
+ALL_MASK_ATTENTION_FUNCTIONS.register(ATTENTION, sdpa_mask)
