@@ -1,0 +1,249 @@
+"""Linear probes, held-out predictions, their controls, and the directions they define (brief: E2, E6, E7).
+
+Two settings stand side by side. *Ours*: standardised on the training part, grouped stratified folds, balanced accuracy.
+*as_released*: the paper's code: raw features, C = 1, at most 100 lbfgs iterations, one random 80/20 split, seed 42.
+Probes are stored in raw feature units, so that their rows are directions in the residual stream.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from sklearn.covariance import ledoit_wolf
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedGroupKFold, train_test_split
+from sklearn.neural_network import MLPClassifier
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor
+
+from emolib.scores import Statistic, balanced_accuracy
+from emolib.solvers import Standardise, minimise_softmax, shared_coordinates, solve_ridge
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearProbe:
+    """K linear classifiers in raw feature units: `weights` [K, C, d], `bias` [K, C].
+
+    Rows of classes without a training text are NaN and are never predicted. `error` [K] estimates
+    ``||W - W_optimal|| / max(||W||, 1)`` in fitting coordinates, `gradient` [K] is the largest entry of the gradient
+    of the mean loss, `converged` [K] whether the tolerance was met within `iterations` [K].
+    """
+
+    weights: Tensor
+    bias: Tensor
+    converged: Tensor
+    error: Tensor
+    gradient: Tensor
+    iterations: Tensor
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Logits [K, n, C] of `features` [n, d]; -inf for classes the probe has never seen."""
+        k, c, d = self.weights.shape
+        flat = features.to(self.weights) @ self.weights.nan_to_num(0.0).reshape(k * c, d).T
+        logits = flat.view(len(features), k, c).transpose(0, 1) + self.bias[:, None]
+        return logits.masked_fill(self.bias.isnan()[:, None], -torch.inf)
+
+    def predict(self, features: Tensor) -> Tensor:
+        """Predicted label ids [K, n]."""
+        return self.logits(features).argmax(2)
+
+
+def fit_logistic(
+    features: Tensor, labels: Tensor, weights: Tensor | None = None, *, n_classes: int, C: float | Tensor = 1.0,
+    standardise: Standardise = "train", tol: float = 5e-3, max_iter: int = 300,
+) -> LinearProbe:  # fmt: skip
+    """K multinomial logistic probes on the same `features` [n, d], equal to scikit-learn's `LogisticRegression`.
+
+    `labels` [K, n] are ids below `n_classes`, `weights` [K, n] >= 0 select or weight texts (0: no influence at all, the
+    label may be -1), `C` is scikit-learn's, one for all or one per problem. `tol` bounds `LinearProbe.error`. Runs on
+    the device of `features`, in float32 or wider. Raises ValueError on shapes, values or labels that cannot be fitted.
+    """
+    labels = torch.as_tensor(labels, device=features.device).long()
+    weights = torch.ones_like(labels) if weights is None else torch.as_tensor(weights, device=features.device)
+    _check_shapes(features, labels, "labels")
+    _check_shapes(features, weights, "weights")
+    used = (weights > 0).any(0)
+    x = features[used].to(torch.promote_types(features.dtype, torch.float32))
+    weights = weights[:, used].to(x)
+    if not (torch.isfinite(x).all() and torch.isfinite(weights).all() and (weights >= 0).all()):
+        raise ValueError("features and weights must be finite and weights not negative: give broken texts weight 0")
+    y = torch.where(weights > 0, labels[:, used], 0)
+    if y.min() < 0 or y.max() >= n_classes:
+        raise ValueError(f"labels run from {y.min()} to {y.max()}, expected 0..{n_classes - 1} wherever weights > 0")
+    present = torch.zeros(len(y), n_classes, device=x.device).scatter_add_(1, y, weights.float()).gt(0).sum(1)
+    if present.min() < 2:
+        raise ValueError(f"problem {int(present.argmin())} has fewer than 2 classes in training: use more texts")
+    centre, scale, penalty = shared_coordinates(x, weights, standardise)
+    # With two classes scikit-learn penalises the single difference vector, twice as much as the two rows of a softmax.
+    penalty = penalty * torch.where(present == 2, 2.0, 1.0).to(x)[:, None]
+    strength = torch.as_tensor(C, dtype=x.dtype, device=x.device).reshape(-1, 1)
+    x = ((x - centre) / scale).to(x.dtype)
+    fit = minimise_softmax(x, y, weights * strength, penalty=penalty, n_classes=n_classes, tol=tol, max_iter=max_iter)
+    raw = fit.weights.double() / scale
+    bias = (fit.bias.double() - raw @ centre).to(x.dtype)
+    return LinearProbe(weights=raw.to(x.dtype), bias=bias, converged=fit.error <= tol, error=fit.error,
+                       gradient=fit.gradient, iterations=fit.iterations)  # fmt: skip
+
+
+def fit_released(features: Tensor, labels: np.ndarray, *, n_classes: int) -> LinearProbe:
+    """The paper's probe (E2 `as_released`, K = 1): scikit-learn's lbfgs on raw features, C = 1, at most 100 iterations.
+
+    `features` [n, d], `labels` [n]. It often stops at the limit: see `converged`. `error` and `gradient` are NaN.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model = LogisticRegression(C=1.0, max_iter=100).fit(features.float().cpu().numpy(), np.asarray(labels))
+    table = torch.as_tensor(np.column_stack([model.coef_, model.intercept_])).float()
+    full = torch.full((1, n_classes, table.shape[1]), torch.nan)
+    full[0, model.classes_] = torch.cat([-table, table]) / 2 if len(model.classes_) == 2 else table
+    steps, unknown = torch.as_tensor(model.n_iter_[:1]).long(), torch.full((1,), torch.nan)
+    return LinearProbe(weights=full[..., :-1], bias=full[..., -1], converged=steps < 100, error=unknown,
+                       gradient=unknown, iterations=steps)  # fmt: skip
+
+
+def cross_validate(
+    features: Tensor, labels: np.ndarray, folds: np.ndarray, *, n_classes: int, subset: np.ndarray | None = None,
+    C: float = 1.0, standardise: Standardise = "train", tol: float = 5e-3, max_iter: int = 300,
+) -> tuple[np.ndarray, LinearProbe]:  # fmt: skip
+    """Held-out label ids [T, n] of every text for T targets at once, and the T * F probes (target-major) behind them.
+
+    `labels` [T, n], `folds` [n] from `grouped_folds`. `subset` [T, n] bool restricts training (to the agreed set, say);
+    texts outside are predicted too, by the probe of their fold. Raises ValueError when too few texts are left.
+    """
+    labels, n_folds = np.asarray(labels), int(folds.max()) + 1
+    subset = np.ones(labels.shape, bool) if subset is None else np.asarray(subset, bool)
+    if labels.shape != subset.shape or labels.shape[1:] != np.shape(folds) or len(folds) != len(features):
+        raise ValueError(f"labels {labels.shape}, subset {subset.shape}, folds {np.shape(folds)} and features "
+                         f"{tuple(features.shape)} differ: expected [T, n], [T, n], [n] and [n, d]")  # fmt: skip
+    for target, members in zip(labels, subset, strict=True):
+        check_probeable(target[members], folds[members], n_folds=n_folds)
+    train = subset[:, None] & (folds != np.arange(n_folds)[:, None])
+    probe = fit_logistic(
+        features, torch.as_tensor(labels.repeat(n_folds, axis=0)), torch.as_tensor(train.reshape(-1, len(folds))),
+        n_classes=n_classes, C=C, standardise=standardise, tol=tol, max_iter=max_iter,
+    )  # fmt: skip
+    everywhere = probe.predict(features).cpu().numpy().reshape(len(labels), n_folds, -1)
+    return everywhere[:, folds, np.arange(len(folds))], probe
+
+
+def fit_ridge(
+    features: Tensor, targets: Tensor, train: Tensor, *, alphas: Sequence[float] = (5.0,),
+    standardise: Standardise = "train",
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Weights [F, A, T, d] and bias [F, A, T] in raw units (float64), equal to scikit-learn's `Ridge` (E6).
+
+    `features` [n, d], `targets` [n, T], `train` [F, n] bool. The paper's: ``alphas=(5.0,), standardise="none"``.
+    """
+    train, targets = (torch.as_tensor(t, device=features.device) for t in (train, targets))
+    _check_shapes(features, train, "train")
+    _check_shapes(features, targets.T, "targets.T")
+    if min(alphas) <= 0 or not train.any(1).all():
+        raise ValueError(f"alphas {tuple(alphas)} must be positive (1e-6: least squares) and no training part empty")
+    used = train.bool().any(0)
+    x, train = features[used].double(), train[:, used].bool()
+    centre, scale, penalty = shared_coordinates(x, train.double(), standardise)
+    weights, bias = solve_ridge((x - centre) / scale, targets[used], train, alphas=alphas, penalty=penalty)
+    return weights / scale, bias - weights / scale @ centre
+
+
+def cross_validate_ridge(
+    features: Tensor, targets: Tensor, folds: np.ndarray, *, alphas: Sequence[float] = (5.0,),
+    subset: np.ndarray | None = None, standardise: Standardise = "train",
+) -> np.ndarray:  # fmt: skip
+    """Held-out ratings [A, n, T] of every text; arguments as in `fit_ridge`, `subset` [n] restricts training."""
+    train = (folds != np.arange(int(folds.max()) + 1)[:, None]) & (True if subset is None else np.asarray(subset, bool))
+    weights, bias = fit_ridge(features, targets, torch.as_tensor(train), alphas=alphas, standardise=standardise)
+    ratings = torch.empty(len(alphas), len(folds), weights.shape[2], dtype=torch.float64, device=features.device)
+    for fold in range(len(train)):
+        rows = torch.as_tensor(folds == fold, device=features.device)
+        ratings[:, rows] = features[rows].double() @ weights[fold].transpose(1, 2) + bias[fold][:, None]
+    return ratings.cpu().numpy()
+
+
+def cross_validate_mlp(
+    features: Tensor, labels: np.ndarray, folds: np.ndarray, *, seed: int, standardise: Standardise = "train"
+) -> np.ndarray:
+    """Held-out label ids [n] of the paper's non-linear probe: 32 ReLU units, Adam defaults, at most 200 epochs."""
+    features, predictions = features.float().cpu().numpy(), np.empty(len(folds), int)
+    for held_out in (folds == fold for fold in np.unique(folds)):
+        scaler = StandardScaler(with_mean=standardise == "train", with_std=standardise == "train")
+        x = scaler.fit(features[~held_out]).transform(features)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # stopping at 200 epochs is the paper's setting
+            network = MLPClassifier((32,), max_iter=200, random_state=seed).fit(x[~held_out], labels[~held_out])
+        predictions[held_out] = network.predict(x[held_out])
+    return predictions
+
+
+def grouped_folds(labels: np.ndarray, groups: np.ndarray, *, n_folds: int = 5, seed: int) -> np.ndarray:
+    """Fold number [n] of every text, stratified by `labels` [n]; no group (writer) is in two folds."""
+    folds = np.empty(len(labels), int)
+    splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
+    for fold, (_, held_out) in enumerate(splitter.split(np.zeros((len(labels), 1)), labels, groups)):
+        folds[held_out] = fold
+    return folds
+
+
+def released_split(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Row numbers of the paper's training and test part (`as_released`: random 80/20, seed 42, neither grouped)."""
+    return tuple(train_test_split(np.arange(n), test_size=0.2, random_state=42))
+
+
+def check_probeable(labels: np.ndarray, folds: np.ndarray, *, n_folds: int) -> None:
+    """Nothing; raises ValueError below 50 texts or without two classes that have 5 texts in every fold."""
+    ids, codes = np.unique(labels, return_inverse=True)
+    counts = np.bincount(codes * n_folds + folds, minlength=len(ids) * n_folds).reshape(-1, n_folds).min(axis=1)
+    if len(labels) < 50 or (counts >= 5).sum() < 2:
+        smallest = dict(zip(ids.tolist(), counts.tolist(), strict=True))
+        raise ValueError(
+            f"too few texts to probe: {len(labels)}, smallest fold count per label id {smallest}; expected at least 50 "
+            "and two labels with 5 in every fold: use more texts, fewer folds, calibration, or the writer's label"
+        )
+
+
+def shuffled_labels(labels: np.ndarray, groups: np.ndarray, *, seed: int) -> np.ndarray:
+    """Control labels [n]: the same multiset (class balance), runs of one group's labels handed to other groups.
+
+    Groups are laid out in one random order and read in another; labels of a writer stay together as far as sizes allow,
+    so the control keeps the dependence within writers that shuffling single texts would destroy.
+    """
+    rng = np.random.default_rng(seed)
+    _, codes = np.unique(groups, return_inverse=True)
+    give, take = (np.argsort(rng.permutation(codes.max() + 1)[codes], kind="stable") for _ in range(2))
+    control = np.empty_like(labels)
+    control[take] = labels[give]
+    return control
+
+
+def selectivity(truth: np.ndarray, guess: np.ndarray, control: np.ndarray, control_guess: np.ndarray) -> Statistic:
+    """The statistic "balanced accuracy minus that of the probe of control labels"; guesses are [n, k] or [n]."""
+    real, null = balanced_accuracy(truth, guess), balanced_accuracy(control, control_guess)
+    return lambda weights: real(weights) - null(weights)
+
+
+def class_directions(
+    features: Tensor, labels: Tensor, *, n_classes: int, method: Literal["mean_difference", "lda"]
+) -> Tensor:
+    """Directions [C, d], raw units, NaN for absent classes: class mean minus grand mean; `lda`: that times the inverse
+    Ledoit-Wolf covariance within classes (standardised), which reads out rather than steers."""
+    x, labels = features.double(), torch.as_tensor(labels, device=features.device).long()
+    onehot = torch.nn.functional.one_hot(labels, n_classes).to(x)
+    means = (onehot.T @ x) / onehot.sum(0)[:, None]
+    directions = means - x.mean(0)
+    if method == "lda":
+        scale = x.std(0, correction=0).clamp_min(1e-12)
+        covariance, _ = ledoit_wolf(((x - means[labels]) / scale).cpu().numpy(), assume_centered=True)
+        directions = torch.linalg.solve(torch.as_tensor(covariance).to(x), (directions / scale).T).T / scale
+    return directions.to(features.dtype)
+
+
+def _check_shapes(features: Tensor, per_problem: Tensor, name: str) -> None:
+    if features.ndim != 2 or per_problem.ndim != 2 or per_problem.shape[1] != len(features):
+        raise ValueError(f"features {tuple(features.shape)} and {name} {tuple(per_problem.shape)} do not fit: expected "
+                         "[n, d] and [K, n]; a single problem is labels[None]")  # fmt: skip
