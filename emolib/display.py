@@ -1,0 +1,103 @@
+"""Figures on a page: SVG that takes the page's text colour, with alt text and a caption computed from the run.
+
+`show` puts a figure into a notebook as HTML that any notebook viewer renders, and as a marker that `emolib.mystnb`
+turns into a numbered, linkable figure of the book.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from html import escape
+from typing import Any
+
+import matplotlib as mpl
+from IPython.display import display
+from markdown_it import MarkdownIt
+from matplotlib.figure import Figure
+from PIL import Image
+
+from emolib.palette import INK, style
+
+MIME = "application/vnd.emolib.figure+json"
+NAME = re.compile(r"^[a-z][a-z0-9-]*$")
+# Figures are narrow, so that their text stays readable on a phone; a wide page shows them this much larger.
+LARGEST = 1.1
+FIGURE_CSS = "margin:1em 0;background:none"
+CAPTION_CSS = "font-size:0.9em;line-height:1.4;margin-top:0.4em"
+
+
+def show(fig: Figure, *, caption: str, alt: str, name: str) -> None:
+    """Display the figure once, with alt text, a Markdown caption and an anchor.
+
+    `name` is the anchor (`fig-patching-depth`), unique in the book, for {numref}`fig-patching-depth`. The alt text says
+    what is to be seen to somebody who cannot see it; the caption says what was measured, on what, with which interval.
+
+    Raises:
+        ValueError: an empty caption or alt text, or a name that is not lower-case words joined by hyphens.
+    """
+    display(bundle(fig, caption=caption, alt=alt, name=name), raw=True)
+
+
+def bundle(fig: Figure, *, caption: str, alt: str, name: str) -> dict[str, Any]:
+    """Return the notebook output of `show`: one entry per MIME type."""
+    if not NAME.match(name):
+        raise ValueError(f"the name is {name!r}: give lower-case letters and digits joined by hyphens, 'fig-patching'")
+    for what, text in {"caption": caption, "alt text": alt}.items():
+        if not text.strip():
+            raise ValueError(f"the {what} of {name} is empty: say in words what the figure shows")
+    drawing = svg(fig, alt=alt, name=name)
+    words = MarkdownIt("commonmark").render(caption).strip()
+    html = (
+        f'<figure id="{name}" class="emolib-figure" style="{FIGURE_CSS}">{drawing}'
+        f'<figcaption style="{CAPTION_CSS}">{words}</figcaption></figure>'
+    )
+    picture = base64.b64encode(png(fig)).decode()
+    return {
+        MIME: {"name": name, "alt": alt, "caption": caption},
+        "text/html": html,
+        "image/png": picture,
+        "text/plain": f"[{name}] {alt}",
+    }
+
+
+def svg(fig: Figure, *, alt: str, name: str) -> str:
+    """Return the figure as an SVG element in the page's text colour, no wider than its container; same every time.
+
+    Every id inside starts with `name`, so that several drawings share a page.
+    """
+    buffer = io.StringIO()
+    with mpl.rc_context({**style(), "svg.hashsalt": name}):
+        fig.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    text = buffer.getvalue()
+    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
+    text = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', text)
+    text = re.sub(r'url\(#([^)]+)\)', rf"url(#{name}-\1)", text)
+    text = re.sub(r'href="#([^"]+)"', rf'href="#{name}-\1"', text)
+    text = re.sub(re.escape(INK), "currentColor", text, flags=re.IGNORECASE)
+    width = round(fig.get_figwidth() * 96 * LARGEST)
+    head = (
+        f'<svg role="img" aria-label="{escape(alt, quote=True)}" style="width:100%;max-width:{width}px;height:auto" '
+        f'viewBox="{_attribute(text, "viewBox")}" xmlns="http://www.w3.org/2000/svg" '
+        'xmlns:xlink="http://www.w3.org/1999/xlink">'
+    )
+    body = re.sub(r"\n\s*", "\n", text[text.index(">") + 1 :])
+    return head + re.sub(r"\n{2,}", "\n", body).strip()
+
+
+def png(fig: Figure, *, dpi: int = 130) -> bytes:
+    """Return the figure on white in 128 colours, for viewers and printers that take no SVG."""
+    buffer = io.BytesIO()
+    with mpl.rc_context(style()):
+        fig.savefig(buffer, format="png", dpi=dpi, facecolor="white", transparent=False)
+    small = io.BytesIO()
+    Image.open(buffer).convert("RGB").quantize(128).save(small, format="PNG", optimize=True)
+    return small.getvalue()
+
+
+def _attribute(text: str, name: str) -> str:
+    found = re.search(rf'\b{name}="([^"]+)"', text)
+    if found is None:
+        raise ValueError(f"the SVG has no {name}: matplotlib writes another format than expected")
+    return found.group(1)

@@ -1,0 +1,59 @@
+"""Numbered figures in the book: a MyST-NB renderer for the outputs of `emolib.display.show`.
+
+MyST-NB takes captions and anchors from a cell's metadata, which a run cannot compute. This plugin, registered as the
+entry point `emolib` in the group `myst_nb.mime_renderers`, reads them from the output instead and makes a figure with
+number, anchor, Markdown caption and inline SVG; the PNG of the same output stands in where a builder takes no HTML.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from docutils import nodes
+from sphinx import addnodes
+
+from emolib.display import MIME
+
+
+class FigureRenderer:
+    """The plugin; MyST-NB calls `handle_mime` for every output of every notebook."""
+
+    mime_priority_overrides: ClassVar[Sequence[tuple[str, str, int | None]]] = [("*", MIME, 1)]
+
+    @staticmethod
+    def handle_mime(renderer: Any, data: Any, inline: bool) -> list[nodes.Element] | None:
+        """Return the figure node of an output of `show`, None for any other output."""
+        if inline or data.mime_type != MIME:
+            return None
+        about = data.content
+        output = renderer.renderer.nb_client.code_cell_outputs(data.cell_index)[1][data.output_index]["data"]
+        html = output["text/html"]
+        drawing = html[html.index("<svg") : html.rindex("</svg>") + len("</svg>")]
+        picture = base64.b64decode(output["image/png"])
+        uri = renderer.write_file([f"{hashlib.sha256(picture).hexdigest()}.png"], picture, exists_ok=True)
+        figure = nodes.figure("", classes=["emolib-figure"], align="default")
+        figure += _only("html", nodes.raw("", drawing, format="html"))
+        figure += _only("not html", nodes.image(uri=uri, alt=about["alt"]))
+        figure += _caption(renderer.renderer, about["caption"], data.line)
+        figure["names"].append(nodes.fully_normalize_name(about["name"]))
+        figure.line = data.line
+        renderer.renderer.document.note_explicit_target(figure, figure)
+        return [figure]
+
+
+def _only(builders: str, child: nodes.Element) -> addnodes.only:
+    return addnodes.only("", child, expr=builders)
+
+
+def _caption(parser: Any, text: str, line: int | None) -> nodes.caption:
+    holder = nodes.Element()
+    with parser.current_node_context(holder):
+        parser.nested_render_text(text, line or 0)
+    caption = nodes.caption(text)
+    for paragraph in holder.children:
+        caption.extend([nodes.Text(" ")] if caption.children else [])
+        caption.extend(paragraph.children)
+    return caption

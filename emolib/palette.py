@@ -1,0 +1,86 @@
+"""Colours, markers and order of everything drawn in the book: one per component and per emotion, defined here only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import MappingProxyType
+
+import matplotlib as mpl
+from matplotlib import colors
+
+from emolib.results import POSITIONS
+from emolib.sites import COMPONENTS
+
+# Text, axes and grid; a colour used for nothing else, because emolib.display replaces it by the page's text colour.
+INK = "#3b3c3d"
+# What stands alone, and what stands behind.
+PRIMARY = "#0072b2"
+GREY = "#8a8a8a"
+
+# Okabe and Ito (2008): distinct in all common forms of colour blindness.
+COMPONENT_COLOURS = MappingProxyType(dict(zip(COMPONENTS, ("#0072b2", "#d55e00", "#009e73"), strict=True)))
+COMPONENT_LABELS = MappingProxyType(
+    dict(zip(COMPONENTS, ("attention output", "MLP output", "residual stream"), strict=True))
+)
+
+# The paper's names where it has any; the rest of the corpus's short column names written out.
+APPRAISAL_LABELS = MappingProxyType({
+    "other_responsblt": "other-agency", "self_responsblt": "self-agency", "chance_responsblt": "circumstances' agency",
+    "predict_event": "predictability", "chance_control": "situational control", "predict_conseq": "predictable outcome",
+    "accept_conseq": "accepted outcome", "goal_support": "goal support", "not_consider": "not considered",
+})  # fmt: skip
+
+# The paper's stacking order, pleasant to unpleasant. Neighbours differ in lightness, so they stay apart without hue.
+EMOTION_COLOURS = MappingProxyType({
+    "joy": "#e0b000", "pride": "#c9650a", "surprise": "#b3c836", "trust": "#2f8f3e", "relief": "#6cc5bc",
+    "neutral": "#8a8a8a", "boredom": "#525252", "sadness": "#7db3ea", "fear": "#2257a8", "guilt": "#a77bd9",
+    "shame": "#632496", "disgust": "#ee9a86", "anger": "#c01722",
+})  # fmt: skip
+EMOTION_ORDER: tuple[str, ...] = tuple(EMOTION_COLOURS)
+
+# For what is neither a component nor an emotion (models, prompts, conditions).
+CYCLE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b58900", "#56b4e9", "#7331a0", "#8a8a8a", "#a6611a", "#c01722")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "h", "*", "p", "d")
+
+
+def palette(names: list[str]) -> dict[str, tuple[str, str]]:
+    """Return (colour, marker) for each name: fixed for components and emotions, in turn for anything else.
+
+    `emotion:joy` and the like take the colour of the emotion. Raises ValueError for more names than colours.
+    """
+    bare = [name.rsplit(":", 1)[-1] for name in names]
+    for fixed in (COMPONENT_COLOURS, EMOTION_COLOURS):
+        if names and set(bare) <= set(fixed):
+            order = list(fixed)
+            return {name: (fixed[key], MARKERS[order.index(key)]) for name, key in zip(names, bare, strict=True)}
+    if len(names) > len(CYCLE):
+        raise ValueError(f"{len(names)} curves share {len(CYCLE)} colours: select fewer, or split them into panels")
+    return {name: (CYCLE[i], MARKERS[i]) for i, name in enumerate(names)}
+
+
+def ordered(names: list[str]) -> list[str]:
+    """Return the distinct names in the book's order: components, emotions as stacked, tokens, numbers, else as seen."""
+    distinct = list(dict.fromkeys(names))
+    bare = {name: name.rsplit(":", 1)[-1] for name in distinct}
+    for order in (tuple(COMPONENTS), EMOTION_ORDER, POSITIONS):
+        if set(bare.values()) <= set(order):
+            return sorted(distinct, key=lambda name: order.index(bare[name]))
+    return sorted(distinct, key=int) if all(name.isdigit() for name in distinct) else distinct
+
+
+def text_on(colour: str) -> str:
+    """Return black or white, whichever has the higher contrast (WCAG) on the colour."""
+    return "black" if luminance(colour) > 0.179 else "white"
+
+
+def luminance(colour: str | tuple[float, ...]) -> float:
+    """Return the relative luminance of a colour, 0 black to 1 white (WCAG 2)."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colors.to_rgb(colour)]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def style() -> mpl.RcParams:
+    """Return the settings of the book's figure style, over matplotlib's defaults."""
+    chosen = mpl.rc_params_from_file(Path(__file__).with_name("emolib.mplstyle"), use_default_template=True)
+    # the backend is the session's business, not the style's
+    return mpl.RcParams({name: value for name, value in chosen.items() if not name.startswith("backend")})

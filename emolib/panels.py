@@ -1,0 +1,181 @@
+"""What all figures share: the style, the check that rows are drawable, panels, axes and legends."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import Literal, ParamSpec
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from emolib.palette import APPRAISAL_LABELS, COMPONENT_LABELS, INK, ordered, style
+from emolib.paper import EXTRA
+from emolib.sites import layer_number
+
+P = ParamSpec("P")
+Frames = Mapping[str, pd.DataFrame]
+Look = Mapping[str, tuple[str, str]]
+OURS = "this run"
+WIDTH = 5.8
+COLUMNS = 3
+# Columns that carry data or provenance rather than say which measurement a row is.
+DATA = ("value", "ci_low", "ci_high", "n", "number", *EXTRA)
+# A `key:value` pair of a condition, as against prose with a colon.
+PAIR = re.compile(r"^\w+:\S+$")
+LINES = {"ours": "-", "paper": (0, (5, 2)), "reference": (0, (1, 1.2))}
+
+
+def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Return the function drawing in the book's style, whatever the session's style is."""
+
+    @wraps(draw)
+    def inside(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        with mpl.rc_context(style()):
+            return draw(*args, **kwargs)
+
+    return inside
+
+
+def check_rows(frame: pd.DataFrame, keys: list[str], what: str) -> pd.DataFrame:
+    """Return the frame when it has rows, the key columns, and one row a key.
+
+    Raises:
+        ValueError: otherwise; the message names the columns that still vary, to select by.
+    """
+    missing = [key for key in (*keys, "value") if key not in frame]
+    if missing or frame.empty:
+        raise ValueError(f"{what}: columns {missing} are missing, {len(frame)} rows: select the rows to draw first")
+    if frame.duplicated(keys).any():
+        vary = [c for c in frame.columns if c not in (*keys, *DATA) and frame[c].nunique(dropna=False) > 1]
+        raise ValueError(f"{what}: several rows for one point of {keys}; they differ in {vary}: select one of each")
+    return frame
+
+
+def with_depth(frame: pd.DataFrame, what: str, n_layers: int | None) -> pd.DataFrame:
+    """Return the frame with `number` (1-based layer), `n_layers` and `depth` = number / n_layers (NaN if unknown)."""
+    if "layer" not in frame or frame.empty or frame["layer"].isna().any():
+        raise ValueError(f"{what}: every row needs a layer, and there must be rows: select one experiment and metric")
+    number = frame["layer"].astype(int).map(layer_number)
+    if "depth" in frame:
+        return frame.assign(number=number, n_layers=frame["n_layers"].astype(float))
+    if n_layers is not None and number.max() > n_layers:
+        raise ValueError(f"{what}: layer {number.max()} of a model of {n_layers} layers: give that model's n_layers")
+    total = np.nan if n_layers is None else float(n_layers)
+    return frame.assign(number=number, n_layers=total, depth=number / total)
+
+
+def depth_axis(frames: Frames) -> Literal["layer", "depth"]:
+    """Return "layer" when all models have equally many layers, else "depth".
+
+    Raises ValueError when curves of several sources cannot be placed because a number of layers is unknown.
+    """
+    depths = pd.concat([frame["n_layers"] for frame in frames.values()])
+    if len(frames) > 1 and depths.isna().any():
+        raise ValueError("curves of several models share an axis only with n_layers, the number of layers of ours")
+    return "layer" if depths.nunique() <= 1 else "depth"
+
+
+def names_of(frames: Frames, column: str | None) -> list[str]:
+    """Return the distinct values of a column over all frames in the book's order; one empty name without a column."""
+    if column is None:
+        return [""]
+    for what, frame in frames.items():
+        if column not in frame:
+            raise ValueError(f"{what}: no column {column!r}; there are {list(frame.columns)}")
+    return ordered([str(value) for frame in frames.values() for value in frame[column]])
+
+
+def rows_where(frame: pd.DataFrame, column: str | None, name: str) -> pd.DataFrame:
+    """Return the rows whose column reads `name`; all rows without a column."""
+    return frame if column is None else frame[frame[column].astype(str) == name]
+
+
+def readable(name: str, column: str = "") -> str:
+    """Return a key as figures show it, given the column it comes from.
+
+    Components, tokens and spans get their names, `appraisal:x` and `x:+1` lose the key or turn the sign into an arrow.
+    """
+    if column == "position":
+        return "all tokens" if name == "all" else f"token \N{MINUS SIGN}{name.lstrip('-')}"
+    if name.isdigit():
+        return f"{column.replace('_', ' ')} {name}".strip()
+    return ", ".join(_readable_part(part) for part in COMPONENT_LABELS.get(name, name).split(";"))
+
+
+def _readable_part(part: str) -> str:
+    key, _, value = part.partition(":") if PAIR.match(part) else (part, "", "")
+    if key == "random":
+        return f"random {value}"
+    arrow = {"+1": " \N{UPWARDS ARROW}", "-1": " \N{DOWNWARDS ARROW}"}.get(value)
+    word = key if arrow or not value else value
+    return APPRAISAL_LABELS.get(word, word.replace("_", " ")) + (arrow or "")
+
+
+def panels(count: int, *, height: float, below: float = 0.9, columns: int = COLUMNS) -> tuple[Figure, list[Axes]]:
+    """Return a figure of the book's width with `count` panels of `height` inches, at most `columns` side by side.
+
+    `below` inches are added for a legend.
+    """
+    across = min(count, columns)
+    down = -(-count // across)
+    fig = Figure(figsize=(WIDTH, height * down + below))
+    grid = fig.subplots(down, across, sharex=True, sharey=True, squeeze=False).ravel()
+    for ax in grid[count:]:
+        ax.remove()
+    for ax in grid[max(0, count - across) : count]:
+        ax.tick_params(labelbottom=True)
+    return fig, list(grid[:count])
+
+
+def label_axes(axes: list[Axes], xlabel: str, ylabel: str) -> None:
+    """Label the panels that have none below them (x) and those in the first column (y)."""
+    for ax in axes:
+        place = ax.get_subplotspec()
+        below = [other for other in axes if other.get_subplotspec().colspan == place.colspan]
+        if ax is below[-1]:
+            ax.set_xlabel(xlabel)
+        if place.is_first_col():
+            ax.set_ylabel(ylabel)
+
+
+def legend(fig: Figure, look: Look, column: str, sources: Mapping[str, str], *, chance: float | None = None) -> None:
+    """Put one legend under the figure: colour and marker per name, line style per source, the line of chance."""
+    several = len(look) > 1
+    shown = look.items() if several else ()
+    handles = [Line2D([], [], color=c, marker=m, label=readable(name, column)) for name, (c, m) in shown]
+    if len(sources) > 1:
+        widths = {"ours": 2, "paper": 1.3, "reference": 1.3}
+        for key, label in sources.items():
+            handles.append(Line2D([], [], color=INK, linestyle=LINES[key], linewidth=widths[key], label=label))
+    if chance is not None:
+        handles.append(Line2D([], [], color=INK, linestyle=(0, (1, 3)), linewidth=1, label=f"chance ({chance:.2f})"))
+    if handles:
+        longest = max(len(handle.get_label()) for handle in handles)
+        columns = min(len(handles), 4 if longest < 12 else 3 if longest < 20 else 2)
+        fig.legend(handles=handles, loc="outside lower center", ncols=columns)
+
+
+def has_interval(rows: pd.DataFrame) -> bool:
+    """Return whether the rows carry interval ends."""
+    return "ci_low" in rows and bool(rows["ci_low"].notna().any())
+
+
+def two_sources(ours: pd.DataFrame, paper: pd.DataFrame | None, keys: list[str], paper_model: str) -> Frames:
+    """Return the frames to draw under the names they carry in figures, each checked to have one row a key."""
+    name = f"paper ({paper_model})" if paper_model else "paper"
+    frames = {OURS: ours} if paper is None else {OURS: ours, name: paper}
+    return {what: check_rows(frame, keys, what) for what, frame in frames.items()}
+
+
+def bare(ax: Axes) -> None:
+    """Take grid, spines and tick marks away: the cells or bars are their own frame."""
+    ax.grid(visible=False)
+    ax.tick_params(length=0)
+    for spine in ax.spines.values():
+        spine.set_visible(False)

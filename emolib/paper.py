@@ -1,0 +1,132 @@
+"""The paper's own numbers (arXiv 2502.05489), read from its figures and from the authors' stored outputs.
+
+One row is one measurement. The columns are those of `emolib.results`, so that a figure takes the paper's rows like
+ours, and beside them `depth`, `last_layer`, `last_depth`, `n_layers`, `figure`, `tolerance` (absolute reading error; 0
+is exact) and `how` (printed, vector, raster, computed_from_data). Experiments keep the names of the value table; see
+`PAPER_EXPERIMENTS`. Overwriting `resid_post` over a span equals overwriting its last block alone, so compare such rows
+by `last_layer`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from emolib.results import COLUMNS, COUNTS, select
+
+PACKED = Path(__file__).with_name("data") / "paper_values.parquet"
+EXTRA = ("depth", "last_layer", "last_depth", "n_layers", "figure", "tolerance", "how")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaperModel:
+    """A model of the paper: `accuracy` is the share of 6,600 texts (13-way), `n` the size of its agreed set."""
+
+    name: str
+    id: str
+    layers: int
+    width: int
+    accuracy: float
+    n: int
+
+
+# Table 1 of the paper, in its order: by layers, then width.
+PAPER_MODELS: tuple[PaperModel, ...] = tuple(
+    PaperModel(name=name, id=id_, layers=layers, width=width, accuracy=n / 6600, n=n)
+    for name, id_, layers, width, n in (
+        ("Llama 3.2 1B", "meta-llama/Llama-3.2-1B-Instruct", 16, 2048, 2740),
+        ("Gemma 2 2B", "google/gemma-2-2b-it", 26, 2304, 3387),
+        ("Llama 3.1 8B", "meta-llama/Llama-3.1-8B-Instruct", 32, 4096, 3512),
+        ("Phi 3.5 mini", "microsoft/Phi-3.5-mini-instruct", 32, 3072, 2708),
+        ("OLMo 2 7B", "allenai/OLMo-2-1124-7B-Instruct", 32, 4096, 3337),
+        ("Ministral 8B", "mistralai/Ministral-8B-Instruct-2410", 36, 4096, 3216),
+        ("Phi 3 medium", "microsoft/Phi-3-medium-128k-instruct", 40, 5120, 2886),
+        ("Mistral Nemo 12B", "mistralai/Mistral-Nemo-Instruct-2407", 40, 5120, 3324),
+        ("OLMo 2 13B", "allenai/OLMo-2-1124-13B-Instruct", 40, 5120, 3740),
+        ("Gemma 2 9B", "google/gemma-2-9b-it", 42, 3584, 3765),
+    )
+)
+DETAILED = PAPER_MODELS[0]  # the one model with spans, tokens, prompts, appraisals and steering
+
+# our experiment -> (pair of our `condition`, or "" for any) -> experiment of the value table
+PAPER_EXPERIMENTS = MappingProxyType({
+    "behaviour": {"": "behaviour", "task:first_word": "control_first_word", "vocabulary:open": "open_vocabulary"},
+    "probing": {"": "emotion_probe", "probe:mlp": "emotion_probe_mlp"},
+    "patching": {"": "patching"},
+    "attention": {"": "attention"},
+    "appraisals": {"": "appraisal_probe", "source:ratings": "appraisal_profile", "source:label": "label_baseline"},
+    "geometry": {"": "geometry"},
+    "modulation": {"": "modulation"},
+    "ablation": {"edit:zero": "zero_ablation", "edit:random": "random_ablation"},
+    "robustness": {
+        "task:first_word": "control_first_word", "set:correct": "misclassified", "set:missed": "misclassified",
+    },
+    "promotion": {"": "promotion"},
+})  # fmt: skip
+
+
+def load_values() -> pd.DataFrame:
+    """Return all 16,756 values of the paper, `layer` and `last_layer` 0-based, `depth` = 1-based layer / n_layers."""
+    frame = pd.read_parquet(PACKED)
+    frame = frame.astype(dict.fromkeys((*COUNTS, "last_layer", "n_layers"), "Int64"))
+    frame = frame.assign(
+        # the table counts layers from 1, as the paper does; everything else in emolib counts from 0
+        layer=frame["layer"] - 1,
+        last_layer=frame["last_layer"] - 1,
+        depth=(frame["layer"] / frame["n_layers"]).astype(float),
+        last_depth=(frame["last_layer"] / frame["n_layers"]).astype(float),
+        ci_low=np.nan,
+        ci_high=np.nan,
+    )
+    return frame[[*COLUMNS, *EXTRA]]
+
+
+def values(experiment: str, **keys: Any) -> pd.DataFrame:
+    """Return the paper's values of one experiment in which the other columns have the given values (or one of a list).
+
+    Any column may be a key: model, component, span, position, prompt, metric, condition, label, coefficient, ...;
+    a model goes by its name in `PAPER_MODELS` or its id. The table spells a condition exactly as in its own rows.
+
+    Raises:
+        ValueError: a column that does not exist or a value that does not occur; the message lists those that do.
+    """
+    if "model" in keys:
+        wanted = keys["model"]
+        many = isinstance(wanted, (list, tuple, set, frozenset))
+        keys["model"] = [model_id(name) for name in wanted] if many else model_id(wanted)
+    return select(load_values(), experiment=experiment, **keys)
+
+
+def model_id(name: str) -> str:
+    """Return the model's id for its short name; an id, "human" or "data" is returned as it is."""
+    ids = {model.name: model.id for model in PAPER_MODELS}
+    known = {*ids.values(), "human", "data"}
+    if name not in known and name not in ids:
+        raise ValueError(f"the paper has no model {name!r}: it has {list(ids)}, and rows of 'human' and 'data'")
+    return ids.get(name, name)
+
+
+def model_name(model: str) -> str:
+    """Return the model's short name for its id; the id of a model outside the paper loses its organisation."""
+    names = {known.id: known.name for known in PAPER_MODELS}
+    return names.get(model, model.rsplit("/", 1)[-1])
+
+
+def paper_experiment(experiment: str, condition: str = "") -> str:
+    """Return the value table's name of one of our experiments under a condition (`;`-joined `key:value` pairs).
+
+    Raises:
+        ValueError: an experiment that is not ours, or a condition the paper has no values for.
+    """
+    if experiment not in PAPER_EXPERIMENTS:
+        raise ValueError(f"{experiment!r} is not an experiment: they are {list(PAPER_EXPERIMENTS)}")
+    known = PAPER_EXPERIMENTS[experiment]
+    hits = [known[pair] for pair in (*condition.split(";"), "") if pair in known]
+    if not hits:
+        raise ValueError(f"the paper has no {experiment} under {condition!r}: it has {list(known)}")
+    return hits[0]

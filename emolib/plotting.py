@@ -1,0 +1,167 @@
+"""Figures of the book, one function per kind: each takes rows of `emolib.results` and returns a matplotlib Figure.
+
+Rows are selected before they come here: a point that two rows claim is an error, not an average. The paper's rows come
+from `emolib.paper.values`. Ours is solid with its 95 % interval, the paper dashed, a reference run dotted. Layers are
+counted from 1 on axes. `show` puts a figure on the page.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize, TwoSlopeNorm
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.ticker import MaxNLocator
+
+from emolib.category_plots import against_null, grouped_bars, interval_points
+from emolib.display import show
+from emolib.label_plots import confusion_matrix, depth_stacks, stacked_labels
+from emolib.palette import INK, palette
+from emolib.panels import (
+    COLUMNS,
+    LINES,
+    WIDTH,
+    Look,
+    bare,
+    check_rows,
+    depth_axis,
+    has_interval,
+    label_axes,
+    legend,
+    names_of,
+    panels,
+    readable,
+    rows_where,
+    styled,
+    two_sources,
+    with_depth,
+)  # fmt: skip
+from emolib.paper import DETAILED
+from emolib.sites import layer_number
+
+__all__ = [
+    "confusion_matrix", "depth_curves", "depth_stacks", "against_null", "grouped_bars", "interval_points", "show",
+    "site_heatmap", "stacked_labels",
+]  # fmt: skip
+
+DEPTH = "depth (layer / number of layers)"
+
+
+@styled
+def depth_curves(
+    ours: pd.DataFrame,
+    *,
+    ylabel: str,
+    hue: str = "component",
+    panel: str | None = None,
+    paper: pd.DataFrame | None = None,
+    reference: pd.DataFrame | None = None,
+    x: Literal["layer", "depth"] | None = None,
+    n_layers: int | None = None,
+    chance: float | None = None,
+    ylim: tuple[float, float] | None = None,
+    paper_model: str = DETAILED.name,
+) -> Figure:
+    """Return `value` over layers, a curve per `hue` with its 95 % band, a panel per value of `panel` (3 in a row).
+
+    `x=None` counts layers when all curves come from models of one depth, and otherwise plots the fraction of depth.
+    `n_layers` is our model's number of layers; frames with columns `depth` and `n_layers`, such as the paper's and a
+    reference run's of another model, need none. `chance` draws a line.
+
+    Raises:
+        ValueError: a missing layer, two rows for one point, layers beyond `n_layers`, or a depth that is not known.
+    """
+    given = {"ours": ours, "paper": paper, "reference": reference}
+    frames = {key: with_depth(frame, key, n_layers) for key, frame in given.items() if frame is not None}
+    axis = x or depth_axis(frames)
+    look, names = palette(names_of(frames, hue)), names_of(frames, panel)
+    fig, axes = panels(len(names), height=2.2 if len(names) > 1 else 3.0)
+    for name, ax in zip(names, axes, strict=True):
+        for key in ("paper", "reference", "ours"):
+            if key in frames:
+                _curves(ax, rows_where(frames[key], panel, name), hue, look, axis, key)
+        ax.set(title=readable(name, panel or ""), ylim=ylim)
+        if chance is not None:
+            ax.axhline(chance, color=INK, linewidth=1, linestyle=(0, (1, 3)))
+        ax.xaxis.set_major_locator(MaxNLocator(8 if len(names) == 1 else 4, integer=axis == "layer"))
+    label_axes(axes, "layer" if axis == "layer" else "depth" if len(names) > 1 else DEPTH, ylabel)
+    words = {"ours": "this run", "paper": f"paper ({paper_model})", "reference": "reference run"}
+    legend(fig, look, hue, {key: words[key] for key in frames}, chance=chance)
+    return fig
+
+
+@styled
+def site_heatmap(
+    ours: pd.DataFrame,
+    *,
+    label: str,
+    rows: str = "position",
+    panel: str = "component",
+    paper: pd.DataFrame | None = None,
+    limits: tuple[float, float] = (0.0, 1.0),
+    centre: float | None = None,
+    paper_model: str = DETAILED.name,
+) -> Figure:
+    """Return `value` as colour over layers and `rows` (position, prompt, condition), a panel per component.
+
+    The paper's panels stand under ours. `centre` makes the colours diverge from that value. Cells without a row stay
+    empty. Raises ValueError for two rows in one cell or a value outside `limits`.
+    """
+    frames = two_sources(ours, paper, [panel, rows, "layer"], paper_model)
+    for what, frame in frames.items():
+        if not frame["value"].between(*limits).all():
+            raise ValueError(f"{what}: values run from {frame['value'].min()} to {frame['value'].max()}: widen limits")
+    names, marks = names_of(frames, panel), names_of(frames, rows)
+    across = min(len(names), COLUMNS)
+    down = -(-len(names) // across)
+    fig = Figure(figsize=(WIDTH, (0.26 * len(marks) + 0.75) * len(frames) * down + 0.75))
+    grid = fig.subplots(down * len(frames), across, sharey=True, squeeze=False)
+    colours = "viridis" if centre is None else "RdBu_r"
+    norm = Normalize(*limits) if centre is None else TwoSlopeNorm(centre, *limits)
+    for i, (what, frame) in enumerate(frames.items()):
+        block = grid[i * down : (i + 1) * down]
+        for ax in block.ravel()[len(names) :]:
+            ax.set_axis_off()
+        for name, ax in zip(names, block.ravel(), strict=False):
+            image = _heat(ax, rows_where(frame, panel, name), rows, marks, norm, colours)
+            ax.set(title=readable(name, panel), xlabel="layer")
+        for ax in block[:, 0]:
+            ax.set_ylabel(what if len(frames) > 1 else rows)
+    bar = fig.colorbar(image, ax=grid, location="bottom", label=label, aspect=45, shrink=0.7)
+    bar.outline.set_visible(False)
+    return fig
+
+
+def _curves(ax: Axes, rows: pd.DataFrame, hue: str, look: Look, axis: str, source: str) -> None:
+    if rows.empty:
+        return
+    check_rows(rows, [hue, "layer"], source)
+    column = "number" if axis == "layer" else "depth"
+    behind = source != "ours"
+    for name, (colour, marker) in look.items():
+        curve = rows_where(rows, hue, name).sort_values("layer")
+        place, value = curve[column].to_numpy(dtype=float), curve["value"].to_numpy()
+        if not behind and has_interval(curve):
+            ends = (curve[end].to_numpy(dtype=float) for end in ("ci_low", "ci_high"))
+            ax.fill_between(place, *ends, color=colour, alpha=0.2, linewidth=0)
+        every = max(1, len(place) // 12)
+        kind = {"linewidth": 1.3, "alpha": 0.85} if behind else {"marker": marker, "markevery": every}
+        line = ax.plot(place, value, color=colour, linestyle=LINES[source], zorder=2 if behind else 3, **kind)[0]
+        # markers at the limits show in full; outside the layout, because shared axes find their limits after it
+        line.set(clip_on=False, in_layout=False)
+
+
+def _heat(ax: Axes, rows: pd.DataFrame, key: str, marks: list[str], norm: Normalize, colours: str) -> AxesImage:
+    last = int(rows["layer"].max()) if len(rows) else 0
+    table = np.full((len(marks), last + 1), np.nan)
+    table[[marks.index(str(mark)) for mark in rows[key]], rows["layer"].astype(int)] = rows["value"]
+    extent = (layer_number(0) - 0.5, layer_number(last) + 0.5, len(marks) - 0.5, -0.5)
+    image = ax.imshow(table, norm=norm, cmap=colours, extent=extent, aspect="auto", interpolation="none")
+    ax.set_yticks(np.arange(len(marks)), [readable(mark, key) for mark in marks])
+    ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    bare(ax)
+    return image

@@ -1,0 +1,177 @@
+"""Where a number comes from: code, parameters, model, corpus, versions, machine and cost of a run."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("emolib", "numpy", "pandas", "scipy", "scikit-learn", "torch", "transformers", "nnsight", "pyarrow")
+# A local path as a value: it starts at a root, a home, a drive, or climbs; hub ids such as "org/name" do not.
+LOCAL_PATH = re.compile(r"^(?:/|~|\.{1,2}[/\\]|[A-Za-z]:[/\\]|\\\\|file:)")
+PATH_INSIDE = re.compile(r"(?:^|[\s\"'=(])(?:~?/[\w.-]+/|[A-Za-z]:\\)")
+
+
+def collect_provenance(
+    *,
+    parameters: Mapping[str, Any],
+    corpus_sha256: str,
+    model_revision: str | None,
+    device: str,
+    seconds: float,
+    dtype: str | None = None,
+    seed: int | None = None,
+    notebook: str | Path | None = None,
+) -> dict[str, Any]:
+    """Return the provenance of a run as plain JSON values, free of paths, user names and host names.
+
+    `seconds` is the wall time of the run; `dtype` and `seed` are taken from `parameters` when not given. Parameters
+    that are local paths are reduced to the file name. `commit` is None outside a git checkout of emolib.
+    """
+    public = {str(name): _public(value) for name, value in parameters.items()}
+    book = None if notebook is None else Path(notebook)
+    return {
+        **git_state(),
+        "library_sha256": library_sha256(),
+        "notebook": None if book is None else book.name,
+        "notebook_sha256": None if book is None else hashlib.sha256(book.read_bytes()).hexdigest(),
+        "parameters": public,
+        "model_revision": None if model_revision is None else _public(model_revision),
+        "corpus_sha256": corpus_sha256,
+        "dtype": public.get("dtype") if dtype is None else dtype,
+        "seed": public.get("seed") if seed is None else seed,
+        "device": device,
+        "processor": processor_name(),
+        "threads": thread_count(),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "packages": {name: version for name in PACKAGES if (version := _version(name))},
+        "seconds": round(float(seconds), 3),
+        "peak_memory_mb": peak_memory_mb(),
+        "utc": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
+
+
+def footer(provenance: Mapping[str, Any]) -> str:
+    """Return the provenance as a short Markdown paragraph for the end of a chapter."""
+    commit = provenance.get("commit")
+    changed = " (modified)" if provenance["dirty"] else ""
+    code = "outside git" if commit is None else f"commit `{commit[:10]}`{changed}"
+    packages = ", ".join(f"{name} {version}" for name, version in provenance["packages"].items() if name != "emolib")
+    parameters = ", ".join(f"{k} {v}" for k, v in provenance["parameters"].items() if v not in (None, ""))
+    revision = provenance["model_revision"]
+    cost = f"{_duration(provenance['seconds'])}, peak memory {provenance['peak_memory_mb'] / 1024:.1f} GB"
+    lines = [
+        f"**Provenance.** Code: {code}, library `{provenance['library_sha256'][:10]}`.",
+        f"Run: {parameters}" + ("" if revision is None else f", model revision `{str(revision)[:12]}`") + ".",
+        f"Corpus: `{provenance['corpus_sha256'][:10]}`.",
+        f"Machine: {provenance['processor']}, {provenance['device']}, {provenance['threads']} threads; {cost};",
+        f"{provenance['utc']}.",
+        f"Python {provenance['python']}, {packages}.",
+    ]
+    return " ".join(lines)
+
+
+def local_paths(value: Any) -> list[str]:
+    """Return the texts in a nested value that are, or contain, a path on this machine."""
+    return sorted({text for text in _texts(value) if LOCAL_PATH.search(text) or PATH_INSIDE.search(text)})
+
+
+def git_state() -> dict[str, str | bool | None]:
+    """Return `commit` and `dirty` of the checkout that holds emolib; both None when its files are not in git.
+
+    Results and executed chapters are what a run writes, so they do not count as a modification of the code.
+    """
+    source = Path(__file__).resolve()
+    package = source.parent
+    if _git(package, "ls-files", "--error-unmatch", source.name) is None:
+        return {"commit": None, "dirty": None}
+    root = Path(_git(package, "rev-parse", "--show-toplevel") or package)
+    status = _git(root, "status", "--porcelain", "--", ".", ":(exclude)results", ":(exclude)book/chapters")
+    commit = _git(root, "rev-parse", "--verify", "HEAD")
+    return {"commit": commit, "dirty": None if commit is None else bool(status)}
+
+
+def library_sha256() -> str:
+    """Return one hash over the names and bytes of all source and data files of emolib."""
+    package = Path(__file__).resolve().parent
+    digest = hashlib.sha256()
+    files = (p for p in package.rglob("*") if p.is_file() and "__pycache__" not in p.parts and p.suffix != ".pyc")
+    for path in sorted(files, key=lambda p: p.relative_to(package).as_posix()):
+        name, content = path.relative_to(package).as_posix(), path.read_bytes()
+        digest.update(f"{name}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()
+
+
+def processor_name() -> str:
+    """Return the name of the processor's model, or of its architecture where the system does not tell."""
+    info = Path("/proc/cpuinfo")
+    found = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE) if info.is_file() else None
+    return found.group(1).strip() if found else platform.processor() or platform.machine()
+
+
+def thread_count() -> int:
+    """Return the number of threads the run computes with: torch's where it is loaded, else the configured number."""
+    if "torch" in sys.modules:
+        return int(sys.modules["torch"].get_num_threads())
+    return int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
+
+
+def peak_memory_mb() -> float:
+    """Return the largest resident memory of this process so far, in MiB; 0 where the system keeps no count."""
+    if platform.system() == "Windows":
+        return 0.0
+    import resource
+
+    unit = 1024**2 if platform.system() == "Darwin" else 1024
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=60)
+    except FileNotFoundError:  # a machine without git is outside git
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _public(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _public(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_public(item) for item in value]
+    if isinstance(value, Path) or (isinstance(value, str) and LOCAL_PATH.search(value)):
+        return re.split(r"[/\\]", str(value).rstrip("/\\"))[-1]
+    return value
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            yield from (*_texts(str(name)), *_texts(item))
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _texts(item)
+    elif isinstance(value, (str, Path)):
+        yield str(value)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,139 @@
+"""Scores as functions of resampling weights, for `emolib.stats.bootstrap`.
+
+A statistic takes `[r, n]`, how often each of the n texts is drawn in each of r resamples, and returns `[r, k]`, its
+value in every resample for k columns (layers, conditions). Weights of 1 give the plain value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+Statistic = Callable[[Array], Array]
+
+
+def mean(values: ArrayLike) -> Statistic:
+    """Return the statistic "mean of each column" of `values` [n, k] or [n]."""
+    table = as_table(values, "values")
+    return lambda weights: weights @ table / weights.sum(axis=1, keepdims=True)
+
+
+def accuracy(truth: ArrayLike, predicted: ArrayLike) -> Statistic:
+    """Return the statistic "share of texts where `predicted` [n, k] equals `truth` [n]", 0 to 1."""
+    return mean(as_columns(predicted) == as_columns(truth))
+
+
+def balanced_accuracy(truth: ArrayLike, predicted: ArrayLike) -> Statistic:
+    """Return the statistic "recall averaged over the classes in `truth` [n]" of `predicted` [n, k], 0 to 1.
+
+    A resample without any text of some class averages over the others.
+    """
+    correct = (as_columns(predicted) == as_columns(truth)).astype(float)
+    members = [np.flatnonzero(np.asarray(truth) == label) for label in np.unique(np.asarray(truth))]
+
+    def statistic(weights: Array) -> Array:
+        mass = np.stack([weights[:, rows].sum(axis=1) for rows in members], axis=1)[:, :, None]
+        hits = np.stack([weights[:, rows] @ correct[rows] for rows in members], axis=1)
+        recall = np.divide(hits, mass, out=np.zeros_like(hits), where=mass > 0)
+        return recall.sum(axis=1) / (mass > 0).sum(axis=1)
+
+    return statistic
+
+
+def r2(truth: ArrayLike, predicted: ArrayLike) -> Statistic:
+    """Return the statistic R2 of `predicted` [n, k] about `truth` [n] or [n, k], 1 at best, 0 for the mean."""
+    guess = as_table(predicted, "predicted")
+    target = np.broadcast_to(as_numbers(truth), guess.shape)
+    # centred first: the sums of squares below would otherwise cancel in floating point
+    target, residual = target - target.mean(axis=0), target - guess
+
+    def statistic(weights: Array) -> Array:
+        mass = weights.sum(axis=1, keepdims=True)
+        spread = weights @ target**2 - (weights @ target) ** 2 / mass
+        return 1 - (weights @ residual**2) / spread
+
+    return statistic
+
+
+def spearman(x: ArrayLike, y: ArrayLike) -> Statistic:
+    """Return the statistic Spearman's rank correlation of `x` [n] with `y` [n], ties at their middle rank, -1 to 1.
+
+    The ranks are those of the resampled texts, taken anew in every resample; columns: one.
+    """
+    first, second = (np.unique(np.asarray(values), return_inverse=True)[1] for values in (x, y))
+
+    def statistic(weights: Array) -> Array:
+        a, b = _weighted_ranks(first, weights), _weighted_ranks(second, weights)
+        mass = weights.sum(axis=1, keepdims=True)
+        a, b = (ranks - (weights * ranks).sum(axis=1, keepdims=True) / mass for ranks in (a, b))
+        top = (weights * a * b).sum(axis=1)
+        return (top / np.sqrt((weights * a**2).sum(axis=1) * (weights * b**2).sum(axis=1)))[:, None]
+
+    return statistic
+
+
+def paired_difference(statistic: Statistic, first: ArrayLike, second: ArrayLike) -> Statistic:
+    """Return the statistic "columns `first` minus columns `second`", both taken in the same resample."""
+    left, right = np.atleast_1d(first), np.atleast_1d(second)
+
+    def difference(weights: Array) -> Array:
+        columns = statistic(weights)
+        return columns[:, left] - columns[:, right]
+
+    return difference
+
+
+def peak_layer(statistic: Statistic) -> Statistic:
+    """Return the statistic "0-based column where the curve is highest" (the first, if several); columns: one."""
+    return lambda weights: statistic(weights).argmax(axis=-1)[:, None].astype(float)
+
+
+def first_crossing(
+    statistic: Statistic, threshold: float, *, relative_to: Literal["value", "maximum"] = "value"
+) -> Statistic:
+    """Return the statistic "first 0-based column at or above the threshold"; columns: one.
+
+    `relative_to="maximum"` reads the threshold as a share of the curve's own maximum. A curve of k columns that never
+    gets there counts as k, one past the last layer.
+    """
+    if relative_to not in ("value", "maximum"):
+        raise ValueError(f"relative_to is {relative_to!r}: give 'value' or 'maximum'")
+
+    def crossing(weights: Array) -> Array:
+        curve = statistic(weights)
+        bar = threshold * (curve.max(axis=-1, keepdims=True) if relative_to == "maximum" else 1.0)
+        reached = curve >= bar
+        return np.where(reached.any(axis=-1), reached.argmax(axis=-1), curve.shape[-1])[:, None].astype(float)
+
+    return crossing
+
+
+def as_columns(values: ArrayLike) -> NDArray[np.generic]:
+    """Return the values as [n, columns]; [n] becomes one column."""
+    array = np.asarray(values)
+    return array[:, None] if array.ndim == 1 else array
+
+
+def as_numbers(values: ArrayLike) -> Array:
+    """Return the values as numbers [n, columns]."""
+    return as_columns(np.asarray(values, dtype=float))
+
+
+def as_table(values: ArrayLike, name: str) -> Array:
+    """Return the values as finite numbers [n, columns]; anything else raises a ValueError that names them."""
+    table = as_numbers(values)
+    if table.ndim != 2 or not len(table) or not np.isfinite(table).all():
+        raise ValueError(f"{name} have shape {np.shape(values)} or gaps: give finite numbers [n] or [n, columns]")
+    return table
+
+
+def _weighted_ranks(codes: NDArray[np.intp], weights: Array) -> Array:
+    order = np.argsort(codes, kind="stable")
+    ends = np.flatnonzero(np.diff(codes[order], append=-1))
+    below = np.cumsum(weights[:, order], axis=1)[:, ends]
+    tied = np.diff(below, axis=1, prepend=0.0)
+    return (below - tied / 2)[:, codes]

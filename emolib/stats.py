@@ -1,0 +1,170 @@
+"""Intervals and tests for texts that come in groups: several texts by one writer are not independent.
+
+`cluster_bootstrap` and `cluster_wilson` serve means and shares; `bootstrap` gives any statistic of `emolib.scores`
+(balanced accuracy, R2, rank correlation, differences, peaks, onsets) a 95 % interval by drawing whole groups.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import norm, t
+
+from emolib.scores import Array, Statistic, as_numbers, as_table
+
+LEVEL = 0.95
+# Resamples handled at once, so that memory stays at CHUNK x n numbers however many are asked for.
+CHUNK = 256
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Estimates and the ends of their 95 % intervals, three arrays of one shape; an interval contains its estimate."""
+
+    value: Array
+    ci_low: Array
+    ci_high: Array
+
+    def columns(self) -> dict[str, Array]:
+        """Return the three arrays, flattened, under their names in `emolib.results`."""
+        return {name: np.ravel(getattr(self, name)) for name in ("value", "ci_low", "ci_high")}
+
+
+def cluster_bootstrap(
+    values: ArrayLike,
+    groups: ArrayLike,
+    *,
+    weights: ArrayLike | None = None,
+    n_resamples: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """Return the mean of each column of `values` [n, k] (or [n]) with its interval, resampling `groups` [n].
+
+    Weights are [n] or [n, k] and not negative; 0 leaves a text out of a column. Every resample serves all columns, so
+    the intervals of a curve belong together. With G groups the cost is one [n_resamples, G] @ [G, k] product.
+    Shares near 0 or 1 are better served by `cluster_wilson`, which does not collapse there.
+    """
+    table = as_table(values, "values")
+    codes, n_groups = _codes(groups, len(table))
+    weight = np.ones_like(table) if weights is None else np.broadcast_to(as_numbers(weights), table.shape)
+    if (weight < 0).any() or (weight.sum(axis=0) == 0).any():
+        raise ValueError("weights are negative, or all zero in a column: give each column at least one positive weight")
+    total, mass = _group_sums(weight * table, codes, n_groups), _group_sums(weight, codes, n_groups)
+    counts = _group_counts(n_groups, n_resamples, seed)
+    drawn = counts @ mass
+    if (drawn == 0).any():
+        raise ValueError("a resample draws no weight in some column: too few groups carry it, pool or drop the column")
+    return _interval(total.sum(axis=0) / mass.sum(axis=0), (counts @ total) / drawn, n_groups, np.ndim(values) == 1)
+
+
+def bootstrap(statistic: Statistic, groups: ArrayLike, *, n_resamples: int = 2000, seed: int = 0) -> Interval:
+    """Return the statistic on all texts with its interval, resampling `groups` [n]."""
+    estimate, draws = resample(statistic, groups, n_resamples=n_resamples, seed=seed)
+    return _interval(estimate, draws, len(np.unique(np.asarray(groups))), False)
+
+
+def resample(
+    statistic: Statistic, groups: ArrayLike, *, n_resamples: int = 2000, seed: int = 0
+) -> tuple[Array, Array]:
+    """Return the statistic on all texts [k] and in every resample [n_resamples, k]; equal seeds draw equal groups."""
+    codes, n_groups = _codes(groups, len(np.asarray(groups)))
+    counts = _group_counts(n_groups, n_resamples, seed)
+    estimate = np.asarray(statistic(np.ones((1, len(codes)))), dtype=float)[0]
+    starts = range(0, n_resamples, CHUNK)
+    draws = [np.asarray(statistic(counts[start : start + CHUNK][:, codes]), dtype=float) for start in starts]
+    return estimate, np.concatenate(draws)
+
+
+def bootstrap_weights(groups: ArrayLike, n_resamples: int = 2000, seed: int = 0) -> Array:
+    """Return [n_resamples, n]: how often each text is drawn when whole groups are drawn with replacement."""
+    codes, n_groups = _codes(groups, len(np.asarray(groups)))
+    return _group_counts(n_groups, n_resamples, seed)[:, codes]
+
+
+def wilson(successes: ArrayLike, n: ArrayLike) -> Interval:
+    """Return the share successes / n, of independent trials, with Wilson's score interval (n may be fractional)."""
+    hits, trials = np.broadcast_arrays(np.asarray(successes, dtype=float), np.asarray(n, dtype=float))
+    if (trials <= 0).any() or (hits < 0).any() or (hits > trials).any():
+        raise ValueError("successes must lie between 0 and n, and n above 0: check which counts are given")
+    return _wilson(hits / trials, trials, norm.ppf(0.5 + LEVEL / 2))
+
+
+def cluster_wilson(values: ArrayLike, groups: ArrayLike) -> Interval:
+    """Return the share of ones in each column of `values` [n, k] (or [n]) with Wilson's interval for grouped texts.
+
+    n is divided by the design effect: the variance of the share between groups over that of independent texts, at
+    least 1 (Korn and Graubard, 1998, with Wilson's interval). Where all values are equal the design effect cannot be
+    estimated, and n is the number of groups.
+    """
+    table = as_table(values, "values")
+    if not np.isin(table, (0, 1)).all():
+        raise ValueError("values are not all 0 or 1: shares need outcomes, use cluster_bootstrap for other means")
+    codes, n_groups = _codes(groups, len(table))
+    n, share = len(table), table.mean(axis=0)
+    deviation = _group_sums(table - share, codes, n_groups)
+    variance = (deviation**2).sum(axis=0) / n**2 * n_groups / max(n_groups - 1, 1)
+    independent = share * (1 - share) / n
+    effect = np.divide(variance, independent, out=np.full_like(share, n / n_groups), where=independent > 0)
+    effect = np.maximum(effect, 1.0)
+    found = _wilson(share, n / effect, t.ppf(0.5 + LEVEL / 2, max(n_groups - 1, 1)))
+    return _first(found) if np.ndim(values) == 1 else found
+
+
+def permutation_p(
+    observed: ArrayLike, null: ArrayLike, *, alternative: Literal["two-sided", "greater", "less"] = "two-sided"
+) -> Array:
+    """Return the p value of `observed` [...] among `null` [r, ...], the same statistic under r random relabellings.
+
+    The observed value counts as one of the relabellings, so p is never below 1 / (r + 1).
+    """
+    value, draws = np.asarray(observed, dtype=float), np.asarray(null, dtype=float)
+    greater = (1 + (draws >= value).sum(axis=0)) / (1 + len(draws))
+    less = (1 + (draws <= value).sum(axis=0)) / (1 + len(draws))
+    tails = {"greater": greater, "less": less, "two-sided": np.minimum(1.0, 2 * np.minimum(greater, less))}
+    if alternative not in tails:
+        raise ValueError(f"alternative is {alternative!r}: give one of {list(tails)}")
+    return np.asarray(tails[alternative])
+
+
+def _interval(estimate: Array, draws: Array, n_groups: int, squeeze: bool) -> Interval:
+    # Percentiles are taken a little further out when groups are few (Hesterberg 2015): plain ones are too narrow by
+    # sqrt((G - 1) / G) and use the normal where t belongs. The estimate itself always belongs to the interval.
+    tail = norm.cdf(-np.sqrt(n_groups / (n_groups - 1)) * t.ppf(0.5 + LEVEL / 2, n_groups - 1))
+    low, high = np.quantile(draws, [tail, 1 - tail], axis=0)
+    found = Interval(estimate, np.minimum(low, estimate), np.maximum(high, estimate))
+    return _first(found) if squeeze else found
+
+
+def _first(found: Interval) -> Interval:
+    return Interval(found.value[0], found.ci_low[0], found.ci_high[0])
+
+
+def _wilson(share: Array, trials: Array, z: float) -> Interval:
+    centre = (share + z**2 / (2 * trials)) / (1 + z**2 / trials)
+    half = z / (1 + z**2 / trials) * np.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
+    # rounding alone can put an end a hair beyond 0, 1 or the share itself
+    low, high = np.minimum(centre - half, share), np.maximum(centre + half, share)
+    return Interval(share, np.clip(low, 0, 1), np.clip(high, 0, 1))
+
+
+def _group_counts(n_groups: int, n_resamples: int, seed: int) -> Array:
+    drawn = np.random.default_rng(seed).multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=n_resamples)
+    return drawn.astype(float)
+
+
+def _group_sums(table: Array, codes: NDArray[np.intp], n_groups: int) -> Array:
+    sums = np.zeros((n_groups, table.shape[1]))
+    np.add.at(sums, codes, table)
+    return sums
+
+
+def _codes(groups: ArrayLike, n: int) -> tuple[NDArray[np.intp], int]:
+    names, codes = np.unique(np.asarray(groups), return_inverse=True)
+    if np.ndim(groups) != 1 or len(codes) != n:
+        raise ValueError(f"groups have shape {np.shape(groups)}, the texts are {n}: give one group a text")
+    if len(names) < 2:
+        raise ValueError(f"there are {len(names)} groups: resampling groups needs at least 2")
+    return codes, len(names)

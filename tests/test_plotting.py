@@ -1,0 +1,290 @@
+"""Figures: drawn numbers equal the table, refusals, colours that can be told apart, SVG that survives any page."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from xml.etree import ElementTree
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from emolib import display, paper, plotting, results
+from emolib.events import EMOTIONS
+from emolib.label_plots import confusion_shares, label_shares
+from emolib.mystnb import FigureRenderer
+from emolib.palette import (
+    COMPONENT_COLOURS,
+    EMOTION_COLOURS,
+    INK,
+    luminance,
+    ordered,
+    palette,
+    style,
+    text_on,
+)  # fmt: skip
+from emolib.panels import readable
+from emolib.sites import COMPONENTS
+
+PAGES = ("#ffffff", "#14181e")
+LLAMA = "Llama 3.2 1B"
+PROBES = paper.values("emotion_probe", model=LLAMA, position="-1", prompt="T1-2shot")
+TRANSFER = paper.values("patching", model=LLAMA, span=3, position="-1", metric="transfer")
+CONFUSION = paper.values("behaviour", metric="confusion_count")
+MODULATION = paper.values("modulation", coefficient=2, condition=["pleasantness:+1", "pleasantness:-1"])
+R2 = paper.values("appraisal_probe", metric="r2", layer=9)
+WORDS = {"caption": "A **bold** caption.", "alt": 'Curves <"rise">', "name": "fig-probe"}
+
+
+def ours(frame: pd.DataFrame, half: float = 0.03) -> pd.DataFrame:
+    """The paper's rows dressed up as a run of another model, with intervals."""
+    frame = frame.assign(model="tiny", value=frame["value"] * 0.9)
+    return frame.assign(ci_low=frame["value"] - half, ci_high=frame["value"] + half)[list(results.COLUMNS)]
+
+
+def null_draws() -> pd.DataFrame:
+    draws = np.random.default_rng(0).normal(0, 0.2, 60)
+    return pd.DataFrame({"condition": "a", "seed": range(60), "value": draws})
+
+
+KINDS: dict[str, Callable[[], Figure]] = {
+    "curves": lambda: plotting.depth_curves(ours(PROBES), ylabel="a", paper=PROBES, n_layers=16, chance=1 / 13),
+    "panels": lambda: plotting.depth_curves(ours(TRANSFER), ylabel="a", hue="prompt", panel="component", n_layers=16),
+    "heatmap": lambda: plotting.site_heatmap(ours(TRANSFER), label="a", rows="prompt", paper=TRANSFER),
+    "confusion": lambda: plotting.confusion_matrix(CONFUSION, paper=CONFUSION),
+    "labels": lambda: plotting.stacked_labels({"this run": label_rows({"joy": 1.0}), "b": label_rows({"fear": 2.0})}),
+    "stacks": lambda: plotting.depth_stacks(MODULATION),
+    "bars": lambda: plotting.grouped_bars(ours(R2), by="condition", xlabel="a", paper=R2),
+    "points": lambda: plotting.interval_points(ours(R2), by="condition", hue="component", xlabel="a", lines={"c": 0.1}),
+    "null": lambda: plotting.against_null(null_draws().head(1).assign(value=0.9), null_draws(), xlabel="a"),
+}
+
+
+def label_rows(counts: dict[str, float]) -> pd.DataFrame:
+    return pd.DataFrame({"label": list(counts), "value": list(counts.values())})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.filterwarnings("error")
+def test_every_kind_is_valid_svg_on_any_page(kind: str) -> None:
+    fig = KINDS[kind]()
+    text = display.svg(fig, alt=WORDS["alt"], name="fig-x")
+    root = ElementTree.fromstring(text)
+    assert root.attrib["role"] == "img" and root.attrib["aria-label"] == WORDS["alt"]
+    assert INK not in text.lower() and "currentColor" in text
+    sizes = [float(size) for size in re.findall(r"font-size: ([\d.]+)px", text)]
+    assert sizes and min(sizes) >= 9  # 1 px of the drawing is 1 pt
+    ids = re.findall(r'\bid="([^"]+)"', text)
+    assert len(ids) == len(set(ids)) and all(name.startswith("fig-x-") for name in ids)
+    assert {*re.findall(r"url\(#([^)]+)\)", text), *re.findall(r'href="#([^"]+)"', text)} <= set(ids)
+    assert text == display.svg(KINDS[kind](), alt=WORDS["alt"], name="fig-x")
+    assert "Date" not in text and len(text) < 200_000
+    assert fig.get_figwidth() <= 6.4
+
+
+def test_curves_are_the_table_with_layers_from_one() -> None:
+    fig = plotting.depth_curves(ours(PROBES), ylabel="accuracy", n_layers=16)
+    lines = {line.get_color(): line for line in fig.axes[0].lines}
+    for component in COMPONENTS:
+        line = lines[COMPONENT_COLOURS[component]]
+        expected = PROBES[PROBES["component"] == component].sort_values("layer")
+        assert line.get_xdata().tolist() == list(range(1, 17))
+        np.testing.assert_allclose(line.get_ydata(), 0.9 * expected["value"])
+    band = fig.axes[0].collections[0].get_paths()[0].get_extents()
+    top = 0.9 * PROBES[PROBES["component"] == COMPONENTS[0]]["value"].max() + 0.03
+    assert band.ymax == pytest.approx(top)
+    assert fig.axes[0].get_xlabel() == "layer"
+
+
+def test_models_of_another_depth_share_the_fraction_of_depth() -> None:
+    fig = plotting.depth_curves(ours(PROBES), ylabel="a", n_layers=32, paper=PROBES)
+    solid = [line for line in fig.axes[0].lines if line.get_linestyle() == "-"]
+    dashed = [line for line in fig.axes[0].lines if line.get_linestyle() == "--"]
+    assert len(solid) == len(dashed) == 3
+    assert {line.get_xdata().max() for line in solid} == {0.5}
+    assert {line.get_xdata().max() for line in dashed} == {1.0}
+    assert {a.get_color() for a in solid} == {b.get_color() for b in dashed}
+    assert "paper (Llama 3.2 1B)" in [text.get_text() for text in fig.legends[0].get_texts()]
+
+
+def test_heatmap_cells_are_the_table() -> None:
+    fig = plotting.site_heatmap(TRANSFER, label="a", rows="prompt")
+    image = fig.axes[0].images[0]
+    cells = np.asarray(image.get_array().filled(np.nan))
+    rows = TRANSFER[(TRANSFER["component"] == "attn_out") & (TRANSFER["prompt"] == "T3-2shot")]
+    row = [text.get_text() for text in fig.axes[0].get_yticklabels()].index("T3-2shot")
+    np.testing.assert_allclose(cells[row, 1:15], rows.sort_values("layer")["value"])
+    assert np.isnan(cells[:, 0]).all()  # span 3 has no centre in the first layer
+    assert list(image.get_extent()[:2]) == [0.5, 15.5]
+
+
+def test_shares_of_labels() -> None:
+    shares = confusion_shares(CONFUSION)
+    assert shares.loc["anger", "anger"] == pytest.approx(459 / 550)
+    assert shares.loc["shame", "anger"] == pytest.approx(120 / 275)
+    np.testing.assert_allclose(shares.sum(axis=1), 1)
+    assert label_shares(label_rows({"joy": 3, "fear": 1}), "x") == dict.fromkeys(EMOTION_COLOURS, 0.0) | {
+        "joy": 0.75, "fear": 0.25,
+    }  # fmt: skip
+    fig = plotting.stacked_labels({"a": label_rows({"fear": 1, "joy": 3})})
+    widths = [bar.get_width() for bar in fig.axes[0].patches]
+    assert sum(widths) == pytest.approx(1) and widths[0] == 0.75  # joy first, as the paper stacks
+    stack = plotting.depth_stacks(MODULATION).axes[0].collections
+    tops = [layer.get_paths()[0].get_extents().ymax for layer in stack]
+    assert len(stack) == 13 and max(tops) == pytest.approx(1)
+
+
+def test_bars_and_points_are_the_table() -> None:
+    fig = plotting.grouped_bars(ours(R2), by="condition", xlabel="a")
+    widths = sorted(bar.get_width() for bar in fig.axes[0].patches)
+    np.testing.assert_allclose(widths, sorted(0.9 * R2["value"]))
+    names = [text.get_text() for text in fig.axes[0].get_yticklabels()]
+    assert "other-agency" in names and "predictability" in names
+    point = plotting.interval_points(ours(R2), by="condition", hue="component", xlabel="a")
+    drawn = np.concatenate([line.get_xdata() for line in point.axes[0].lines])
+    np.testing.assert_allclose(np.sort(drawn), np.sort(0.9 * R2["value"]))
+
+
+@pytest.mark.parametrize(
+    ("draw", "message"),
+    [
+        (lambda: plotting.depth_curves(pd.concat([PROBES, PROBES.assign(prompt="T2-2shot")]), ylabel="a"),
+         r"several rows for one point.*differ in \['prompt'\]"),
+        (lambda: plotting.depth_curves(ours(PROBES), ylabel="a", paper=PROBES), "share an axis only with n_layers"),
+        (lambda: plotting.depth_curves(ours(PROBES), ylabel="a", n_layers=12), "layer 16 of a model of 12 layers"),
+        (lambda: plotting.depth_curves(CONFUSION, ylabel="a", hue="label"), "every row needs a layer"),
+        (lambda: plotting.depth_curves(PROBES, ylabel="a", hue="colour"), "no column 'colour'"),
+        (lambda: plotting.site_heatmap(TRANSFER, label="a", rows="prompt", limits=(0, 0.5)), "widen limits"),
+        (lambda: plotting.confusion_matrix(PROBES), "several rows|expected 'true=>pred'"),
+        (lambda: plotting.confusion_matrix(CONFUSION[13:]), r"no counts for the true labels \['anger'\]"),
+        (lambda: plotting.stacked_labels({"x": label_rows({"happiness": 1})}), r"x: labels \['happiness'\]"),
+        (lambda: plotting.depth_curves(MODULATION, ylabel="a", hue="value"), "share 10 colours"),
+    ],
+)  # fmt: skip
+def test_refusals(draw: Callable[[], Figure], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        draw()
+
+
+def test_style_stays_inside() -> None:
+    before = dict(mpl.rcParams)
+    KINDS["curves"]()
+    assert dict(mpl.rcParams) == before
+    assert style()["svg.fonttype"] == "none"
+
+
+def lab(colour: str, deficiency: str) -> np.ndarray:
+    """CIE Lab of a colour as seen with a colour vision deficiency (Machado et al. 2009, severity 1)."""
+    seen = {
+        "none": np.eye(3),
+        "protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+        "deutan": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]],
+        "tritan": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.3039]],
+    }[deficiency]
+    rgb = np.array(mpl.colors.to_rgb(colour))
+    linear = np.clip(np.array(seen) @ np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4), 0, 1)
+    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    xyz = to_xyz @ linear / [0.9505, 1, 1.089]
+    f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+
+def contrast(a: str, b: str) -> float:
+    high, low = sorted((luminance(a), luminance(b)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_colours_can_be_told_apart_and_seen_on_both_pages() -> None:
+    assert set(EMOTION_COLOURS) == set(EMOTIONS) and tuple(COMPONENT_COLOURS) == COMPONENTS
+    for deficiency in ("none", "protan", "deutan", "tritan"):
+        distance = {
+            pair: np.linalg.norm(lab(pair[0], deficiency) - lab(pair[1], deficiency))
+            for colours in (EMOTION_COLOURS, COMPONENT_COLOURS)
+            for pair in itertools.combinations(colours.values(), 2)
+        }
+        neighbours = itertools.pairwise(EMOTION_COLOURS.values())
+        assert min(distance[pair] for pair in neighbours) > 15, deficiency
+        assert min(distance[pair] for pair in itertools.combinations(COMPONENT_COLOURS.values(), 2)) > 15, deficiency
+        if deficiency == "none":
+            assert min(distance.values()) > 20
+    for colour in EMOTION_COLOURS.values():
+        assert min(contrast(colour, page) for page in PAGES) > 1.8
+        assert contrast(colour, text_on(colour)) >= 4.5
+    for colour in COMPONENT_COLOURS.values():
+        assert min(contrast(colour, page) for page in PAGES) >= 3
+
+
+def test_order_and_names() -> None:
+    assert ordered(["anger", "joy", "anger"]) == ["joy", "anger"]
+    assert ordered(["all", "-5", "-1"]) == ["-1", "-5", "all"]
+    assert ordered(["5", "10", "1"]) == ["1", "5", "10"]
+    assert ordered(["b", "a"]) == ["b", "a"]
+    assert palette(["emotion:joy"])["emotion:joy"] == palette(["joy", "fear"])["joy"]
+    assert readable("pleasantness:-1;other_responsblt:+1") == "pleasantness ↓, other-agency ↑"
+    assert readable("-1", "position") == "token −1" and readable("3", "span") == "span 3"
+    assert readable("paper: Llama 3.2 1B") == "paper: Llama 3.2 1B"
+
+
+def test_show_puts_one_captioned_figure_on_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[dict[str, object]] = []
+    monkeypatch.setattr(display, "display", lambda data, raw: shown.append(data))
+    plotting.show(KINDS["curves"](), **WORDS)
+    (data,) = shown
+    assert data[display.MIME] == WORDS
+    html = str(data["text/html"])
+    assert html.startswith('<figure id="fig-probe"') and "<strong>bold</strong>" in html and html.count("<svg") == 1
+    assert "Curves &lt;&quot;rise&quot;&gt;" in html
+    assert str(data["image/png"]).startswith("iVBOR")
+    for name, value in {"name": "Fig 1", "caption": " ", "alt": ""}.items():
+        with pytest.raises(ValueError, match=name if name != "alt" else "alt text"):
+            display.bundle(KINDS["null"](), **{**WORDS, name: value})
+
+
+def test_the_book_makes_a_numbered_figure_of_it(tmp_path: object) -> None:
+    nbformat = pytest.importorskip("nbformat")
+    from sphinx.application import Sphinx
+
+    (tmp_path / "conf.py").write_text(
+        "extensions = ['myst_nb']\nnumfig = True\nnb_execution_mode = 'off'\nhtml_theme = 'basic'\n"
+        "def setup(app):\n"
+        "    from myst_nb.core import render\n"
+        "    from emolib.mystnb import FigureRenderer\n"
+        "    render.load_mime_renders = lambda: [FigureRenderer]\n"
+    )
+    output = nbformat.v4.new_output("display_data", data=display.bundle(KINDS["null"](), **WORDS))
+    cell = nbformat.v4.new_code_cell("show()", outputs=[output], execution_count=1)
+    text = nbformat.v4.new_markdown_cell("# Chapter\n\nSee {numref}`fig-probe`.")
+    language = {"language_info": {"name": "python", "pygments_lexer": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=[text, cell], metadata=language), tmp_path / "index.ipynb")
+    folders = {"srcdir": tmp_path, "confdir": tmp_path, "outdir": tmp_path / "out", "doctreedir": tmp_path / "tree"}
+    app = Sphinx(**{k: str(v) for k, v in folders.items()}, buildername="html", status=None, warningiserror=True)
+    app.build()
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert app.statuscode == 0
+    assert re.search(r'<figure class="[^"]*emolib-figure[^"]*" id="fig-probe">\s*<svg role="img"', page)
+    assert page.count("<svg role=") == 1
+    assert re.search(r"<figcaption>.*Fig\. 1.*<strong>bold</strong>", page, re.DOTALL)
+    assert re.search(r'href="#fig-probe"><span class="std std-numref">Fig. 1', page)
+
+
+def test_renderer_leaves_other_outputs_alone() -> None:
+    other = type("Data", (), {"mime_type": "text/html", "content": "<b>x</b>"})
+    assert FigureRenderer.handle_mime(None, other, False) is None
+
+
+def test_nothing_here_loads_a_model_library() -> None:
+    modules = "results provenance stats scores paper plotting display palette panels label_plots category_plots mystnb"
+    code = (
+        f"import sys, importlib\n[importlib.import_module('emolib.' + m) for m in '{modules}'.split()]\n"
+        "from emolib import results\n"
+        "results.collect_provenance(parameters={}, corpus_sha256='', model_revision=None, device='cpu', seconds=0)\n"
+        "print({'torch', 'transformers', 'nnsight'} & {name.split('.')[0] for name in sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

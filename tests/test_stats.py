@@ -1,0 +1,220 @@
+"""Intervals: equality with slow explicit resampling, coverage in simulation, and independent formulas."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats as reference
+from sklearn.metrics import balanced_accuracy_score, r2_score
+
+from emolib import scores, stats
+
+RNG = np.random.default_rng(20)
+GROUPS = RNG.integers(0, 14, 60)
+TRUTH = RNG.integers(0, 4, 60)
+GUESS = np.where(RNG.random((60, 3)) < 0.5, TRUTH[:, None], RNG.integers(0, 4, (60, 3)))
+SCORES = RNG.normal(size=(60, 3)) + TRUTH[:, None]
+
+
+def explicit(groups: np.ndarray, n_resamples: int, seed: int) -> list[np.ndarray]:
+    """The texts of every resample, written out one by one from the same draws of groups."""
+    names = np.unique(groups)
+    draws = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), size=n_resamples)
+    return [
+        np.concatenate([np.flatnonzero(groups == g) for g, k in zip(names, row, strict=True) for _ in range(k)])
+        for row in draws
+    ]
+
+
+def test_vectorised_means_equal_the_explicit_loop() -> None:
+    slow = np.array([SCORES[rows].mean(axis=0) for rows in explicit(GROUPS, 300, 5)])
+    _, fast = stats.resample(scores.mean(SCORES), GROUPS, n_resamples=300, seed=5)
+    np.testing.assert_allclose(fast, slow, atol=1e-12)
+    found = stats.cluster_bootstrap(SCORES, GROUPS, n_resamples=300, seed=5)
+    same = stats.bootstrap(scores.mean(SCORES), GROUPS, n_resamples=300, seed=5)
+    for name in ("value", "ci_low", "ci_high"):
+        np.testing.assert_allclose(getattr(found, name), getattr(same, name), atol=1e-12)
+    np.testing.assert_allclose(found.value, SCORES.mean(axis=0))
+
+
+@pytest.mark.parametrize(
+    ("statistic", "plain"),
+    [
+        (scores.accuracy(TRUTH, GUESS), lambda r: (GUESS[r] == TRUTH[r, None]).mean(axis=0)),
+        (
+            scores.balanced_accuracy(TRUTH, GUESS),
+            lambda r: [balanced_accuracy_score(TRUTH[r], GUESS[r, j]) for j in range(3)],
+        ),
+        (scores.r2(TRUTH, SCORES), lambda r: [r2_score(TRUTH[r], SCORES[r, j]) for j in range(3)]),
+        (scores.spearman(TRUTH, SCORES[:, 0]), lambda r: [reference.spearmanr(TRUTH[r], SCORES[r, 0]).statistic]),
+        (
+            scores.paired_difference(scores.mean(SCORES), [0, 1], [2, 2]),
+            lambda r: SCORES[r][:, [0, 1]].mean(axis=0) - SCORES[r, 2].mean(),
+        ),
+        (scores.peak_layer(scores.mean(SCORES)), lambda r: [SCORES[r].mean(axis=0).argmax()]),
+    ],
+    ids=["accuracy", "balanced accuracy", "r2", "spearman", "difference", "peak"],
+)
+@pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")
+def test_every_statistic_equals_its_library_on_the_resampled_texts(statistic: scores.Statistic, plain: object) -> None:
+    estimate, fast = stats.resample(statistic, GROUPS, n_resamples=300, seed=1)
+    np.testing.assert_allclose(fast, [np.asarray(plain(r)) for r in explicit(GROUPS, 300, 1)], atol=1e-10)
+    np.testing.assert_allclose(estimate, plain(np.arange(60)), atol=1e-10)
+
+
+def test_balanced_accuracy_leaves_out_a_class_that_no_resample_drew() -> None:
+    truth = np.array([0, 0, 1, 1, 2])
+    statistic = scores.balanced_accuracy(truth, np.array([0, 1, 1, 1, 0]))
+    assert statistic(np.array([[1.0, 1, 1, 1, 0], [1, 1, 1, 1, 1]]))[:, 0] == pytest.approx([0.75, 0.5])
+
+
+def test_r2_is_stable_far_from_zero() -> None:
+    far = scores.r2(TRUTH + 1e7, SCORES + 1e7)(np.ones((1, 60)))[0]
+    np.testing.assert_allclose(far, scores.r2(TRUTH, SCORES)(np.ones((1, 60)))[0], rtol=1e-6)
+
+
+def test_weights_draw_whole_groups() -> None:
+    weights = stats.bootstrap_weights(GROUPS, 50, 2)
+    for group in np.unique(GROUPS):
+        assert (np.ptp(weights[:, group == GROUPS], axis=1) == 0).all()
+    heads = np.unique(GROUPS, return_index=True)[1]
+    assert (weights[:, heads].sum(axis=1) == len(heads)).all()
+    np.testing.assert_array_equal(weights, stats.bootstrap_weights(GROUPS, 50, 2))
+    assert (weights != stats.bootstrap_weights(GROUPS, 50, 3)).any()
+
+
+def test_zero_weight_leaves_a_text_out() -> None:
+    keep = RNG.random(60) < 0.6
+    weights = np.column_stack([keep, np.ones(60)])
+    found = stats.cluster_bootstrap(SCORES[:, [0, 0]], GROUPS, weights=weights, n_resamples=200)
+    np.testing.assert_allclose(found.value, [SCORES[keep, 0].mean(), SCORES[:, 0].mean()])
+    everyone = stats.cluster_bootstrap(SCORES[:, 0], GROUPS, n_resamples=200)
+    np.testing.assert_allclose([found.ci_low[1], found.ci_high[1]], [everyone.ci_low, everyone.ci_high])
+
+
+def clustered(rng: np.random.Generator, n_groups: int) -> tuple[np.ndarray, np.ndarray]:
+    sizes = rng.integers(1, 8, n_groups)
+    groups = np.repeat(np.arange(n_groups), sizes)
+    return rng.normal(size=n_groups)[groups] + rng.normal(size=len(groups)), groups
+
+
+@pytest.mark.parametrize("n_groups", [20, 80])
+def test_coverage_is_nominal_where_ignoring_groups_is_not(n_groups: int) -> None:
+    rng = np.random.default_rng(7)
+    hits, naive, runs = 0, 0, 500
+    for seed in range(runs):
+        values, groups = clustered(rng, n_groups)
+        found = stats.cluster_bootstrap(values, groups, n_resamples=400, seed=seed)
+        alone = stats.cluster_bootstrap(values, np.arange(len(values)), n_resamples=400, seed=seed)
+        hits += found.ci_low <= 0 <= found.ci_high
+        naive += alone.ci_low <= 0 <= alone.ci_high
+    assert 0.92 <= hits / runs <= 0.98
+    assert naive / runs < 0.88  # the positive control: the data are clustered enough to notice
+
+
+def share_coverage(mean_share: float, runs: int, **methods: object) -> dict[str, float]:
+    rng = np.random.default_rng(8)
+    hits = dict.fromkeys(methods, 0)
+    for _ in range(runs):
+        groups = np.repeat(np.arange(60), rng.integers(1, 8, 60))
+        chances = rng.beta(4 * mean_share, 4 * (1 - mean_share), 60)
+        values = (rng.random(len(groups)) < chances[groups]).astype(float)
+        for name, method in methods.items():
+            found = method(values, groups)
+            hits[name] += bool(found.ci_low <= mean_share <= found.ci_high)
+    return {name: count / runs for name, count in hits.items()}
+
+
+@pytest.mark.parametrize("mean_share", [0.1, 0.5, 0.9])
+def test_shares_of_grouped_texts_are_covered(mean_share: float) -> None:
+    alone = {"naive": lambda values, groups: stats.wilson(values.sum(), len(values))}
+    found = share_coverage(mean_share, 800, grouped=stats.cluster_wilson, **alone)
+    assert 0.92 <= found["grouped"] <= 0.98
+    assert found["naive"] < 0.915
+
+
+def test_rare_outcomes_are_covered_better_than_by_resampling() -> None:
+    found = share_coverage(
+        0.02, 400, wilson=stats.cluster_wilson, bootstrap=lambda v, g: stats.cluster_bootstrap(v, g, n_resamples=500)
+    )
+    assert found["wilson"] >= 0.92
+    assert found["bootstrap"] < found["wilson"] - 0.03
+
+
+def test_wilson_equals_scipy_and_grouped_wilson_reduces_to_it() -> None:
+    for hits, n in ((0, 10), (3, 10), (200, 200), (137, 2740)):
+        found = stats.wilson(hits, n)
+        expected = reference.binomtest(hits, n).proportion_ci(method="wilson")
+        np.testing.assert_allclose([found.ci_low, found.ci_high], [expected.low, expected.high], atol=1e-12)
+    values = RNG.random((5000, 2)) < [0.3, 0.9]
+    single, plain = stats.cluster_wilson(values, np.arange(5000)), stats.wilson(values.sum(axis=0), 5000)
+    np.testing.assert_allclose(single.ci_low, plain.ci_low, atol=2e-4)
+    np.testing.assert_allclose(single.ci_high, plain.ci_high, atol=2e-4)
+
+
+def test_repeating_every_text_does_not_narrow_a_grouped_interval() -> None:
+    values, groups = RNG.random(200) < 0.4, np.arange(200)
+    once, often = stats.cluster_wilson(values, groups), stats.cluster_wilson(np.repeat(values, 5), np.repeat(groups, 5))
+    np.testing.assert_allclose([often.ci_low, often.ci_high], [once.ci_low, once.ci_high], atol=1e-9)
+    ignorant = stats.wilson(5 * values.sum(), 1000)
+    assert ignorant.ci_high - ignorant.ci_low < 0.5 * (once.ci_high - once.ci_low)
+
+
+def test_a_share_of_none_keeps_a_width() -> None:
+    found = stats.cluster_wilson(np.zeros(100), np.repeat(np.arange(20), 5))
+    assert found.value == 0 == found.ci_low
+    assert 0.1 < found.ci_high < 0.25
+
+
+def test_difference_of_paired_columns_is_sharper_than_of_unpaired() -> None:
+    base = RNG.normal(size=300)
+    groups = np.repeat(np.arange(100), 3)
+    pair = np.column_stack([base + 0.1, base + RNG.normal(scale=0.1, size=300)])
+    found = stats.bootstrap(scores.paired_difference(scores.mean(pair), 0, 1), groups)
+    alone = stats.cluster_bootstrap(pair[:, 0], groups)
+    assert found.ci_low[0] > 0.05 and found.ci_high[0] < 0.15
+    assert found.ci_high[0] - found.ci_low[0] < 0.3 * (alone.ci_high - alone.ci_low)
+
+
+def test_peak_and_onset_find_what_was_planted() -> None:
+    layers = np.arange(12)
+    chance = np.clip(0.1 + 0.8 / (1 + np.exp(-2.0 * (layers - 5.5))), 0, 1) - 0.2 * (layers > 9)
+    hits = (RNG.random((1500, 12)) < chance).astype(float)
+    groups = np.repeat(np.arange(500), 3)
+    onset = stats.bootstrap(scores.first_crossing(scores.mean(hits), 0.5), groups, n_resamples=400)
+    assert onset.value == [6] and onset.ci_low >= 5 and onset.ci_high <= 6
+    share = stats.bootstrap(scores.first_crossing(scores.mean(hits), 0.95, relative_to="maximum"), groups)
+    assert share.value[0] in (7, 8)
+    peak = stats.bootstrap(scores.peak_layer(scores.mean(hits)), groups, n_resamples=400)
+    assert 7 <= peak.ci_low[0] <= peak.value[0] <= peak.ci_high[0] <= 9
+    never = stats.bootstrap(scores.first_crossing(scores.mean(hits), 1.5), groups, n_resamples=50)
+    assert never.value == never.ci_low == never.ci_high == 12
+
+
+def test_permutation_p_is_uniform_under_the_null_and_small_for_an_effect() -> None:
+    rng = np.random.default_rng(3)
+    p = np.array([stats.permutation_p(rng.normal(), rng.normal(size=199)) for _ in range(800)])
+    assert reference.kstest(p, "uniform").pvalue > 0.01
+    null = rng.normal(size=99)
+    assert stats.permutation_p(9.0, null, alternative="greater") == 0.01
+    assert stats.permutation_p(9.0, null) == 0.02
+    assert stats.permutation_p(9.0, null, alternative="less") == 1.0
+    assert stats.permutation_p([9.0, -9.0], np.column_stack([null, null]), alternative="less").tolist() == [1.0, 0.01]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: stats.cluster_bootstrap([1.0, np.nan], [0, 1]), "gaps"),
+        (lambda: stats.cluster_bootstrap([1.0, 2.0], [0, 0]), "at least 2"),
+        (lambda: stats.cluster_bootstrap([1.0, 2.0], [0, 1, 2]), "one group a text"),
+        (lambda: stats.cluster_bootstrap([1.0, 2.0], [0, 1], weights=[1, -1]), "negative"),
+        (lambda: stats.cluster_wilson([0.5, 1.0], [0, 1]), "not all 0 or 1"),
+        (lambda: stats.wilson(3, 2), "between 0 and n"),
+        (lambda: scores.first_crossing(scores.mean([1.0]), 0.5, relative_to="peak"), "'value' or 'maximum'"),
+        (lambda: stats.permutation_p(1.0, [1.0], alternative="both"), "two-sided"),
+    ],
+)
+def test_refusals(call: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call()
