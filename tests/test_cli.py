@@ -1,0 +1,297 @@
+"""The command line, make's side of it, the Snakefile's idea of what is stale, and papermill around one notebook."""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import shutil
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+from emolib import cli
+from emolib.book import REFERENCE
+from emolib.execute import check_parameters, configured_runs, execute, experiment_of, notebook_sources, select_notebooks
+from emolib.runs import Run
+
+ROOT = Path(__file__).resolve().parents[1]
+FIELDS = [field.name for field in fields(Run)]
+KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+
+
+def calling(*arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
+    settings = {**os.environ, **environment}
+    return subprocess.run(arguments, cwd=cwd, env=settings, capture_output=True, text=True)
+
+
+@pytest.fixture
+def never_computes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
+    """The calls that would have started Snakemake."""
+    calls: list[tuple[object, ...]] = []
+    monkeypatch.setattr(cli, "snakemake_status", lambda *arguments: calls.append(arguments) or 0)
+    monkeypatch.chdir(ROOT)
+    return calls
+
+
+def test_help_needs_less_than_a_second_and_no_heavy_library() -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    shown = calling(sys.executable, "-m", "emolib.cli", "--help")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert shown.returncode == 0 and all(word in shown.stdout for word in ("run", "book", "models", "fetch", "doctor"))
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1
+    heavy = "{'torch', 'pandas', 'transformers'}"
+    code = f"import sys, emolib.cli; emolib.cli.parser(); print(sorted({heavy} & set(sys.modules)))"
+    assert calling(sys.executable, "-c", code).stdout.strip() == "[]"
+
+
+def test_options_are_the_fields_of_run_with_its_defaults(capsys: pytest.CaptureFixture[str]) -> None:
+    assert list(cli.HELP) and set(cli.HELP) == set(FIELDS)
+    with pytest.raises(SystemExit):
+        cli.main(["run", "--help"])
+    shown = re.sub(r"\s+", " ", capsys.readouterr().out)
+    for field in fields(Run):
+        assert f"--{field.name.replace('_', '-')}" in shown
+        assert field.default is None or f"(default: {field.default})" in shown
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "hint"),
+    [
+        ("--profile", "fulll", "full"),
+        ("--model", "smolm2-135m", "smollm2-135m"),
+        ("--corpus", "situation", "situations"),
+        ("--prompt", "T1-3shots", "T1-3shot"),
+        ("--calibration", "batched", "batch"),
+        ("--dtype", "float23", "float32"),
+        ("--device", "cudaa", "cuda"),
+        ("--only", "05_probin", "05_probing"),
+    ],
+)
+def test_a_typo_is_refused_with_what_was_meant_before_anything_runs(
+    option: str, value: str, hint: str, never_computes: list[object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["run", option, value]) == 2
+    message = capsys.readouterr().err
+    assert value in message and hint in message
+    assert never_computes == []
+
+
+def test_an_option_nobody_knows_is_an_error_and_not_an_abbreviation(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["run", "--prof", "full"], ["run", "--colour", "red"], ["bok"]):
+        with pytest.raises(SystemExit, match="2"):
+            cli.main(arguments)
+
+
+def test_valid_options_reach_snakemake_as_one_run(never_computes: list[tuple[object, ...]]) -> None:
+    assert cli.main(["run", "--seed", "3", "--only", "05_probing", "--cores", "2", "--", "--jobs", "9"]) == 0
+    assert never_computes == [(ROOT, Run(seed=3), ["05_probing"], 2, ["--jobs", "9"])]
+
+
+def test_the_reference_run_is_only_computed_on_request(never_computes: list[object], capsys) -> None:
+    given = ["run", "--model", REFERENCE.model, "--corpus", REFERENCE.corpus, "--profile", REFERENCE.profile]
+    assert cli.main(given) == 0
+    assert never_computes == [] and "make reference" in capsys.readouterr().out
+    assert cli.main(["run", "--reference", "--seed", "1"]) == 2
+    assert never_computes == [] and REFERENCE.slug in capsys.readouterr().err
+
+
+def test_outside_a_checkout_commands_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli, "__file__", str(tmp_path / "site-packages" / "emolib" / "cli.py"))
+    with pytest.raises(FileNotFoundError, match="not in a checkout"):
+        cli.checkout()
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    for name in ("Snakefile", "_toc.yml"):
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path / "deep" / "er")
+    assert cli.checkout() == tmp_path
+
+
+def test_two_runs_in_one_folder_are_refused_and_a_finished_one_is_not(tmp_path: Path) -> None:
+    with (
+        cli.one_at_a_time(tmp_path),
+        pytest.raises(RuntimeError, match="another run"),
+        cli.one_at_a_time(tmp_path),
+    ):
+        pass
+    with cli.one_at_a_time(tmp_path):
+        pass
+
+
+def test_doctor_and_models_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["models"]) == 0
+    assert "meta-llama/Llama-3.2-1B-Instruct" in capsys.readouterr().out
+    assert cli.main(["doctor"]) == 0
+    report = capsys.readouterr().out
+    assert "torch 2." in report and "smollm2-135m: " in report and "cores" in report
+
+
+# make
+
+
+def test_make_passes_on_what_is_given_and_nothing_from_the_environment() -> None:
+    dry = calling("make", "-n", "book", "MODEL=it's/a model", "SEED=3", "ONLY=05_probing", DEVICE="cuda", PROMPT="%n$ ")
+    (line,) = [line for line in dry.stdout.splitlines() if "emolib run" in line]
+    words = subprocess.run(["sh", "-c", f"printf '%s\\n' {line}"], capture_output=True, text=True).stdout.splitlines()
+    assert words[1:] == ["run", "--model", "it's/a model", "--seed", "3", "--only", "05_probing"]
+
+
+def test_make_refuses_a_variable_it_does_not_know() -> None:
+    refused = calling("make", "book", "MODLE=x")
+    assert refused.returncode == 2 and "MODLE" in refused.stderr and "MODEL" in refused.stderr
+    spaced = calling("make", "-n", "book", "CORPUS_PATH=/a b=c/d.csv")
+    assert spaced.returncode == 0 and "--corpus-path '/a b=c/d.csv'" in spaced.stdout
+
+
+def test_make_refuses_an_unsuitable_python_before_it_creates_anything(tmp_path: Path) -> None:
+    old = tmp_path / "python3.8"
+    old.write_text("#!/bin/sh\nexit 1\n")
+    old.chmod(0o755)
+    for python in (str(old), "no-such-python"):
+        refused = calling("make", "setup", f"VENV={tmp_path}/venv", f"PYTHON={python}")
+        assert refused.returncode and "no Python 3.11" in refused.stderr and python in refused.stderr
+    assert not (tmp_path / "venv").exists()
+
+
+# the notebooks of a run
+
+
+def parameters_cell(**changes: object) -> str:
+    values = {field.name: field.default for field in fields(Run)} | changes
+    return "\n".join(f"{name} = {value!r}" for name, value in values.items())
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkout with this Snakefile and library, and two made-up experiments in place of the real ones."""
+    shutil.copy(ROOT / "Snakefile", tmp_path)
+    (tmp_path / "_toc.yml").touch()
+    shutil.copytree(ROOT / "emolib", tmp_path / "emolib", ignore=shutil.ignore_patterns("__pycache__", "experiments"))
+    (tmp_path / "emolib" / "experiments").mkdir()
+    (tmp_path / "emolib" / "experiments" / "__init__.py").touch()
+    (tmp_path / "notebooks").mkdir()
+    for name in ("01_first", "02_second"):
+        write_notebook(tmp_path, name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write_notebook(tree: Path, name: str, last: str = "") -> Path:
+    experiment = experiment_of(name)
+    (tree / "emolib" / "experiments" / f"{experiment}.py").write_text("import emolib.stats\n")
+    work = (
+        "import sys\nfrom pathlib import Path\nfrom emolib.runs import Run\n"
+        "folder = Path('results') / Run(seed=seed).slug\nfolder.mkdir(parents=True, exist_ok=True)\n"
+        "print('a bar', file=sys.stderr)\nprint('shown', seed)\n"
+        f"size = (folder / '{experiment}.parquet').write_text('measured')\n" + last
+    )
+    cells = [new_code_cell(parameters_cell(), metadata={"tags": ["parameters"]}), new_code_cell(work)]
+    path = tree / "notebooks" / f"{name}.ipynb"
+    nbformat.write(new_notebook(cells=cells, metadata=KERNEL), path)
+    return path
+
+
+def stale(*arguments: str) -> set[str]:
+    """The notebooks Snakemake would run in the current folder."""
+    shown = calling(sys.executable, "-m", "snakemake", "-n", "--cores", "1", *arguments, cwd=Path.cwd())
+    assert shown.returncode == 0, shown.stderr
+    return set(re.findall(r"^notebook_(\w+) ", shown.stdout + shown.stderr, re.MULTILINE))
+
+
+def test_only_what_changed_is_computed_again(tree: Path) -> None:
+    slug = Run().slug
+    assert cli.main(["run", "--cores", "1"]) == 0
+    outputs = {path.name for path in (tree / "runs" / slug).iterdir()}
+    assert outputs == {"01_first.ipynb", "02_second.ipynb", "run.json"}
+    assert {path.name for path in (tree / "results" / slug).iterdir()} == {"first.parquet", "second.parquet"}
+    assert stale() == set()
+    assert stale("--config", "seed=1") == {"01_first", "02_second"}
+    assert stale("--config", "device=cpu") == set(), "where a run is computed does not change it"
+    (tree / "emolib" / "stats.py").touch()
+    assert stale() == set(), "a new date alone, as after git checkout, is no change"
+    (tree / "emolib" / "experiments" / "second.py").write_text("import emolib.stats\n# changed\n")
+    assert stale() == {"02_second"}
+    write_notebook(tree, "01_first", last="1 / 0")
+    assert stale() == {"01_first", "02_second"}
+    assert cli.main(["run", "--cores", "1"]) != 0
+    left = {path.name for path in (tree / "runs" / slug).iterdir()}
+    assert left == {"01_first.failed.ipynb", "02_second.ipynb", "run.json"}, "the failed one does not look done"
+    assert (tree / "results" / slug / "first.parquet").read_text() == "measured", "its measurements are kept"
+    assert stale() == {"01_first"}, "what failed is computed again, what did not is not"
+    write_notebook(tree, "01_first")
+    (tree / "results" / slug / "second.parquet").unlink()
+    assert cli.main(["run", "--cores", "1"]) == 0
+    assert stale() == set()
+    assert (tree / "results" / slug / "second.parquet").is_file(), "a deleted result is computed again"
+    assert not (tree / "runs" / slug / "01_first.failed.ipynb").exists()
+
+
+def test_a_committed_result_makes_nothing_stale_and_a_run_is_refused_by_name(tree: Path) -> None:
+    (tree / "results" / REFERENCE.slug).mkdir(parents=True)
+    (tree / "results" / REFERENCE.slug / "first.parquet").write_text("committed")
+    assert stale("--config", "only=01_first") == {"01_first"}, "the default run, not the reference"
+    assert not (tree / "runs" / REFERENCE.slug).exists()
+    wrong = calling(sys.executable, "-m", "snakemake", "-n", "--cores", "1", "--config", "profil=full", cwd=tree)
+    assert wrong.returncode and "did you mean 'profile'" in wrong.stdout + wrong.stderr
+
+
+def test_sources_follow_imports_and_leave_out_what_is_not_imported(tree: Path) -> None:
+    (tree / "emolib" / "experiments" / "first.py").write_text("def run(study):\n    from emolib import corpus\n")
+    found = notebook_sources("01_first", tree)
+    assert {"emolib/experiments/first.py", "emolib/corpus.py", "emolib/prompts.py", "emolib/runs.py"} <= set(found)
+    assert "emolib/data/prompts.yml" in found
+    assert not {"emolib/cli.py", "emolib/doctor.py", "emolib/experiments/second.py"} & set(found)
+
+
+def test_an_executed_notebook_holds_nothing_of_the_machine(tree: Path) -> None:
+    output = tree / "runs" / Run(seed=5).slug / "01_first.ipynb"
+    values = {field.name: field.default for field in fields(Run)} | {"seed": 5}
+    execute(values, tree / "notebooks" / "01_first.ipynb", output)
+    document = nbformat.read(output, as_version=4)
+    (printed,) = [part for cell in document.cells for part in cell.get("outputs", [])]
+    assert printed["text"] == "shown 5\n"
+    assert "papermill" not in document.metadata and not any("papermill" in cell.metadata for cell in document.cells)
+    assert str(tree) not in output.read_text()
+    assert [path.name for path in output.parent.iterdir()] == ["01_first.ipynb"]
+
+
+def test_a_failing_notebook_leaves_only_what_says_so(tree: Path) -> None:
+    output = tree / "runs" / Run().slug / "01_first.ipynb"
+    output.parent.mkdir(parents=True)
+    source = write_notebook(tree, "01_first", last="raise ArithmeticError('planted')")
+    values = {field.name: field.default for field in fields(Run)}
+    with pytest.raises(RuntimeError, match="ArithmeticError: planted"):
+        execute(values, source, output)
+    assert [path.name for path in output.parent.iterdir()] == ["01_first.failed.ipynb"]
+    with pytest.raises(RuntimeError, match="did not store"):
+        execute(values, write_notebook(tree, "02_second", last="(folder / 'second.parquet').unlink()"), output)
+
+
+def test_parameters_that_differ_from_run_are_refused(tmp_path: Path) -> None:
+    def notebook(source: str) -> Path:
+        cell = new_code_cell(source, metadata={"tags": ["parameters"]})
+        nbformat.write(new_notebook(cells=[cell], metadata=KERNEL), tmp_path / "n.ipynb")
+        return tmp_path / "n.ipynb"
+
+    values = {field.name: field.default for field in fields(Run)}
+    check_parameters(notebook(parameters_cell()), values)
+    with pytest.raises(ValueError, match=r"missing \[\], unknown \['layers'\]"):
+        check_parameters(notebook(parameters_cell(layers=3)), values)
+    with pytest.raises(ValueError, match=r"missing \['seed'\], unknown \['sead'\]"):
+        check_parameters(notebook(parameters_cell().replace("seed", "sead")), values)
+
+
+def test_configuration_is_one_run_or_a_list(tree: Path) -> None:
+    assert configured_runs({}) == [Run()]
+    assert configured_runs({"seed": 2}) == [Run(seed=2)]
+    assert configured_runs({"runs": [{"seed": 1}, {"seed": 2}]}) == [Run(seed=1), Run(seed=2)]
+    assert select_notebooks(None, tree) == ["01_first", "02_second"]
+    assert select_notebooks("02_second, 01_first", tree) == ["02_second", "01_first"]
+    with pytest.raises(ValueError, match="did you mean '01_first'"):
+        select_notebooks("1_first", tree)

@@ -1,0 +1,239 @@
+"""One source of pins, a wheel that works alone, and the rules of the repository that a machine can check."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from emolib.doctor import embedded_model, memory_gb, models_table
+from emolib.registry import registry
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+DEPENDENCIES = [Requirement(line) for line in PROJECT["dependencies"]]
+TEST_EXTRA = [Requirement(line) for line in PROJECT["optional-dependencies"]["test"]]
+# Declared without being imported: started as a program, or needed by transformers to read the embedded model.
+NOT_IMPORTED = {"accelerate", "gguf", "ipykernel", "jupyter-book", "snakemake", "pytest-xdist", "ruff", "safetensors"}
+# What comes with a declared package and is imported on purpose: the book's machinery, and scikit-learn's companions.
+BROUGHT = {
+    "docutils": "jupyter-book", "sphinx": "jupyter-book", "myst-nb": "jupyter-book", "markdown-it-py": "jupyter-book",
+    "ipython": "ipykernel", "nbclient": "papermill", "pillow": "matplotlib", "joblib": "scikit-learn",
+    "threadpoolctl": "scikit-learn", "packaging": "jupyter-book", "tokenizers": "transformers",
+    "huggingface-hub": "transformers",
+}  # fmt: skip
+
+
+def locked() -> dict[str, str]:
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    pins = [line.split("==") for line in lines if line and not line.startswith("#")]
+    return {canonicalize_name(name): version for name, version in pins}
+
+
+def sources(*folders: str) -> Iterator[Path]:
+    for folder in folders:
+        yield from sorted((ROOT / folder).rglob("*.py"))
+
+
+def imported(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+@pytest.mark.parametrize("requirement", [*DEPENDENCIES, *TEST_EXTRA], ids=lambda r: r.name)
+def test_lock_has_every_declared_package_within_its_range_and_it_is_what_is_installed(requirement: Requirement) -> None:
+    version = locked()[canonicalize_name(requirement.name)]
+    assert requirement.specifier.contains(version, prereleases=True), f"make lock: {requirement} but {version}"
+    assert Version(metadata.version(requirement.name)).public == version, "make setup installs the locked versions"
+
+
+def test_lock_is_exact_sorted_and_valid_on_every_machine() -> None:
+    lines = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
+    assert all(re.fullmatch(r"[A-Za-z0-9_.-]+==[0-9][A-Za-z0-9.]*", line) for line in lines), "no +cpu, no address"
+    names = [line.split("==")[0].lower() for line in lines]
+    assert names == sorted(set(names))
+    assert "emolib" not in names
+
+
+def test_embedded_model_is_pinned_in_one_version_and_is_the_registered_file() -> None:
+    import hashlib
+
+    package, version = registry()["smollm2-135m"]["wheel"].split("==")
+    assert locked()[package] == version
+    path = embedded_model()
+    assert path is not None, "emolib fetch smollm2-135m"
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == registry()["smollm2-135m"]["sha256"]
+
+
+def test_environment_yml_adds_no_pin_of_its_own() -> None:
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    *conda, pip = environment["dependencies"]
+    assert pip == {"pip": ["-c requirements.lock", "-e .[test]"]}
+    pinned = [item for item in conda if "=" in item]
+    assert pinned == ["python=3.11"]
+    assert Requirement(f"python{PROJECT['requires-python']}").specifier.contains("3.11")
+
+
+def test_every_import_is_declared_and_every_declared_package_is_used() -> None:
+    providers = metadata.packages_distributions()
+    declared = {canonicalize_name(r.name) for r in [*DEPENDENCIES, *TEST_EXTRA]}
+    used: set[str] = set()
+    for path in sources("emolib", "tests", "tools", "notebooks"):
+        for name in {module.split(".")[0] for module in imported(path)} - set(sys.stdlib_module_names):
+            if name in {"emolib", "conftest"} or (path.parent / f"{name}.py").is_file():
+                continue
+            owners = {canonicalize_name(owner) for owner in providers.get(name, [])}
+            assert owners & (declared | BROUGHT.keys()), f"{path.name} imports {name}: list it in pyproject.toml"
+            used |= owners
+    assert declared - used <= NOT_IMPORTED, "declared, never imported"
+
+
+def test_runtime_code_imports_no_test_package() -> None:
+    providers = metadata.packages_distributions()
+    only_tests = {canonicalize_name(r.name) for r in TEST_EXTRA} - {"playwright"}  # doctor looks for its browser
+    for path in sources("emolib"):
+        owners = {canonicalize_name(o) for m in imported(path) for o in providers.get(m.split(".")[0], [])}
+        assert not owners & only_tests, path.name
+
+
+def test_wheel_installs_alone_with_its_data_and_command(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tree)
+    shutil.copytree(ROOT / "emolib", tree / "emolib", ignore=shutil.ignore_patterns("__pycache__"))
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    command = ["wheel", "--no-deps", "--no-build-isolation", "--no-index", "-w", tmp_path, tree]
+    subprocess.run([*pip, *command], check=True)
+    (wheel,) = tmp_path.glob("emolib-*.whl")
+    home = tmp_path / "home"
+    subprocess.run([*pip, "install", "--no-deps", "--no-index", "--target", home, wheel], check=True)
+    shipped = {path.relative_to(home).as_posix() for path in (home / "emolib").rglob("*") if path.suffix != ".pyc"}
+    data = {path.relative_to(ROOT).as_posix() for path in (ROOT / "emolib" / "data").iterdir()}
+    assert data | {"emolib/emolib.mplstyle"} <= shipped
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        environment = {"PYTHONPATH": str(home), "PATH": ""}
+        program = [sys.executable, home / "bin" / "emolib", *arguments]
+        return subprocess.run(program, cwd=tmp_path, env=environment, capture_output=True, text=True)
+
+    models = run("models")
+    assert models.returncode == 0 and models.stdout.strip() == models_table()
+    refused = run("book")
+    assert refused.returncode == 2 and "not in a checkout" in refused.stderr
+
+
+def test_every_make_command_in_the_documents_exists() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("book/*.md"), ROOT / ".ci" / "run"]
+    named = {word for page in pages for word in re.findall(r"(?:`|^|: )make ([a-z]+)", page.read_text(), re.MULTILINE)}
+    assert {"book", "test", "reference", "lock", "setup"} <= named <= targets
+
+
+def test_ci_runs_the_readme_s_test_command_and_then_the_book() -> None:
+    readme = (ROOT / "README.md").read_text()
+    block = re.search(r"```\n(.*?)```", readme, re.DOTALL)
+    assert block is not None
+    commands = [line.split("#")[0].strip() for line in block[1].strip().splitlines()]
+    lines = (ROOT / ".ci" / "run").read_text().splitlines()
+    assert commands == ["make book", "make test"]
+    assert "set -euo pipefail" in lines and lines.index("make test") < lines.index("make book")
+    assert (ROOT / ".ci" / "run").stat().st_mode & 0o111
+
+
+def test_citation_agrees_with_the_project_and_names_the_study() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert (citation["version"], citation["license"]) == (PROJECT["version"], PROJECT["license"])
+    study = citation["references"][0]
+    names = [author["family-names"] for author in study["authors"]]
+    assert names == ["Tak", "Banayeeanzade", "Bolourani", "Kian", "Jia", "Gratch"]
+    assert (study["doi"], study["start"], study["end"]) == ("10.18653/v1/2025.findings-acl.679", 13090, 13120)
+
+
+def test_no_file_names_a_path_of_one_machine() -> None:
+    pattern = re.compile(r"(^|[^A-Za-z0-9_.])/(" + "|".join(["root", "work", "tmp", "home", "farm", "Users"]) + ")/")
+    skipped = {".git", ".venv", "_build", "runs", "cache", ".snakemake", ".ruff_cache", ".pytest_cache", ".hypothesis"}
+    kinds = {".py", ".md", ".yml", ".toml", ".bib", ".cff", ".ipynb", ".css", ".lock", ""}
+    for path in ROOT.rglob("*"):
+        parts = path.relative_to(ROOT).parts
+        if path.is_file() and path.suffix in kinds and not skipped & set(parts) and "__pycache__" not in parts:
+            found = pattern.search(path.read_text(encoding="utf-8", errors="ignore"))
+            assert found is None, f"{path.relative_to(ROOT)}: {found and found[0]}"
+
+
+def test_modules_and_functions_keep_to_their_budget() -> None:
+    for path in sources("emolib"):
+        text = path.read_text(encoding="utf-8")
+        assert len(text.splitlines()) <= 250, path.name
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                assert node.end_lineno is not None and node.end_lineno - node.lineno < 50, f"{path.name}: {node.name}"
+
+
+def test_experiments_do_not_import_each_other() -> None:
+    for path in sources("emolib/experiments"):
+        others = {name for name in imported(path) if name.startswith("emolib.experiments.")}
+        assert not others, f"{path.name} imports {others}: move what is shared into the core"
+
+
+def test_code_is_clean() -> None:
+    subprocess.run([sys.executable, "-m", "ruff", "check", "--no-cache", ROOT], check=True)
+
+
+# Hugging Face id: name in the figures, layers, width, heads, key/value heads, head width, MLP width, vocabulary,
+# tied embeddings, norms a layer (widths of the residual stream), extra norm weights a layer. From the models' cards
+# and the study's Table 1; None: not in the study.
+CARDS = {
+    "HuggingFaceTB/SmolLM2-135M-Instruct": (None, 30, 576, 9, 3, 64, 1536, 49152, True, 2, 0),
+    "meta-llama/Llama-3.2-1B-Instruct": ("Llama3 1B", 16, 2048, 32, 8, 64, 8192, 128256, True, 2, 0),
+    "google/gemma-2-2b-it": ("Gemma2 2B", 26, 2304, 8, 4, 256, 9216, 256000, True, 4, 0),
+    "meta-llama/Llama-3.1-8B-Instruct": ("Llama3 8B", 32, 4096, 32, 8, 128, 14336, 128256, False, 2, 0),
+    "microsoft/Phi-3.5-mini-instruct": ("Phi3 4B", 32, 3072, 32, 32, 96, 8192, 32064, False, 2, 0),
+    "allenai/OLMo-2-1124-7B-Instruct": ("OLMo2 7B", 32, 4096, 32, 32, 128, 11008, 100352, False, 2, 8192),
+    "mistralai/Ministral-8B-Instruct-2410": ("Mistral 8B", 36, 4096, 32, 8, 128, 12288, 131072, False, 2, 0),
+    "microsoft/Phi-3-medium-128k-instruct": ("Phi3 14B", 40, 5120, 40, 10, 128, 17920, 32064, False, 2, 0),
+    "mistralai/Mistral-Nemo-Instruct-2407": ("Mistral 12B", 40, 5120, 32, 8, 128, 14336, 131072, False, 2, 0),
+    "allenai/OLMo-2-1124-13B-Instruct": ("OLMo2 13B", 40, 5120, 40, 40, 128, 13824, 100352, False, 2, 10240),
+    "google/gemma-2-9b-it": ("Gemma2 9B", 42, 3584, 16, 8, 256, 14336, 256000, True, 4, 0),
+}
+
+
+def test_registry_is_the_embedded_model_and_the_study_s_ten_in_their_order() -> None:
+    assert [(m["hub"], m["paper"], m["layers"], m["width"]) for m in registry().values()] == [
+        (hub, name, layers, width) for hub, (name, layers, width, *_) in CARDS.items()
+    ]
+    gated = {m["hub"].split("/")[0] for m in registry().values() if m["gated"]}
+    assert gated == {"meta-llama", "google"} | {"mistralai"}
+    assert not registry()["mistral-nemo-12b"]["gated"]
+
+
+@pytest.mark.parametrize("hub", CARDS)
+def test_parameters_follow_from_the_architecture(hub: str) -> None:
+    _, layers, d, heads, kv, head, mlp, vocabulary, tied, norms, extra = CARDS[hub]
+    attention = 2 * d * heads * head + 2 * d * kv * head
+    expected = vocabulary * d * (1 if tied else 2) + layers * (attention + 3 * d * mlp + norms * d + extra) + d
+    (entry,) = [m for m in registry().values() if m["hub"] == hub]
+    assert entry["parameters"] == expected
+
+
+def test_memory_is_weights_and_a_fifth() -> None:
+    assert memory_gb(1_000_000_000, "float32") == pytest.approx(4.8)
+    assert memory_gb(1_000_000_000, "bfloat16") == pytest.approx(2.4)
+    assert "67.0 GB" in next(line for line in models_table().splitlines() if line.startswith("phi-3-medium"))
