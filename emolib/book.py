@@ -13,7 +13,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,8 @@ import yaml
 
 from emolib.display import MIME
 from emolib.execute import INJECTED, cleaned, notebook_names
-from emolib.runs import Run
+from emolib.runs import REFERENCE, Run
 
-REFERENCE = Run(model="smollm2-135m", corpus="crowd-envent", profile="full")
 CHAPTERS = Path("book/chapters")
 LABEL = re.compile(r"^\(([^)\s]+)\)=\s*$|^:(?:name|label): *(\S+) *$", re.MULTILINE)
 CHAPTER_LINK = re.compile(r"\]\((\w+)\.ipynb")
@@ -156,9 +154,8 @@ def _map_texts(value: Any, change: Callable[[str], str]) -> Any:
 
 
 def _front_page(parameters: dict[str, Any]) -> str:
-    run = Run(**parameters)
-    rows = "\n".join(f"| {name} | `{value}` |" for name, value in asdict(run).items() if value is not None)
-    title = f"# {run.model}, {run.corpus}, {run.profile}"
+    rows = "\n".join(f"| {name} | `{value}` |" for name, value in parameters.items() if value is not None)
+    title = "# {model}, {corpus}, {profile}".format(**parameters)
     return f"{title}\n\nComputed on this machine.\n\n| parameter | value |\n|---|---|\n{rows}\n"
 
 

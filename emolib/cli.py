@@ -14,17 +14,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from emolib.runs import Run
+if TYPE_CHECKING:
+    from emolib.runs import Run
 
 HELP = {
     "model": "name from `emolib models`, Hugging Face id, or local folder",
     "corpus": "crowd-envent (6,600 real texts), situations (embedded) or a file in the layout of crowd-enVENT",
     "prompt": "T1-2shot as in the paper, T1-0shot ... T1-12shot, T2-2shot ...",
     "calibration": "none, or batch: subtract each label's mean logit over the corpus",
-    "dtype": "float32 or bfloat16",
+    "scoring": "the token of a label that is scored: first_subtoken, or last_subtoken as the paper's code does",
+    "text": "masked, as in the paper, or original: with or without the emotion words",
+    "tap": "contribution: what is added to the residual stream; module: before a norm, as the paper's code reads it",
+    "dtype": "float32, bfloat16 or float16",
     "device": "auto, cpu, cuda, cuda:1, mps",
-    "seed": "seed of every random choice",
+    "seed": "of every random choice",
     "profile": "quick (minutes) or full",
     "corpus_path": "where the corpus file lies, if not downloaded",
 }
@@ -36,8 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Return the exit status: 0 done, 1 failed on the way, 2 refused because of what was given."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     cut = given.index("--") if "--" in given else len(given)
-    options = parser().parse_args(given[:cut])
     try:
+        options = parser(given[0] if given else "").parse_args(given[:cut])
         return options.command(options, given[cut + 1 :])
     except (ValueError, OSError) as error:
         print(f"emolib: {error}", file=sys.stderr)
@@ -47,8 +52,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of all commands; those of `run` follow the fields of Run."""
+def parser(command: str) -> argparse.ArgumentParser:
+    """Return the parser of all commands; the options of `run` are added when that is the command, since Run is slow
+    to import."""
     top = argparse.ArgumentParser(prog="emolib", description="Where and how a language model infers emotion.")
     commands = top.add_subparsers(required=True, metavar="command")
 
@@ -58,10 +64,8 @@ def parser() -> argparse.ArgumentParser:
         return sub
 
     run = add("run", run_command, "compute the notebooks of a run that are out of date", RUN_EPILOG)
-    for field in fields(Run):
-        kind = int if field.name == "seed" else str
-        default = "" if field.default is None else f" (default: {field.default})"
-        run.add_argument(f"--{field.name.replace('_', '-')}", type=kind, help=HELP[field.name] + default)
+    if command == "run":
+        _add_fields(run)
     run.add_argument("--only", metavar="NOTEBOOK", help="one notebook, or several separated by commas (default: all)")
     run.add_argument("--cores", type=int, default=os.cpu_count(), help="processor cores to use (default: all)")
     run.add_argument("--reference", action="store_true", help="the committed run, and publish its chapters")
@@ -73,11 +77,20 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def _add_fields(run: argparse.ArgumentParser) -> None:
+    from emolib.runs import Run
+
+    for field in fields(Run):
+        default = f" (default: {field.default})" if field.default not in (None, "") else ""
+        kind = type(field.default) if field.default is not None else str
+        run.add_argument(f"--{field.name.replace('_', '-')}", type=kind, help=HELP[field.name] + default)
+
+
 def run_command(options: argparse.Namespace, snakemake: list[str]) -> int:
     """Return Snakemake's status for the run described by the options, validated first."""
-    from emolib.book import REFERENCE, publish
-    from emolib.corpus import load_corpus
+    from emolib.book import publish
     from emolib.execute import select_notebooks
+    from emolib.runs import REFERENCE, Run
 
     root = checkout()
     given = {field.name: value for field in fields(Run) if (value := getattr(options, field.name)) is not None}
@@ -89,7 +102,7 @@ def run_command(options: argparse.Namespace, snakemake: list[str]) -> int:
         return 0
     if options.reference and run.slug != REFERENCE.slug:
         raise ValueError(f"the reference run is {REFERENCE.slug}, not {run.slug}: change only where it is computed")
-    load_corpus(run.corpus, path=run.corpus_path)  # refuses a corpus that is missing or damaged, before a model loads
+    run.load_corpus()  # refuses a corpus that is missing or damaged, before a model loads
     print(", ".join(f"{name} {value}" for name, value in asdict(run).items() if value is not None), flush=True)
     with one_at_a_time(root):
         status = snakemake_status(root, run, notebooks, options.cores, snakemake)

@@ -19,7 +19,7 @@ from emolib.sites import COMPONENTS, Component, Position, check_component, check
 
 
 class Where(NamedTuple):
-    """The site an operation acts on; `rows` and `positions` [batch] are text indices and token positions, on the CPU."""
+    """The site an operation acts on; `rows` (texts) and `positions` (tokens), both [batch], are on the CPU."""
 
     layer: int
     component: Component

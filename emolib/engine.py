@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import nnsight
@@ -40,7 +40,7 @@ class SlotLayer(DynamicLayer):
         self.keys, self.values = torch.cat([keys, spare], 2), torch.cat([values, spare], 2)
         self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
 
-    def update(self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object) -> tuple[Tensor, Tensor]:
+    def update(self, key_states: Tensor, value_states: Tensor, *_: object, **__: object) -> tuple[Tensor, Tensor]:
         """All keys and values the new tokens may see, each [batch, heads, length + new, head_dim]."""
         end = self.length + key_states.shape[2]
         self.keys[:, :, self.length : end] = key_states
@@ -89,7 +89,7 @@ class Engine:
         self.ids: list[list[int]] = model.tokenizer(list(prompts))["input_ids"]
         short = [row for row, ids in enumerate(self.ids) if len(ids) < keep]
         if short:
-            raise ValueError(f"prompt {short[0]} has {len(self.ids[short[0]])} tokens, {keep} are to be kept: lower keep")
+            raise ValueError(f"prompt {short[0]} has {len(self.ids[short[0]])} tokens: lower keep from {keep}")
         # Sorted lists share the prefix that their first and last share; `keep` tokens of each prompt stay its own.
         common = os.path.commonprefix([min(self.ids), max(self.ids)]) if prefix == "shared" and self.ids else []
         self.prefix = common[: min(map(len, self.ids), default=0) - keep]
@@ -164,13 +164,16 @@ class Engine:
 
     def continuations(self, encoding: Encoding, sequences: Sequence[Sequence[int]]) -> Tensor:
         """Log-probability [B, n_sequences], float32, of each token sequence as what follows the prompt."""
+        first = self.model.unembed(encoding.hidden).log_softmax(-1)
         columns = []
         for sequence in sequences:
-            follow = torch.tensor(sequence, device=encoding.tokens.device)
-            before = follow[:-1].expand(len(encoding.rows), -1)
-            hidden = self._continue(encoding, before) if len(sequence) > 1 else encoding.hidden[:, None]
-            scores = self.model.unembed(hidden).log_softmax(-1)
-            columns.append(scores[:, torch.arange(len(follow)), follow].sum(-1))
+            total = first[:, sequence[0]]
+            if len(sequence) > 1:
+                follow = torch.tensor(sequence, device=first.device)
+                hidden = self._continue(encoding, follow[:-1].expand(len(first), -1))[:, 1:]
+                steps = self.model.unembed(hidden).log_softmax(-1)
+                total = total + steps[:, torch.arange(len(follow) - 1), follow[1:]].sum(-1)
+            columns.append(total)
         return torch.stack(columns, 1)
 
     def greedy(self, encoding: Encoding, n_tokens: int) -> Tensor:
@@ -262,7 +265,8 @@ class Engine:
 
         def additive(window: int | None) -> Tensor:
             near = seen if window is None else seen & (positions[:, :, None] - keys < window)
-            return torch.zeros(near.shape, dtype=self.model.dtype, device=near.device).masked_fill(~near, lowest)[:, None]
+            mask = torch.zeros(near.shape, dtype=self.model.dtype, device=near.device)
+            return mask.masked_fill(~near, lowest)[:, None]
 
         windows = set(self.model.windows)
         if len(windows) == 1:
@@ -293,8 +297,9 @@ class Engine:
 
 
 def edit_in_place(
-    output: Tensor, jobs: Sequence[tuple[slice, Edit]], layer: int, component: Component, rows: Tensor, positions: Tensor
-) -> None:
+    output: Tensor, jobs: Sequence[tuple[slice, Edit]], layer: int, component: Component, rows: Tensor,
+    positions: Tensor,
+) -> None:  # fmt: skip
     """Apply each edit to its columns of a component's output [B, Q, d]; other columns are untouched."""
     for columns, edit in jobs:
         old = output[:, columns]

@@ -6,11 +6,10 @@ Imports no model library.
 
 from __future__ import annotations
 
-import ast
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 
 import nbformat
 
+from emolib.provenance import imported
 from emolib.runs import Run
 
 INJECTED = "injected-parameters"
@@ -90,13 +90,13 @@ def notebook_sources(notebook: str, root: Path = Path()) -> list[str]:
     start = root / "emolib" / "experiments" / f"{experiment_of(notebook)}.py"
     document = nbformat.read(root / "notebooks" / f"{notebook}.ipynb", as_version=4)
     code = "\n".join(cell.source for cell in document.cells if cell.cell_type == "code")
-    queue = [*_imported(code, root), *([start] if start.is_file() else [])]
+    queue = [*imported(code, root), *([start] if start.is_file() else [])]
     found: set[Path] = set()
     while queue:
         path = queue.pop()
         if path not in found:
             found.add(path)
-            queue.extend(_imported(path.read_text(encoding="utf-8"), root))
+            queue.extend(imported(path.read_text(encoding="utf-8"), root))
     data = (path for path in (root / "emolib" / "data").glob("*") if path.is_file())
     return sorted(path.relative_to(root).as_posix() for path in [*found, *data])
 
@@ -175,20 +175,6 @@ def cleaned(document: nbformat.NotebookNode) -> nbformat.NotebookNode:
 def _reason(error: Exception) -> str:
     name, value = getattr(error, "ename", type(error).__name__), getattr(error, "evalue", str(error))
     return f"{name}: {value}"
-
-
-def _imported(code: str, root: Path) -> Iterator[Path]:
-    lines = "\n".join("" if line.lstrip().startswith(("%", "!")) else line for line in code.splitlines())
-    for node in ast.walk(ast.parse(lines)):
-        names: list[str] = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        for name in names:
-            if name.split(".")[0] == "emolib":
-                base = root.joinpath(*name.split("."))
-                yield from (path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file())
 
 
 def _plain(value: Any) -> Any:

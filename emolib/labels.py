@@ -15,9 +15,9 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-Scoring = Literal["first_subtoken", "last_subtoken"]
+from emolib.runs import Calibration, Scoring
+
 LabelScore = Literal[Scoring, "log_probability", "mean_log_probability"]
-Calibration = Literal["none", "batch"]
 SCORINGS: tuple[Scoring, ...] = get_args(Scoring)
 LABEL_SCORES: tuple[LabelScore, ...] = get_args(LabelScore)
 CALIBRATIONS: tuple[Calibration, ...] = get_args(Calibration)

@@ -8,23 +8,25 @@ on loading that the sites mean what they say.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import nnsight  # before any transformers model class: nnsight wraps what it finds
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from emolib.registry import locate
+from emolib.runs import DType, Tap
 from emolib.sites import Component
-
-Tap = Literal["contribution", "module"]
-DType = Literal["float32", "bfloat16", "float16"]
+from emolib.sources import cache_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,22 +140,19 @@ def load_model(
     if dtype not in get_args(DType):
         raise ValueError(f"unknown dtype {dtype!r}: expected one of {', '.join(get_args(DType))}")
     place = resolve_device(device)
-    source = Path(locate(name))
-    options: dict[str, Any] = {"dtype": getattr(torch, dtype)}
-    address = str(source)
-    if source.suffix == ".gguf":
-        address, options["gguf_file"] = str(source.parent), source.name
-    else:
-        options["revision"] = revision or "main"
+    source = locate(name)
+    address, packed = (str(_unpacked(Path(source))), Path(source).name) if source.endswith(".gguf") else (source, None)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(address, **{k: v for k, v in options.items() if k != "dtype"})
-        hf = AutoModelForCausalLM.from_pretrained(address, **options).to(place)
+        tokenizer = AutoTokenizer.from_pretrained(address, revision=revision or "main")
+        hf = AutoModelForCausalLM.from_pretrained(
+            address, revision=revision or "main", dtype=getattr(torch, dtype)
+        ).to(place)  # fmt: skip
     except OSError as error:
         raise RuntimeError(
             f"model {name!r} could not be loaded from {address!r}: {error}. Gated models need `hf auth login`; without "
             "a network give a folder that holds config, weights and tokenizer, or use smollm2-135m."
         ) from error
-    found = getattr(hf.config, "_commit_hash", None) or (source.name if source.suffix == ".gguf" else "local")
+    found = packed or getattr(hf.config, "_commit_hash", None) or "local"
     return check_model(wrap_model(hf, tokenizer, name=name, revision=found, tap=tap))
 
 
@@ -203,6 +202,30 @@ def _resolve(root: Any, path: str) -> Any:
     for name in path.split("."):
         root = getattr(root, name)
     return root
+
+
+def _unpacked(gguf: Path) -> Path:
+    """The folder that holds a GGUF file's weights as plain float32, written to the cache once: 20 s become 1."""
+    digest = hashlib.sha256(gguf.read_bytes()).hexdigest()
+    folder = cache_folder() / "models" / f"{gguf.stem}-{digest[:12]}"
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    where = dict(pretrained_model_name_or_path=str(gguf.parent), gguf_file=gguf.name)
+    hf = AutoModelForCausalLM.from_pretrained(
+        **where, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
+    )  # fmt: skip
+    settings = {k: v for k, v in hf.config.to_dict().items() if k not in ("quantization_config", "dtype")}
+    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+        plain = type(hf)(type(hf.config).from_dict(settings))
+        plain.load_state_dict(hf.state_dict())
+        plain.save_pretrained(temporary)
+        AutoTokenizer.from_pretrained(**where).save_pretrained(temporary)
+        # Two processes may have done the same work: whoever is first wins, the other's copy is equal.
+        with contextlib.suppress(OSError):
+            Path(temporary).rename(folder)
+        Path(temporary).mkdir(exist_ok=True)
+    return folder
 
 
 def _grouped_sdpa(

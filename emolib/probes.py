@@ -18,8 +18,6 @@ from sklearn.covariance import ledoit_wolf
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold, train_test_split
-from sklearn.neural_network import MLPClassifier
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from emolib.scores import Statistic, balanced_accuracy
@@ -164,21 +162,6 @@ def cross_validate_ridge(
         rows = torch.as_tensor(folds == fold, device=features.device)
         ratings[:, rows] = features[rows].double() @ weights[fold].transpose(1, 2) + bias[fold][:, None]
     return ratings.cpu().numpy()
-
-
-def cross_validate_mlp(
-    features: Tensor, labels: np.ndarray, folds: np.ndarray, *, seed: int, standardise: Standardise = "train"
-) -> np.ndarray:
-    """Held-out label ids [n] of the paper's non-linear probe: 32 ReLU units, Adam defaults, at most 200 epochs."""
-    features, predictions = features.float().cpu().numpy(), np.empty(len(folds), int)
-    for held_out in (folds == fold for fold in np.unique(folds)):
-        scaler = StandardScaler(with_mean=standardise == "train", with_std=standardise == "train")
-        x = scaler.fit(features[~held_out]).transform(features)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # stopping at 200 epochs is the paper's setting
-            network = MLPClassifier((32,), max_iter=200, random_state=seed).fit(x[~held_out], labels[~held_out])
-        predictions[held_out] = network.predict(x[held_out])
-    return predictions
 
 
 def grouped_folds(labels: np.ndarray, groups: np.ndarray, *, n_folds: int = 5, seed: int) -> np.ndarray:

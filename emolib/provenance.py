@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import os
 import platform
@@ -10,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -175,3 +177,41 @@ def _duration(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+@cache
+def code_sha256(module: str) -> str:
+    """Return a hash of what a module of emolib computes: its code and all it imports from emolib, and no comments.
+
+    Docstrings and layout do not count, so that mending a sentence does not make hours of measurements stale.
+    """
+    root = Path(__file__).parent.parent
+    queue, found = [root.joinpath(*module.split(".")).with_suffix(".py")], set()
+    while queue:
+        path = queue.pop()
+        if path not in found:
+            found.add(path)
+            queue.extend(imported(path.read_text(encoding="utf-8"), root))
+    digest = hashlib.sha256()
+    for path in sorted(found):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
+                node.body = node.body[1:]
+        digest.update(f"{path.relative_to(root).as_posix()}\n{ast.dump(tree)}\n".encode())
+    return digest.hexdigest()
+
+
+def imported(code: str, root: Path) -> Iterator[Path]:
+    """Yield the files of emolib below `root` that Python code imports, magics aside."""
+    lines = "\n".join("" if line.lstrip().startswith(("%", "!")) else line for line in code.splitlines())
+    for node in ast.walk(ast.parse(lines)):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        for name in names:
+            if name.split(".")[0] == "emolib":
+                base = root.joinpath(*name.split("."))
+                yield from (path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file())

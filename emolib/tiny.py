@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from emolib.models import Model, Tap, wrap_model
+from emolib.models import Model, wrap_model
+from emolib.runs import Tap
 
 _COMMON = dict(
     hidden_size=48, intermediate_size=96, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=2,

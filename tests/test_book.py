@@ -7,7 +7,7 @@ import json
 import re
 import shutil
 import socket
-from dataclasses import asdict, fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import jupytext
@@ -19,18 +19,17 @@ import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from emolib import book
-from emolib.book import REFERENCE, build, code_cells, effective_toc, publish
+from emolib.book import build, code_cells, effective_toc, publish
 from emolib.corpus import Corpus
 from emolib.display import MIME
 from emolib.execute import INJECTED, notebook_names, write_parameters
 from emolib.prompts import get_prompt
-from emolib.runs import Run
+from emolib.runs import REFERENCE, Run
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = notebook_names(ROOT)
 CHAPTERS = sorted((ROOT / "book" / "chapters").glob("*.ipynb"))
 RESULTS = sorted((ROOT / "results" / REFERENCE.slug).glob("*.parquet"))
-DEFAULTS = {field.name: field.default for field in fields(Run)}
 
 
 def read(path: Path) -> nbformat.NotebookNode:
@@ -72,7 +71,8 @@ def test_notebook_is_short_plain_and_without_outputs(name: str) -> None:
 def test_parameters_are_the_fields_of_run_with_its_defaults(name: str) -> None:
     declared = papermill.inspect_notebook(str(ROOT / "notebooks" / f"{name}.ipynb"))
     values = {key: ast.literal_eval(entry["default"]) for key, entry in declared.items()}
-    assert values == DEFAULTS
+    assert list(values) == [field.name for field in fields(Run)]
+    assert Run(**values) == Run()
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
@@ -95,7 +95,7 @@ def test_chapter_is_its_notebook_executed_for_the_reference_run(path: Path) -> N
     (injected,) = [cell for cell in chapter.cells if INJECTED in cell.metadata.get("tags", [])]
     assignments = {line.targets[0].id: line.value for line in ast.parse(injected.source).body}
     parameters = {name: ast.literal_eval(value) for name, value in assignments.items()}
-    assert {**parameters, "device": "auto"} == {**asdict(REFERENCE), "device": "auto"}
+    assert replace(Run(**parameters), device=REFERENCE.device) == REFERENCE
     code = [cell for cell in chapter.cells if cell.cell_type == "code"]
     assert all(cell.execution_count for cell in code), "not executed to the end"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from emolib.edits import Add, Edit, Mean, Noise, Patch, ProjectOut, Where, Zero
 from emolib.engine import Engine
 from emolib.models import unwrap

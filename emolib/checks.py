@@ -1,0 +1,76 @@
+"""What is proved about a model when it loads, in four short passes, before anything is measured on it."""
+
+from __future__ import annotations
+
+import torch
+
+from emolib.edits import Edit, Zero
+from emolib.engine import Engine
+from emolib.models import Model, unwrap
+from emolib.sites import COMPONENTS
+
+PROBES = ("Context: The bus left early. Answer:", "Context: My neighbour returned the ladder after a year. Answer:")
+# Largest difference that rounding explains, as a share of the largest number compared.
+TOLERANCE = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 8e-2}
+
+
+class UnsupportedModel(ValueError):
+    """A model whose sites do not mean what emolib says they mean."""
+
+
+def check_model(model: Model) -> Model:
+    """The model itself, once four things hold on two short prompts of different length.
+
+    Batched, cached logits equal those of plain transformers; attn_out + mlp_out is what a layer adds to the residual
+    stream (not asked of `tap="module"`, which promises something else); zeroing an mlp_out changes the logits; and
+    replaying that edit equals a full pass with a plain PyTorch hook. Raises UnsupportedModel naming what failed.
+    """
+    vocabulary = torch.arange(min(model.hf.config.vocab_size, 2000))
+    engine = Engine(model, PROBES, vocabulary)
+    encoding = engine.encode([0, 1], read=COMPONENTS)
+    plain = torch.stack([_plain(model, prompt, vocabulary) for prompt in PROBES])
+    _require(model, encoding.logits, plain, "batched logits differ from those of plain transformers")
+    added = encoding.activations["attn_out"] + encoding.activations["mlp_out"]
+    if model.tap == "contribution":
+        step = encoding.activations["resid_post"].float() - encoding.resid_pre.float()
+        scale = encoding.activations["resid_post"].float()
+        _require(model, added.float(), step, "attn_out + mlp_out is not what a layer adds", scale=scale)
+    edit = Edit(component="mlp_out", layers=(model.n_layers // 2,), operation=Zero())
+    edited = engine.replay(encoding, [edit])[:, 0]
+    hooked = torch.stack([_plain(model, prompt, vocabulary, edit) for prompt in PROBES])
+    _require(model, edited, hooked, "a replayed edit differs from a full pass with that edit")
+    if torch.equal(edited, encoding.logits):
+        raise UnsupportedModel(f"{model.name}: zeroing mlp_out leaves the logits as they were: the edit has no effect")
+    return model
+
+
+def _plain(model: Model, prompt: str, vocabulary: torch.Tensor, edit: Edit | None = None) -> torch.Tensor:
+    """Next-token logits by one unpadded pass of transformers, with the last token zeroed at the site of the edit."""
+
+    def zero(_module: torch.nn.Module, _inputs: object, output: object) -> None:
+        unwrap(output)[:, -1] = 0
+
+    ids = model.tokenizer(prompt, return_tensors="pt")["input_ids"].to(model.device)
+    handles = (
+        [model.modules(edit.component, view=model.hf)[layer].register_forward_hook(zero) for layer in edit.layers]
+        if edit
+        else []
+    )
+    try:
+        with torch.no_grad():
+            return model.hf(ids).logits[0, -1, vocabulary.to(model.device)].float()
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _require(
+    model: Model, found: torch.Tensor, expected: torch.Tensor, message: str, *, scale: torch.Tensor | None = None
+) -> None:
+    worst = (found - expected).abs().max().item()
+    allowed = TOLERANCE[model.dtype] * (expected if scale is None else scale).abs().max().item()
+    if not worst <= allowed:
+        raise UnsupportedModel(
+            f"{model.name} ({type(model.hf).__name__}): {message} (by {worst:.3g}, rounding allows {allowed:.3g}). Its "
+            "layout is one emolib cannot serve; please report it with the model's name and transformers' version."
+        )

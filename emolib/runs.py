@@ -1,0 +1,98 @@
+"""A run: which model, on which corpus, asked how; its slug names the folder of its results. Loads no model library."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import re
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, get_args, get_type_hints
+
+from emolib.corpus import Corpus, load_corpus
+from emolib.prompts import Prompt, get_prompt
+from emolib.registry import locate, registry
+
+Calibration = Literal["none", "batch"]
+Scoring = Literal["first_subtoken", "last_subtoken"]
+DType = Literal["float32", "bfloat16", "float16"]
+Profile = Literal["quick", "full"]
+TextColumn = Literal["masked", "original"]
+Tap = Literal["contribution", "module"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One run. All fields are checked on construction, the existence of model, corpus and prompt included.
+
+    `corpus_path` is where the corpus file lies if it is not downloaded; `profile` "quick" takes minutes, "full" is what
+    the book reports; `scoring`, `text` and `tap` are explained in `labels`, `corpus` and `models`.
+    Raises ValueError with the nearest known value for anything unknown.
+    """
+
+    model: str = "smollm2-135m"
+    corpus: str = "situations"
+    prompt: str = "T1-2shot"
+    calibration: Calibration = "batch"
+    scoring: Scoring = "first_subtoken"
+    text: TextColumn = "masked"
+    tap: Tap = "contribution"
+    dtype: DType = "float32"
+    device: str = "auto"
+    seed: int = 0
+    profile: Profile = "quick"
+    corpus_path: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, kind in get_type_hints(type(self)).items():
+            choices = get_args(kind) if getattr(kind, "__origin__", None) is Literal else ()
+            given = getattr(self, name)
+            if choices and given not in choices:
+                near = difflib.get_close_matches(str(given), choices, n=1, cutoff=0.3)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                raise ValueError(f"unknown {name} {given!r}: expected one of {', '.join(choices)}{hint}")
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
+            raise ValueError(f"seed {self.seed!r}: expected a whole number from 0 on")
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
+            raise ValueError(f"unknown device {self.device!r}: expected auto, cpu, mps, cuda or cuda:<number>")
+        # An empty path is what a notebook's parameter cell says for "none".
+        object.__setattr__(self, "corpus_path", self.corpus_path or None)
+        if self.model not in registry():  # a registered model need not be installed to be named
+            locate(self.model)
+        get_prompt(self.prompt)
+
+    @property
+    def slug(self) -> str:
+        """The run's folder name: what decides its numbers, without the device and with other defaults left out."""
+        parts = [_short(self.model), _short(self.corpus), _short(self.prompt), self.calibration]
+        for field in fields(self):
+            if field.name in OPTIONAL and getattr(self, field.name) != field.default:
+                parts.append(str(getattr(self, field.name)))
+        return "_".join([*parts, self.dtype, f"s{self.seed}", self.profile])
+
+    def load_corpus(self) -> Corpus:
+        """The checked corpus of the run; raises what `emolib.corpus.load_corpus` raises."""
+        return load_corpus(self.corpus, path=self.corpus_path, text=self.text)
+
+    def load_prompt(self) -> Prompt:
+        """The prompt of the run."""
+        return get_prompt(self.prompt)
+
+    def parameters(self) -> dict[str, Any]:
+        """All fields, for provenance."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+# In the slug only where they differ from the default.
+OPTIONAL = ("scoring", "text", "tap")
+
+
+def _short(name: str) -> str:
+    """A name as part of a folder name; a path becomes its last part and a mark that tells equal names apart."""
+    path = Path(name)
+    if path.suffix or path.is_absolute() or name.startswith("."):
+        return f"{path.stem}-{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:6]}"
+    return re.sub(r"[^A-Za-z0-9.-]+", "-", name)
+
+
+REFERENCE = Run(model="smollm2-135m", corpus="crowd-envent", profile="full")
