@@ -25,7 +25,8 @@ help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name what; do \
 	  printf '  make %-10s %s\n' "$$name" "$$what"; done
 	@echo
-	@echo '  make book and make run take $(PARAMETERS), and ONLY=<notebook>, CORES=<number>, for example'
+	@echo '  make book and make run take ONLY=<notebook>, CORES=<number>, and the parameters of a run,'
+	@echo '  $(PARAMETERS), for example'
 	@echo '    make book MODEL=meta-llama/Llama-3.2-1B-Instruct CORPUS=crowd-envent PROFILE=full DEVICE=cuda'
 	@echo '  What they mean and their defaults: $(BIN)/emolib run --help. PYTHON=python3.12 chooses the interpreter.'
 

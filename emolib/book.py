@@ -73,8 +73,8 @@ def stage_runs(root: Path) -> list[dict[str, Any]]:
     return chapters
 
 
-def publish(root: Path, run: Run) -> list[Path]:
-    """Return the chapters written to book/chapters from the executed notebooks of the run.
+def publish(root: Path, run: Run, names: list[str]) -> list[Path]:
+    """Return the chapters written to book/chapters from the named notebooks of the run.
 
     Raises ValueError when a notebook is missing, or when the corpus was given by its path, which would be published.
     """
@@ -85,7 +85,7 @@ def publish(root: Path, run: Run) -> list[Path]:
         )
     (root / CHAPTERS).mkdir(parents=True, exist_ok=True)
     written = []
-    for name in notebook_names(root):
+    for name in names:
         source, target = root / "runs" / run.slug / f"{name}.ipynb", root / CHAPTERS / f"{name}.ipynb"
         if not source.is_file():
             raise ValueError(f"{source.relative_to(root)} is missing: call make reference, which computes it")

@@ -107,7 +107,7 @@ def run_command(options: argparse.Namespace, snakemake: list[str]) -> int:
     with one_at_a_time(root):
         status = snakemake_status(root, run, notebooks, options.cores, snakemake)
     if status == 0 and options.reference:
-        for path in publish(root, run):
+        for path in publish(root, run, notebooks):
             print(path.relative_to(root))
     return status
 

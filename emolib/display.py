@@ -13,7 +13,7 @@ from html import escape
 from typing import Any
 
 import matplotlib as mpl
-from IPython.display import display
+from IPython.display import Markdown, display
 from markdown_it import MarkdownIt
 from matplotlib.figure import Figure
 from PIL import Image
@@ -101,3 +101,8 @@ def _attribute(text: str, name: str) -> str:
     if found is None:
         raise ValueError(f"the SVG has no {name}: matplotlib writes another format than expected")
     return found.group(1)
+
+
+def say(markdown: str) -> None:
+    """Display a computed sentence or paragraph as Markdown."""
+    display(Markdown(markdown))

@@ -7,13 +7,22 @@ the checkout. Where neither has the file those tests are deselected and the end 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from emolib.corpus import APPRAISALS, EMOTIONS, Corpus, load_corpus
+from emolib.prompts import get_prompt
+from emolib.runs import Run
+
+if TYPE_CHECKING:
+    from emolib.models import Model
+    from emolib.study import Study
 
 VARIABLE = "EMOLIB_CROWD_ENVENT"
 FILE = "enVent_gen_Data.csv"
@@ -98,3 +107,94 @@ def no_settings_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     """Neither the user's corpus nor the user's cache: the variable is unset and the cache is a temporary folder."""
     monkeypatch.delenv(VARIABLE, raising=False)
     monkeypatch.setenv("EMOLIB_CACHE", str(tmp_path / "cache"))
+
+
+# A model and a corpus so small that a whole study of them takes seconds. Nothing is imported before it is asked for:
+# most tests need no torch.
+TINY_WRITERS, TINY_TEXTS = 30, 150
+TINY_WORDS = re.findall(
+    r"\w+",
+    "today yesterday finally suddenly again my his her their our sister neighbour teacher dog boss train garden letter "
+    "dinner window found lost broke painted forgot returned praised missed opened cancelled quietly twice outside "
+    "before after everyone nobody laughed waited rain cake",
+)
+
+
+def tiny_table(n: int = TINY_TEXTS, *, writers: int = TINY_WRITERS, seed: int = 0) -> pd.DataFrame:
+    """A corpus of one's own: emotions in turn, writers with several texts each, random words, random ratings."""
+    random = np.random.default_rng(seed)
+    table = pd.DataFrame({"text_id": [f"t{i:03d}" for i in range(n)]})
+    table["writer"] = [f"w{i % writers:02d}" for i in range(n)]
+    table["emotion"] = [EMOTIONS[i % len(EMOTIONS)] for i in range(n)]
+    table["text"] = [" ".join(random.choice(TINY_WORDS, random.integers(6, 20))) for _ in range(n)]
+    for column in APPRAISALS:
+        table[column] = random.integers(1, 6, n)
+    return table
+
+
+def word_tokenizer() -> Any:
+    """A tokenizer whose tokens are words, so that every label is one token."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    split = pre_tokenizers.Whitespace()
+    prompt = get_prompt("T1-2shot").render(" ".join((*TINY_WORDS, *EMOTIONS)))
+    words = sorted({word for word, _ in split.pre_tokenize_str(prompt)})
+    names = {name: index for index, name in enumerate(("<pad>", "<s>", "<unk>", *words))}
+    tokenizer = Tokenizer(models.WordLevel(vocab=names, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = split
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="<s>", unk_token="<unk>"
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the weights and the word tokenizer of a random three-layer Llama, as a model of one's own."""
+    from emolib.tiny import tiny_model
+
+    folder = tmp_path_factory.mktemp("models") / "tiny-llama"
+    model = tiny_model("llama", tokenizer=word_tokenizer(), num_hidden_layers=3, hidden_size=32, intermediate_size=64)
+    model.hf.save_pretrained(folder)
+    model.tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A csv file with the rows of `tiny_table`."""
+    path = tmp_path_factory.mktemp("corpora") / "tiny.csv"
+    tiny_table().to_csv(path, index=False)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_folder: Path, tiny_corpus: Path) -> Run:
+    """A run of the tiny model on the tiny corpus."""
+    return Run(model=str(tiny_folder), corpus=str(tiny_corpus), device="cpu")
+
+
+@pytest.fixture(scope="session")
+def tiny_study(tiny_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """The study of that run in a folder of its own; tests that change files make another one."""
+    from emolib.study import Study
+
+    return Study(tiny_run, folder=tmp_path_factory.mktemp("study"))
+
+
+@pytest.fixture(scope="session")
+def plain_llama(tiny_folder: Path) -> Any:
+    """The tiny model and its tokenizer as plain transformers loads them: the oracle of what emolib makes of them."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(tiny_folder, attn_implementation="eager").eval()
+    return model, AutoTokenizer.from_pretrained(tiny_folder)
+
+
+@pytest.fixture(scope="session")
+def embedded_model() -> Model:
+    """The model that comes as a Python package, loaded as every chapter loads it."""
+    from emolib.models import load_model
+
+    return load_model("smollm2-135m", device="cpu")

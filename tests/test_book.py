@@ -22,7 +22,7 @@ from emolib import book
 from emolib.book import build, code_cells, effective_toc, publish
 from emolib.corpus import Corpus
 from emolib.display import MIME
-from emolib.execute import INJECTED, notebook_names, write_parameters
+from emolib.execute import INJECTED, notebook_names, result_of, write_parameters
 from emolib.prompts import get_prompt
 from emolib.runs import REFERENCE, Run
 
@@ -46,6 +46,8 @@ def source(name: str) -> nbformat.NotebookNode:
 def test_there_are_the_notebooks_of_the_book_and_they_are_published() -> None:
     assert {"03_behaviour", "05_probing", "B_ablation"} <= set(NOTEBOOKS)
     assert [path.stem for path in CHAPTERS] == NOTEBOOKS, "make reference"
+    stored = [result_of(name, REFERENCE.slug, ROOT) for name in NOTEBOOKS]
+    assert sorted(path for path in stored if path is not None) == RESULTS, "make reference"
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
     files = [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
     assert {f"book/chapters/{name}" for name in NOTEBOOKS} <= set(files)
@@ -248,14 +250,14 @@ def test_book_is_rendered_once_and_a_warning_is_an_error_every_time(tree: Path, 
 
 def test_publishing_takes_the_reference_run_whole_and_without_paths(tree: Path) -> None:
     with pytest.raises(ValueError, match="make reference"):
-        publish(tree, REFERENCE)
+        publish(tree, REFERENCE, ["01_a"])
     folder = tree / "runs" / REFERENCE.slug
     folder.mkdir()
     for name in notebook_names(tree):
         executed = document("part", f"published {name}")
         executed.metadata["papermill"] = {"input_path": "somewhere"}
         nbformat.write(executed, folder / f"{name}.ipynb")
-    assert [path.stem for path in publish(tree, REFERENCE)] == ["01_a", "02_b"]
+    assert [path.stem for path in publish(tree, REFERENCE, notebook_names(tree))] == ["01_a", "02_b"]
     chapter = json.loads((tree / "book" / "chapters" / "02_b.ipynb").read_text())
     assert "papermill" not in chapter["metadata"] and "published 02_b" in chapter["cells"][0]["source"][-1]
 
@@ -265,4 +267,4 @@ def test_publishing_refuses_a_corpus_given_by_its_path(tree: Path) -> None:
         corpus_path = "somewhere.csv"
 
     with pytest.raises(ValueError, match="EMOLIB_CROWD_ENVENT"):
-        publish(tree, Elsewhere())  # type: ignore[arg-type]
+        publish(tree, Elsewhere(), [])  # type: ignore[arg-type]

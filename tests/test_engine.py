@@ -1,41 +1,63 @@
-"""The engine against plain PyTorch: one full forward pass per edit, hooks, no cache, no padding, no shared prefix."""
+"""The engine against plain PyTorch: full forward passes with hooks, no cache, no padding, no shared prefix."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import pytest
 import torch
 
 from emolib.edits import Add, Edit, Mean, Noise, Patch, ProjectOut, Where, Zero
 from emolib.engine import Engine
-from emolib.models import unwrap
-from emolib.sites import COMPONENTS, span_layers
+from emolib.models import Model, unwrap
+from emolib.sites import COMPONENTS, Component, span_layers
 from emolib.tiny import FAMILIES, tiny_model
 
-TEXTS = ["The bus left early.", "We won!", "Someone took the last seat on the train to the coast and did not look up.", "Ok so"]
+TEXTS = [
+    "The bus left early.",
+    "We won!",
+    "Someone took the last seat on the train to the coast and did not look up.",
+    "Ok so",
+]
 PROMPTS = [f"Name it. Context: My dog ran. Answer: joy Context: {text} Answer:" for text in TEXTS]
+ROWS = [3, 1, 0, 2]  # texts of four lengths: all but the longest are padded in one batch
 LABELS = torch.tensor([70, 71, 75, 90, 100])
-TOLERANCE = 2e-3
+TOLERANCE = 1e-4
 
 
-def plain_logits(model, prompt: str, row: int, edit: Edit | None) -> torch.Tensor:
-    """Label logits by the simplest code: one unpadded prompt, one forward pass, hooks that return a new tensor."""
-    ids = torch.tensor([model.tokenizer(prompt)["input_ids"]])
-    handles = []
-    for layer in edit.layers if edit else ():
-        def hook(_module, _args, output, layer=layer):
-            new = unwrap(output).clone()
-            places = range(ids.shape[1]) if edit.position == "all" else [ids.shape[1] + edit.position]
-            for place in places:
-                where = Where(layer, edit.component, torch.tensor([row]), torch.tensor([place]))
-                new[:, place] = edit.operation(new[:, place], where)
-            return new if isinstance(output, torch.Tensor) else (new, *output[1:])
-        handles.append(model.modules(edit.component, view=model.hf)[layer].register_forward_hook(hook))
+def plain_logits(model: Model, row: int, edits: Sequence[Edit | None]) -> torch.Tensor:
+    """Label logits [n_edits, n_labels] of one text by the simplest code: one forward pass whose batch is the same
+    unpadded prompt once for each edit, and hooks that change one entry of the batch each."""
+    ids = torch.tensor([model.tokenizer(PROMPTS[row])["input_ids"]]).expand(len(edits), -1)
+    chosen = [edit for edit in edits if edit is not None]
+    sites = {(layer, edit.component) for edit in chosen for layer in edit.layers}
+    handles = [
+        model.modules(component, view=model.hf)[layer].register_forward_hook(plain_hook(edits, row, layer, component))
+        for layer, component in sites
+    ]
     try:
         with torch.no_grad():
-            return model.hf(ids).logits[0, -1, LABELS].float()
+            return model.hf(ids).logits[:, -1, LABELS].float()
     finally:
         for handle in handles:
             handle.remove()
+
+
+def plain_hook(edits: Sequence[Edit | None], row: int, layer: int, component: Component):
+    """A forward hook that applies each edit of this site to its own entry of the batch, one token at a time."""
+
+    def hook(_module, _args, output):
+        new = unwrap(output).clone()
+        length = new.shape[1]
+        for entry, edit in enumerate(edits):
+            if edit is None or edit.component != component or layer not in edit.layers:
+                continue
+            for place in range(length) if edit.position == "all" else [length + edit.position]:
+                where = Where(layer, component, torch.tensor([row]), torch.tensor([place]))
+                new[entry, place] = edit.operation(new[entry, place][None], where)[0]
+        return new if isinstance(output, torch.Tensor) else (new, *output[1:])
+
+    return hook
 
 
 def operations(model) -> dict[str, object]:
@@ -57,29 +79,27 @@ def model(request):
     return tiny_model(request.param)
 
 
-def assert_equal(model, engine, edits, *, method="replay"):
-    for rows in ([0], [3, 1, 0, 2]):
-        if method == "replay":
-            found = engine.replay(engine.encode(rows), edits)
-        else:
-            found = engine.forward(rows, edits)
-        expected = torch.stack([torch.stack([plain_logits(model, PROMPTS[r], r, e) for e in edits]) for r in rows])
-        worst = (found - expected).abs().max().item()
+def plain_of_all(model: Model, edits: Sequence[Edit | None]) -> torch.Tensor:
+    """The oracle [n_texts, n_edits, n_labels], in the order of PROMPTS."""
+    return torch.stack([plain_logits(model, row, edits) for row in range(len(PROMPTS))])
+
+
+def assert_equal(model, engine, edits, *, method="replay", expected=None):
+    """A single text (nothing padded) and a batch of four lengths give what plain passes give."""
+    expected = plain_of_all(model, edits) if expected is None else expected
+    # In the last layer nothing is read from earlier tokens any more; everywhere else an edit must show.
+    acts = [edit.position in (-1, "all") or edit.layers[0] < model.n_layers - 1 for edit in edits]
+    effect = (expected - plain_of_all(model, [None])).abs().amax(dim=(0, 2))
+    assert effect[acts].min() > 10 * TOLERANCE, "an edit does nothing: the test is blind"
+    for rows in ([0], ROWS):
+        found = engine.replay(engine.encode(rows), edits) if method == "replay" else engine.forward(rows, edits)
+        worst = (found - expected[rows]).abs().max().item()
         assert worst < TOLERANCE, f"{model.name}: max |Δ logit| {worst}"
 
 
-def test_clean_logits_equal_plain_transformers(model):
-    for prefix in ("shared", "none"):
-        engine = Engine(model, PROMPTS, LABELS, prefix=prefix)
-        assert (len(engine.prefix) > 20) == (prefix == "shared")
-        encoding = engine.encode([3, 1, 0, 2])
-        expected = torch.stack([plain_logits(model, PROMPTS[r], r, None) for r in (3, 1, 0, 2)])
-        assert (encoding.logits - expected).abs().max() < TOLERANCE
-
-
-@pytest.mark.parametrize("prefix", ["shared", "none"])
-def test_every_site_and_span_replays_exactly(model, prefix):
-    engine = Engine(model, PROMPTS, LABELS, keep=5, prefix=prefix)
+@pytest.fixture(scope="module")
+def site_edits(model):
+    """Every component, layer and kept position, spans of three, and what plain passes give for them."""
     kinds = operations(model)
     edits = [
         Edit(component=component, layers=(layer,), operation=kinds["noise"], position=position)
@@ -89,7 +109,20 @@ def test_every_site_and_span_replays_exactly(model, prefix):
         Edit(component=component, layers=span_layers(centre, 3, model.n_layers), operation=kinds["add"])
         for component in COMPONENTS for centre in (1, 2)
     ]  # fmt: skip
-    assert_equal(model, engine, edits)
+    return edits, plain_of_all(model, edits)
+
+
+@pytest.mark.parametrize("prefix", ["shared", "none"])
+def test_clean_logits_equal_plain_transformers(model, prefix):
+    engine = Engine(model, PROMPTS, LABELS, prefix=prefix)
+    assert (len(engine.prefix) > 20) == (prefix == "shared")
+    assert (engine.encode(ROWS).logits - plain_of_all(model, [None])[ROWS, 0]).abs().max() < TOLERANCE
+
+
+@pytest.mark.parametrize("prefix", ["shared", "none"])
+def test_every_site_and_span_replays_exactly(model, site_edits, prefix):
+    edits, expected = site_edits
+    assert_equal(model, Engine(model, PROMPTS, LABELS, keep=5, prefix=prefix), edits, expected=expected)
 
 
 def test_every_operation_in_one_batch(model):
@@ -104,7 +137,10 @@ def test_every_operation_in_one_batch(model):
 def test_edits_of_all_positions_use_the_full_pass(model):
     engine = Engine(model, PROMPTS, LABELS)
     kinds = operations(model)
-    edits = [Edit(component=c, layers=(1,), operation=kinds[k], position="all") for c in COMPONENTS for k in ("zero", "noise")]
+    edits = [
+        Edit(component=component, layers=(1,), operation=kinds[kind], position="all")
+        for component in COMPONENTS for kind in ("zero", "noise")
+    ]  # fmt: skip
     edits.append(Edit(component="mlp_out", layers=(0, 1, 2), operation=kinds["add"], position=-2))
     assert_equal(model, engine, edits, method="forward")
 
@@ -126,18 +162,28 @@ def test_module_tap_of_post_norm_families(family):
     assert_equal(model, Engine(model, PROMPTS, LABELS), edits)
 
 
+def hooked_outputs(model: Model, row: int) -> dict[tuple[Component, int], torch.Tensor]:
+    """Outputs [5, d] at the last five tokens of every site, by hooks in a plain pass."""
+    seen = {}
+
+    def keep(site):
+        return lambda _module, _args, output: seen.update({site: unwrap(output)[0, -5:].clone()})
+
+    handles = [
+        module.register_forward_hook(keep((component, layer)))
+        for component in COMPONENTS for layer, module in enumerate(model.modules(component, view=model.hf))
+    ]  # fmt: skip
+    plain_logits(model, row, [None])
+    for handle in handles:
+        handle.remove()
+    return seen
+
+
 def test_reading_equals_hooks_and_adds_up(model):
     engine = Engine(model, PROMPTS, LABELS, keep=5)
     encoding = engine.encode([3, 0, 2], read=COMPONENTS)
     for index, row in enumerate([3, 0, 2]):
-        seen = {}
-        handles = [
-            module.register_forward_hook(lambda _m, _a, out, key=(c, n): seen.update({key: unwrap(out)[0, -5:].clone()}))
-            for c in COMPONENTS for n, module in enumerate(model.modules(c, view=model.hf))
-        ]  # fmt: skip
-        plain_logits(model, PROMPTS[row], row, None)
-        for handle in handles:
-            handle.remove()
+        seen = hooked_outputs(model, row)
         for (component, layer), expected in seen.items():
             assert torch.allclose(encoding.activations[component][layer, index], expected, atol=1e-3)
     total = encoding.resid_pre + encoding.activations["attn_out"] + encoding.activations["mlp_out"]
@@ -166,8 +212,7 @@ def test_resid_post_overwrites_make_the_span_vacuous(model):
 def test_patching_everything_gives_the_source(model):
     engine = Engine(model, PROMPTS, LABELS)
     encoding = engine.encode([0, 1], read=COMPONENTS)
-    swap = Patch(encoding.activations_by_text() if hasattr(encoding, "activations_by_text") else {
-        c: values[:, :, -1] for c, values in encoding.activations.items()}, torch.tensor([1, 0]))
+    swap = Patch({c: values[:, :, -1] for c, values in encoding.activations.items()}, torch.tensor([1, 0]))
     edit = Edit(component="resid_post", layers=(model.n_layers - 1,), operation=swap)
     assert torch.allclose(engine.replay(encoding, [edit])[:, 0], encoding.logits.flip(0), atol=TOLERANCE)
 
@@ -207,7 +252,10 @@ def test_greedy_equals_generate(model):
 def test_remote_simulation_equals_local():
     model = tiny_model("llama")
     engine = Engine(model, PROMPTS, LABELS)
-    edits = [Edit(component="mlp_out", layers=(1, 2), operation=Zero()), Edit(component="attn_out", layers=(2,), operation=Noise(0))]
+    edits = [
+        Edit(component="mlp_out", layers=(1, 2), operation=Zero()),
+        Edit(component="attn_out", layers=(2,), operation=Noise(0)),
+    ]
     assert torch.equal(engine.forward([0, 2], edits, remote="local"), engine.forward([0, 2], edits))
 
 
@@ -227,5 +275,6 @@ def test_batches_cover_every_text_once_within_the_budget():
 ])  # fmt: skip
 def test_what_cannot_be_replayed_is_refused(layers, position, message):
     engine = Engine(tiny_model("llama"), PROMPTS, LABELS)
+    edit = Edit(component="mlp_out", layers=layers, operation=Zero(), position=position)
     with pytest.raises(ValueError, match=message):
-        engine.replay(engine.encode([0]), [Edit(component="mlp_out", layers=layers, operation=Zero(), position=position)])
+        engine.replay(engine.encode([0]), [edit])

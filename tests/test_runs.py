@@ -1,0 +1,179 @@
+"""A run refuses what it does not know, and its slug tells apart what decides its numbers and nothing else."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import FrozenInstanceError, fields, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from emolib.runs import OPTIONAL, REFERENCE, Run
+
+
+@pytest.mark.parametrize(("field", "given", "expected", "near"), [
+    ("profile", "ful", "quick, full", "full"),
+    ("dtype", "float23", "float32, bfloat16, float16", "float32"),
+    ("dtype", "bf16", "float32, bfloat16, float16", "bfloat16"),
+    ("calibration", "bach", "none, batch", "batch"),
+    ("scoring", "last_token", "first_subtoken, last_subtoken", "last_subtoken"),
+    ("text", "orginal", "masked, original", "original"),
+    ("tap", "contributions", "contribution, module", "contribution"),
+])  # fmt: skip
+def test_a_misspelt_choice_is_refused_with_all_choices_and_the_nearest(
+    field: str, given: str, expected: str, near: str
+) -> None:
+    with pytest.raises(ValueError, match=f"unknown {field} '{given}': expected one of {expected}; did you mean '{near}'"):
+        Run(**{field: given})
+
+
+@pytest.mark.parametrize("given", [None, 3, "", ["full"]])
+def test_a_choice_of_another_type_is_refused(given: Any) -> None:
+    with pytest.raises(ValueError, match="unknown profile .*: expected one of quick, full"):
+        Run(profile=given)
+
+
+@pytest.mark.parametrize("seed", [-1, 1.0, "0", None, True])
+def test_a_seed_that_is_no_natural_number_is_refused(seed: Any) -> None:
+    with pytest.raises(ValueError, match=rf"seed {seed!r}: expected a whole number from 0 on"):
+        Run(seed=seed)
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "CPU", "", "cuda:0 "])
+def test_an_unknown_device_is_refused(device: str) -> None:
+    with pytest.raises(ValueError, match=f"unknown device '{device}': expected auto, cpu, mps, cuda or cuda:<number>"):
+        Run(device=device)
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "mps", "cuda", "cuda:0", "cuda:12"])
+def test_a_device_need_not_be_there_to_be_named(device: str) -> None:
+    assert Run(device=device).device == device
+
+
+def test_a_misspelt_prompt_is_refused_with_the_nearest() -> None:
+    with pytest.raises(ValueError, match="T1-2sho.*T1-2shot"):
+        Run(prompt="T1-2sho")
+
+
+def test_a_misspelt_model_is_refused_with_the_nearest() -> None:
+    with pytest.raises(ValueError, match="unknown model 'smolm2-135m': .* one of smollm2-135m.*mean 'smollm2-135m'"):
+        Run(model="smolm2-135m")
+
+
+def test_a_model_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="expected a Hugging Face id .owner/name., an existing folder"):
+        Run(model=str(tmp_path / "nothing"))
+    assert Run(model=str(tmp_path)).model == str(tmp_path)
+    assert Run(model="owner/name").model == "owner/name"
+
+
+def test_a_registered_model_need_not_be_installed_to_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib.metadata
+
+    def absent(name: str) -> None:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "distribution", absent)
+    assert Run(model="smollm2-135m").model == "smollm2-135m"
+
+
+def test_positional_arguments_and_unknown_fields_are_refused() -> None:
+    with pytest.raises(TypeError):
+        Run("smollm2-135m")  # type: ignore[misc]
+    with pytest.raises(TypeError, match="modle"):
+        Run(modle="smollm2-135m")  # type: ignore[call-arg]
+
+
+def test_a_run_does_not_change() -> None:
+    with pytest.raises(FrozenInstanceError):
+        Run().seed = 1  # type: ignore[misc]
+
+
+def test_the_empty_corpus_path_of_a_parameter_cell_means_none() -> None:
+    assert Run(corpus_path="").corpus_path is None
+    assert Run(corpus_path="") == Run()
+
+
+def test_the_slug_is_the_one_that_results_are_committed_under() -> None:
+    assert Run().slug == "smollm2-135m_situations_T1-2shot_batch_float32_s0_quick"
+    assert REFERENCE.slug == "smollm2-135m_crowd-envent_T1-2shot_batch_float32_s0_full"
+    odd = Run(scoring="last_subtoken", text="original", tap="module", dtype="bfloat16", seed=7, calibration="none")
+    assert odd.slug == "smollm2-135m_situations_T1-2shot_none_last_subtoken_original_module_bfloat16_s7_quick"
+
+
+CHANGES = dict(
+    model="owner/name", corpus="crowd-envent", prompt="T2-2shot", calibration="none", scoring="last_subtoken",
+    text="original", tap="module", dtype="bfloat16", seed=1, profile="full",
+)  # fmt: skip
+
+
+def test_every_field_that_decides_numbers_is_in_the_slug() -> None:
+    slugs = {Run().slug, *(Run(**{field: value}).slug for field, value in CHANGES.items())}
+    assert len(slugs) == 1 + len(CHANGES)
+
+
+def test_every_field_is_either_in_the_slug_or_known_not_to_decide() -> None:
+    # A field added to Run must be added to the slug, or here with a reason.
+    not_deciding = {"device", "corpus_path"}  # where it is computed, and where the same corpus lies
+    assert set(CHANGES) | not_deciding == {field.name for field in fields(Run)}
+    assert set(OPTIONAL) <= set(CHANGES)
+    assert Run(device="cuda").slug == Run(device="cpu").slug == Run().slug
+
+
+def test_equal_file_names_in_different_folders_have_different_slugs(
+    tmp_path: Path, save: Callable[..., Path]
+) -> None:
+    slugs = []
+    for name in ("one", "two"):
+        (tmp_path / name / "model").mkdir(parents=True)
+        file = save(pd.DataFrame({"emotion": ["joy"], "text": ["I won."]}), tmp_path / name / "events.csv")
+        slugs.append((Run(model=str(tmp_path / name / "model")).slug, Run(corpus=str(file)).slug))
+    (first_model, first_corpus), (second_model, second_corpus) = slugs
+    assert first_model != second_model
+    assert first_corpus != second_corpus
+    assert first_model.startswith("model-")
+    assert first_corpus.split("_")[1].startswith("events-")
+
+
+def test_a_relative_and_an_absolute_path_to_one_file_have_one_slug(
+    tmp_path: Path, save: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = save(pd.DataFrame({"emotion": ["joy"], "text": ["I won."]}), tmp_path / "events.csv")
+    monkeypatch.chdir(tmp_path)
+    assert Run(corpus="events.csv").slug == Run(corpus="./events.csv").slug == Run(corpus=str(file)).slug
+
+
+def test_slugs_are_file_names(tmp_path: Path) -> None:
+    folder = tmp_path / "my model (v2)"
+    folder.mkdir()
+    for run in (Run(), REFERENCE, Run(model="owner/name"), Run(model=str(folder))):
+        assert not set(run.slug) & set('/\\:*?"<>|')
+
+
+def test_a_slug_does_not_depend_on_the_process_or_its_folder(tmp_path: Path) -> None:
+    code = "from emolib.runs import Run; print(Run(model='owner/name', seed=3).slug)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == Run(model="owner/name", seed=3).slug
+
+
+def test_parameters_make_the_same_run_again(tiny_run: Run) -> None:
+    assert Run(**tiny_run.parameters()) == tiny_run
+    assert replace(tiny_run, seed=4).parameters() == tiny_run.parameters() | {"seed": 4}
+
+
+def test_a_run_gives_its_corpus_and_prompt(tiny_run: Run) -> None:
+    assert len(tiny_run.load_corpus().events) == 150
+    assert tiny_run.load_prompt().name == "T1-2shot"
+
+
+def test_naming_a_run_loads_no_model_library() -> None:
+    code = (
+        "import sys; from emolib.runs import Run; Run().slug; Run(model='owner/name'); "
+        "print([name for name in ('torch', 'transformers', 'nnsight', 'sklearn') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
