@@ -7,7 +7,7 @@ that the result for a text does not depend on the batch it happens to be in.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -123,3 +123,15 @@ class ProjectOut:
         basis, _ = torch.linalg.qr(self.directions[where.layer].double().T)
         inside = activation.double() @ basis.to(activation.device) @ basis.T.to(activation.device)
         return activation - inside.to(activation)
+
+
+def edit_in_place(
+    output: Tensor, jobs: Sequence[tuple[slice, Edit]], layer: int, component: Component, rows: Tensor,
+    positions: Tensor,
+) -> None:  # fmt: skip
+    """Apply each edit to its columns of a component's output [B, Q, d]; other columns are untouched."""
+    for columns, edit in jobs:
+        old = output[:, columns]
+        texts = rows.repeat_interleave(old.shape[1])
+        where = Where(layer, component, texts, positions[:, columns].flatten().cpu())
+        output[:, columns] = edit.operation(old.flatten(0, 1), where).view_as(old)

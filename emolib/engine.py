@@ -1,55 +1,32 @@
-"""Encode once, replay the rest: the only place that runs a model (design: brief §10, last lines).
+"""Encode once, replay the rest: the only place that runs a model.
 
 Almost every experiment edits the last tokens at some layer and asks for the next-token logits of a few labels. In a
 causal model nothing before the edited token can change. So `encode` reads a text once, keeping its key/value cache and
 the residual stream of its last tokens, and `replay` runs only those tokens, only from the first edited layer on. All
 edits of a group are queries beside one another in one sequence: each sees the cache and itself, never the others, so
 the cache is shared, not copied, and every edit is exact. Instruction and demonstrations, equal for all texts, are read
-once. `forward` is the plain way, one whole pass per edit: for edits of all tokens, for other machines (NDIF), and as
-the oracle of the tests.
+once. `forward` is the plain way, one whole pass per edit: for edits of all tokens, and for other machines (NDIF).
 """
 
 from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import nnsight
 import torch
 from torch import Tensor
-from transformers.cache_utils import Cache, DynamicLayer
+from transformers.cache_utils import Cache
 
-from emolib.edits import Edit, Where
+from emolib.context import NEVER, SlotLayer, attention_masks, pad
+from emolib.edits import Edit, edit_in_place
 from emolib.models import Model, unwrap
 from emolib.sites import COMPONENTS, Component, check_layers
 
 ROOM = 32  # columns one replay may hold: enough rows for a fast product, few enough for the masks to stay small
-NEVER = 2**30  # position of a padding key: after every query, so that none sees it
 Plan = Mapping[tuple[int, Component], Sequence[tuple[slice, Edit]]]
-
-
-class SlotLayer(DynamicLayer):
-    """Keys and values of one layer with free slots behind them: new ones are written there and forgotten again."""
-
-    def __init__(self, keys: Tensor, values: Tensor, room: int) -> None:
-        super().__init__()
-        self.length = keys.shape[2]
-        spare = keys.new_zeros(*keys.shape[:2], room, keys.shape[3])
-        self.keys, self.values = torch.cat([keys, spare], 2), torch.cat([values, spare], 2)
-        self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
-
-    def update(self, key_states: Tensor, value_states: Tensor, *_: object, **__: object) -> tuple[Tensor, Tensor]:
-        """All keys and values the new tokens may see, each [batch, heads, length + new, head_dim]."""
-        end = self.length + key_states.shape[2]
-        self.keys[:, :, self.length : end] = key_states
-        self.values[:, :, self.length : end] = value_states
-        return self.keys[:, :, :end], self.values[:, :, :end]
-
-    def get_seq_length(self) -> int:
-        """Number of tokens that stay."""
-        return self.length
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -75,10 +52,9 @@ class Encoding:
 class Engine:
     """Runs one model over a fixed list of prompts.
 
-    `labels` are the token ids [n_labels] whose next-token logits are wanted; `keep` is how many last tokens of each
-    prompt can be read and edited; `prefix="none"` does without the shared prefix; a batch holds at most `max_texts`
-    texts and `cache_bytes` of keys and values.
-    Raises ValueError when a prompt has fewer than `keep` tokens.
+    `labels` are the token ids [n_labels] whose logits are wanted; the last `keep` tokens of each prompt can be read and
+    edited; `prefix="none"` does without the shared prefix; a batch holds at most `max_texts` texts and `cache_bytes` of
+    keys and values. Raises ValueError for a prompt of fewer than `keep` tokens.
     """
 
     def __init__(
@@ -93,11 +69,8 @@ class Engine:
         # Sorted lists share the prefix that their first and last share; `keep` tokens of each prompt stay its own.
         common = os.path.commonprefix([min(self.ids), max(self.ids)]) if prefix == "shared" and self.ids else []
         self.prefix = common[: min(map(len, self.ids), default=0) - keep]
-        config = model.hf.config
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        heads, size = model.key_shape
         self.max_tokens = max(1, cache_bytes // (2 * model.n_layers * heads * size * model.dtype.itemsize))
-        self.modules = {component: model.modules(component) for component in COMPONENTS}
         self._prefix_cache: list[tuple[Tensor, Tensor]] | None = None
 
     def batches(self, rows: Sequence[int] | None = None) -> list[list[int]]:
@@ -118,7 +91,7 @@ class Engine:
         shared = torch.arange(len(self.prefix), device=own.device).expand(len(rows), -1)
         cache = Cache(layers=[
             SlotLayer(k.expand(len(rows), -1, -1, -1), v.expand(len(rows), -1, -1, -1), tokens.shape[1] + ROOM)
-            for k, v in self._prefix_states(len(rows))
+            for k, v in self._prefix_states()
         ])  # fmt: skip
         positions = own.where(own < NEVER, len(self.prefix))
         start = torch.full_like(positions, len(self.prefix))
@@ -137,6 +110,22 @@ class Engine:
 
         Raises ValueError for a layer outside the model or a position that was not kept.
         """
+        logits = encoding.logits.new_empty(len(encoding.rows), len(edits), len(self.labels))
+        for first, length, chunk in self._groups(edits):
+            plan = defaultdict(list)
+            for column, index in enumerate(chunk):
+                for layer in edits[index].layers:
+                    site = slice(column * length, column * length + 1)
+                    plan[layer, edits[index].component].append((site, edits[index]))
+            tokens = encoding.tokens[:, -length:].repeat(1, len(chunk))
+            positions = encoding.positions[:, -length:].repeat(1, len(chunk))
+            stream = encoding.resid_pre[first, :, -length:].repeat(1, len(chunk), 1)
+            hidden = self._chains(encoding, tokens, positions, length, plan, first=first, stream=stream)
+            logits[:, chunk] = self.model.unembed(hidden[:, length - 1 :: length], self.labels)
+        return logits
+
+    def _groups(self, edits: Sequence[Edit]) -> Iterator[tuple[int, int, list[int]]]:
+        """First layer to run, number of tokens to run, and the indices of the edits that share both, ROOM at a time."""
         groups = defaultdict(list)
         for index, edit in enumerate(edits):
             check_layers(edit.layers, self.model.n_layers, model=self.model.name)
@@ -146,21 +135,10 @@ class Engine:
                     'use forward for position="all"'
                 )
             groups[edit.layers[0], -edit.position].append(index)
-        logits = encoding.logits.new_empty(len(encoding.rows), len(edits), len(self.labels))
         for (first, length), members in groups.items():
             at_once = max(1, ROOM // length)
-            for chunk in (members[i : i + at_once] for i in range(0, len(members), at_once)):
-                plan = defaultdict(list)
-                for column, index in enumerate(chunk):
-                    for layer in edits[index].layers:
-                        site = slice(column * length, column * length + 1)
-                        plan[layer, edits[index].component].append((site, edits[index]))
-                tokens = encoding.tokens[:, -length:].repeat(1, len(chunk))
-                positions = encoding.positions[:, -length:].repeat(1, len(chunk))
-                stream = encoding.resid_pre[first, :, -length:].repeat(1, len(chunk), 1)
-                hidden = self._chains(encoding, tokens, positions, length, plan, first=first, stream=stream)
-                logits[:, chunk] = self.model.unembed(hidden[:, length - 1 :: length], self.labels)
-        return logits
+            for begin in range(0, len(members), at_once):
+                yield first, length, members[begin : begin + at_once]
 
     def continuations(self, encoding: Encoding, sequences: Sequence[Sequence[int]]) -> Tensor:
         """Log-probability [B, n_sequences], float32, of each token sequence as what follows the prompt."""
@@ -185,29 +163,28 @@ class Engine:
         return found
 
     def forward(self, rows: Sequence[int], edits: Sequence[Edit], *, remote: bool | str = False) -> Tensor:
-        """Label logits [B, n_edits, n_labels] by one full pass per edit, without cache or prefix; any position.
-
-        `remote=True` runs on NDIF, `remote="local"` as NDIF would, here.
-        """
+        """Label logits [B, n_edits, n_labels] by a full pass per edit; `remote=True` on NDIF, "local" as NDIF would."""
+        if remote:
+            nnsight.register(__package__)  # the request carries this code: the server does not have it
         tokens, own = self._pad([self.ids[row] for row in rows], start=0)
         positions = own.where(own < NEVER, 0)
-        nothing = positions[:, :0]
-        masks = self._masks(positions, torch.zeros_like(positions), nothing, own, torch.zeros_like(positions[0]))
+        # Without a cache transformers makes its own masks from which tokens are real, on any machine.
+        real = (own < NEVER).long()
         columns = []
         for edit in edits:
             check_layers(edit.layers, self.model.n_layers, model=self.model.name)
             end = tokens.shape[1]
             at = slice(None) if edit.position == "all" else slice(end + edit.position, end + edit.position + 1)
             plan: Plan = {(layer, edit.component): [(at, edit)] for layer in edit.layers}
-            _, _, hidden = self._trace(tokens, positions, masks, None, plan, rows, remote=remote)
+            _, _, hidden = self._trace(tokens, positions, real, None, plan, rows, remote=remote)
             columns.append(self.model.unembed(hidden[:, -1].to(self.model.device), self.labels))
         return torch.stack(columns, 1)
 
     def _continue(self, encoding: Encoding, follow: Tensor) -> Tensor:
         """Final-norm outputs [B, 1 + n, d] at the last prompt token and at `follow` [B, n] behind it."""
         tokens = torch.cat([encoding.tokens[:, -1:], follow], 1)
-        steps = torch.arange(tokens.shape[1], device=tokens.device)
-        return self._chains(encoding, tokens, encoding.positions[:, -1:] + steps, tokens.shape[1], {})
+        positions = encoding.positions[:, -1:] + torch.arange(tokens.shape[1], device=tokens.device)
+        return self._chains(encoding, tokens, positions, tokens.shape[1], {})
 
     def _chains(
         self, encoding: Encoding, tokens: Tensor, positions: Tensor, length: int, plan: Plan, *, first: int = 0,
@@ -216,7 +193,7 @@ class Engine:
         """Final-norm outputs [B, n, d] of chains of `length` tokens that see the cache before them and themselves."""
         chain = torch.arange(tokens.shape[1], device=tokens.device) // length
         start = positions[:, ::length].repeat_interleave(length, 1)
-        masks = self._masks(positions, start, encoding.key_positions, positions, chain)
+        masks = self._masks(positions, start, encoding.key_positions, positions, chain=chain)
         rows = encoding.rows.tolist()
         return self._trace(tokens, positions, masks, encoding.cache, plan, rows, first=first, stream=stream)[2]
 
@@ -226,13 +203,15 @@ class Engine:
         read: Collection[Component] | None = None, remote: bool | str = False,
     ) -> tuple[Tensor | None, dict[Component, Tensor], Tensor]:  # fmt: skip
         """The final norm's output and, unless `read` is None, the stream and components read at the last tokens."""
-        layers, norm, modules, keep = self.modules["resid_post"], self.model.norm(), self.modules, self.keep
+        view, options = (self.model.remote, {"remote": remote}) if remote else (self.model.lm, {})
+        modules = {component: self.model.modules(component, view=view) for component in COMPONENTS}
+        layers, norm, keep = modules["resid_post"], self.model.norm(view=view), self.keep
         n_layers, want, reading = len(layers), read is not None, tuple(read or ())
         sites = [(component, component in reading) for component in COMPONENTS]
         inputs = dict(input_ids=tokens, position_ids=positions, attention_mask=masks)
-        inputs |= dict(past_key_values=cache, use_cache=cache is not None)
+        inputs |= {} if remote else dict(past_key_values=cache)
         index = torch.tensor(rows)
-        with torch.no_grad(), self.model.lm.trace(**inputs) as tracer:
+        with torch.no_grad(), view.trace(**inputs, use_cache=cache is not None, **options) as tracer:
             kept, found = [], {component: [] for component in reading}
             for layer in range(first):
                 layers[layer].skip(stream)
@@ -251,58 +230,21 @@ class Engine:
             tracer.stop()
         return stream_out, activations, hidden
 
-    def _masks(
-        self, positions: Tensor, start: Tensor, cached: Tensor, own: Tensor, chain: Tensor
-    ) -> Tensor | dict[str, Tensor]:
-        """Additive attention masks [B, 1, Q, K + Q]; by kind of layer where some layers have a sliding window.
-
-        A query sees cached keys before the `start` of its chain, and keys of its own chain up to itself.
-        """
-        keys = torch.cat([cached, own], 1)[:, None, :]
-        same = (chain[:, None] == chain)[None] & (own[:, None, :] <= positions[:, :, None])
-        seen = torch.cat([cached[:, None, :] < start[:, :, None], same], 2)
-        lowest = torch.finfo(self.model.dtype).min
-
-        def additive(window: int | None) -> Tensor:
-            near = seen if window is None else seen & (positions[:, :, None] - keys < window)
-            mask = torch.zeros(near.shape, dtype=self.model.dtype, device=near.device)
-            return mask.masked_fill(~near, lowest)[:, None]
-
-        windows = set(self.model.windows)
-        if len(windows) == 1:
-            return additive(windows.pop())
-        return {"full_attention": additive(None), "sliding_attention": additive(max(w for w in windows if w))}
+    def _masks(self, *tokens: Tensor, chain: Tensor) -> Tensor | dict[str, Tensor]:
+        return attention_masks(*tokens, chain, windows=self.model.windows, dtype=self.model.dtype)
 
     def _pad(self, ids: Sequence[Sequence[int]], *, start: int) -> tuple[Tensor, Tensor]:
-        """Tokens [B, T] padded on the left, and their positions from `start` on, NEVER where padded."""
-        width = max(map(len, ids))
-        tokens = [[self.model.tokenizer.pad_token_id] * (width - len(row)) + list(row) for row in ids]
-        places = [[NEVER] * (width - len(row)) + list(range(start, start + len(row))) for row in ids]
-        return torch.tensor(tokens, device=self.model.device), torch.tensor(places, device=self.model.device)
+        return pad(ids, start=start, token=self.model.tokenizer.pad_token_id, device=self.model.device)
 
-    def _prefix_states(self, n_texts: int) -> list[tuple[Tensor, Tensor]]:
+    def _prefix_states(self) -> list[tuple[Tensor, Tensor]]:
         """Keys and values [1, heads, P, head_dim] of the shared prefix per layer, computed once."""
         if self._prefix_cache is None:
-            config = self.model.hf.config
-            heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-            size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+            heads, size = self.model.key_shape
             empty = torch.empty(1, heads, 0, size, dtype=self.model.dtype, device=self.model.device)
             cache = Cache(layers=[SlotLayer(empty, empty, len(self.prefix)) for _ in range(self.model.n_layers)])
             if self.prefix:
                 tokens, own = self._pad([self.prefix], start=0)
-                masks = self._masks(own, torch.zeros_like(own), own[:, :0], own, torch.zeros_like(own[0]))
+                masks = self._masks(own, torch.zeros_like(own), own[:, :0], own, chain=torch.zeros_like(own[0]))
                 self._trace(tokens, own, masks, cache, {}, [-1], stream=None)
             self._prefix_cache = [(layer.keys, layer.values) for layer in cache.layers]
         return self._prefix_cache
-
-
-def edit_in_place(
-    output: Tensor, jobs: Sequence[tuple[slice, Edit]], layer: int, component: Component, rows: Tensor,
-    positions: Tensor,
-) -> None:  # fmt: skip
-    """Apply each edit to its columns of a component's output [B, Q, d]; other columns are untouched."""
-    for columns, edit in jobs:
-        old = output[:, columns]
-        texts = rows.repeat_interleave(old.shape[1])
-        where = Where(layer, component, texts, positions[:, columns].flatten().cpu())
-        output[:, columns] = edit.operation(old.flatten(0, 1), where).view_as(old)

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from matplotlib import colors
+import seaborn
+from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, PercentFormatter
@@ -45,18 +46,17 @@ def confusion_matrix(
     grid = fig.subplots(len(frames), 1, squeeze=False).ravel()
     for ax, (what, frame) in zip(grid, frames.items(), strict=True):
         shares = confusion_shares(frame)
-        mesh = ax.pcolormesh(shares.to_numpy(), cmap="Blues", vmin=0, vmax=1, edgecolors="#ffffff", linewidth=0.5)
-        for (i, j), share in np.ndenumerate(shares.to_numpy()):
-            if share >= smallest:
-                shade = text_on(colors.to_hex(mesh.cmap(mesh.norm(share))))
-                ax.text(j + 0.5, i + 0.5, f"{100 * share:.0f}", ha="center", va="center", color=shade, fontsize=9)
-        ticks = np.arange(len(EMOTION_ORDER)) + 0.5
-        ax.set_xticks(ticks, EMOTION_ORDER, rotation=45, ha="right", rotation_mode="anchor")
-        ax.set_yticks(ticks, EMOTION_ORDER)
+        written = shares.map(lambda share: f"{100 * share:.0f}" if share >= smallest else "")
+        seaborn.heatmap(
+            shares, ax=ax, cmap="Blues", vmin=0, vmax=1, cbar=False, linewidths=0.5, linecolor="#ffffff",
+            annot=written, fmt="", annot_kws={"fontsize": 9},
+        )  # fmt: skip
+        plt.setp(ax.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
+        plt.setp(ax.get_yticklabels(), rotation=0)
         ax.set(xlabel="predicted label", ylabel="writer's label", title=what if len(frames) > 1 else "")
         bare(ax)
-        ax.invert_yaxis()
-    bar = fig.colorbar(mesh, ax=grid, location="bottom", label="share of the writer's label", aspect=45, shrink=0.7)
+    key = dict(location="bottom", label="share of the writer's label", aspect=45, shrink=0.7)
+    bar = fig.colorbar(ax.collections[0], ax=grid, **key)
     bar.outline.set_visible(False)
     return fig
 

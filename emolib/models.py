@@ -12,17 +12,16 @@ import contextlib
 import hashlib
 import tempfile
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
 
 import nnsight  # before any transformers model class: nnsight wraps what it finds
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from emolib.context import ATTENTION
 from emolib.registry import locate
 from emolib.runs import DType, Tap
 from emolib.sites import Component
@@ -57,6 +56,11 @@ class Model:
     tokenizer: Any
     layout: Layout
     tap: Tap
+
+    @cached_property
+    def remote(self) -> Any:
+        """The nnsight view that can send its requests to NDIF."""
+        return nnsight.TransformersModel(self.hf, tokenizer=self.tokenizer, task="text-generation")
 
     @property
     def n_layers(self) -> int:
@@ -109,6 +113,13 @@ class Model:
         logits = logits * getattr(config, "logit_scale", 1.0) / getattr(config, "logits_scaling", 1.0)
         cap = getattr(config, "final_logit_softcapping", None)
         return logits if cap is None else cap * torch.tanh(logits / cap)
+
+    @property
+    def key_shape(self) -> tuple[int, int]:
+        """Number of key/value heads and their size."""
+        config = self.hf.config
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        return heads, getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
 
     @property
     def windows(self) -> tuple[int | None, ...]:
@@ -226,20 +237,3 @@ def _unpacked(gguf: Path) -> Path:
             Path(temporary).rename(folder)
         Path(temporary).mkdir(exist_ok=True)
     return folder
-
-
-def _grouped_sdpa(
-    module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None,
-    dropout: float = 0.0, scaling: float | None = None, **_: Any,
-) -> tuple[Tensor, None]:  # fmt: skip
-    # transformers copies every key/value head once per query head; on the CPU that costs more than the attention.
-    out = scaled_dot_product_attention(
-        query, key, value, attn_mask=attention_mask, dropout_p=dropout, scale=scaling, enable_gqa=True,
-        is_causal=attention_mask is None and query.shape[2] > 1,
-    )  # fmt: skip
-    return out.transpose(1, 2).contiguous(), None
-
-
-ATTENTION = "sdpa_grouped"
-ALL_ATTENTION_FUNCTIONS.register(ATTENTION, _grouped_sdpa)
-ALL_MASK_ATTENTION_FUNCTIONS.register(ATTENTION, sdpa_mask)

@@ -144,8 +144,8 @@ def label_axes(axes: list[Axes], xlabel: str, ylabel: str) -> None:
             ax.set_ylabel(ylabel)
 
 
-def legend(fig: Figure, look: Look, column: str, sources: Mapping[str, str], *, chance: float | None = None) -> None:
-    """Put one legend under the figure: colour and marker per name, line style per source, the line of chance."""
+def legend(fig: Figure, look: Look, column: str, sources: Mapping[str, str], lines: Mapping[str, float]) -> None:
+    """Put one legend under the figure: colour and marker per name, line style per source, the named levels."""
     several = len(look) > 1
     shown = look.items() if several else ()
     handles = [Line2D([], [], color=c, marker=m, label=readable(name, column)) for name, (c, m) in shown]
@@ -153,8 +153,8 @@ def legend(fig: Figure, look: Look, column: str, sources: Mapping[str, str], *, 
         widths = {"ours": 2, "paper": 1.3, "reference": 1.3}
         for key, label in sources.items():
             handles.append(Line2D([], [], color=INK, linestyle=LINES[key], linewidth=widths[key], label=label))
-    if chance is not None:
-        handles.append(Line2D([], [], color=INK, linestyle=(0, (1, 3)), linewidth=1, label=f"chance ({chance:.2f})"))
+    for name, level in lines.items():
+        handles.append(Line2D([], [], color=INK, linestyle=(0, (1, 3)), linewidth=1, label=f"{name} ({level:.2f})"))
     if handles:
         longest = max(len(handle.get_label()) for handle in handles)
         columns = min(len(handles), 4 if longest < 12 else 3 if longest < 20 else 2)

@@ -7,6 +7,7 @@ counted from 1 on axes. `show` puts a figure on the page.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
@@ -62,7 +63,7 @@ def depth_curves(
     reference: pd.DataFrame | None = None,
     x: Literal["layer", "depth"] | None = None,
     n_layers: int | None = None,
-    chance: float | None = None,
+    lines: Mapping[str, float] | None = None,
     ylim: tuple[float, float] | None = None,
     paper_model: str = DETAILED.name,
 ) -> Figure:
@@ -70,7 +71,7 @@ def depth_curves(
 
     `x=None` counts layers when all curves come from models of one depth, and otherwise plots the fraction of depth.
     `n_layers` is our model's number of layers; frames with columns `depth` and `n_layers`, such as the paper's and a
-    reference run's of another model, need none. `chance` draws a line.
+    reference run's of another model, need none. `lines` are named levels, such as {"chance": 1 / 13}.
 
     Raises:
         ValueError: a missing layer, two rows for one point, layers beyond `n_layers`, or a depth that is not known.
@@ -85,12 +86,12 @@ def depth_curves(
             if key in frames:
                 _curves(ax, rows_where(frames[key], panel, name), hue, look, axis, key)
         ax.set(title=readable(name, panel or ""), ylim=ylim)
-        if chance is not None:
-            ax.axhline(chance, color=INK, linewidth=1, linestyle=(0, (1, 3)))
+        for level in (lines or {}).values():
+            ax.axhline(level, color=INK, linewidth=1, linestyle=(0, (1, 3)))
         ax.xaxis.set_major_locator(MaxNLocator(8 if len(names) == 1 else 4, integer=axis == "layer"))
     label_axes(axes, "layer" if axis == "layer" else "depth" if len(names) > 1 else DEPTH, ylabel)
     words = {"ours": "this run", "paper": f"paper ({paper_model})", "reference": "reference run"}
-    legend(fig, look, hue, {key: words[key] for key in frames}, chance=chance)
+    legend(fig, look, hue, {key: words[key] for key in frames}, lines or {})
     return fig
 
 

@@ -23,7 +23,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from emolib import results
 from emolib.corpus import EMOTIONS, writer_groups
@@ -207,9 +207,9 @@ class Study:
 T = TypeVar("T")
 
 
-def progress(items: Sequence[T], name: str, sizes: Sequence[int]) -> Iterator[T]:
-    """The items, with a bar that counts texts and estimates the time left."""
-    with tqdm(total=sum(sizes), desc=name, unit="text", mininterval=5, smoothing=0.1) as bar:
+def progress(items: Sequence[T], name: str, sizes: Sequence[int], *, unit: str = " texts") -> Iterator[T]:
+    """The items, with a bar that counts their sizes and estimates the time left."""
+    with tqdm(total=sum(sizes), desc=name, unit=unit, mininterval=5, smoothing=0.1) as bar:
         for item, size in zip(items, sizes, strict=True):
             yield item
             bar.update(size)

@@ -43,10 +43,8 @@ from emolib.results import footer, select
 from emolib.runs import Run
 from emolib.study import Study
 
-run = Run(
-    model=model, corpus=corpus, prompt=prompt, calibration=calibration, scoring=scoring, text=text, tap=tap,
-    dtype=dtype, device=device, seed=seed, profile=profile, corpus_path=corpus_path,
-)
+run = Run(model=model, corpus=corpus, prompt=prompt, calibration=calibration, scoring=scoring, text=text, tap=tap,
+          dtype=dtype, device=device, seed=seed, profile=profile, corpus_path=corpus_path)  # fmt: skip
 study = Study(run)
 data = study.measure(behaviour)
 reference = study.reference(behaviour)

@@ -45,13 +45,10 @@ from emolib.runs import Run
 from emolib.sites import layer_number
 from emolib.study import Study
 
-run = Run(
-    model=model, corpus=corpus, prompt=prompt, calibration=calibration, scoring=scoring, text=text, tap=tap,
-    dtype=dtype, device=device, seed=seed, profile=profile, corpus_path=corpus_path,
-)
+run = Run(model=model, corpus=corpus, prompt=prompt, calibration=calibration, scoring=scoring, text=text, tap=tap,
+          dtype=dtype, device=device, seed=seed, profile=profile, corpus_path=corpus_path)  # fmt: skip
 study = Study(run)
-data = study.measure(probing)
-reference = study.reference(probing)
+data, reference = study.measure(probing), study.reference(probing)
 
 # %% [markdown]
 # ## By depth, as the paper did it
@@ -69,7 +66,7 @@ if behind is not None:
     behind = behind.assign(n_layers=behind["layer"].max() + 1, depth=(behind["layer"] + 1) / (behind["layer"].max() + 1))
 plotting.show(
     plotting.depth_curves(released, ylabel="held-out accuracy", panel="component", paper=theirs, reference=behind,
-                          x="depth", chance=1 / 13, ylim=(0, 1), **mine),
+                          x="depth", lines={"chance": 1 / 13}, ylim=(0, 1), **mine),
     name="fig-probing-depth",
     caption="Held-out accuracy of linear probes at the last token, agreed set, with 95 % intervals "
     f"({released['n'].iloc[0]} test events). Dashed: the paper's Llama 3.2 1B (its Figure 13).",
@@ -108,12 +105,14 @@ targets = data[(data["metric"] == "balanced_accuracy") & (data["position"] == "-
 targets = targets.assign(condition=targets["condition"].str.removeprefix(f"{probing.OURS};"))
 plotting.show(
     plotting.depth_curves(targets, ylabel="balanced accuracy", hue="condition", panel="component", x="depth",
-                          chance=1 / 13, **mine),
+                          lines={"chance": 1 / 13}, **mine),
     name="fig-probing-targets",
     caption=f"Balanced held-out accuracy on all {targets['n'].iloc[0]:,} events for the writer's label, the model's own "
     "answer and shuffled labels, five folds grouped by writer, 95 % intervals over writers.",
     alt="Three curves per component: probes for the model's answer rise late, for the writer's label less, shuffled stay at chance.",
 )
+
+# %% tags=["hide-input"]
 gap = select(data, metric="selectivity", component="resid_post", position="-1").sort_values("value").iloc[-1]
 control = targets[targets["condition"] == "target:shuffled"]
 say(
@@ -155,7 +154,7 @@ both = pd.concat([released.assign(condition="probe:linear"), bent])
 theirs = paper.values("emotion_probe_mlp").assign(condition="probe:non-linear")
 plotting.show(
     plotting.depth_curves(both, ylabel="held-out accuracy", hue="condition", panel="component", paper=theirs, x="depth",
-                          chance=1 / 13, ylim=(0, 1), **mine),
+                          lines={"chance": 1 / 13}, ylim=(0, 1), **mine),
     name="fig-probing-nonlinear",
     caption="Linear and non-linear probes on the same events; dashed, the paper's non-linear probe (Figure 13, bottom).",
     alt="Held-out accuracy over depth of the linear and the non-linear probe, in three panels.",
@@ -178,7 +177,8 @@ follow = wide.corr(method="spearman")["resid_post"]
 deep = tokens[(tokens["component"] == "resid_post") & (tokens["layer"] >= 0.6 * study.model.n_layers)]
 winners = deep.loc[deep.groupby("layer")["value"].idxmax(), "position"]
 rows = {
-    "C2: depth at 95 % of the maximum (the paper's ten models: .45 to .65)": f"{stream['value']:.2f}",
+    f"C2: depth at 95 % of the maximum (the paper's ten models: {depths.min():.2f} to {depths.max():.2f})":
+        f"{stream['value']:.2f} ({stream['ci_low']:.2f} to {stream['ci_high']:.2f})",
     "C3: rank correlation with the residual stream over layers, feed-forward": f"{follow['mlp_out']:.2f}",
     "C3: the same for attention": f"{follow['attn_out']:.2f}",
     "C4: layers beyond 60 % depth where the last token is read best": f"{(winners == '-1').sum()} of {len(winners)}",

@@ -49,13 +49,10 @@ from emolib.runs import Run
 from emolib.sites import layer_number
 from emolib.study import Study
 
-run = Run(
-    model=model, corpus=corpus, prompt=prompt, calibration=calibration, scoring=scoring, text=text, tap=tap,
-    dtype=dtype, device=device, seed=seed, profile=profile, corpus_path=corpus_path,
-)
+run = Run(model=model, corpus=corpus, prompt=prompt, calibration=calibration, scoring=scoring, text=text, tap=tap,
+          dtype=dtype, device=device, seed=seed, profile=profile, corpus_path=corpus_path)  # fmt: skip
 study = Study(run)
-data = study.measure(ablation)
-reference = study.reference(ablation)
+data, reference = study.measure(ablation), study.reference(ablation)
 
 # %% [markdown]
 # ## One layer at a time
@@ -70,7 +67,7 @@ single, triple = (agreement[agreement["span"] == span] for span in (1, 3))
 published = {edit: paper.values(f"{edit}_ablation", model=paper.DETAILED.id, prompt="T1-2shot", position="-1", span=1)
              for edit in ("zero", "random")}
 theirs = pd.concat([frame.assign(condition=f"edit:{edit}") for edit, frame in published.items()])
-mine = {"n_layers": study.model.n_layers, "ylabel": "agreement with the clean answer", "ylim": (0, 1)}
+mine = {"n_layers": study.model.n_layers, "ylabel": "agreement", "lines": {"constant answer": floor["value"]}, "ylim": (0, 1)}
 pair = ["edit:zero", "edit:random"]
 behind = None if reference is None else select(reference, metric="agreement", span=1, condition=pair)
 if behind is not None:
@@ -79,7 +76,7 @@ if behind is not None:
 # %% tags=["hide-input"]
 plotting.show(
     plotting.depth_curves(single[single["condition"].isin(pair)], hue="condition", panel="component", paper=theirs,
-                          reference=behind, x="depth", chance=floor["value"], **mine),
+                          reference=behind, x="depth", **mine),
     name="fig-ablation-single",
     caption=f"Agreement after zero and random ablation of one layer at the last token, {floor['n']:,} agreed events, 95 % "
     "intervals over writers. Dashed: the paper's Llama 3.2 1B (its Figures 14 and 15). Dotted line: a constant answer.",
@@ -100,7 +97,7 @@ say("Deepest dips of zero ablation, first and last layer aside: " + "; ".join(
 # %% tags=["hide-input"]
 gentle = single[single["component"] != "resid_post"]
 plotting.show(
-    plotting.depth_curves(gentle, hue="condition", panel="component", x="depth", chance=floor["value"], **mine),
+    plotting.depth_curves(gentle, hue="condition", panel="component", x="depth", **mine),
     name="fig-ablation-kinds",
     caption="Four ablations of one layer at the last token, 95 % intervals. The residual stream is left out: overwriting "
     "it removes the event altogether, whatever it is overwritten with.",
@@ -119,13 +116,13 @@ table.rename(columns={"layer": "lowest at layer", "value": "agreement"}).style.f
 # are not one treatment for all models.
 
 # %% tags=["hide-input"]
-published = {edit: paper.values(f"{edit}_ablation", model=paper.DETAILED.id, prompt="T1-2shot", position="-1", span=3)
-             for edit in ("zero", "random")}
-theirs = pd.concat([frame.assign(condition=f"edit:{edit}") for edit, frame in published.items()])
+wide = {edit: paper.values(f"{edit}_ablation", model=paper.DETAILED.id, prompt="T1-2shot", position="-1", span=3)
+        for edit in ("zero", "random")}
+theirs = pd.concat([frame.assign(condition=f"edit:{edit}") for edit, frame in wide.items()])
 spans = triple[triple["component"] != "resid_post"]
 theirs = theirs[theirs["component"] != "resid_post"]
 plotting.show(
-    plotting.depth_curves(spans, hue="condition", panel="component", paper=theirs, x="depth", chance=floor["value"], **mine),
+    plotting.depth_curves(spans, hue="condition", panel="component", paper=theirs, x="depth", **mine),
     name="fig-ablation-span",
     caption="Agreement after ablation of three neighbouring layers, at the centre of the window, 95 % intervals. Dashed: "
     "zero and random ablation of the paper's Llama 3.2 1B (its Figure 12).",
@@ -154,14 +151,16 @@ say(f"Largest difference between a window of three and its last layer alone, ove
 # %% tags=["hide-input"]
 zero = single[(single["condition"] == "edit:zero") & (single["component"] == "attn_out")].set_index("layer")
 dip = dips.loc["attn_out"]
-later = zero[zero.index > dip["layer"]]
-rest = inner[(inner["component"] == "attn_out") & (inner["layer"] != dip["layer"])]
+later, rest = zero[zero.index > dip["layer"]], zero.drop(index=[zero.index.min(), zero.index.max(), dip["layer"]])
+llama = published["zero"][published["zero"]["component"] == "attn_out"].set_index("layer")
+low = llama.loc[llama["value"].idxmin()]
+after = llama[llama.index > low.name]["value"].min()
 rows = {
-    "deepest inner dip of attention (depth; the paper: layer 10 of 16, .62)":
-        f"layer {layer_number(dip['layer'])} of {study.model.n_layers}, {layer_number(dip['layer']) / study.model.n_layers:.2f}",
-    "agreement there (the paper: .43)": f"{dip['value']:.2f} ({dip['ci_low']:.2f} to {dip['ci_high']:.2f})",
+    f"depth of the deepest inner dip of attention (the paper: {low['depth']:.2f})":
+        f"{layer_number(dip['layer']) / study.model.n_layers:.2f}, layer {layer_number(dip['layer'])} of {study.model.n_layers}",
+    f"agreement there (the paper: {low['value']:.2f})": f"{dip['value']:.2f} ({dip['ci_low']:.2f} to {dip['ci_high']:.2f})",
     "lowest of the other inner layers": f"{rest['value'].min():.2f}",
-    "lowest agreement of any later attention layer (the paper: .90)": f"{later['value'].min():.2f}" if len(later) else "none",
+    f"lowest agreement of any later attention layer (the paper: {after:.2f})": f"{later['value'].min():.2f}",
 }
 say("\n".join(f"- {name}: **{value}**" for name, value in rows.items()))
 say(footer(data.attrs["provenance"]))

@@ -151,11 +151,11 @@ def word_tokenizer() -> Any:
 
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the weights and the word tokenizer of a random three-layer Llama, as a model of one's own."""
+    """A folder with the weights and the word tokenizer of a random five-layer Llama, as a model of one's own."""
     from emolib.tiny import tiny_model
 
     folder = tmp_path_factory.mktemp("models") / "tiny-llama"
-    model = tiny_model("llama", tokenizer=word_tokenizer(), num_hidden_layers=3, hidden_size=32, intermediate_size=64)
+    model = tiny_model("llama", tokenizer=word_tokenizer(), num_hidden_layers=5, hidden_size=32, intermediate_size=64)
     model.hf.save_pretrained(folder)
     model.tokenizer.save_pretrained(folder)
     return folder

@@ -257,6 +257,13 @@ def test_windows(family: str, settings: dict[str, Any], expected: tuple[int | No
     assert tiny_model(family, **settings).windows == expected
 
 
+def test_a_window_that_the_configuration_switches_off_is_none() -> None:
+    model = tiny_model("mistral")
+    assert model.windows == (24,) * 4
+    model.hf.config.use_sliding_window = False
+    assert model.windows == (None,) * 4
+
+
 @pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2", "gpt_neox"])
 def test_unembedding_the_final_norm_gives_the_logits(family: str) -> None:
     model = tiny_model(family)

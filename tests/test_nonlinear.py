@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from emolib.nonlinear import predict_mlp
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
+
+from emolib.nonlinear import predict_mlp
 
 
 def xor(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -54,7 +54,9 @@ def null_draws() -> pd.DataFrame:
 
 
 KINDS: dict[str, Callable[[], Figure]] = {
-    "curves": lambda: plotting.depth_curves(ours(PROBES), ylabel="a", paper=PROBES, n_layers=16, chance=1 / 13),
+    "curves": lambda: plotting.depth_curves(
+        ours(PROBES), ylabel="a", paper=PROBES, n_layers=16, lines={"chance": 1 / 13}
+    ),
     "panels": lambda: plotting.depth_curves(ours(TRANSFER), ylabel="a", hue="prompt", panel="component", n_layers=16),
     "heatmap": lambda: plotting.site_heatmap(ours(TRANSFER), label="a", rows="prompt", paper=TRANSFER),
     "confusion": lambda: plotting.confusion_matrix(CONFUSION, paper=CONFUSION),

@@ -118,7 +118,7 @@ def test_imported_files_by_hand(tmp_path: Path) -> None:
     for name in ("__init__", "stats", "edits", "study", "experiments/__init__", "experiments/probing"):
         (package / f"{name}.py").write_text("")
     code = "%matplotlib inline\n!ls\nimport numpy\nimport emolib.edits as e\nfrom emolib import stats\n"
-    code += "from emolib.experiments import probing\nif True:\n    from emolib.study import Study\nfrom os import path\n"
+    code += "from os import path\nfrom emolib.experiments import probing\nif 1:\n    from emolib.study import Study\n"
     found = {path.relative_to(package).as_posix() for path in provenance.imported(code, tmp_path)}
     modules = {"edits.py", "stats.py", "study.py", "experiments/probing.py"}
     assert found == modules | {"__init__.py", "experiments/__init__.py"}

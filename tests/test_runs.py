@@ -27,7 +27,8 @@ from emolib.runs import OPTIONAL, REFERENCE, Run
 def test_a_misspelt_choice_is_refused_with_all_choices_and_the_nearest(
     field: str, given: str, expected: str, near: str
 ) -> None:
-    with pytest.raises(ValueError, match=f"unknown {field} '{given}': expected one of {expected}; did you mean '{near}'"):
+    message = f"unknown {field} '{given}': expected one of {expected}; did you mean '{near}'"
+    with pytest.raises(ValueError, match=message):
         Run(**{field: given})
 
 
@@ -124,9 +125,7 @@ def test_every_field_is_either_in_the_slug_or_known_not_to_decide() -> None:
     assert Run(device="cuda").slug == Run(device="cpu").slug == Run().slug
 
 
-def test_equal_file_names_in_different_folders_have_different_slugs(
-    tmp_path: Path, save: Callable[..., Path]
-) -> None:
+def test_equal_file_names_in_different_folders_have_different_slugs(tmp_path: Path, save: Callable[..., Path]) -> None:
     slugs = []
     for name in ("one", "two"):
         (tmp_path / name / "model").mkdir(parents=True)

@@ -57,7 +57,7 @@ def run(study: Study) -> pd.DataFrame:
         for position in range(-1, -KEEP - 1, -1) for component in COMPONENTS for layer in range(study.model.n_layers)
         if position == -1 or study.run.profile == "full" or layer % 3 == 2
     ]  # fmt: skip
-    for component, layer, position in progress(sites, "probing", [1] * len(sites)):
+    for component, layer, position in progress(sites, "probing", [1] * len(sites), unit=" sites"):
         features = study.activations(component, layer, position).float()
         site = dict(component=component, layer=layer, position=str(position))
         probe = fit_released(features[agreed][train], study.truth[agreed][train], n_classes=len(EMOTIONS))

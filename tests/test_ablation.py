@@ -1,0 +1,198 @@
+"""Ablations whose outcome is known: overwriting the last residual stream, and plain passes with hooks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from emolib import results
+from emolib.corpus import EMOTIONS
+from emolib.experiments import ablation
+from emolib.models import unwrap
+from emolib.results import select
+from emolib.runs import Run
+from emolib.sites import COMPONENTS
+from emolib.study import Study
+
+KINDS = ("zero", "random", "mean", "resample")
+LAST = 4  # of the five layers of the tiny model
+SITE = ["condition", "component", "layer", "span"]
+
+
+@pytest.fixture(scope="module")
+def study(tiny_run: Run, tiny_study: Study, tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """The full profile, with every other text counted as answered right: what a random model gets right is too few."""
+    opened = Study(replace(tiny_run, profile="full"), folder=tmp_path_factory.mktemp("ablation"))
+    opened.__dict__["model"] = tiny_study.model
+    opened.__dict__["agreed"] = np.arange(1, len(opened.truth), 2)
+    return opened
+
+
+@pytest.fixture(scope="module")
+def table(study: Study) -> pd.DataFrame:
+    return results.tidy(ablation.run(study), experiment="ablation", model="tiny")
+
+
+def agreement(table: pd.DataFrame, kind: str, component: str, layer: int, span: int = 1) -> float:
+    keys = dict(condition=f"edit:{kind}", component=component, layer=layer, span=span)
+    return select(table, metric="agreement", **keys)["value"].item()
+
+
+def plain_answers(study: Study, rows: np.ndarray, component: str, layers: tuple[int, ...], new: torch.Tensor):
+    """Answers when the last token's output of a component is overwritten by `new`, by hooks in plain passes."""
+    model, ids = study.model, study.labels.ids("first_subtoken")
+    modules = model.modules(component, view=model.hf)  # type: ignore[arg-type]
+    answers = []
+    for row in rows:
+        tokens = model.tokenizer(study.prompt.render(study.events["text"][row]), return_tensors="pt")["input_ids"]
+
+        def overwrite(_module: object, _inputs: object, output: object) -> None:
+            unwrap(output)[0, -1] = new
+
+        handles = [modules[layer].register_forward_hook(overwrite) for layer in layers]
+        with torch.no_grad():
+            logits = model.hf(tokens).logits[0, -1, ids]
+        for handle in handles:
+            handle.remove()
+        answers.append(int((logits - study.offsets).argmax()))
+    return np.array(answers)
+
+
+def test_every_site_has_every_ablation_once(table: pd.DataFrame) -> None:
+    for metric in ("agreement", "label_entropy"):
+        found = select(table, metric=metric)
+        assert len(found) == len(KINDS) * len(COMPONENTS) * (5 + 3)
+        assert not found.duplicated(SITE).any()
+    assert sorted(set(select(table, metric="agreement", span=3)["layer"])) == [1, 2, 3]
+    assert set(table["position"]) == {"-1", ""}
+
+
+def test_quick_runs_take_every_second_centre_of_the_wide_span(study: Study, tiny_run: Run, tmp_path: Path) -> None:
+    quick = Study(tiny_run, folder=tmp_path)
+    quick.__dict__.update(model=study.model, agreed=study.agreed[:6])
+    found = results.tidy(ablation.run(quick), experiment="ablation", model="tiny")
+    assert sorted(set(select(found, metric="agreement", span=3)["layer"])) == [2]
+    assert sorted(set(select(found, metric="agreement", span=1)["layer"])) == [0, 1, 2, 3, 4]
+
+
+def test_resampling_the_last_stream_gives_the_answers_of_the_donors(study: Study, table: pd.DataFrame) -> None:
+    rows = study.agreed
+    donor = ablation.donors(rows, len(study.truth), seed=study.run.seed).numpy()
+    expected = (study.predicted[donor[rows]] == study.predicted[rows]).mean()
+    assert 0 < expected < 0.5
+    assert agreement(table, "resample", "resid_post", LAST) == pytest.approx(expected)
+    share = np.bincount(study.predicted[donor[rows]], minlength=13) / len(rows)
+    entropy = select(table, metric="label_entropy", condition="edit:resample", component="resid_post", layer=LAST)
+    expected = -sum(p * np.log2(p) for p in share if p)
+    assert entropy["value"].tolist() == pytest.approx([expected])
+
+
+@pytest.mark.parametrize("kind", ["zero", "mean"])
+def test_one_vector_for_all_in_the_last_stream_is_a_constant_answer(
+    study: Study, table: pd.DataFrame, kind: str
+) -> None:
+    entropy = select(table, metric="label_entropy", condition=f"edit:{kind}", component="resid_post", layer=LAST)
+    assert entropy["value"].tolist() == [0.0]
+    shares = np.bincount(study.predicted[study.agreed], minlength=13) / len(study.agreed)
+    assert agreement(table, kind, "resid_post", LAST) in shares.tolist()
+    if kind == "zero":  # the norm of zero is zero, so the answer is what calibration alone says
+        answer = int((-study.offsets).argmax())
+        assert agreement(table, kind, "resid_post", LAST) == pytest.approx(shares[answer])
+
+
+@pytest.mark.parametrize("kind", ["zero", "mean", "resample"])
+def test_only_the_last_layer_of_a_span_in_the_stream_counts(table: pd.DataFrame, kind: str) -> None:
+    for centre in (1, 2, 3):
+        wide = agreement(table, kind, "resid_post", centre, span=3)
+        assert wide == agreement(table, kind, "resid_post", centre + 1)
+
+
+def test_a_wide_span_is_another_edit_elsewhere(table: pd.DataFrame) -> None:
+    pairs = [(c, layer) for c in ("attn_out", "mlp_out") for layer in (1, 2, 3)]
+    assert any(agreement(table, "zero", *site, span=3) != agreement(table, "zero", *site) for site in pairs)
+
+
+@pytest.mark.parametrize(("component", "centre", "span"), [("attn_out", 3, 1), ("mlp_out", 1, 1), ("mlp_out", 3, 3)])
+def test_zero_and_mean_ablation_equal_plain_passes(
+    study: Study, table: pd.DataFrame, component: str, centre: int, span: int
+) -> None:
+    layers, rows = tuple(range(centre - span // 2, centre + span // 2 + 1)), study.agreed
+    zero = plain_answers(study, rows, component, layers, torch.zeros(study.model.width))
+    expected = (zero == study.predicted[rows]).mean()
+    assert agreement(table, "zero", component, centre, span) == pytest.approx(expected)
+    if span == 1:
+        everyone = study.activations(component, centre).mean(dim=0)  # type: ignore[arg-type]
+        mean = plain_answers(study, rows, component, layers, everyone)
+        expected = (mean == study.predicted[rows]).mean()
+        assert agreement(table, "mean", component, centre, span) == pytest.approx(expected)
+
+
+def test_the_floor_by_hand(study: Study, table: pd.DataFrame) -> None:
+    answers = study.predicted[study.agreed].tolist()
+    most = max(set(answers), key=answers.count)
+    floor = select(table, metric="constant_agreement")
+    assert floor["label"].tolist() == [EMOTIONS[most]]
+    assert floor["value"].tolist() == pytest.approx([answers.count(most) / len(answers)])
+    assert floor["n"].tolist() == [len(answers)]
+    constant = [agreement(table, kind, "resid_post", LAST) for kind in ("zero", "mean")]
+    assert max(constant) <= floor["value"].item() + 1e-9
+
+
+def test_agreement_has_intervals_and_is_a_share_of_the_agreed_texts(study: Study, table: pd.DataFrame) -> None:
+    found = select(table, metric="agreement")
+    n = len(study.agreed)
+    assert set(found["n"]) == {n}
+    assert np.allclose(found["value"] * n, (found["value"] * n).round())
+    assert (found["ci_low"] < found["ci_high"]).all()
+    assert found["value"].between(found["ci_low"], found["ci_high"]).all()
+    entropy = select(table, metric="label_entropy")["value"]
+    assert entropy.between(0, np.log2(13)).all()
+
+
+def test_the_same_run_gives_the_same_table_and_another_seed_other_draws(
+    study: Study, table: pd.DataFrame, tiny_run: Run, tmp_path: Path
+) -> None:
+    for seed, equal in ((0, True), (1, False)):
+        other = Study(replace(tiny_run, profile="full", seed=seed), folder=tmp_path)
+        other.__dict__.update(model=study.model, agreed=study.agreed)
+        found = results.tidy(ablation.run(other), experiment="ablation", model="tiny")
+        fixed = ["edit:zero", "edit:mean", ""]
+        for same, left, right in zip(
+            (True, equal),
+            (table[table["condition"].isin(fixed)], table[~table["condition"].isin(fixed)]),
+            (found[found["condition"].isin(fixed)], found[~found["condition"].isin(fixed)]),
+            strict=True,
+        ):
+            assert left.equals(right) == same
+
+
+def test_donors_are_a_derangement_of_the_rows() -> None:
+    for seed in range(30):
+        rows = np.random.default_rng(seed).permutation(40)[: 2 + seed]
+        donor = ablation.donors(rows, 40, seed=seed).numpy()
+        assert sorted(donor[rows]) == sorted(rows)
+        assert (donor[rows] != rows).all()
+        others = np.setdiff1d(np.arange(40), rows)
+        assert np.array_equal(donor[others], others)
+
+
+def test_donors_are_drawn_by_the_seed_and_do_not_follow_the_order_of_the_corpus() -> None:
+    rows = np.arange(200)
+    first, again, other = (ablation.donors(rows, 200, seed=seed).numpy() for seed in (0, 0, 1))
+    assert np.array_equal(first, again)
+    assert (first == other).mean() < 0.05
+    assert abs(np.corrcoef(rows, first)[0, 1]) < 0.3
+
+
+@pytest.mark.parametrize("right", [0, 1])
+def test_too_few_right_answers_are_refused_before_any_edit(study: Study, right: int, tmp_path: Path) -> None:
+    opened = Study(study.run, folder=tmp_path)
+    opened.__dict__.update(model=None, agreed=np.arange(right))
+    message = f"answers {right} of 150 texts right and ablation needs two: try calibration=batch, another prompt or a"
+    with pytest.raises(ValueError, match=message):
+        ablation.run(opened)

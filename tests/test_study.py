@@ -1,0 +1,418 @@
+"""A study against plain transformers; what an interrupted pass leaves; which stored tables are used again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import TINY_TEXTS, TINY_WRITERS
+
+from emolib import results, study
+from emolib.corpus import EMOTIONS
+from emolib.edits import Add, Edit, Noise, Zero
+from emolib.engine import Engine
+from emolib.models import unwrap
+from emolib.provenance import local_paths
+from emolib.runs import REFERENCE, Run
+from emolib.sites import COMPONENTS
+from emolib.study import KEEP, Study
+
+ABLATION = "emolib.experiments.ablation"
+Fresh = Callable[..., Study]
+
+
+@pytest.fixture
+def fresh(tiny_run: Run, tiny_study: Study, tmp_path: Path) -> Fresh:
+    """A function that opens the run anew in a folder of the test, with the model that is already loaded."""
+
+    def open_study(folder: Path = tmp_path, **changes: Any) -> Study:
+        opened = Study(replace(tiny_run, **changes), folder=folder)
+        opened.__dict__["model"] = tiny_study.model
+        return opened
+
+    return open_study
+
+
+@pytest.fixture(scope="module")
+def plain_logits(tiny_study: Study, plain_llama: Any) -> torch.Tensor:
+    """Next-token logits [N, vocabulary] of each prompt, one unpadded pass of plain transformers each."""
+    model, tokenizer = plain_llama
+    prompts = [tiny_study.prompt.render(text) for text in tiny_study.events["text"]]
+    with torch.no_grad():
+        return torch.stack([model(tokenizer(p, return_tensors="pt")["input_ids"]).logits[0, -1] for p in prompts])
+
+
+@pytest.fixture
+def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The sizes of the batches that any engine encodes from now on."""
+    sizes, encode = [], Engine.encode
+
+    def counting(self: Engine, rows: list[int], **settings: Any) -> Any:
+        sizes.append(len(rows))
+        return encode(self, rows, **settings)
+
+    monkeypatch.setattr(Engine, "encode", counting)
+    return sizes
+
+
+# The clean pass.
+
+
+def test_opening_a_study_loads_no_model(tiny_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study, "load_model", None)
+    opened = Study(tiny_run, folder=tmp_path)
+    assert opened.truth.tolist() == [i % len(EMOTIONS) for i in range(TINY_TEXTS)]
+    assert opened.groups.tolist() == [i % TINY_WRITERS for i in range(TINY_TEXTS)]
+    assert not any(tmp_path.iterdir())
+
+
+def test_clean_logits_equal_plain_transformers(tiny_study: Study, plain_llama: Any, plain_logits: torch.Tensor) -> None:
+    ids = plain_llama[1].convert_tokens_to_ids(list(EMOTIONS))
+    assert tiny_study.clean.logits.shape == (TINY_TEXTS, len(EMOTIONS))
+    assert torch.allclose(tiny_study.clean.logits, plain_logits[:, ids], atol=1e-4)
+    assert torch.allclose(tiny_study.clean.sums, plain_logits.log_softmax(-1)[:, ids], atol=1e-4)
+
+
+def test_words_are_the_first_greedy_word(tiny_study: Study, plain_llama: Any, plain_logits: torch.Tensor) -> None:
+    # Tokens are words here; a special token or a mark of punctuation gives way to what follows it.
+    words = [plain_llama[1].decode(token) for token in plain_logits.argmax(-1)]
+    plain = [(word.lower(), found) for word, found in zip(words, tiny_study.clean.words, strict=True) if word.isalpha()]
+    assert len(plain) > TINY_TEXTS // 2
+    assert all(word == found for word, found in plain)
+
+
+def test_predicted_and_agreed_by_hand(tiny_study: Study, plain_llama: Any, plain_logits: torch.Tensor) -> None:
+    logits = plain_logits[:, plain_llama[1].convert_tokens_to_ids(list(EMOTIONS))].numpy()
+    predicted = [int(np.argmax(row - logits.mean(axis=0))) for row in logits]
+    assert tiny_study.predicted.tolist() == predicted
+    agreed = [i for i, label in enumerate(tiny_study.events["emotion"]) if EMOTIONS[predicted[i]] == label]
+    assert tiny_study.agreed.tolist() == agreed
+    assert 0 < len(agreed) < TINY_TEXTS
+
+
+def test_without_calibration_the_highest_logit_answers(fresh: Fresh) -> None:
+    opened = fresh(calibration="none")
+    assert opened.predicted.tolist() == opened.clean.logits.argmax(-1).tolist()
+    assert not opened.offsets.any()
+
+
+def test_activations_equal_hooks_at_every_site(tiny_study: Study) -> None:
+    model = tiny_study.model
+    found = {
+        (component, layer, position): tiny_study.activations(component, layer, position)
+        for component in COMPONENTS for layer in range(model.n_layers) for position in range(-KEEP, 0)
+    }  # fmt: skip
+    for row in (0, 7, 99, TINY_TEXTS - 1):
+        ids = model.tokenizer(tiny_study.prompt.render(tiny_study.events["text"][row]), return_tensors="pt")
+        for component in COMPONENTS:
+            for layer, module in enumerate(model.modules(component, view=model.hf)):
+                seen: list[torch.Tensor] = []
+                handle = module.register_forward_hook(lambda _m, _i, output, seen=seen: seen.append(unwrap(output)[0]))
+                with torch.no_grad():
+                    model.hf(ids["input_ids"])
+                handle.remove()
+                for position in range(-KEEP, 0):
+                    here = found[component, layer, position][row]
+                    assert torch.allclose(here, seen[0][position], atol=1e-4), (component, layer, position)
+
+
+def test_stacked_is_every_layer_of_the_last_token(tiny_study: Study) -> None:
+    stacked = tiny_study.stacked("mlp_out")
+    assert stacked.shape == (5, TINY_TEXTS, 32)
+    for layer in range(5):
+        assert torch.equal(stacked[layer], tiny_study.activations("mlp_out", layer))
+
+
+# Shards.
+
+
+def test_a_second_study_reads_what_the_first_left(fresh: Fresh, encoded: list[int]) -> None:
+    first = fresh().clean
+    assert sum(encoded) == TINY_TEXTS
+    assert len(encoded) == 3  # 64 texts at most in each
+    encoded.clear()
+    second = fresh().clean
+    assert encoded == []
+    assert torch.equal(first.logits, second.logits) and first.words == second.words
+
+
+def test_a_lost_shard_is_computed_again_and_no_other(fresh: Fresh, encoded: list[int]) -> None:
+    first = fresh()
+    logits, site = first.clean.logits, first.activations("attn_out", 2, -3)
+    others = {file: file.stat().st_mtime_ns for file in first.shards}
+    lost = first.shards[1]
+    lost.unlink()
+    del others[lost]
+    encoded.clear()
+    second = fresh()
+    assert torch.equal(second.clean.logits, logits)
+    assert torch.equal(second.activations("attn_out", 2, -3), site)
+    assert encoded == [64]
+    assert all(file.stat().st_mtime_ns == time for file, time in others.items())
+
+
+def test_an_interrupted_pass_goes_on_where_it_stopped(
+    fresh: Fresh, encoded: list[int], tiny_study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save, saved = study._save, []
+
+    def stop(path: Path, tensors: dict[str, torch.Tensor]) -> None:
+        if len(saved) == 2:
+            raise KeyboardInterrupt
+        saved.append(path)
+        save(path, tensors)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(study, "_save", stop)
+        with pytest.raises(KeyboardInterrupt):
+            fresh().clean  # noqa: B018
+    assert len(saved) == 2
+    encoded.clear()
+    assert torch.equal(fresh().clean.logits, tiny_study.clean.logits)
+    assert encoded == [TINY_TEXTS - 2 * 64]
+
+
+def test_a_shard_that_was_not_finished_does_not_count(
+    fresh: Fresh, encoded: list[int], tiny_study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full_disk(_tensors: Any, path: Path) -> None:
+        Path(path).write_bytes(b"half of it")
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(study, "save_file", full_disk)
+        with pytest.raises(OSError, match="no space left"):
+            fresh().clean  # noqa: B018
+    left = [file.suffix for file in fresh().folder.rglob("*") if file.is_file()]
+    assert left == [".partial"]
+    encoded.clear()
+    assert torch.equal(fresh().clean.logits, tiny_study.clean.logits)
+    assert sum(encoded) == TINY_TEXTS
+
+
+def test_runs_that_differ_share_no_shard(fresh: Fresh, encoded: list[int]) -> None:
+    fresh().clean  # noqa: B018
+    encoded.clear()
+    other = fresh(prompt="T2-2shot")
+    assert not torch.equal(other.clean.logits, fresh().clean.logits)
+    assert sum(encoded) == TINY_TEXTS
+    assert not set(other.shards) & set(fresh().shards)
+
+
+def test_changed_code_reads_anew(fresh: Fresh, encoded: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    fresh().clean  # noqa: B018
+    encoded.clear()
+    monkeypatch.setattr(study, "code_sha256", lambda module: f"other code of {module}")
+    fresh().clean  # noqa: B018
+    assert sum(encoded) == TINY_TEXTS
+
+
+def test_a_changed_corpus_file_reads_anew(fresh: Fresh, encoded: list[int], tiny_corpus: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.csv"
+    table = pd.read_csv(tiny_corpus)
+    table.to_csv(mine, index=False)
+    before = fresh(corpus=str(mine)).clean.logits
+    table.loc[0, "text"] = "everyone laughed twice before rain"
+    table.to_csv(mine, index=False)
+    encoded.clear()
+    after = fresh(corpus=str(mine)).clean.logits
+    assert sum(encoded) == TINY_TEXTS
+    assert (before != after).any(dim=1)[0]
+    assert torch.allclose(before[1:], after[1:], atol=1e-4)
+
+
+# Interventions.
+
+
+def some_edits(model: Any) -> list[Edit]:
+    vectors = torch.randn(model.n_layers, model.width, generator=torch.Generator().manual_seed(0))
+    return [
+        Edit(component="resid_post", layers=(1,), operation=Noise(0)),
+        Edit(component="mlp_out", layers=(1, 2, 3), operation=Zero()),
+        Edit(component="attn_out", layers=(0,), operation=Add(vectors, 5.0), position=-2),
+        Edit(component="resid_post", layers=(4,), operation=Add(vectors, 3.0)),
+    ]
+
+
+def test_interventions_equal_the_engine_text_by_text(fresh: Fresh) -> None:
+    opened = fresh()
+    edits, rows = some_edits(opened.model), [149, 3, 77, 20, 4, 111]
+    found = opened.intervene(edits, rows, experiment=ABLATION)
+    assert found.shape == (len(rows), len(edits))
+    for index, row in enumerate(rows):
+        logits = opened.engine.replay(opened.engine.encode([row]), edits)[0]
+        assert found[index].tolist() == (logits - opened.offsets).argmax(-1).tolist()
+    assert (found != opened.predicted[rows][:, None]).any(axis=0).all()
+
+
+def test_an_edit_that_changes_nothing_leaves_the_clean_answers(fresh: Fresh) -> None:
+    opened = fresh()
+    edits = [Edit(component="mlp_out", layers=(2,), operation=lambda activation, _where: activation)]
+    found = opened.intervene(edits, range(TINY_TEXTS), experiment=ABLATION)
+    assert np.array_equal(found[:, 0], opened.predicted)
+
+
+def test_interrupted_interventions_go_on_where_they_stopped(
+    fresh: Fresh, encoded: list[int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    rows = list(range(TINY_TEXTS))
+    whole = fresh(tmp_path / "whole")
+    expected = whole.intervene(some_edits(whole.model), rows, experiment=ABLATION)
+    opened = fresh(tmp_path / "broken")
+    edits = some_edits(opened.model)
+    opened.offsets  # noqa: B018 - the clean pass is another matter
+    encoded.clear()
+    replay = Engine.replay
+
+    def fail_at_the_third(self: Engine, *arguments: Any) -> torch.Tensor:
+        if len(encoded) == 3:
+            raise RuntimeError("out of memory")
+        return replay(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Engine, "replay", fail_at_the_third)
+        with pytest.raises(RuntimeError, match="out of memory"):
+            opened.intervene(edits, rows, experiment=ABLATION)
+    encoded.clear()
+    again = fresh(tmp_path / "broken")
+    assert np.array_equal(again.intervene(edits, rows, experiment=ABLATION), expected)
+    assert encoded == [TINY_TEXTS - 2 * 64]
+    encoded.clear()
+    assert np.array_equal(again.intervene(edits, rows, experiment=ABLATION), expected)
+    assert encoded == []
+
+
+def test_answers_of_other_texts_edits_or_experiments_are_not_taken(fresh: Fresh, encoded: list[int]) -> None:
+    opened = fresh()
+    edits = some_edits(opened.model)
+    opened.intervene(edits, [0, 1, 2], experiment=ABLATION)
+    for changed in (
+        lambda: opened.intervene(edits, [0, 1, 3], experiment=ABLATION),
+        lambda: opened.intervene(edits[:2], [0, 1, 2], experiment=ABLATION),
+        lambda: opened.intervene(edits, [0, 1, 2], experiment="emolib.experiments.probing"),
+    ):
+        encoded.clear()
+        changed()
+        assert encoded == [3]
+
+
+# Tables.
+
+
+class Experiment(SimpleNamespace):
+    """Stands for a module of experiments: the name decides on the code, `run` counts its calls."""
+
+    def __init__(self, value: float = 0.5) -> None:
+        super().__init__(__name__=ABLATION, calls=0, value=value)
+
+    def run(self, opened: Study) -> pd.DataFrame:
+        self.calls += 1
+        if np.isnan(self.value):
+            raise RuntimeError("the experiment failed")
+        return pd.DataFrame([
+            dict(metric="agreement", component="mlp_out", layer=2, value=self.value, n=10),
+            dict(metric="accuracy", model="human", value=0.25, n=3),
+        ])  # fmt: skip
+
+
+def stored(opened: Study) -> Path:
+    return opened.folder / "results" / opened.run.slug / "ablation.parquet"
+
+
+def test_a_table_is_stored_with_keys_and_provenance(fresh: Fresh) -> None:
+    opened, experiment = fresh(seed=3), Experiment()
+    frame = opened.measure(experiment)
+    assert stored(opened).is_file()
+    assert list(frame["model"]) == [opened.run.model, "human"]
+    assert set(frame["experiment"]) == {"ablation"}
+    assert set(frame["prompt"]) == {"T1-2shot"} and set(frame["seed"]) == {3}
+    provenance = frame.attrs["provenance"]
+    assert provenance["code_sha256"] == study.code_sha256(ABLATION)
+    assert provenance["corpus_sha256"] == opened.corpus.sha256
+    assert provenance["parameters"]["profile"] == "quick"
+    assert provenance["model_revision"] == "local" and provenance["device"] == "cpu"
+    assert not local_paths(provenance)
+
+
+def test_a_stored_table_is_used_while_the_code_is_the_same(fresh: Fresh) -> None:
+    first = fresh().measure(Experiment(0.5))
+    later = Experiment(0.9)
+    pd.testing.assert_frame_equal(fresh().measure(later), first)
+    assert later.calls == 0
+
+
+def test_a_table_of_other_code_is_measured_anew(fresh: Fresh, monkeypatch: pytest.MonkeyPatch) -> None:
+    fresh().measure(Experiment(0.5))
+    monkeypatch.setattr(study, "code_sha256", lambda module: "other")
+    monkeypatch.delenv("EMOLIB_STORED", raising=False)
+    later = Experiment(0.9)
+    found = fresh().measure(later)
+    assert later.calls == 1
+    assert found["value"][0] == 0.9
+    assert found.attrs["provenance"]["code_sha256"] == "other"
+
+
+@pytest.mark.parametrize(("setting", "calls"), [("1", 0), ("0", 1), ("", 1)])
+def test_a_table_of_other_code_is_kept_when_asked_for(
+    fresh: Fresh, monkeypatch: pytest.MonkeyPatch, setting: str, calls: int
+) -> None:
+    fresh().measure(Experiment(0.5))
+    monkeypatch.setattr(study, "code_sha256", lambda module: "other")
+    monkeypatch.setenv("EMOLIB_STORED", setting)
+    later = Experiment(0.9)
+    assert fresh().measure(later)["value"][0] == (0.9 if calls else 0.5)
+    assert later.calls == calls
+
+
+def test_asking_for_stored_tables_measures_what_is_not_there(fresh: Fresh, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMOLIB_STORED", "1")
+    experiment = Experiment()
+    fresh().measure(experiment)
+    assert experiment.calls == 1
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_experiment_that_fails_leaves_the_earlier_table(
+    fresh: Fresh, monkeypatch: pytest.MonkeyPatch, value: float
+) -> None:
+    opened = fresh()
+    opened.measure(Experiment(0.5))
+    before = stored(opened).read_bytes()
+    monkeypatch.setattr(study, "code_sha256", lambda module: "other")
+    # It raises itself, or gives a table that is refused.
+    with pytest.raises((RuntimeError, ValueError), match="the experiment failed|not a finite number"):
+        fresh().measure(Experiment(value))
+    assert stored(opened).read_bytes() == before
+    assert [file.name for file in stored(opened).parent.iterdir()] == ["ablation.parquet"]
+
+
+def test_runs_keep_their_tables_apart(fresh: Fresh) -> None:
+    fresh().measure(Experiment(0.5))
+    assert fresh(seed=1).measure(Experiment(0.9))["value"][0] == 0.9
+    assert fresh().measure(Experiment(0.1))["value"][0] == 0.5
+
+
+def test_the_reference_is_drawn_behind_other_runs_only(fresh: Fresh) -> None:
+    opened, experiment = fresh(), Experiment(0.5)
+    assert opened.reference(experiment) is None
+    opened.measure(experiment)
+    target = opened.folder / "results" / REFERENCE.slug / "ablation.parquet"
+    target.parent.mkdir()
+    target.write_bytes(stored(opened).read_bytes())
+    pd.testing.assert_frame_equal(opened.reference(experiment), results.read(target))
+    same = SimpleNamespace(run=REFERENCE, folder=opened.folder)
+    assert Study.reference(same, experiment) is None  # type: ignore[arg-type]
+
+
+def test_progress_gives_every_item_and_counts_texts(capsys: pytest.CaptureFixture[str]) -> None:
+    assert list(study.progress(["a", "b"], "reading", [64, 22])) == ["a", "b"]
+    assert "86/86" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="zip"):
+        list(study.progress(["a", "b"], "reading", [64]))
