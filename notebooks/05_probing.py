@@ -109,7 +109,7 @@ plotting.show(
     name="fig-probing-targets",
     caption=f"Balanced held-out accuracy on all {targets['n'].iloc[0]:,} events for the writer's label, the model's own "
     "answer and shuffled labels, five folds grouped by writer, 95 % intervals over writers.",
-    alt="Three curves per component: probes for the model's answer rise late, for the writer's label less, shuffled stay at chance.",
+    alt="Balanced accuracy over depth in three panels, a curve each for the model's answer, the writer's and shuffled labels.",
 )
 
 # %% tags=["hide-input"]

@@ -80,7 +80,7 @@ plotting.show(
     name="fig-ablation-single",
     caption=f"Agreement after zero and random ablation of one layer at the last token, {floor['n']:,} agreed events, 95 % "
     "intervals over writers. Dashed: the paper's Llama 3.2 1B (its Figures 14 and 15). Dotted line: a constant answer.",
-    alt="Agreement over depth in three panels: attention and feed-forward stay high but for a few layers, the residual stream falls to the floor.",
+    alt="Agreement over depth after zero and random ablation, in panels for attention, feed-forward and residual stream.",
 )
 inner = single[(single["layer"] > 0) & (single["layer"] < study.model.n_layers - 1) & (single["condition"] == "edit:zero")]
 dips = inner.loc[inner.groupby("component")["value"].idxmin()].set_index("component")

@@ -39,7 +39,8 @@ def run(study: Study) -> pd.DataFrame:
 
     Metrics: accuracy (as_released, and the MLP at the last token), balanced_accuracy of the three targets and
     selectivity (ours); saturation_depth, the fraction of layers after which a curve of the last token first has 95 % of
-    its maximum. In `quick` runs tokens -2..-5 are read at every third layer.
+    its maximum. In `quick` runs tokens -2..-5 are read in the residual stream only, at every
+    third layer.
     Raises ValueError when the agreed set is too small to probe.
     """
     agreed = study.agreed
@@ -55,7 +56,7 @@ def run(study: Study) -> pd.DataFrame:
     sites = [
         (component, layer, position)
         for position in range(-1, -KEEP - 1, -1) for component in COMPONENTS for layer in range(study.model.n_layers)
-        if position == -1 or study.run.profile == "full" or layer % 3 == 2
+        if position == -1 or study.run.profile == "full" or (component == "resid_post" and layer % 3 == 2)
     ]  # fmt: skip
     for component, layer, position in progress(sites, "probing", [1] * len(sites), unit=" sites"):
         features = study.activations(component, layer, position).float()
