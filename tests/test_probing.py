@@ -33,7 +33,7 @@ class PlantedStudy(Study):
     def activations(self, component: Any, layer: int, position: int = -1) -> torch.Tensor:
         address = COMPONENTS.index(component) * 100 + layer * 10 - position
         noise = torch.randn(N, WIDTH, generator=torch.Generator().manual_seed(address))
-        if (component, layer) in CARRIES_LAST and position == -1 or (component, layer, position) == ("attn_out", 2, -3):
+        if (component, layer) in CARRIES_LAST and position == -1 or (component, layer, position) == ("resid_post", 2, -3):
             noise[:, : len(EMOTIONS)] += 8.0 * torch.nn.functional.one_hot(torch.as_tensor(self.truth), len(EMOTIONS))
         return noise
 
@@ -82,20 +82,19 @@ def test_the_label_is_found_where_it_is_and_nowhere_else(table: pd.DataFrame, me
 def test_the_token_is_the_one_that_carries_it(table: pd.DataFrame) -> None:
     for position in ("-2", "-3", "-4", "-5"):
         found = curve(table, "balanced_accuracy", "setting:ours;target:writer", position)
-        assert set(found) == {(component, 2) for component in COMPONENTS}  # quick: every third layer
-        for (component, _), value in found.items():
-            assert (value > 0.9) == ((component, position) == ("attn_out", "-3"))
+        assert set(found) == {("resid_post", 2)}  # quick: the stream only, at every third layer
+        assert (found["resid_post", 2] > 0.9) == (position == "-3")
 
 
 def test_full_runs_probe_every_site(planted: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[str, int, int]] = []
 
-    def stop(sites: list[tuple[str, int, int]], *_: Any) -> list[Any]:
+    def stop(sites: list[tuple[str, int, int]], *_: Any, **__: Any) -> list[Any]:
         seen.extend(sites)
         raise InterruptedError
 
     monkeypatch.setattr(probing, "progress", stop)
-    for profile, count in (("quick", 3 * LAYERS + 4 * 3), ("full", 5 * 3 * LAYERS)):
+    for profile, count in (("quick", 3 * LAYERS + 4), ("full", 5 * 3 * LAYERS)):
         seen.clear()
         object.__setattr__(planted.run, "profile", profile)
         with pytest.raises(InterruptedError):

@@ -80,7 +80,7 @@ def test_words_and_layout_do_not_count(changes_hash: Change, file: str, old: str
     ("stats.py", "LEVEL = 0.95\n", "LEVEL = 0.9\n"),  # imported with `from emolib import`
     ("study.py", "KEEP = 5 ", "KEEP = 4 "),
     ("scores.py", "correct[rows]", "-correct[rows]"),  # imported by what is imported
-    ("models.py", "enable_gqa=True", "enable_gqa=False"),
+    ("context.py", "enable_gqa=True", "enable_gqa=False"),
     ("checks.py", "torch.float32: 1e-4", "torch.float32: 1e-3"),  # imported inside a function
 ])  # fmt: skip
 def test_what_is_computed_counts_wherever_it_is_imported_from(
