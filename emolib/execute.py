@@ -167,6 +167,9 @@ def cleaned(document: nbformat.NotebookNode) -> nbformat.NotebookNode:
     for cell in document.cells:
         for key in ("papermill", "execution"):
             cell.metadata.pop(key, None)
+        tags = cell.metadata.get("tags", [])
+        if INJECTED in tags and "hide-input" not in tags:
+            cell.metadata["tags"] = [*tags, "hide-input"]
         if cell.cell_type == "code":
             cell.outputs = [part for part in cell.outputs if part.get("name") != "stderr"]
     return document

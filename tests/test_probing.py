@@ -24,6 +24,7 @@ from emolib.study import Study
 
 N, WIDTH, LAYERS, WRITERS = 390, 24, 4, 78
 CARRIES_LAST = {("mlp_out", 1), ("resid_post", 2), ("resid_post", 3)}
+CARRIES_THIRD = ("resid_post", 2, -3)
 CHANCE = 1 / len(EMOTIONS)
 
 
@@ -33,7 +34,7 @@ class PlantedStudy(Study):
     def activations(self, component: Any, layer: int, position: int = -1) -> torch.Tensor:
         address = COMPONENTS.index(component) * 100 + layer * 10 - position
         noise = torch.randn(N, WIDTH, generator=torch.Generator().manual_seed(address))
-        if (component, layer) in CARRIES_LAST and position == -1 or (component, layer, position) == ("resid_post", 2, -3):
+        if ((component, layer) in CARRIES_LAST and position == -1) or (component, layer, position) == CARRIES_THIRD:
             noise[:, : len(EMOTIONS)] += 8.0 * torch.nn.functional.one_hot(torch.as_tensor(self.truth), len(EMOTIONS))
         return noise
 
