@@ -45,7 +45,7 @@ class Edit:
     def __post_init__(self) -> None:
         check_component(self.component)
         check_position(self.position)
-        object.__setattr__(self, "layers", tuple(sorted(self.layers)))
+        object.__setattr__(self, "layers", tuple(sorted(set(self.layers))))
 
 
 @dataclass(frozen=True)
@@ -120,9 +120,10 @@ class ProjectOut:
     directions: Tensor
 
     def __call__(self, activation: Tensor, where: Where) -> Tensor:
-        basis, _ = torch.linalg.qr(self.directions[where.layer].double().T)
-        inside = activation.double() @ basis.to(activation.device) @ basis.T.to(activation.device)
-        return activation - inside.to(activation)
+        _, scale, basis = torch.linalg.svd(self.directions[where.layer].double(), full_matrices=False)
+        # Directions that depend on one another span less than their number: the rest of the basis is arbitrary.
+        basis = basis[scale > scale.max() * 1e-10].to(activation.device)
+        return activation - (activation.double() @ basis.T @ basis).to(activation)
 
 
 def edit_in_place(

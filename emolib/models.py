@@ -163,7 +163,7 @@ def load_model(
             f"model {name!r} could not be loaded from {address!r}: {error}. Gated models need `hf auth login`; without "
             "a network give a folder that holds config, weights and tokenizer, or use smollm2-135m."
         ) from error
-    found = packed or getattr(hf.config, "_commit_hash", None) or "local"
+    found = packed or getattr(hf.config, "_commit_hash", None) or _folder_revision(Path(address))
     return check_model(wrap_model(hf, tokenizer, name=name, revision=found, tap=tap))
 
 
@@ -213,6 +213,12 @@ def _resolve(root: Any, path: str) -> Any:
     for name in path.split("."):
         root = getattr(root, name)
     return root
+
+
+def _folder_revision(folder: Path) -> str:
+    """A mark of the files in a model folder: their names, sizes and times, so that new weights are a new revision."""
+    files = sorted((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in folder.glob("*"))
+    return f"local-{hashlib.sha256(repr(files).encode()).hexdigest()[:12]}"
 
 
 def _unpacked(gguf: Path) -> Path:

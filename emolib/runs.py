@@ -90,7 +90,7 @@ OPTIONAL = ("scoring", "text", "tap")
 def _short(name: str) -> str:
     """A name as part of a folder name; a path becomes its last part and a mark that tells equal names apart."""
     path = Path(name)
-    if path.suffix or path.is_absolute() or name.startswith("."):
+    if path.exists() or path.is_absolute() or name.startswith("."):
         return f"{path.stem}-{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:6]}"
     return re.sub(r"[^A-Za-z0-9.-]+", "-", name)
 

@@ -61,6 +61,7 @@ class Study:
         self.events = self.corpus.events
         self.truth = pd.Categorical(self.events["emotion"], categories=EMOTIONS).codes.astype(int)
         self.groups = writer_groups(self.events)
+        self._intervened: dict[tuple[str, int], int] = {}
 
     @cached_property
     def model(self) -> Model:
@@ -123,15 +124,20 @@ class Study:
         """Predicted label ids [n_rows, n_edits] under each edit; kept batch by batch, so that it can be resumed.
 
         `experiment` is the `__name__` of the module that made the edits: what was kept counts while its code is the
-        same, and one call of an experiment differs from another in the number of edits.
+        same. An experiment that intervenes twice must give different numbers of edits; equal ones are refused.
+        Raises ValueError for rows that repeat.
         """
+        if len(set(rows)) < len(rows):
+            raise ValueError("rows repeat: give each text once")
+        if self._intervened.setdefault((experiment, len(edits)), id(edits)) != id(edits):
+            raise ValueError(f"{experiment} intervenes twice with {len(edits)} edits: make them one list")
         name = experiment.rpartition(".")[2]
         place = {row: index for index, row in enumerate(rows)}
         found = np.empty((len(rows), len(edits)), dtype=np.int8)
         folder = self._cache(f"{name}-{len(edits)}", experiment)
         batches = self.engine.batches(rows)
         for batch in progress(batches, name, [len(batch) for batch in batches]):
-            file = folder / f"{hashlib.sha256(str(batch).encode()).hexdigest()[:16]}.safetensors"
+            file = folder / f"{hashlib.sha256(str([int(row) for row in batch]).encode()).hexdigest()[:16]}.safetensors"
             if not file.is_file():
                 _save(file, {"logits": self.engine.replay(self.engine.encode(batch), edits).cpu()})
             with safe_open(file, "pt") as shard:
@@ -149,7 +155,10 @@ class Study:
         path = self.folder / "results" / self.run.slug / f"{name}.parquet"
         if path.is_file():
             stored = results.read(path)
-            same = stored.attrs["provenance"].get("code_sha256") == code_sha256(experiment.__name__)
+            made = stored.attrs["provenance"]
+            same = made.get("code_sha256") == code_sha256(experiment.__name__)
+            same = same and made["corpus_sha256"] == self.corpus.sha256 and made.get("prompt_text") == self._question
+            same = same and made["model_revision"] == self.model.revision
             if same or os.environ.get("EMOLIB_STORED") == "1":
                 return stored
         start = time.perf_counter()
@@ -157,7 +166,8 @@ class Study:
         frame["model"] = frame["model"].fillna(self.run.model) if "model" in frame else self.run.model
         frame = results.tidy(frame, experiment=name, prompt=self.run.prompt, seed=self.run.seed)
         provenance = self._provenance(time.perf_counter() - start)
-        results.write(frame, path, provenance | {"code_sha256": code_sha256(experiment.__name__)})
+        provenance |= {"code_sha256": code_sha256(experiment.__name__), "prompt_text": self._question}
+        results.write(frame, path, provenance)
         return results.read(path)
 
     def reference(self, experiment: ModuleType) -> pd.DataFrame | None:
@@ -165,6 +175,11 @@ class Study:
         name = experiment.__name__.rpartition(".")[2]
         path = self.folder / "results" / REFERENCE.slug / f"{name}.parquet"
         return results.read(path) if self.run.slug != REFERENCE.slug and path.is_file() else None
+
+    @property
+    def _question(self) -> str:
+        """The prompt around an empty text: what the name of a prompt file alone does not fix."""
+        return self.prompt.render("")
 
     def _provenance(self, seconds: float) -> dict:
         return collect_provenance(

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from emolib import scores, stats
 from emolib.corpus import EMOTIONS, load_readings
@@ -33,7 +34,7 @@ def run(study: Study) -> pd.DataFrame:
 
 
 def _accuracies(study: Study) -> Iterable[dict[str, Any]]:
-    lengths = np.array([len(pieces) for pieces in study.labels.tokens])
+    lengths = torch.tensor([len(pieces) for pieces in study.labels.tokens])
     tables = {"log_probability": study.clean.sums, "mean_log_probability": study.clean.sums / lengths}
     for rule in LABEL_SCORES:
         table = tables.get(rule)
@@ -70,7 +71,7 @@ def _answers(study: Study, predicted: np.ndarray, condition: str) -> Iterable[di
 
 def _open_vocabulary(study: Study) -> Iterable[dict[str, Any]]:
     words = study.clean.words
-    common = Counter(words).most_common(TOP_WORDS)
+    common = Counter(word for word in words if word != "others").most_common(TOP_WORDS)
     others = len(words) - sum(count for _, count in common)
     for word, count in [*common, ("others", others)]:
         yield dict(metric="count", condition="vocabulary:open", label=word, value=float(count), n=len(words))
