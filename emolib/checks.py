@@ -39,7 +39,8 @@ def check_model(model: Model) -> Model:
     edited = engine.replay(encoding, [edit])[:, 0]
     hooked = torch.stack([_plain(model, prompt, vocabulary, edit) for prompt in PROBES])
     _require(model, edited, hooked, "a replayed edit differs from a full pass with that edit")
-    if torch.equal(edited, encoding.logits):
+    # An effect that is not larger than what replay and hooks differ by is rounding.
+    if (edited - encoding.logits).abs().max() <= 2 * (edited - hooked).abs().max():
         raise UnsupportedModel(f"{model.name}: zeroing mlp_out leaves the logits as they were: the edit has no effect")
     return model
 

@@ -95,7 +95,8 @@ def load_corpus(
         table = sources.read_table(found, encoding)
         _compare_content(found, table, "texts")
     else:
-        found = _embedded(name) if name in sources.registry() else _own_file(name)
+        check_corpus_name(name)
+        found = _embedded(name) if name in sources.registry() else sources.read_bytes(Path(name).expanduser())
         table = sources.read_table(found, encoding)
     stem = Path(name).stem
     return Corpus(
@@ -194,10 +195,10 @@ def _embedded(name: str) -> Found:
         return sources.read_bytes(path)
 
 
-def _own_file(name: str) -> Found:
-    path = Path(name).expanduser()
-    if path.suffix.lower() in (*sources.SEPARATORS, ".parquet"):
-        return sources.read_bytes(path)
+def check_corpus_name(name: str) -> None:
+    """Nothing when `name` can be a corpus: a known one or a table's path; else raises ValueError with the nearest."""
+    if name in sources.registry() or Path(name).suffix.lower() in (*sources.SEPARATORS, ".parquet"):
+        return
     known = tuple(sources.registry())
     near = difflib.get_close_matches(name, known, n=1)
     raise ValueError(

@@ -7,8 +7,9 @@ that the result for a text does not depend on the batch it happens to be in.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -120,10 +121,43 @@ class ProjectOut:
     directions: Tensor
 
     def __call__(self, activation: Tensor, where: Where) -> Tensor:
-        _, scale, basis = torch.linalg.svd(self.directions[where.layer].double(), full_matrices=False)
-        # Directions that depend on one another span less than their number: the rest of the basis is arbitrary.
-        basis = basis[scale > scale.max() * 1e-10].to(activation.device)
+        given = self.directions[where.layer]
+        _, scale, basis = torch.linalg.svd(given.double(), full_matrices=False)
+        # Directions that depend on one another, but for rounding, span less than their number (numpy's matrix_rank).
+        smallest = scale.max() * max(given.shape) * torch.finfo(given.dtype).eps
+        basis = basis[scale > smallest].to(activation.device)
         return activation - (activation.double() @ basis.T @ basis).to(activation)
+
+
+def fingerprint(edits: Sequence[Edit]) -> str:
+    """A hash of what the edits do: two lists have the same one exactly when every number in them is the same.
+
+    Raises TypeError for an operation that is not a dataclass of numbers, tensors, mappings and sequences.
+    """
+    known: dict[int, str] = {}  # a table of activations is shared by many edits and read once
+    return _digest(list(edits), known)
+
+
+def _digest(value: object, known: dict[int, str]) -> str:
+    if id(value) in known:
+        return known[id(value)]
+    if isinstance(value, Tensor):
+        content = value.detach().cpu().contiguous()
+        text = hashlib.sha256(content.view(torch.uint8).numpy() if content.numel() else b"").hexdigest()
+        text = known[id(value)] = f"{content.dtype}{tuple(content.shape)}{text}"
+        return text
+    if isinstance(value, (str, int, float, np.integer, type(None))):
+        return f"{type(value).__name__}:{value!r}"
+    if is_dataclass(value):
+        parts = [f"{field.name}={_digest(getattr(value, field.name), known)}" for field in fields(value)]
+    elif isinstance(value, Mapping):
+        parts = [f"{key!r}={_digest(item, known)}" for key, item in sorted(value.items())]
+    elif isinstance(value, (list, tuple)):
+        parts = [_digest(item, known) for item in value]
+    else:
+        raise TypeError(f"{type(value).__name__} cannot be told from another: write operations as dataclasses")
+    name = f"{type(value).__module__}.{type(value).__qualname__}"
+    return hashlib.sha256(f"{name}({','.join(parts)})".encode()).hexdigest()
 
 
 def edit_in_place(

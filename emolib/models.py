@@ -14,7 +14,7 @@ import tempfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import nnsight  # before any transformers model class: nnsight wraps what it finds
 import torch
@@ -23,7 +23,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from emolib.context import ATTENTION
 from emolib.registry import locate
-from emolib.runs import DType, Tap
+from emolib.runs import DType, Tap, check_choice
 from emolib.sites import Component
 from emolib.sources import cache_folder
 
@@ -148,8 +148,8 @@ def load_model(
     """
     from emolib.checks import check_model
 
-    if dtype not in get_args(DType):
-        raise ValueError(f"unknown dtype {dtype!r}: expected one of {', '.join(get_args(DType))}")
+    check_choice("dtype", dtype, DType)
+    check_choice("tap", tap, Tap)
     place = resolve_device(device)
     source = locate(name)
     address, packed = (str(_unpacked(Path(source))), Path(source).name) if source.endswith(".gguf") else (source, None)
@@ -158,7 +158,7 @@ def load_model(
         hf = AutoModelForCausalLM.from_pretrained(
             address, revision=revision or "main", dtype=getattr(torch, dtype)
         ).to(place)  # fmt: skip
-    except OSError as error:
+    except (OSError, ValueError) as error:  # transformers raises either for a folder without a model
         raise RuntimeError(
             f"model {name!r} could not be loaded from {address!r}: {error}. Gated models need `hf auth login`; without "
             "a network give a folder that holds config, weights and tokenizer, or use smollm2-135m."
@@ -174,8 +174,7 @@ def wrap_model(
 
     Raises ValueError for an unknown tap or a layout that none of LAYOUTS describes.
     """
-    if tap not in get_args(Tap):
-        raise ValueError(f"unknown tap {tap!r}: expected one of {', '.join(get_args(Tap))}")
+    check_choice("tap", tap, Tap)
     for layout in LAYOUTS:
         try:
             first = _resolve(hf, layout.layers)[0]

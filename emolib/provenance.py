@@ -179,17 +179,24 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
+# They fetch, name, keep and describe, and compute no number: corpus, prompt, weights and parameters have entries of
+# their own in the provenance. A clearer error message in one of them must not cost hours of measuring.
+COMPUTES_NOTHING = frozenset(
+    f"emolib/{name}.py" for name in ("provenance", "registry", "results", "runs", "shards", "sources")
+)
+
+
 @cache
 def code_sha256(module: str) -> str:
     """Return a hash of what a module of emolib computes: its code and all it imports from emolib, and no comments.
 
-    Docstrings and layout do not count, so that mending a sentence does not make hours of measurements stale.
+    Docstrings, layout and the modules in COMPUTES_NOTHING do not count.
     """
     root = Path(__file__).parent.parent
     queue, found = [root.joinpath(*module.split(".")).with_suffix(".py")], set()
     while queue:
         path = queue.pop()
-        if path not in found:
+        if path not in found and path.relative_to(root).as_posix() not in COMPUTES_NOTHING:
             found.add(path)
             queue.extend(imported(path.read_text(encoding="utf-8"), root))
     digest = hashlib.sha256()
@@ -198,8 +205,16 @@ def code_sha256(module: str) -> str:
         for node in ast.walk(tree):
             if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
                 node.body = node.body[1:]
-        digest.update(f"{path.relative_to(root).as_posix()}\n{ast.dump(tree)}\n".encode())
+        digest.update(f"{path.relative_to(root).as_posix()}\n{_dump(tree)}\n".encode())
     return digest.hexdigest()
+
+
+def _dump(node: object) -> str:
+    """A syntax tree as text. Empty fields are left out: which ones there are differs between versions of Python."""
+    if isinstance(node, ast.AST):
+        parts = [f"{name}={_dump(value)}" for name, value in ast.iter_fields(node) if value not in (None, [])]
+        return f"{type(node).__name__}({','.join(parts)})"
+    return f"[{','.join(map(_dump, node))}]" if isinstance(node, list) else repr(node)
 
 
 def imported(code: str, root: Path) -> Iterator[Path]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
-from emolib.corpus import Corpus, load_corpus
+from emolib.corpus import Corpus, check_corpus_name, load_corpus
 from emolib.prompts import Prompt, get_prompt
 from emolib.registry import locate, registry
 
@@ -45,12 +45,8 @@ class Run:
 
     def __post_init__(self) -> None:
         for name, kind in get_type_hints(type(self)).items():
-            choices = get_args(kind) if getattr(kind, "__origin__", None) is Literal else ()
-            given = getattr(self, name)
-            if choices and given not in choices:
-                near = difflib.get_close_matches(str(given), choices, n=1, cutoff=0.3)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
-                raise ValueError(f"unknown {name} {given!r}: expected one of {', '.join(choices)}{hint}")
+            if getattr(kind, "__origin__", None) is Literal:
+                check_choice(name, getattr(self, name), kind)
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
             raise ValueError(f"seed {self.seed!r}: expected a whole number from 0 on")
         if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
@@ -59,6 +55,7 @@ class Run:
         object.__setattr__(self, "corpus_path", self.corpus_path or None)
         if self.model not in registry():  # a registered model need not be installed to be named
             locate(self.model)
+        check_corpus_name(self.corpus)
         get_prompt(self.prompt)
 
     @property
@@ -85,6 +82,15 @@ class Run:
 
 # In the slug only where they differ from the default.
 OPTIONAL = ("scoring", "text", "tap")
+
+
+def check_choice(name: str, given: object, kind: Any) -> None:
+    """Nothing when `given` is one of the words of the Literal `kind`; else raises ValueError with the nearest one."""
+    choices = get_args(kind)
+    if given not in choices:
+        near = difflib.get_close_matches(str(given), choices, n=1, cutoff=0.3)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"unknown {name} {given!r}: expected one of {', '.join(choices)}{hint}")
 
 
 def _short(name: str) -> str:

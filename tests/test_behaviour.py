@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ from conftest import TINY_TEXTS, word_tokenizer
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix
 
 from emolib import results
+from emolib.clean import Clean
 from emolib.corpus import EMOTIONS, Corpus
 from emolib.experiments import behaviour
 from emolib.results import select
 from emolib.runs import Run
-from emolib.study import Clean, Study
+from emolib.study import Study
 from emolib.tiny import tiny_model
 
 OF = {calibration: f"calibration:{calibration}" for calibration in ("none", "batch")}
@@ -116,6 +118,14 @@ def test_open_words_are_counted_and_the_rest_summed(planted: Study) -> None:
     assert counts["others"] == 0
     inside = select(frame, metric="share_of_labels", condition="vocabulary:open")
     assert inside["value"].tolist() == pytest.approx([1 - expected["happy"] / TINY_TEXTS])
+
+
+def test_an_answer_that_is_the_word_others_is_one_of_the_others(planted: Study) -> None:
+    small = Study(planted.run, folder=planted.folder)
+    words = ["others", "others", *planted.clean.words[2:]]
+    small.__dict__.update(planted.__dict__, clean=replace(planted.clean, words=words))
+    frame = results.tidy(behaviour.run(small), experiment="behaviour", model="planted")
+    assert values(frame, metric="count", condition="vocabulary:open")["others"] == 2
 
 
 def test_at_most_twenty_words_are_named(tiny_study: Study, table: pd.DataFrame) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from emolib.edits import Add, Edit, Mean, Noise, Patch, ProjectOut, Where, Zero
+from emolib.edits import Add, Edit, Mean, Noise, Patch, ProjectOut, Where, Zero, fingerprint
 from emolib.sites import COMPONENTS, centres, check_layers, span_layers
 
 LAYERS, TEXTS, WIDTH = 4, 6, 8
@@ -193,3 +193,50 @@ def test_a_span_that_leaves_the_model_is_refused(centre: int, outside: int) -> N
 def test_no_layer_at_all_is_refused() -> None:
     with pytest.raises(ValueError, match="no layer given: name at least one"):
         check_layers((), 10)
+
+
+def test_dependent_directions_are_removed_like_those_that_span_the_same() -> None:
+    independent = draw(LAYERS, 2, WIDTH, seed=3)
+    dependent = torch.cat([independent, independent.sum(1, keepdim=True)], 1)
+    old = draw(3, WIDTH)
+    found = ProjectOut(dependent)(old, at())
+    assert torch.allclose(found, ProjectOut(independent)(old, at()), atol=1e-6)
+    assert (found @ dependent[1].T).abs().max() < 1e-5
+    assert not torch.allclose(found, ProjectOut(torch.cat([independent, draw(LAYERS, 1, WIDTH)], 1))(old, at()))
+
+
+def test_a_layer_named_twice_is_edited_once() -> None:
+    assert Edit(component="mlp_out", layers=(3, 1, 3), operation=Zero()).layers == (1, 3)
+
+
+def test_fingerprints_are_equal_exactly_when_every_number_is() -> None:
+    def edits(**changes: Any) -> list[Edit]:
+        given = dict(component="mlp_out", layer=1, position=-1, seed=0, scale=1.0, donor=2, weight=0.0) | changes
+        vectors, table = draw(LAYERS, WIDTH), {"mlp_out": draw(LAYERS, TEXTS, WIDTH)}
+        table["mlp_out"][3, 5, 7] += given["weight"]
+        where = dict(component=given["component"], layers=(given["layer"],), position=given["position"])
+        donors = torch.full((TEXTS,), given["donor"])
+        operations = [Zero(), Noise(given["seed"]), Add(vectors, given["scale"]), Patch(table, donors)]
+        return [Edit(operation=operation, **where) for operation in operations]
+
+    same = fingerprint(edits())
+    assert fingerprint(edits()) == same
+    others = [
+        dict(component="attn_out"), dict(layer=2), dict(position=-2), dict(seed=1), dict(scale=1.5), dict(donor=3),
+        dict(weight=1e-6),
+    ]  # fmt: skip
+    found = {fingerprint(edits(**change)) for change in others} | {fingerprint(edits()[:3]), fingerprint(edits()[::-1])}
+    assert len(found) == len(others) + 2 and same not in found
+    vectors = draw(LAYERS, WIDTH)
+    assert fingerprint([replace(edits()[0], operation=Add(vectors))]) != fingerprint(
+        [replace(edits()[0], operation=Add(vectors.bfloat16().float()))]
+    )
+    assert fingerprint([replace(edits()[0], operation=Mean({"mlp_out": vectors}))]) != fingerprint(
+        [replace(edits()[0], operation=Mean({"attn_out": vectors}))]
+    )
+
+
+def test_an_operation_that_cannot_be_compared_has_no_fingerprint() -> None:
+    edit = Edit(component="mlp_out", layers=(1,), operation=lambda activation, _where: activation)
+    with pytest.raises(TypeError, match="write operations as dataclasses"):
+        fingerprint([edit])

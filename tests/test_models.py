@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib.metadata
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from emolib import checks, models, registry
@@ -125,7 +127,32 @@ def test_a_folder_without_a_model_says_what_is_missing(tmp_path: Path) -> None:
         load_model(str(tmp_path), device="cpu")
 
 
+@pytest.mark.parametrize("files", [{}, {"notes.txt": "x"}, {"config.json": "{}"}])
+def test_a_folder_that_is_no_model_is_refused_alike(tmp_path: Path, files: dict[str, str]) -> None:
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    with pytest.raises(RuntimeError, match="(?s)could not be loaded from .* folder that holds config, weights"):
+        load_model(str(tmp_path), device="cpu")
+
+
 # Names and settings.
+
+
+def test_new_weights_in_a_folder_are_a_new_revision(tiny_folder: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    shutil.copytree(tiny_folder, mine)
+    first = load_model(str(mine)).revision
+    assert first.startswith("local-") and load_model(str(mine)).revision == first
+    weights = load_file(mine / "model.safetensors")
+    weights["model.norm.weight"] += 1
+    save_file(weights, mine / "model.safetensors", metadata={"format": "pt"})
+    assert load_model(str(mine)).revision != first
+
+
+def test_an_unknown_tap_is_refused_before_loading(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "AutoModelForCausalLM", None)
+    with pytest.raises(ValueError, match="unknown tap 'raw': expected one of contribution, module"):
+        load_model(str(tiny_folder), tap="raw")  # type: ignore[arg-type]
 
 
 def test_registry_names_hub_ids_and_folders_are_found(tmp_path: Path) -> None:
@@ -338,11 +365,10 @@ def test_logits_that_differ_from_plain_transformers_are_refused() -> None:
         check_model(model)
 
 
-def test_an_edit_without_effect_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_edit_without_effect_is_refused() -> None:
     model = tiny_model("llama")
     with torch.no_grad():
         model.hf.model.layers[model.n_layers // 2].mlp.down_proj.weight.zero_()
-    monkeypatch.setattr(checks.Engine, "replay", lambda _self, encoding, _edits: encoding.logits[:, None])
     with pytest.raises(UnsupportedModel, match="zeroing mlp_out leaves the logits as they were"):
         check_model(model)
 

@@ -78,7 +78,7 @@ def test_words_and_layout_do_not_count(changes_hash: Change, file: str, old: str
     ("experiments/ablation.py", '"zero": Zero(),', '"nil": Zero(),'),
     ("edits.py", "1_000_003", "1_000_033"),  # imported
     ("stats.py", "LEVEL = 0.95\n", "LEVEL = 0.9\n"),  # imported with `from emolib import`
-    ("study.py", "KEEP = 5 ", "KEEP = 4 "),
+    ("clean.py", "KEEP = 5 ", "KEEP = 4 "),
     ("scores.py", "correct[rows]", "-correct[rows]"),  # imported by what is imported
     ("context.py", "enable_gqa=True", "enable_gqa=False"),
     ("checks.py", "torch.float32: 1e-4", "torch.float32: 1e-3"),  # imported inside a function
@@ -87,6 +87,11 @@ def test_what_is_computed_counts_wherever_it_is_imported_from(
     changes_hash: Change, file: str, old: str, new: str
 ) -> None:
     assert changes_hash(file, old, new)
+
+
+def test_what_only_fetches_names_and_keeps_does_not_count(changes_hash: Change) -> None:
+    assert not changes_hash("results.py", "SLACK = 1e-6", "SLACK = 1e-7")
+    assert not changes_hash("shards.py", "mininterval=5", "mininterval=6")
 
 
 def test_what_is_not_imported_does_not_count(changes_hash: Change, package: Path) -> None:
@@ -103,6 +108,20 @@ def test_a_new_import_counts(changes_hash: Change) -> None:
 def test_a_string_that_is_no_docstring_counts(changes_hash: Change) -> None:
     # Messages are behaviour; only what stands where a docstring stands is left out.
     assert changes_hash("experiments/ablation.py", "another prompt or a larger model", "a larger model")
+
+
+def test_empty_fields_of_other_versions_of_python_do_not_count() -> None:
+    def dumped(**extra: object) -> str:
+        tree = ast.parse("def f(a):\n    return -a[1:]")
+        function = tree.body[0]
+        function._fields = (*ast.FunctionDef._fields, *extra)
+        for name, value in extra.items():
+            setattr(function, name, value)
+        return provenance._dump(tree)
+
+    assert dumped() == dumped(later_field=[]) == dumped(later_field=None)
+    assert dumped() != dumped(later_field=["T"])
+    assert "USub" in dumped() and "Constant(value=1)" in dumped()
 
 
 def test_experiments_differ_and_a_module_is_hashed_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from emolib import runs as run_modules
 from emolib.runs import OPTIONAL, REFERENCE, Run
 
 
@@ -176,3 +177,13 @@ def test_naming_a_run_loads_no_model_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_corpus_that_cannot_exist_is_refused_with_the_nearest() -> None:
+    with pytest.raises(ValueError, match=r"no corpus called 'situatons' \(did you mean 'situations'\?\)"):
+        Run(corpus="situatons")
+    assert Run(corpus="my.csv").corpus == "my.csv"  # its absence is found when it is read, before any model is
+
+
+def test_a_name_with_a_dot_is_no_file() -> None:
+    assert run_modules._short("meta-llama/Llama-3.2-1B-Instruct") == "meta-llama-Llama-3.2-1B-Instruct"

@@ -13,16 +13,19 @@ import pandas as pd
 import pytest
 import torch
 from conftest import TINY_TEXTS, TINY_WRITERS
+from safetensors import safe_open
 
-from emolib import results, study
+from emolib import results, shards, study
+from emolib.clean import KEEP
 from emolib.corpus import EMOTIONS
 from emolib.edits import Add, Edit, Noise, Zero
 from emolib.engine import Engine
 from emolib.models import unwrap
+from emolib.prompts import get_prompt
 from emolib.provenance import local_paths
 from emolib.runs import REFERENCE, Run
 from emolib.sites import COMPONENTS
-from emolib.study import KEEP, Study
+from emolib.study import Study
 
 ABLATION = "emolib.experiments.ablation"
 Fresh = Callable[..., Study]
@@ -146,8 +149,8 @@ def test_a_second_study_reads_what_the_first_left(fresh: Fresh, encoded: list[in
 def test_a_lost_shard_is_computed_again_and_no_other(fresh: Fresh, encoded: list[int]) -> None:
     first = fresh()
     logits, site = first.clean.logits, first.activations("attn_out", 2, -3)
-    others = {file: file.stat().st_mtime_ns for file in first.shards}
-    lost = first.shards[1]
+    others = {file: file.stat().st_mtime_ns for file in first.clean_pass.shards}
+    lost = first.clean_pass.shards[1]
     lost.unlink()
     del others[lost]
     encoded.clear()
@@ -161,16 +164,16 @@ def test_a_lost_shard_is_computed_again_and_no_other(fresh: Fresh, encoded: list
 def test_an_interrupted_pass_goes_on_where_it_stopped(
     fresh: Fresh, encoded: list[int], tiny_study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save, saved = study._save, []
+    save, saved = shards.save_file, []
 
-    def stop(path: Path, tensors: dict[str, torch.Tensor]) -> None:
+    def stop(tensors: Any, path: Path, **settings: Any) -> None:
         if len(saved) == 2:
             raise KeyboardInterrupt
         saved.append(path)
-        save(path, tensors)
+        save(tensors, path, **settings)
 
     with monkeypatch.context() as patch:
-        patch.setattr(study, "_save", stop)
+        patch.setattr(shards, "save_file", stop)
         with pytest.raises(KeyboardInterrupt):
             fresh().clean  # noqa: B018
     assert len(saved) == 2
@@ -182,12 +185,12 @@ def test_an_interrupted_pass_goes_on_where_it_stopped(
 def test_a_shard_that_was_not_finished_does_not_count(
     fresh: Fresh, encoded: list[int], tiny_study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full_disk(_tensors: Any, path: Path) -> None:
+    def full_disk(_tensors: Any, path: Path, **_: Any) -> None:
         Path(path).write_bytes(b"half of it")
         raise OSError("no space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(study, "save_file", full_disk)
+        patch.setattr(shards, "save_file", full_disk)
         with pytest.raises(OSError, match="no space left"):
             fresh().clean  # noqa: B018
     left = [file.suffix for file in fresh().folder.rglob("*") if file.is_file()]
@@ -203,7 +206,7 @@ def test_runs_that_differ_share_no_shard(fresh: Fresh, encoded: list[int]) -> No
     other = fresh(prompt="T2-2shot")
     assert not torch.equal(other.clean.logits, fresh().clean.logits)
     assert sum(encoded) == TINY_TEXTS
-    assert not set(other.shards) & set(fresh().shards)
+    assert not set(other.clean_pass.shards) & set(fresh().clean_pass.shards)
 
 
 def test_changed_code_reads_anew(fresh: Fresh, encoded: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,19 +247,22 @@ def some_edits(model: Any) -> list[Edit]:
 def test_interventions_equal_the_engine_text_by_text(fresh: Fresh) -> None:
     opened = fresh()
     edits, rows = some_edits(opened.model), [149, 3, 77, 20, 4, 111]
-    found = opened.intervene(edits, rows, experiment=ABLATION)
-    assert found.shape == (len(rows), len(edits))
+    found = opened.intervene(edits, rows, name="edits")
+    assert found.shape == (len(rows), len(edits), len(EMOTIONS))
     for index, row in enumerate(rows):
         logits = opened.engine.replay(opened.engine.encode([row]), edits)[0]
-        assert found[index].tolist() == (logits - opened.offsets).argmax(-1).tolist()
-    assert (found != opened.predicted[rows][:, None]).any(axis=0).all()
+        assert torch.allclose(found[index], logits, atol=1e-4)
+        assert opened.decide(found[index]).tolist() == (logits - opened.offsets).argmax(-1).tolist()
+    assert (opened.decide(found) != opened.predicted[rows][:, None]).any(axis=0).all()
 
 
 def test_an_edit_that_changes_nothing_leaves_the_clean_answers(fresh: Fresh) -> None:
     opened = fresh()
-    edits = [Edit(component="mlp_out", layers=(2,), operation=lambda activation, _where: activation)]
-    found = opened.intervene(edits, range(TINY_TEXTS), experiment=ABLATION)
-    assert np.array_equal(found[:, 0], opened.predicted)
+    nothing = Add(torch.zeros(opened.model.n_layers, opened.model.width))
+    edits = [Edit(component="mlp_out", layers=(2,), operation=nothing)]
+    found = opened.intervene(edits, range(TINY_TEXTS), name="edits")
+    assert torch.allclose(found[:, 0], opened.clean.logits, atol=1e-4)
+    assert np.array_equal(opened.decide(found)[:, 0], opened.predicted)
 
 
 def test_interrupted_interventions_go_on_where_they_stopped(
@@ -264,7 +270,7 @@ def test_interrupted_interventions_go_on_where_they_stopped(
 ) -> None:
     rows = list(range(TINY_TEXTS))
     whole = fresh(tmp_path / "whole")
-    expected = whole.intervene(some_edits(whole.model), rows, experiment=ABLATION)
+    expected = whole.intervene(some_edits(whole.model), rows, name="edits")
     opened = fresh(tmp_path / "broken")
     edits = some_edits(opened.model)
     opened.offsets  # noqa: B018 - the clean pass is another matter
@@ -279,28 +285,72 @@ def test_interrupted_interventions_go_on_where_they_stopped(
     with monkeypatch.context() as patch:
         patch.setattr(Engine, "replay", fail_at_the_third)
         with pytest.raises(RuntimeError, match="out of memory"):
-            opened.intervene(edits, rows, experiment=ABLATION)
+            opened.intervene(edits, rows, name="edits")
     encoded.clear()
     again = fresh(tmp_path / "broken")
-    assert np.array_equal(again.intervene(edits, rows, experiment=ABLATION), expected)
+    assert torch.equal(again.intervene(edits, rows, name="edits"), expected)
     assert encoded == [TINY_TEXTS - 2 * 64]
     encoded.clear()
-    assert np.array_equal(again.intervene(edits, rows, experiment=ABLATION), expected)
+    assert torch.equal(again.intervene(edits, rows, name="edits"), expected)
     assert encoded == []
 
 
-def test_answers_of_other_texts_edits_or_experiments_are_not_taken(fresh: Fresh, encoded: list[int]) -> None:
+def test_answers_of_other_texts_or_edits_are_not_taken(fresh: Fresh, encoded: list[int]) -> None:
     opened = fresh()
-    edits = some_edits(opened.model)
-    opened.intervene(edits, [0, 1, 2], experiment=ABLATION)
-    for changed in (
-        lambda: opened.intervene(edits, [0, 1, 3], experiment=ABLATION),
-        lambda: opened.intervene(edits[:2], [0, 1, 2], experiment=ABLATION),
-        lambda: opened.intervene(edits, [0, 1, 2], experiment="emolib.experiments.probing"),
-    ):
+    edits, others = some_edits(opened.model), some_edits(opened.model)
+    others[0] = replace(others[0], operation=Noise(1))
+    found = opened.intervene(edits, [0, 1, 2], name="edits")
+    for rows, changed in (([0, 1, 3], edits), ([0, 1, 2], edits[:2]), ([0, 1, 2], others)):
         encoded.clear()
-        changed()
+        opened.intervene(changed, rows, name="edits")
         assert encoded == [3]
+    encoded.clear()
+    assert torch.equal(fresh().intervene(some_edits(opened.model), [0, 1, 2], name="another name"), found)
+    assert encoded == []
+
+
+def test_many_edits_are_kept_in_several_shards(fresh: Fresh, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = fresh()
+    edits, rows = some_edits(opened.model), [5, 1, 9]
+    expected = opened.intervene(edits, rows, name="edits")
+    monkeypatch.setattr(study, "EDITS_AT_ONCE", 2)
+    apart = fresh(opened.folder / "apart")
+    assert torch.allclose(apart.intervene(edits, rows, name="edits"), expected, atol=1e-5)
+    assert len(list((opened.folder / "apart" / "cache").glob("edits-*/*.safetensors"))) == 2
+
+
+def test_repeated_rows_are_refused(fresh: Fresh) -> None:
+    opened = fresh()
+    with pytest.raises(ValueError, match="rows repeat"):
+        opened.intervene(some_edits(opened.model), [1, 2, 1], name="edits")
+
+
+# Other tasks on the same model.
+
+
+def test_a_variant_is_the_study_of_its_own_texts_and_prompt(fresh: Fresh) -> None:
+    opened, rows = fresh(), [4, 77, 3, 140]
+    assert torch.allclose(opened.variant(rows=rows).clean.logits, opened.clean.logits[rows], atol=1e-4)
+    other = opened.variant(rows=rows, prompt=get_prompt("T2-2shot"))
+    assert other.model is opened.model
+    assert torch.allclose(other.clean.logits, fresh(prompt="T2-2shot").clean.logits[rows], atol=1e-4)
+    assert other.truth.tolist() == opened.truth[rows].tolist()
+    assert torch.allclose(other.variant(rows=[2]).clean.logits, other.clean.logits[[2]], atol=1e-4)
+    # Calibration is the variant's own: fitted on its texts.
+    assert torch.allclose(other.offsets, other.clean.logits.mean(0))
+
+
+def test_a_task_with_other_answers_needs_the_right_ones(fresh: Fresh) -> None:
+    opened = fresh()
+    control = replace(opened.prompt, name="control", labels=("joy", "fear"))
+    with pytest.raises(ValueError, match="prompt 'control' asks for joy, fear, not for emotions"):
+        opened.variant(rows=[0, 1], prompt=control)
+    asked = opened.variant(rows=[3, 8], prompt=control, truth=np.array([1, 0]))
+    ids = [EMOTIONS.index(word) for word in asked.words]
+    assert torch.allclose(asked.clean.logits, opened.clean.logits[[3, 8]][:, ids], atol=1e-4)
+    assert asked.truth.tolist() == [1, 0]
+    with pytest.raises(ValueError, match="an experiment on emotions needs another prompt"):
+        fresh(prompt="first_word")
 
 
 # Tables.
@@ -393,6 +443,48 @@ def test_an_experiment_that_fails_leaves_the_earlier_table(
     assert [file.name for file in stored(opened).parent.iterdir()] == ["ablation.parquet"]
 
 
+@pytest.mark.parametrize("changed", ["corpus", "prompt", "weights"])
+def test_a_table_of_other_inputs_is_measured_anew(
+    fresh: Fresh, changed: str, tiny_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, asked = tmp_path / "mine.csv", tmp_path / "mine.yml"
+    mine.write_bytes(tiny_corpus.read_bytes())
+    asked.write_text("instruction: everyone laughed\n")
+    settings = dict(corpus=str(mine), prompt=str(asked))
+    fresh(**settings).measure(Experiment(0.5))
+    assert fresh(**settings).measure(Experiment(0.9))["value"][0] == 0.5
+    opened = fresh(**settings)
+    if changed == "corpus":
+        mine.write_bytes(tiny_corpus.read_bytes() + b"\n")
+        opened = fresh(**settings)
+    elif changed == "prompt":
+        asked.write_text("instruction: everyone laughed twice\n")
+        opened = fresh(**settings)
+    else:
+        opened.__dict__["model"] = replace(opened.model, revision="local-other")
+    assert opened.measure(Experiment(0.9))["value"][0] == 0.9
+
+
+def test_reused_interventions_count_in_the_time_of_the_experiment(fresh: Fresh) -> None:
+    opened = fresh()
+
+    class Intervening(Experiment):
+        def run(self, study: Study) -> pd.DataFrame:
+            study.intervene(some_edits(study.model), range(TINY_TEXTS), name="edits")
+            return super().run(study)
+
+    first = opened.measure(Intervening())
+    (file,) = {file.parent for file in opened.folder.glob("cache/edits-*/*")}
+    spent = 0.0
+    for shard in file.iterdir():
+        with safe_open(shard, "pt") as tensors:
+            spent += float(tensors.metadata()["seconds"])
+    (opened.folder / "results" / opened.run.slug / "ablation.parquet").unlink()
+    again = fresh().measure(Intervening())
+    assert 0 < spent <= first.attrs["provenance"]["seconds"]
+    assert again.attrs["provenance"]["seconds"] >= spent
+
+
 def test_runs_keep_their_tables_apart(fresh: Fresh) -> None:
     fresh().measure(Experiment(0.5))
     assert fresh(seed=1).measure(Experiment(0.9))["value"][0] == 0.9
@@ -412,7 +504,7 @@ def test_the_reference_is_drawn_behind_other_runs_only(fresh: Fresh) -> None:
 
 
 def test_progress_gives_every_item_and_counts_texts(capsys: pytest.CaptureFixture[str]) -> None:
-    assert list(study.progress(["a", "b"], "reading", [64, 22])) == ["a", "b"]
+    assert list(shards.progress(["a", "b"], "reading", [64, 22])) == ["a", "b"]
     assert "86/86" in capsys.readouterr().err
     with pytest.raises(ValueError, match="zip"):
-        list(study.progress(["a", "b"], "reading", [64]))
+        list(shards.progress(["a", "b"], "reading", [64]))

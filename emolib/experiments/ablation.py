@@ -49,7 +49,7 @@ def run(study: Study) -> pd.DataFrame:
         Edit(component=component, layers=span_layers(centre, span, n_layers), operation=operations[kind])
         for kind, component, centre, span in conditions
     ]  # fmt: skip
-    answers = study.intervene(edits, rows, experiment=__name__)
+    answers = study.decide(study.intervene(edits, rows, name="ablation"))
     clean, groups = study.predicted[rows], study.groups[rows]
     return pd.DataFrame([*_rows(answers, clean, groups, conditions), _floor(clean, groups)])
 

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from emolib import scores, stats
+from emolib.clean import KEEP
 from emolib.corpus import EMOTIONS
 from emolib.nonlinear import predict_mlp
 from emolib.probes import (
@@ -25,8 +26,9 @@ from emolib.probes import (
     selectivity,
     shuffled_labels,
 )
+from emolib.shards import progress
 from emolib.sites import COMPONENTS, Component
-from emolib.study import KEEP, Study, progress
+from emolib.study import Study
 
 TARGETS = ("writer", "model", "shuffled")
 RESAMPLES = 500  # thousands of intervals are drawn; 500 fix their ends to about a tenth of their width

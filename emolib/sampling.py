@@ -1,0 +1,36 @@
+"""Which texts an experiment uses when it does not use all: by class, and by writer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def balanced_rows(labels: np.ndarray, rows: Sequence[int] | np.ndarray, n: int, *, seed: int) -> np.ndarray:
+    """At most `n` of `rows`, drawn at random with the classes of `labels` [N] as equal as possible, in rising order.
+
+    Classes with fewer texts than their share come whole, and the others fill the places they leave. A smaller `n`
+    with the same seed gives a part of what a larger one gives. Raises ValueError when rows repeat or n < 1.
+    """
+    rows = np.asarray(rows, dtype=int)
+    if len(np.unique(rows)) < len(rows) or n < 1:
+        raise ValueError(f"n is {n} and rows may repeat: give n of at least 1 and each text once")
+    order = np.random.default_rng(seed).permutation(rows)
+    # The k-th text of its class is taken before any class gives its (k + 1)-th.
+    turn = np.empty(len(order), dtype=int)
+    for label in np.unique(np.asarray(labels)[order]):
+        members = np.flatnonzero(np.asarray(labels)[order] == label)
+        turn[members] = np.arange(len(members))
+    return np.sort(order[np.argsort(turn, kind="stable")[:n]])
+
+
+def halves(groups: np.ndarray, *, seed: int) -> np.ndarray:
+    """For each text [N] whether its writer is in the first half: fit on it, judge on the other.
+
+    Writers come whole. Their order is random, and the first half ends where it holds at least half of the texts.
+    """
+    codes, counts = np.unique(np.asarray(groups), return_counts=True)
+    order = np.random.default_rng(seed).permutation(len(codes))
+    first = np.cumsum(counts[order]) - counts[order] < counts.sum() / 2
+    return np.isin(groups, codes[order[first]])
