@@ -11,9 +11,18 @@ The committed reference results are no target here unless their run is asked for
 import re
 import sys
 
-from emolib.execute import configured_runs, corpus_files, notebook_sources, select_notebooks, write_parameters
+from emolib.execute import (
+    configured_runs,
+    corpus_files,
+    measures,
+    notebook_sources,
+    select_notebooks,
+    write_parameters,
+)
 
 NOTEBOOKS = select_notebooks(config.pop("only", None))
+# The others read what these have measured.
+MEASURING = [notebook for notebook in NOTEBOOKS if measures(notebook)]
 RUNS = {run.slug: run for run in configured_runs(config)}
 PARAMETERS = {slug: write_parameters(run) for slug, run in RUNS.items()}
 
@@ -43,6 +52,7 @@ for number, notebook in enumerate(NOTEBOOKS):
             notebook=f"notebooks/{notebook}.ipynb",
             sources=notebook_sources(notebook),
             corpus=lambda wildcards: corpus_files(RUNS[wildcards.run]),
+            measured=[] if notebook in MEASURING else [f"runs/{{run}}/{name}.ipynb" for name in MEASURING],
         # The run's parameters are no input: its device does not make a result stale, and all else is in its name.
         params:
             python=sys.executable,

@@ -33,11 +33,14 @@ def experiment_of(notebook: str) -> str:
     return notebook.partition("_")[2]
 
 
+def measures(notebook: str, root: Path = Path()) -> bool:
+    """Return whether a notebook has an experiment of its own; the others read what the experiments have stored."""
+    return (root / "emolib" / "experiments" / f"{experiment_of(notebook)}.py").is_file()
+
+
 def result_of(notebook: str, slug: str, root: Path = Path()) -> Path | None:
     """Return the table that a notebook leaves, results/<slug>/probing.parquet; None when it has no experiment."""
-    experiment = experiment_of(notebook)
-    has_one = (root / "emolib" / "experiments" / f"{experiment}.py").is_file()
-    return root / "results" / slug / f"{experiment}.parquet" if has_one else None
+    return root / "results" / slug / f"{experiment_of(notebook)}.parquet" if measures(notebook, root) else None
 
 
 def select_notebooks(only: str | Iterable[str] | None, root: Path = Path()) -> list[str]:

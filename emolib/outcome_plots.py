@@ -1,0 +1,79 @@
+"""Figures of outcomes that exclude one another, such as transferred, neither, kept, stacked over layers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from emolib.palette import INK
+from emolib.panels import LINES, check_rows, label_axes, names_of, panels, readable, rows_where, styled, with_depth
+from emolib.paper import DETAILED
+
+# Bottom to top: what moved to the source, what broke, what stayed. Neither components nor emotions use these colours.
+OUTCOMES = {"transfer": ("transferred", "#7331a0"), "neither": ("neither", "#cc79a7"), "kept": ("kept", "#c9ced3")}
+
+
+@styled
+def outcome_stacks(
+    ours: pd.DataFrame,
+    *,
+    panel: str = "component",
+    n_layers: int,
+    paper: pd.DataFrame | None = None,
+    reference: pd.DataFrame | None = None,
+    ylabel: str = "share of pairs",
+    paper_model: str = DETAILED.name,
+) -> Figure:
+    """Return the shares of the metrics transfer, neither and kept over depth, stacked, a panel per value of `panel`.
+
+    The 95 % intervals of transfer (from below) and kept (from above) are shaded around the edges of `neither`. The
+    paper's edges are dashed and a reference run's dotted, as far as they have these metrics; both carry `depth`.
+    Raises ValueError for two rows at one point and for shares that do not add up to 1.
+    """
+    given = {"ours": ours, "paper": paper, "reference": reference}
+    frames = {key: with_depth(frame, key, n_layers) for key, frame in given.items() if frame is not None}
+    for key, frame in frames.items():
+        check_rows(frame, [panel, "metric", "layer"], key)
+    names = names_of({"ours": ours}, panel)
+    fig, axes = panels(len(names), height=2.2 if len(names) > 1 else 3.0)
+    for name, ax in zip(names, axes, strict=True):
+        _stack(ax, rows_where(frames["ours"], panel, name), 0.5 / n_layers, name)
+        for key in ("paper", "reference"):
+            if key in frames:
+                _edges(ax, rows_where(frames[key], panel, name), key)
+        ax.set(title=readable(name, panel), ylim=(0, 1), xlim=(0, 1 + 0.5 / n_layers))
+        ax.xaxis.set_major_locator(MaxNLocator(4))
+        ax.yaxis.set_major_formatter(PercentFormatter(1))
+        ax.grid(visible=False)
+    label_axes(axes, "depth", ylabel)
+    words = {"paper": f"paper ({paper_model})", "reference": "reference run"}
+    handles = [Patch(color=colour, label=word) for word, colour in OUTCOMES.values()]
+    handles += [Line2D([], [], color=INK, linestyle=LINES[key], label=words[key]) for key in words if key in frames]
+    fig.legend(handles=handles, loc="outside lower center", ncols=3)
+    return fig
+
+
+def _stack(ax: Axes, rows: pd.DataFrame, half: float, name: str) -> None:
+    table = rows.pivot(index="depth", columns="metric", values=["value", "ci_low", "ci_high"]).sort_index()
+    shares = table["value"].reindex(columns=list(OUTCOMES))
+    if not np.allclose(shares.sum(axis=1, skipna=False), 1, atol=1e-6):
+        raise ValueError(f"{name}: transfer, neither and kept do not add up to 1 at every layer: select all three")
+    place = np.stack([table.index - half, table.index + half], axis=1).ravel()
+    heights = np.repeat(shares.to_numpy().T, 2, axis=1)
+    ax.stackplot(place, heights, colors=[colour for _, colour in OUTCOMES.values()], linewidth=0)
+    for metric in ("transfer", "kept"):
+        ends = [np.repeat(table[end, metric].to_numpy(dtype=float), 2) for end in ("ci_low", "ci_high")]
+        low, high = ends if metric == "transfer" else (1 - ends[1], 1 - ends[0])
+        ax.fill_between(place, low, high, color=INK, alpha=0.2, linewidth=0)
+
+
+def _edges(ax: Axes, rows: pd.DataFrame, source: str) -> None:
+    for metric in ("transfer", "kept"):
+        edge = rows[rows["metric"] == metric].sort_values("depth")
+        height = edge["value"] if metric == "transfer" else 1 - edge["value"]
+        ax.plot(edge["depth"], height, color=INK, linestyle=LINES[source], linewidth=1.3, alpha=0.9, clip_on=False)
