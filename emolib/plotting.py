@@ -85,7 +85,7 @@ def depth_curves(
         for key in ("paper", "reference", "ours"):
             if key in frames:
                 _curves(ax, rows_where(frames[key], panel, name), hue, look, axis, key)
-        ax.set(title=readable(name, panel or ""), ylim=ylim)
+        ax.set(title=readable(name, panel or ""), **({} if ylim is None else {"ylim": ylim}))
         for level in (lines or {}).values():
             ax.axhline(level, color=INK, linewidth=1, linestyle=(0, (1, 3)))
         ax.xaxis.set_major_locator(MaxNLocator(8 if len(names) == 1 else 4, integer=axis == "layer"))

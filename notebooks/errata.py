@@ -1,0 +1,125 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Errata
+#
+# **Question.** Where do the paper's text, its figures, its data and its code contradict each other, and does it matter?
+#
+# No paper of thirty pages is free of slips, and most of those below are harmless. They are listed because a reader who
+# finds one cannot know which of two numbers to believe. Each case has a grade: **A** can change a conclusion, **B** changes
+# numbers or a figure, **C** is wording or packaging. *P* are cases of the paper, *D* and *X* of its released code, *M* of the
+# method. Layers are counted from 1, versions are arXiv 2502.05489v2 and the code as published in February 2025
+# {cite:p}`tak2025`. Whatever can be computed is computed here: from the values in the paper's figures, from the corpus, from
+# random vectors and networks, or from this run.
+
+# %% tags=["parameters", "hide-input"]
+model = "smollm2-135m"
+corpus = "situations"
+prompt = "T1-2shot"
+calibration = "batch"
+scoring = "first_subtoken"
+text = "masked"
+tap = "contribution"
+dtype = "float32"
+device = "auto"
+seed = 0
+profile = "quick"
+corpus_path = ""
+
+# %% tags=["hide-input"]
+import pandas as pd
+
+from emolib import claims, errata, errata_corpus, errata_counts, errata_demos, errata_paper
+from emolib.display import say
+from emolib.results import footer, select
+from emolib.runs import Run
+from emolib.study import Study
+
+run = Run(model=model, corpus=corpus, prompt=prompt, calibration=calibration, scoring=scoring, text=text, tap=tap,
+          dtype=dtype, device=device, seed=seed, profile=profile, corpus_path=corpus_path)  # fmt: skip
+study = Study(run)
+found = [*errata_paper.from_paper(), *errata_counts.from_counts(), *errata_demos.from_demos(), *errata_demos.from_study(study)]
+found += errata_corpus.from_corpus(run.corpus_path) if run.corpus == "crowd-envent" else []
+computed = errata.table(found)
+
+# %% [markdown]
+# ## Computed cases
+#
+# One row a number. *As stated* is the paper's side, where it has a number; *as it is* the corrected or the contrasting one.
+# Where a sentence names two numbers, the columns follow its order.
+
+# %% tags=["hide-input"]
+grades = errata.cases().set_index("id")["grade"]
+numbers = computed.assign(grade=computed["id"].map(grades))[["id", "grade", "quantity", "stated", "corrected", "source"]]
+say(
+    f"**{len(numbers)}** numbers for **{numbers['id'].nunique()}** of {len(grades)} cases; of the {(grades == 'A').sum()} of "
+    f"grade A, {numbers.loc[numbers['grade'] == 'A', 'id'].nunique()} are computed."
+    + ("" if run.corpus == "crowd-envent" else " Cases that need crowd-enVENT (P1, P33, P34, M11, M14) are left out in "
+       "this run, which is on another corpus.")
+)
+numbers.rename(columns={"stated": "as stated", "corrected": "as it is"}).style.format(
+    {"as stated": "{:.4g}", "as it is": "{:.4g}"}, na_rep="–").hide()  # fmt: skip
+
+# %% [markdown]
+# ## The projection that is not used (D1, grade A)
+#
+# To push one appraisal and leave others alone, their directions must be projected out of it,
+# $z = (I - P)\,v$. The released code computes $z$, and injects $v$. On random vectors and on this run's own directions
+# the vector computed has no component along the others; the one injected does.
+
+# %% tags=["hide-input"]
+say("\n".join(f"- {row.quantity}: **{row.stated:.3f}**, **{row.corrected:.3f}**"
+              for row in computed[computed["id"] == "D1"].itertuples()))  # fmt: skip
+
+# %% [markdown]
+# ## A window that is none (M1, P19)
+#
+# Overwriting the residual stream in layers $c-1, c, c+1$ leaves nothing of what was put into the first two: the last one
+# decides. The paper's windows on $h$ therefore show single layers, drawn too early. A random network, the paper's values and
+# the stored ablations of this run all say so.
+
+# %% tags=["hide-input"]
+say("\n".join(f"- {row.quantity}: {'' if pd.isna(row.stated) else f'{row.stated:.3f}, '}**{row.corrected:.4f}**"
+              for row in computed[computed["id"] == "M1"].itertuples()))  # fmt: skip
+stored = claims.stored_runs().get(run.slug, {})
+if "ablation" in stored:
+    zero = select(stored["ablation"], metric="agreement", component="resid_post", condition="edit:zero", position="-1")
+    gap, pairs = errata_paper.vacuous_window(zero)
+    say(f"- agreement of this run, window of three at c against layer c + 1 alone, over {pairs} pairs: **{gap:.4f}**")
+
+# %% [markdown]
+# ## Labels that cannot be said (D6, grade A)
+#
+# The released code scores a label by its last token. Where *disgust* is *disg* and *ust*, it compares *ust* with whole words,
+# and *ust* never follows "Answer:". The table shows a tokenizer built like the one of the Phi models, and this run's own.
+
+# %% tags=["hide-input"]
+phi, own = errata_demos.label_pieces(errata_demos.llama_2_like()), errata_demos.label_pieces(study.model.tokenizer)
+both = phi[["label", "pieces", "last"]].merge(own[["label", "pieces"]], on="label", suffixes=("", " (this run)"))
+both.rename(columns={"pieces": "pieces (like Phi)", "last": "scored as released"}).style.hide()
+
+# %% [markdown]
+# ## All cases
+#
+# Every case in our words. Cases without a number above were established by reading the text or the code.
+
+# %% tags=["hide-input"]
+cases = errata.cases().assign(computed=["yes" if name in set(computed["id"]) else "" for name in grades.index])
+cases.rename(columns={"said": "said or intended", "case": "what is the case"}).style.hide()
+
+# %% [markdown]
+# ## What this shows and what it does not
+#
+# Grade A marks where a conclusion *can* change, not that it does. Whether steering with raw directions tells another story
+# than with projected ones is measured in the chapter on modulation; whether attention is necessary, in the chapter on
+# ablation and in *All models*. Most of the rest leaves the picture as it is and moves numbers.
+
+# %% tags=["hide-input"]
+tables = claims.stored_runs().get(run.slug, {})
+say(footer(tables["behaviour"].attrs["provenance"]) if "behaviour" in tables else claims.origins({}))

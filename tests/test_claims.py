@@ -1,0 +1,374 @@
+"""Verdicts on planted runs, where each claim is made true, then false, then untestable; and on the paper's values."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from emolib import claims, paper, results
+from emolib.claims_errors import MISSED
+from emolib.claims_theory import LEADERS, SECOND, SIGNS, SINGLE, SIX
+from emolib.corpus import EMOTIONS
+from emolib.paper_tables import paper_tables
+from emolib.verdicts import Check, above, at_least, at_most, inside, judge
+
+LAYERS = 20
+SITE = dict(position="-1", span=1)
+NAMES = [f"C{number}" for number in range(1, 20)]
+
+
+def curve(values: Any, **keys: Any) -> list[dict[str, Any]]:
+    """One row a layer, with an interval of .02 to either side where the value is a share."""
+    return [
+        dict(layer=layer, value=float(v), ci_low=float(v) - 0.02, ci_high=float(v) + 0.02, n=1000, **keys)
+        for layer, v in enumerate(values)
+    ]
+
+
+def bump(peak: int, height: float, width: float = 1.5) -> np.ndarray:
+    return height * np.exp(-(((np.arange(LAYERS) - peak) / width) ** 2))
+
+
+def rising(middle: float, top: float = 0.9, steep: float = 1.0) -> np.ndarray:
+    return 0.1 + (top - 0.1) / (1 + np.exp(-(np.arange(LAYERS) - middle) / steep))
+
+
+def behaviour() -> list[dict[str, Any]]:
+    return [dict(metric="accuracy", condition="scoring:first_subtoken;calibration:none", value=0.5, ci_low=0.48,
+                 ci_high=0.52, n=600)]  # fmt: skip
+
+
+def probing() -> list[dict[str, Any]]:
+    keys = dict(metric="accuracy", condition="setting:as_released")
+    rows = curve(rising(7), component="resid_post", position="-1", **keys)
+    rows += curve(rising(7) + 0.01, component="mlp_out", position="-1", **keys)
+    rows += curve(rising(7) - 0.1 * (np.arange(LAYERS) % 3 == 0), component="attn_out", position="-1", **keys)
+    for position in ("-2", "-3", "-4", "-5"):
+        rows += curve(rising(7, top=0.6), component="resid_post", position=position, **keys)
+    gap = dict(metric="selectivity", condition="setting:ours;target:writer", component="resid_post", position="-1")
+    return rows + curve(rising(7) - 0.1, **gap)
+
+
+def patching() -> list[dict[str, Any]]:
+    keys = dict(metric="transfer", position="-1")
+    rows = curve(rising(10, top=1.1, steep=0.4) - 0.1, component="resid_post", span=1, **keys)
+    for span, height in ((1, 0.2), (3, 0.6), (5, 0.9)):
+        rows += curve(bump(10, height), component="attn_out", span=span, **keys)
+        rows += curve(bump(12, height / 2), component="mlp_out", span=span, **keys)
+    return rows
+
+
+def ablation() -> list[dict[str, Any]]:
+    keys = dict(metric="agreement", condition="edit:zero", position="-1")
+    rows = []
+    for span in (1, 3):
+        rows += curve(0.95 - bump(10, 0.6, span / 4), component="attn_out", span=span, **keys)
+        rows += curve(0.95 - bump(12, 0.3), component="mlp_out", span=span, **keys)
+    return rows
+
+
+def attention() -> list[dict[str, Any]]:
+    keys = dict(metric="mass", condition="demonstrations:given", position="-1")
+    rows = curve(0.1 + bump(12, 0.5, 4), label="text", **keys)
+    return rows + curve(np.full(LAYERS, 0.1), label="demonstration", **keys)
+
+
+def appraisals() -> list[dict[str, Any]]:
+    rows = []
+    for name in SIX:
+        keys = dict(component="resid_post", position="-1", label=name)
+        rows += curve(rising(7, top=0.5), metric="r2", condition="setting:as_released", **keys)
+        rows += curve(rising(7, top=0.3), metric="partial_r2", condition="setting:ours", **keys)
+        rows.append(dict(metric="r2", condition="baseline:label", label=name, value=0.2))
+    return rows
+
+
+def geometry() -> list[dict[str, Any]]:
+    fade = np.linspace(0.5, 0.02, LAYERS)
+    rows = []
+    for (emotion, appraisal), sign in SIGNS.items():
+        condition = f"emotion:{emotion};appraisal:{appraisal};vector:probe"
+        rows += [dict(metric="cosine", condition=condition, layer=i, value=sign * v) for i, v in enumerate(fade)]
+    return rows
+
+
+def modulation() -> list[dict[str, Any]]:
+    rows = []
+    for condition in (*SINGLE, *LEADERS, *SECOND):
+        for beta in (1.0, 2.0):
+            keys = dict(condition=f"{condition};vector:raw", coefficient=beta, span=3)
+            shape = bump(10, 0.8, 3)
+            rows += [dict(metric="theory_score", layer=i, value=float(v), n=13, **keys) for i, v in enumerate(shape)]
+            rows += [
+                dict(metric="theory_score_null", layer=10, value=float(v), seed=seed, **keys)
+                for seed, v in enumerate(np.linspace(-0.4, 0.4, 25))
+            ]
+    for condition, allowed in LEADERS.items():
+        keys = dict(metric="count", condition=f"{condition};vector:raw", layer=10, span=3, coefficient=2.0)
+        rows += [dict(label=e, value=100.0 if e == allowed[0] else 1.0, **keys) for e in EMOTIONS]
+    return rows
+
+
+def promotion() -> list[dict[str, Any]]:
+    rows = []
+    for emotion in ("anger", "joy"):
+        for name, height in (("probe", 0.9), ("random", 0.1)):
+            keys = dict(metric="promotion_score", label=emotion, condition=f"vector:{name}", coefficient=1.0)
+            rows += [dict(layer=i, value=float(v), n=100, **keys) for i, v in enumerate(bump(11, height, 3))]
+    return rows
+
+
+def robustness() -> list[dict[str, Any]]:
+    first = dict(metric="transfer", condition="check:first_word", position="-1", prompt="first_word")
+    rows = curve(rising(14, top=1.0, steep=0.4) - 0.1, component="resid_post", span=1, **first)
+    rows += curve(bump(15, 0.6), component="attn_out", span=3, **first)
+    for prompt in ("T1-2shot", "T2-2shot", "T3-2shot"):
+        keys = dict(component="attn_out", position="-1", prompt=prompt)
+        rows += curve(bump(10, 0.6), metric="transfer", condition="check:prompts", span=3, **keys)
+        rows += curve(0.9 - bump(10, 0.5), metric="agreement", condition="check:prompts;edit:zero", span=1, **keys)
+    missed = {"sadness": (1.3, 1.6, 2.2, 3.2), "joy": (4.5, 4.2, 3.5, 3.1), "guilt": (1.9, 1.6, 2.8, 3.3)}
+    for emotion, numbers in missed.items():
+        names = [(a, s) for a in ("pleasantness", "other_responsblt") for s in ("correct", "missed")]
+        rows += [
+            dict(metric="mean_rating", condition=f"check:misclassified;emotion:{emotion};appraisal:{a};set:{s}",
+                 value=v, ci_low=v - 0.05, ci_high=v + 0.05, n=80)
+            for (a, s), v in zip(names, numbers, strict=True)
+        ]  # fmt: skip
+    return rows + [dict(metric="accuracy_sd", condition="check:splits", layer=i, value=0.01) for i in range(LAYERS)]
+
+
+MAKERS: dict[str, Callable[[], list[dict[str, Any]]]] = {
+    maker.__name__: maker
+    for maker in (behaviour, probing, patching, ablation, attention, appraisals, geometry, modulation, promotion,
+                  robustness)
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def planted() -> dict[str, pd.DataFrame]:
+    """A run of 20 layers in which every claim is true."""
+    return {
+        name: results.tidy([{"prompt": "T1-2shot", **row} for row in make()], experiment=name, model="planted")
+        for name, make in MAKERS.items()
+    }
+
+
+@pytest.fixture
+def tables(planted: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Copies that a test may spoil."""
+    return {name: table.copy() for name, table in planted.items()}
+
+
+def change(tables: dict[str, pd.DataFrame], experiment: str, new: Any, **keys: Any) -> None:
+    """Overwrite `value` where the columns have the given values (conditions: contain), by a number or a function."""
+    table = tables[experiment]
+    hit = np.ones(len(table), dtype=bool)
+    for name, value in keys.items():
+        column = table[name]
+        hit &= (column.str.contains(value, regex=False) if name == "condition" else column == value).to_numpy(bool)
+    assert hit.any(), keys
+    value = new(table.loc[hit]) if callable(new) else new
+    table.loc[hit, "value"] = value
+    table.loc[hit, ["ci_low", "ci_high"]] = np.nan
+
+
+def by_layer(values: np.ndarray) -> Callable[[pd.DataFrame], np.ndarray]:
+    return lambda rows: values[rows["layer"].to_numpy(int)]
+
+
+# What makes each claim false: experiment, new values, rows.
+FALSIFY: dict[str, tuple[str, Any, dict[str, Any]]] = {
+    "C1": ("behaviour", 0.2, dict(metric="accuracy")),
+    "C2": ("probing", by_layer(rising(17)), dict(component="resid_post", position="-1", metric="accuracy")),
+    "C3": ("probing", by_layer(1 - rising(7)), dict(component="mlp_out")),
+    "C4": ("probing", 0.95, dict(position="-2")),
+    "C5": ("patching", by_layer(rising(17, top=1.0, steep=0.3) - 0.1), dict(component="resid_post")),
+    "C6": ("patching", by_layer(bump(5, 0.5)), dict(component="mlp_out")),
+    "C7": ("ablation", by_layer(0.95 - bump(12, 0.9)), dict(component="mlp_out")),
+    "C8": ("patching", 0.1, dict(component="attn_out", span=3)),
+    "C9": ("attention", by_layer(0.5 - bump(12, 0.4)), dict(label="text")),
+    "C10": ("robustness", by_layer(rising(5, top=1.0, steep=0.4)), dict(component="resid_post")),
+    "C11": ("robustness", by_layer(bump(2, 0.6)), dict(prompt="T3-2shot", metric="transfer")),
+    "C12": ("appraisals", -0.1, dict(condition="as_released", label="suddenness")),
+    "C13": ("geometry", lambda rows: -rows["value"], dict(metric="cosine")),
+    "C14": ("modulation", 0.1, dict(metric="theory_score")),
+    "C15": ("modulation", 0.1, dict(metric="theory_score")),
+    "C16": ("modulation", 0.9, dict(metric="theory_score_null")),
+    "C17": ("promotion", 0.05, dict(condition="vector:probe")),
+    "C18": ("robustness", 2.0, dict(condition="set:missed")),
+    "C19": ("robustness", 0.05, dict(metric="accuracy_sd")),
+}
+
+
+def test_the_claims_are_nineteen_in_order_and_each_has_words_for_everything() -> None:
+    found = claims.claims()
+    assert list(found) == NAMES == list(FALSIFY)
+    for claim in found.values():
+        assert claim.sentence.endswith(".") and claim.test and claim.values and claim.figure and claim.tolerance > 0
+        assert set(claim.tables) <= set(MAKERS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_planted_claim_is_reproduced_then_not_then_not_testable(name: str, tables: dict[str, pd.DataFrame]) -> None:
+    found = claims.verdict(name, tables)
+    assert found.outcome == "reproduced", found.numbers
+    experiment, new, keys = FALSIFY[name]
+    change(tables, experiment, new, **keys)
+    found = claims.verdict(name, tables)
+    assert found.outcome == "not", found.numbers
+    del tables[experiment]
+    found = claims.verdict(name, tables)
+    assert found.outcome == "not testable" and experiment in found.numbers and found.n is None
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_table_without_the_needed_rows_is_not_testable_rather_than_an_error(
+    name: str, tables: dict[str, pd.DataFrame]
+) -> None:
+    for experiment in claims.claims()[name].tables:
+        tables[experiment] = tables[experiment].assign(metric="something_else")
+    assert claims.verdict(name, tables).outcome == "not testable"
+
+
+def test_only_the_later_check_failing_is_partly(tables: dict[str, pd.DataFrame]) -> None:
+    change(tables, "ablation", 0.5, component="attn_out", span=1, layer=15)
+    found = claims.verdict("C7", tables)
+    assert found.outcome == "partly" and "[fails]" in found.numbers and found.n == 1000
+
+
+def test_an_interval_over_the_threshold_leaves_a_check_open(tables: dict[str, pd.DataFrame]) -> None:
+    tables["behaviour"].loc[0, ["value", "ci_low", "ci_high"]] = 0.39, 0.37, 0.41
+    found = claims.verdict("C1", tables)
+    assert found.outcome == "partly" and "0.39 (0.37 to 0.41)" in found.numbers and "[open]" in found.numbers
+
+
+def test_missed_events_that_only_lean_to_their_answered_label_are_partly(tables: dict[str, pd.DataFrame]) -> None:
+    """Stored differences come before differences of means; beyond the label half of them vanish."""
+    rows = []
+    for (emotion, appraisal), sign in MISSED.items():
+        for source, size in (("probe", 0.5), ("beyond_label", 0.5 if emotion == "joy" else 0.0)):
+            condition = f"check:misclassified;emotion:{emotion};appraisal:{appraisal};source:{source}"
+            ends = dict(value=sign * size, ci_low=sign * size - 0.1, ci_high=sign * size + 0.1)
+            rows.append(dict(metric="rating_difference", condition=condition, layer=9, n=80, **ends))
+    extra = results.tidy(rows, experiment="robustness", model="planted")
+    tables["robustness"] = pd.concat([tables["robustness"], extra], ignore_index=True)
+    found = claims.verdict("C18", tables)
+    assert found.outcome == "partly" and "6 of 6" in found.numbers and "2 of 6 beyond" in found.numbers
+
+
+def test_the_first_check_decides() -> None:
+    yes, no, open_ = (Check(text="", holds=holds) for holds in (True, False, None))
+    assert judge([yes, yes]) == "reproduced"
+    assert judge([yes, no]) == judge([yes, open_]) == judge([open_, no]) == "partly"
+    assert judge([no, yes]) == "not"
+    with pytest.raises(ValueError, match="at least one"):
+        judge([])
+
+
+def test_sides_of_a_threshold() -> None:
+    row = dict(value=0.5, ci_low=0.4, ci_high=0.6)
+    assert (at_least(row, 0.4), at_least(row, 0.45), at_least(row, 0.55)) == (True, None, False)
+    assert (at_most(row, 0.6), at_most(row, 0.55), at_most(row, 0.45)) == (True, None, False)
+    assert (inside(row, (0.3, 0.7)), inside(row, (0.45, 0.7)), inside(row, (0.55, 0.7))) == (True, None, False)
+    assert at_least(dict(value=0.5), 0.5) is True
+    # half-widths of .1 and .1 add to .141: a gap of .15 is outside, one of .14 is not
+    assert above(dict(value=0.65, ci_low=0.55, ci_high=0.75), row) is True
+    assert above(dict(value=0.64, ci_low=0.54, ci_high=0.74), row) is None
+    assert above(row, row) is False
+
+
+def test_verdicts_are_one_row_a_claim(tables: dict[str, pd.DataFrame]) -> None:
+    found = claims.verdicts(tables)
+    assert list(found["claim"]) == NAMES
+    assert set(found["outcome"]) == {"reproduced"}
+    assert list(found.columns) == ["claim", "outcome", "numbers", "n", "figure"]
+    assert claims.grid(found.assign(model="planted")).loc["planted"].eq("●").all()
+    assert claims.summary(found) == "19 reproduced, 0 partly reproduced, 0 not reproduced, 0 not testable"
+
+
+def test_verdict_line_names_the_outcome_and_the_numbers(tables: dict[str, pd.DataFrame]) -> None:
+    line = claims.verdict_line("C2", {"probing": tables["probing"]})
+    assert line.startswith("**C2, reproduced.**") and "0.90" in line
+    assert claims.verdict_line("C2", {}).startswith("**C2, not testable.**")
+    with pytest.raises(ValueError, match="C20"):
+        claims.verdict_line("C20", tables)
+
+
+# The paper's own values
+
+
+@pytest.fixture(scope="module")
+def published() -> pd.DataFrame:
+    return claims.paper_verdicts().set_index(["claim", "model"])["outcome"].unstack()
+
+
+def test_the_paper_s_own_values_do_not_support_necessity_in_five_of_ten_models(published: pd.DataFrame) -> None:
+    refuted = published.columns[published.loc["C7"] == "not"]
+    assert set(refuted) == {"Ministral 8B", "Phi 3 medium", "Mistral Nemo 12B", "OLMo 2 13B", "Gemma 2 9B"}
+    assert published.loc["C7", "Llama 3.2 1B"] == "reproduced"
+
+
+def test_feed_forward_follows_the_stream_in_eight_of_the_paper_s_models(published: pd.DataFrame) -> None:
+    refuted = published.columns[published.loc["C3"] == "not"]
+    assert set(refuted) == {"Phi 3.5 mini", "Gemma 2 9B"}
+    assert (published.loc["C3"] == "reproduced").sum() == 8
+
+
+@pytest.mark.parametrize("name", ["C1", "C2", "C5", "C6"])
+def test_what_the_paper_shows_for_all_models_holds_for_all(name: str, published: pd.DataFrame) -> None:
+    assert (published.loc[name] == "reproduced").all()
+
+
+def test_claims_that_the_paper_shows_for_one_model(published: pd.DataFrame) -> None:
+    llama = published[paper.DETAILED.name]
+    whole = {"C1", "C2", "C3", "C4", "C5", "C6", "C7", "C8", "C11", "C13", "C15", "C17", "C18"}
+    assert {name for name in NAMES if llama[name] == "reproduced"} == whole
+    # few looks at the text (M10), overlap with the control (P12), no gain over the label (M14), three draws (M6)
+    assert {name for name in NAMES if llama[name] == "partly"} == {"C9", "C10", "C12", "C14", "C16"}
+    assert llama["C19"] == "not testable"
+    others = published.drop(columns=paper.DETAILED.name).loc[["C4", "C8", "C9", "C10", "C11", "C12", "C13", "C14"]]
+    assert (others == "not testable").all(axis=None)
+
+
+def test_the_paper_s_values_keep_their_numbers_in_our_layout() -> None:
+    tables = paper_tables("Llama 3.2 1B")
+    stream = tables["patching"].query("component == 'resid_post' and metric == 'transfer' and position == '-1'")
+    # plotted at 9 with a window of three: .535, which is block 10 alone
+    assert stream.set_index("layer").loc[9, "value"] == pytest.approx(0.535)
+    text = tables["attention"].query("label == 'text'").set_index("layer")["value"]
+    assert (text * 2740).round().astype(int).tolist() == [1, 0, 1, 2, 0, 427, 74, 24, 150, 95, 355, 39, 7, 157, 1, 0]
+    scores = tables["modulation"].query("metric == 'theory_score' and layer == 8 and coefficient == 2")
+    scores = scores.set_index("condition")["value"].round(2)
+    assert scores["pleasantness:+1;vector:raw"] == 0.88 and scores["other_responsblt:-1;vector:raw"] == 0.60
+    assert scores["predict_event:+1;vector:raw"] == 0.45
+    assert scores["pleasantness:+1;other_responsblt:-1;vector:raw"] == 0.76
+
+
+def test_distance_sets_our_values_beside_the_paper_s_where_the_model_is_the_same() -> None:
+    theirs = {name: table.copy() for name, table in paper_tables("Gemma 2 2B").items()}
+    same = claims.distance("C2", theirs)
+    assert len(same) == 3 * 26 and same["equal"].all() and (same["difference"] == 0).all()
+    theirs["probing"].loc[0, "value"] += 0.05
+    assert claims.distance("C2", theirs)["equal"].sum() == 3 * 26 - 1
+    assert claims.distance("C2", {"probing": theirs["probing"].assign(model="other")}).empty
+
+
+def test_stored_runs_are_read_by_their_folder(tables: dict[str, pd.DataFrame], tmp_path: Path) -> None:
+    results.write(tables["probing"], tmp_path / "results" / "one" / "probing.parquet", {"seed": 0})
+    (tmp_path / "results" / "empty").mkdir()
+    found = claims.stored_runs(tmp_path)
+    assert list(found) == ["one"] and list(found["one"]) == ["probing"]
+    assert "*one*: probing (no commit, " in claims.origins(found)
+    assert claims.stored_runs(tmp_path / "nowhere") == {}
+
+
+def test_claims_need_no_model_library() -> None:
+    code = "import sys, emolib.claims; assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,119 @@
+"""Landmarks of the paper's models against readings made by hand, and of a planted run."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from emolib import models_overview, paper, results
+from emolib.models_overview import against_size, overview, parameters, run_name, trend
+from emolib.results import select
+
+# model: layers of saturation, onset (last overwritten block) and dip, agreement without attention and feed-forward,
+# best transfer of attention; read from the figures before this code was written.
+BY_HAND = {
+    "Llama 3.2 1B": (10, 10, 10, 0.11, 0.27, 0.85),
+    "Gemma 2 2B": (17, 17, 15, 0.54, 0.75, 0.87),
+    "Llama 3.1 8B": (15, 17, 15, 0.75, 0.76, 0.78),
+    "Phi 3.5 mini": (18, 18, 19, 0.78, 0.83, 0.81),
+    "OLMo 2 7B": (18, 18, 17, 0.65, 0.84, 0.85),
+    "Ministral 8B": (17, 18, 17, 0.89, 0.79, 0.72),
+    "Phi 3 medium": (23, 22, 22, 0.87, 0.86, 0.77),
+    "Mistral Nemo 12B": (18, 19, 22, 0.90, 0.82, 0.73),
+    "OLMo 2 13B": (18, 19, 18, 0.85, 0.85, 0.67),
+    "Gemma 2 9B": (24, 26, 27, 0.92, 0.83, 0.39),
+}
+
+
+@pytest.fixture(scope="module")
+def published() -> pd.DataFrame:
+    return overview({})
+
+
+@pytest.mark.parametrize("model", paper.PAPER_MODELS, ids=lambda model: model.name)
+def test_landmarks_of_the_paper_s_models(model: paper.PaperModel, published: pd.DataFrame) -> None:
+    rows = select(published, model=model.name).set_index("metric")
+    saturation, onset, dip, attention, forward, peak = BY_HAND[model.name]
+    layers = {"probe saturation": saturation, "patching onset": onset, "ablation dip": dip}
+    assert {name: round(rows.loc[name, "value"] * model.layers) for name in layers} == layers
+    for name, value in {"agreement without attention": attention, "agreement without feed-forward": forward,
+                        "attention transfer": peak, "accuracy": model.accuracy}.items():  # fmt: skip
+        assert rows.loc[name, "value"] == pytest.approx(value, abs=0.006), name
+    assert (rows["layers"] == model.layers).all() and (rows["source"] == "paper").all()
+    assert rows.loc["accuracy", "ci_low"] < model.accuracy < rows.loc["accuracy", "ci_high"]
+
+
+@pytest.fixture
+def run() -> dict[str, pd.DataFrame]:
+    """A ten-layer run: the probe saturates at layer 6, three layers of attention are missed most around layer 5."""
+    provenance = {"parameters": {"model": "smollm2-135m", "corpus": "situations", "profile": "quick",
+                                 "calibration": "batch"}}  # fmt: skip
+    probe = dict(metric="accuracy", condition="setting:as_released", component="resid_post", position="-1")
+    curve = [0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.8, 0.8, 0.8, 0.8]
+    tables = {
+        "probing": results.tidy(
+            [dict(layer=i, value=v, **probe) for i, v in enumerate(curve)], experiment="probing", model="m"
+        ),
+        "ablation": results.tidy(
+            [
+                dict(metric="agreement", condition="edit:zero", component=name, layer=i, span=3, position="-1",
+                     value=depth if i == 4 else 0.9)
+                for name, depth in (("attn_out", 0.2), ("mlp_out", 0.6)) for i in range(1, 9)
+            ],
+            experiment="ablation", model="m",
+        ),
+        "behaviour": results.tidy(
+            [dict(metric="accuracy", condition=f"scoring:first_subtoken;calibration:{kind}", value=value)
+             for kind, value in (("none", 0.1), ("batch", 0.3))], experiment="behaviour", model="m",
+        ),
+    }  # fmt: skip
+    for table in tables.values():
+        table.attrs["provenance"] = provenance
+    return tables
+
+
+def test_landmarks_of_a_planted_run_and_what_it_lacks(run: dict[str, pd.DataFrame]) -> None:
+    rows = overview({"slug": run})
+    mine = rows[rows["source"] == "ours"].set_index("metric")
+    assert set(mine.index) == {
+        "accuracy", "probe saturation", "agreement without attention", "agreement without feed-forward", "ablation dip"
+    }  # fmt: skip
+    assert mine.loc["probe saturation", "value"] == pytest.approx(0.6)
+    assert mine.loc["ablation dip", "value"] == pytest.approx(0.5)
+    assert mine.loc["agreement without attention", "value"] == 0.2
+    assert mine.loc["accuracy", "value"] == 0.3, "the run's calibration"
+    assert mine["parameters"].unique().tolist() == [134515008.0]
+    assert mine["model"].unique().tolist() == ["smollm2-135m (situations, quick)"]
+
+
+def test_a_full_run_on_the_paper_s_corpus_has_a_short_name(run: dict[str, pd.DataFrame]) -> None:
+    for table in run.values():
+        table.attrs["provenance"]["parameters"] |= {"corpus": "crowd-envent", "profile": "full"}
+    assert run_name(run, "slug") == "smollm2-135m"
+    assert run_name({}, "a-slug") == "a-slug"
+
+
+def test_parameters_by_name_and_id() -> None:
+    assert parameters("smollm2-135m") == parameters("HuggingFaceTB/SmolLM2-135M-Instruct") == 134515008
+    assert np.isnan(parameters("somebody/unknown"))
+
+
+def test_trend_is_spearman_over_the_paper_s_models(published: pd.DataFrame) -> None:
+    rho, p, n = trend(published, "agreement without attention")
+    rows = select(published, metric="agreement without attention")
+    ranks = rows[["parameters", "value"]].rank()
+    assert rho == pytest.approx(np.corrcoef(ranks["parameters"], ranks["value"])[0, 1])
+    assert n == 10 and 0 < p < 0.05
+
+
+def test_panels_show_every_model_once(published: pd.DataFrame, run: dict[str, pd.DataFrame]) -> None:
+    figure = against_size(overview({"slug": run}))
+    assert isinstance(figure, Figure)
+    titles = [ax.get_title() for ax in figure.axes]
+    assert titles == list(models_overview.SIZES.values())
+    points = {ax.get_title(): [len(line.get_xdata()) for line in ax.lines] for ax in figure.axes}
+    assert points["accuracy"] == [10, 1] and points["best transfer of attention"] == [10, 0]
+    with pytest.raises(ValueError, match="no landmark"):
+        against_size(published[published["metric"] == "ablation dip"])

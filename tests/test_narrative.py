@@ -1,0 +1,73 @@
+"""The written pages: every equation, every reference, every page in the table of contents."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted((ROOT / "book").glob("*.md"))
+TEXTS = {path.stem: path.read_text(encoding="utf-8") for path in PAGES}
+NOTEBOOKS = {path.stem: path.read_text(encoding="utf-8") for path in sorted((ROOT / "notebooks").glob("*.py"))}
+
+
+def bibliography() -> dict[str, str]:
+    text = (ROOT / "book" / "references.bib").read_text(encoding="utf-8")
+    entries = re.split(r"^@", text, flags=re.MULTILINE)[1:]
+    return {re.match(r"\w+\{([^,]+),", entry)[1]: entry for entry in entries}  # type: ignore[index]
+
+
+def cited(text: str) -> set[str]:
+    return {key.strip() for keys in re.findall(r"\{cite:[tp]\}`([^`]+)`", text) for key in keys.split(",")}
+
+
+def test_every_citation_has_an_entry_and_every_entry_says_who_what_and_when() -> None:
+    entries = bibliography()
+    assert len(entries) >= 30
+    for name, text in {**TEXTS, **NOTEBOOKS}.items():
+        assert cited(text) <= set(entries), f"{name}: {cited(text) - set(entries)}"
+    for key, entry in entries.items():
+        software = "howpublished = {Software}" in entry  # has a version instead of a year
+        for field in ("title", "author", *(() if software else ("year",))):
+            assert re.search(rf"^  {field} = \{{.+\}}", entry, re.MULTILINE), f"{key} has no {field}"
+        eprint = re.search(r"eprint = \{([^}]*)\}", entry)
+        assert eprint is None or re.fullmatch(r"\d{4}\.\d{4,5}", eprint[1]), key
+
+
+def test_entries_are_cited_somewhere() -> None:
+    used = set().union(*(cited(text) for text in [*TEXTS.values(), *NOTEBOOKS.values()]))
+    assert not set(bibliography()) - used
+
+
+def test_notation_has_all_fourteen_equations_typeset_and_labelled() -> None:
+    text = TEXTS["04_notation"]
+    named = {int(number) for number in re.findall(r"\bE(\d+)\b", text)}
+    assert set(range(1, 15)) <= named
+    labels = re.findall(r"^:label: (eq-[a-z-]+)$", text, re.MULTILINE)
+    assert len(labels) == len(set(labels)) == text.count("```{math}") >= 11
+    assert r"h_t^{(l-1)} + a_t^{(l)}\bigr)" in text, "the corrected residual stream"
+
+
+@pytest.mark.parametrize("page", [path.stem for path in PAGES])
+def test_every_page_is_in_the_table_of_contents(page: str) -> None:
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    files = [toc["root"], *(chapter["file"] for part in toc["parts"] for chapter in part["chapters"])]
+    assert files.count(f"book/{page}") == 1
+
+
+def test_sections_come_in_the_paper_s_order() -> None:
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    files = [Path(chapter["file"]).name for part in toc["parts"] for chapter in part["chapters"]]
+    sections = [name for name in files if re.match(r"0\d_|1[012]_(?:discussion|limitations|ethics)", name)]
+    numbers = [int(name[:2]) for name in sections]
+    assert numbers == sorted(numbers) and {1, 2, 3, 4, 5, 10, 11, 12} <= set(numbers)
+
+
+def test_the_glossary_defines_each_word_once() -> None:
+    body = TEXTS["glossary"].split("```{glossary}")[1].split("```")[0]
+    terms = [line for line in body.splitlines() if line and not line.startswith(" ")]
+    assert len(terms) == len(set(terms)) >= 30
+    assert {"appraisal", "residual stream", "patching", "probe", "agreed set", "theory score"} <= set(terms)
