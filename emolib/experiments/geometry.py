@@ -1,0 +1,233 @@
+"""Do the directions of emotions and of appraisals lie as theory says (paper §8; E7; Fig 6), and where do emotions lie?
+
+Residual stream, last token. `probe`: the paper's vectors, weights of the raw classifier and of ridge on four fifths of
+the agreed set. Closed-form, on all texts: `mean_difference`, the covariance of activations with the label or the
+rating; `lda`, that times the inverse covariance within emotions; `whitened`, times its root, so that no few large
+directions of the stream decide. Two nulls: ratings handed to other writers, and labels and ratings handed over
+*together*, which shows the alignment that their correlation brings about in activations that know nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from emolib import stats
+from emolib.alignment import Cosines, Moments, Sample, components, correlation, interval, metrics, moments, sample, unit
+from emolib.corpus import EMOTIONS
+from emolib.probes import check_probeable, fit_released, fit_ridge, released_split
+from emolib.ratings import NAMED
+from emolib.scores import Array
+from emolib.shards import progress
+from emolib.study import Study
+
+SIX = ("joy", "pride", "surprise", "fear", "guilt", "anger")
+PLANE = ("pleasantness", "other_responsblt")  # the axes of the paper's Figure 6
+DRAWS, SPLITS = 100, 10  # resamples of writers, and shuffles; splits into halves
+REFITS = {"full": (10, 4, 8), "quick": (5, 3, 4)}  # left-out parts, shuffles and splits of probes, each fitted anew
+HALVING = (8 / 16, 10 / 16)  # claim C13: the paper's layers 8 and 10 of 16
+EARLY, LATE = 0.5, 0.75
+PERMUTATIONS = 5000
+PAIRS = tuple(np.ix_([EMOTIONS.index(name) for name in SIX], [NAMED.index(name) for name in PLANE]))
+Row = dict[str, Any]
+
+
+def run(study: Study) -> pd.DataFrame:
+    """Cosines of 13 emotion and 6 appraisal directions by layer and kind of vector, and the plane of the emotions.
+
+    condition = emotion, appraisal, vector: cosine, cosine_null (ratings moved), cosine_by_construction (both moved; the
+    value is the mean, the ends hold 95 % of draws). condition = vector: alignment, the mean over the paper's twelve
+    pairs of the cosine times its expected sign, and magnitude, that of its size, with both nulls and _split: emotions
+    from one half of the writers, appraisals from the other, so that accidents of the same texts cannot align them
+    (interval: spread of random splits); halving and fade, ratios of magnitudes. rating_contrast: an emotion's mean
+    rating minus the mean of emotions; its sign is the expected one. PCA of the emotions' centroids: pc_share,
+    pc1_valence (_p: permuted over emotions), between_share, and _null from shuffled labels; pc_coordinate.
+    `set:agreed` repeats closed-form cosines on the probes' texts. Intervals are standard errors over writers:
+    bootstrap; for probes a delete-a-group jackknife.
+    `quick` runs read every third layer. Raises ValueError for a corpus without ratings or an agreed set too small.
+    """
+    rated = study.corpus.ratings.columns  # refuses a corpus without ratings
+    ratings = study.events[list(rated)][list(NAMED)].to_numpy(dtype=np.float32)
+    check_probeable(study.truth[study.agreed], np.arange(len(study.agreed)) % 2, n_folds=2)
+    step = 1 if study.run.profile == "full" else 3
+    layers = list(range((study.model.n_layers - 1) % step, study.model.n_layers, step))
+    train = study.agreed[released_split(len(study.agreed))[0]]
+    everyone, agreed = (
+        sample(study.truth, ratings, study.groups, rows, n_classes=len(EMOTIONS), draws=DRAWS, splits=SPLITS,
+               seed=study.run.seed)
+        for rows in (np.arange(len(ratings)), train)
+    )  # fmt: skip
+    contrast = label_contrast(everyone)
+    rows, history = list(_contrasts(everyone, contrast, study.run.seed)), {}
+    rows.append(dict(metric="cosine_random_sd", value=float(study.model.width**-0.5)))
+    for layer in progress(layers, "geometry", [1] * len(layers), unit=" layers"):
+        features = study.activations("resid_post", layer).float()
+        found = {"probe": probe_cosines(features[train], agreed, *REFITS[study.run.profile])}
+        level: list[Row] = []
+        for which, suffix in ((everyone, ""), (agreed, ";set:agreed")):
+            known, turns = moments(features[which.rows], which), metrics(features[which.rows], which.labels)
+            found |= {f"{kind}{suffix}": known.cosines(turn, len(EMOTIONS)) for kind, turn in turns.items()}
+            if which is everyone:
+                for kind in ("mean_difference", "whitened"):
+                    level += plane(known, turns[kind], features, contrast, study.run.seed, kind)
+        for kind, cosines in found.items():
+            level += [*_cosine_rows(cosines, kind), *_summaries(cosines, kind, np.sign(contrast))]
+            history.setdefault(kind, []).append(cosines)
+        rows += [dict(component="resid_post", layer=layer, position="-1") | row for row in level]
+    depths = (np.array(layers) + 1) / study.model.n_layers
+    return pd.DataFrame([*rows, *_fading(history, depths)])
+
+
+def label_contrast(of: Sample) -> Array:
+    """How far the mean rating [13, 6] of each emotion lies from the mean of the emotions; NaN for absent ones."""
+    ratings = of.targets[:, of.n_classes :].double().numpy()
+    means = np.full((of.n_classes, ratings.shape[1]), np.nan)
+    for label in np.flatnonzero(of.present):
+        means[label] = ratings[of.labels == label].mean(axis=0)
+    return means - np.nanmean(means, axis=0)
+
+
+def probe_cosines(features: Tensor, of: Sample, parts: int, shuffles: int, splits: int) -> Cosines:
+    """Cosines of the paper's probes (E7), with `parts` groups of writers left out in turn, `shuffles` and `splits`."""
+    labels, ratings, n_classes = of.labels, of.targets[:, of.n_classes :].double(), of.n_classes
+    moved = [ratings[torch.as_tensor(order)] for order in of.orders]
+    keep = left_out(of.groups, parts)
+    everything = torch.ones(1, len(labels), dtype=torch.bool)
+    ridge = dict(alphas=(5.0,), standardise="none")
+    rising = fit_ridge(features, torch.cat([ratings, *moved], dim=1), everything, **ridge)[0][0, 0]
+    rising = unit(rising).reshape(len(moved) + 1, ratings.shape[1], -1)
+    part = np.stack([(half, ~half) for half in of.halves[:splits]])
+    without, halved = (unit(fit_ridge(features, ratings, torch.as_tensor(rows), **ridge)[0][:, 0])
+                       for rows in (keep, part.reshape(-1, len(labels))))  # fmt: skip
+
+    def classes(rows: np.ndarray | slice, given: np.ndarray) -> Tensor:
+        return unit(fit_released(features[rows], given[rows], n_classes=n_classes).weights[0])
+
+    own, whole = classes(slice(None), labels), slice(None)
+    crossed = [[(classes(half, labels) @ other.T).numpy() for half, other in zip(pair, v.flip(0), strict=True)]
+               for pair, v in zip(part, halved.unflatten(0, (-1, 2)), strict=True)]  # fmt: skip
+    return Cosines(
+        value=(own @ rising[0].T).numpy(),
+        replicates=np.stack([(classes(rows, labels) @ v.T).numpy() for rows, v in zip(keep, without, strict=True)]),
+        factor=(len(keep) - 1) / len(keep) ** 0.5, split=np.mean(crossed, axis=1),
+        apart=(own @ rising[1:].transpose(1, 2)).numpy(),
+        together=np.stack([(classes(whole, labels[order]) @ v.T).numpy()
+                           for order, v in zip(of.orders[:shuffles], rising[1:], strict=False)]),
+    )  # fmt: skip
+
+
+def left_out(groups: np.ndarray, parts: int) -> np.ndarray:
+    """Which texts [parts, n] stay when each of `parts` random parts of the writers is left out in turn."""
+    _, codes = np.unique(groups, return_inverse=True)
+    part = np.random.default_rng(0).permutation(codes.max() + 1) % parts
+    return part[codes] != np.arange(min(parts, codes.max() + 1))[:, None]
+
+
+def plane(of: Moments, metric: Tensor, features: Tensor, contrast: Array, seed: int, kind: str) -> Iterator[Row]:
+    """Rows on the principal components of the emotions' centroids, in the coordinates of the metric."""
+    here = np.flatnonzero(of.shares[0].numpy() > 0)
+    valence = (contrast[:, NAMED.index("pleasantness")] - contrast[:, NAMED.index("unpleasantness")])[here]
+    share, drawn = of.shares[0, here], of.shares[1:, here].clamp_min(1e-9)  # a resample may lack a rare emotion
+    centroids = [part[..., here, :] @ metric / weight[..., None] for part, weight in
+                 ((of.value, share), (of.resampled, drawn), (of.shuffled, share))]  # fmt: skip
+    (ratio, place), (ratios, places), (null_ratios, null_places) = (components(part) for part in centroids)
+    condition = dict(condition=f"vector:{kind}")
+    for index in range(min(3, len(here) - 1)):
+        pc = condition | dict(label=f"pc{index + 1}")
+        yield pc | dict(metric="pc_share") | _one(interval(ratio[index], ratios[:, index]))
+        yield pc | dict(metric="pc_share_null") | _band(null_ratios[:, index])
+        # The sign of a component is free: pleasant emotions to the right, those caused by others up.
+        outer = valence if index == 0 else contrast[here, NAMED.index("other_responsblt")]
+        sign = 1 if (place[:, index] * outer).sum() >= 0 else -1
+        for label, value in zip(here, sign * place[:, index], strict=True):
+            yield dict(condition=f"vector:{kind};pc:{index + 1}", label=EMOTIONS[label], metric="pc_coordinate",
+                       value=float(value))  # fmt: skip
+    r, draws = correlation(place[:, 0], valence), correlation(places[..., 0], valence)
+    yield condition | dict(metric="pc1_valence") | _one(interval(r, draws, scale="cosine"))
+    yield condition | dict(metric="pc1_valence_null") | _band(correlation(null_places[..., 0], valence))
+    orders = np.random.default_rng(seed).permuted(np.tile(valence, (PERMUTATIONS, 1)), axis=1)
+    chance = np.array([correlation(place[:, 0], order) for order in orders])
+    p = stats.permutation_p(r, chance, alternative="greater")
+    yield condition | dict(metric="pc1_valence_p", value=float(p))
+    total = (features @ metric).var(0, correction=0).sum()
+    between = [(part.pow(2).sum(-1) * weight).sum(-1).numpy() / total.item() for part, weight in
+               zip(centroids, (share, drawn, share), strict=True)]  # fmt: skip
+    yield condition | dict(metric="between_share") | _one(interval(between[0], between[1]))
+    yield condition | dict(metric="between_share_null") | _band(between[2])
+
+
+def _contrasts(of: Sample, contrast: Array, seed: int) -> Iterator[Row]:
+    ratings = of.targets[:, of.n_classes :].double().numpy()
+    for label in np.flatnonzero(of.present):
+        # The mean of the emotions moves thirteen times less than the emotion's own, and is taken as known.
+        rows = of.labels == label
+        few = len(np.unique(of.groups[rows])) < 2
+        found = None if few else stats.cluster_bootstrap(ratings[rows], of.groups[rows], seed=seed)
+        for column, name in enumerate(NAMED):
+            row = dict(condition=f"emotion:{EMOTIONS[label]};appraisal:{name}", metric="rating_contrast",
+                       n=int(rows.sum()), value=float(contrast[label, column]))  # fmt: skip
+            if found is not None:
+                shift = contrast[label, column] - found.value[column]
+                row |= dict(ci_low=float(found.ci_low[column] + shift), ci_high=float(found.ci_high[column] + shift))
+            yield row
+
+
+def _cosine_rows(found: Cosines, kind: str) -> Iterator[Row]:
+    ends = interval(found.value, found.replicates, factor=found.factor, scale="cosine")
+    for label, emotion in enumerate(EMOTIONS):
+        for column, name in enumerate(NAMED):
+            at, row = (label, column), dict(condition=f"emotion:{emotion};appraisal:{name};vector:{kind}")
+            if np.isnan(found.value[at]):
+                continue
+            cell = stats.Interval(ends.value[at], ends.ci_low[at], ends.ci_high[at])
+            yield row | dict(metric="cosine") | _one(cell)
+            if "set:" not in kind:
+                for metric, draws in (("cosine_null", found.apart), ("cosine_by_construction", found.together)):
+                    yield row | dict(metric=metric) | _band(draws[:, label, column])
+
+
+def _summaries(found: Cosines, kind: str, signs: Array) -> Iterator[Row]:
+    for metric, turn in (("alignment", lambda c: c * signs), ("magnitude", np.abs)):
+        value, draws, split, apart, together = (
+            np.nanmean(turn(part)[(..., *PAIRS)], axis=(-2, -1))
+            for part in (found.value, found.replicates, found.split, found.apart, found.together)
+        )
+        row = dict(condition=f"vector:{kind}")
+        yield row | dict(metric=metric) | _one(interval(value, draws, factor=found.factor))
+        yield row | dict(metric=f"{metric}_split") | _one(interval(split.mean(), split))
+        yield row | dict(metric=f"{metric}_null") | _band(apart)
+        yield row | dict(metric=f"{metric}_by_construction") | _band(together)
+
+
+def _fading(history: dict[str, list[Cosines]], depths: Array) -> Iterator[Row]:
+    """Ratios of mean magnitudes: at depth .625 to .5 (halving), and of the last quarter to the first half (fade)."""
+    before, after = (np.abs(depths - depth).argmin() for depth in HALVING)
+    parts = {"halving": ([after], [before]), "fade": (np.flatnonzero(depths >= LATE), np.flatnonzero(depths <= EARLY))}
+    for kind, levels in history.items():
+        value = np.stack([np.nanmean(np.abs(found.value)[PAIRS]) for found in levels])
+        draws = np.stack([np.nanmean(np.abs(found.replicates)[(..., *PAIRS)], axis=(1, 2)) for found in levels], axis=1)
+        for metric, (late, early) in parts.items():
+            if len(late) and len(early):
+                ratio, ratios = (part[..., late].mean(-1) / part[..., early].mean(-1) for part in (value, draws))
+                # Ratios are judged on the scale of their logarithm.
+                ends = interval(np.log(ratio), np.log(ratios), factor=levels[0].factor)
+                row = dict(component="resid_post", position="-1", condition=f"vector:{kind}", metric=metric)
+                yield row | {key: float(np.exp(end)) for key, end in _one(ends).items()}
+
+
+def _one(found: stats.Interval) -> dict[str, float]:
+    return {key: float(values[0]) for key, values in found.columns().items()}
+
+
+def _band(draws: Array) -> dict[str, float]:
+    """The mean of a null's draws, and the ends that hold 95 % of them; with few draws, those expected to."""
+    if len(draws) >= DRAWS:
+        low, high = np.quantile(draws, [0.025, 0.975])
+        return dict(value=float(draws.mean()), ci_low=float(min(low, draws.mean())), ci_high=float(high))
+    found = interval(draws.mean(), draws, factor=(1 + 1 / len(draws)) ** 0.5)
+    return _one(found)

@@ -1,0 +1,265 @@
+"""Appraisals where the answer is known: activations that carry one rating, or only the label, or nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import tiny_table
+from sklearn.linear_model import LinearRegression, Ridge
+from sklearn.metrics import r2_score
+from sklearn.model_selection import train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from emolib import paper, ratings, results
+from emolib.corpus import APPRAISALS, EMOTIONS
+from emolib.experiments import appraisals
+from emolib.ratings import held_out_means, label_means, nested_ridge, pearson
+from emolib.results import select
+from emolib.runs import Run
+from emolib.sites import COMPONENTS
+from emolib.study import Study
+
+N, WIDTH, LAYERS, WRITERS = 390, 20, 3, 78
+CARRIES_RATING, CARRIES_LABEL = ("mlp_out", 1), ("resid_post", 2)
+FROM_LABEL, PLANTED = "pleasantness", "suddenness"
+
+
+class PlantedStudy(Study):
+    """A study without a model: one site holds one rating, one the writer's label, the others noise."""
+
+    def activations(self, component: Any, layer: int, position: int = -1) -> torch.Tensor:
+        noise = torch.randn(N, WIDTH, generator=torch.Generator().manual_seed(COMPONENTS.index(component) * 10 + layer))
+        if (component, layer) == CARRIES_RATING:
+            noise[:, 3] += 6.0 * torch.as_tensor(self.events[PLANTED].to_numpy(dtype=np.float32))
+        if (component, layer) == CARRIES_LABEL:
+            noise[:, :13] += 9.0 * torch.nn.functional.one_hot(torch.as_tensor(self.truth), 13)
+        return noise
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Study:
+    """390 texts; pleasantness follows from the label, all other ratings are random."""
+    folder = tmp_path_factory.mktemp("planted")
+    table = tiny_table(N, writers=WRITERS, seed=3)
+    label = pd.Categorical(table["emotion"], categories=EMOTIONS).codes
+    table[FROM_LABEL] = 1 + label % 4 + np.random.default_rng(1).integers(0, 2, N)
+    table.to_csv(folder / "planted.csv", index=False)
+    study = PlantedStudy(Run(model=str(tiny_folder), corpus=str(folder / "planted.csv"), profile="full"), folder=folder)
+    random = np.random.default_rng(0)
+    wrong = (study.truth + random.integers(1, 13, N)) % 13
+    study.__dict__["predicted"] = np.where(random.random(N) < 0.85, study.truth, wrong)
+    study.__dict__["model"] = SimpleNamespace(n_layers=LAYERS)
+    return study
+
+
+@pytest.fixture(scope="module")
+def table(planted: Study) -> pd.DataFrame:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(appraisals, "RESAMPLES", 60)
+        return results.tidy(appraisals.run(planted), experiment="appraisals", model="planted")
+
+
+def values(table: pd.DataFrame, metric: str, condition: str) -> dict[tuple[str, int, str], float]:
+    found = select(table, metric=metric, condition=condition)
+    keys = zip(found["component"], found["layer"].astype(int), found["label"], strict=True)
+    return dict(zip(keys, found["value"], strict=True))
+
+
+def real(planted: Study) -> np.ndarray:
+    return planted.events[list(APPRAISALS)].to_numpy(dtype=float)
+
+
+@pytest.mark.parametrize("condition", [appraisals.OURS, appraisals.RELEASED])
+def test_the_rating_is_found_where_it_is_and_nowhere_else(table: pd.DataFrame, condition: str) -> None:
+    found = values(table, "r2", condition)
+    assert len(found) == len(COMPONENTS) * LAYERS * len(APPRAISALS)
+    ceiling = 0.05 if condition == appraisals.OURS else 0.3  # five times fewer texts, and no choice of alpha
+    for (component, layer, name), value in found.items():
+        if (component, layer) == CARRIES_RATING and name == PLANTED:
+            assert value > 0.9
+        elif (component, layer) == CARRIES_LABEL and name == FROM_LABEL:
+            assert value > 0.6
+        else:
+            assert value < ceiling, (component, layer, name)
+
+
+def test_shuffled_ratings_are_not_found_even_where_the_rating_is(table: pd.DataFrame) -> None:
+    assert max(values(table, "r2", appraisals.SHUFFLED).values()) < 0.05
+    gap, full, null = (values(table, *key) for key in (
+        ("selectivity", appraisals.OURS), ("r2", appraisals.OURS), ("r2", appraisals.SHUFFLED)))  # fmt: skip
+    assert gap == pytest.approx({key: full[key] - null[key] for key in full})
+
+
+def test_what_the_label_tells_is_not_beyond_the_label(table: pd.DataFrame) -> None:
+    base = select(table, metric="r2", condition=appraisals.LABEL).set_index("label")["value"]
+    assert base[FROM_LABEL] > 0.6 and base.drop(FROM_LABEL).max() < 0.1
+    partial, gain, full = (values(table, key, appraisals.OURS) for key in ("partial_r2", "r2_gain", "r2"))
+    for (component, layer, name), value in partial.items():
+        assert (value > 0.9) == ((component, layer) == CARRIES_RATING and name == PLANTED)
+        assert value > 0.9 or value < 0.05, (component, layer, name)
+    assert gain == pytest.approx({key: value - base[key[2]] for key, value in full.items()})
+    assert full[(*CARRIES_LABEL, FROM_LABEL)] > 0.6 > 0.05 > partial[(*CARRIES_LABEL, FROM_LABEL)]
+
+
+def test_partial_r2_has_an_interval_that_tells(table: pd.DataFrame) -> None:
+    rows = select(table, metric="partial_r2").set_index(["component", "layer", "label"])
+    assert rows.loc[(*CARRIES_RATING, PLANTED), "ci_low"] > 0.85
+    others = rows.drop([(*CARRIES_RATING, PLANTED)])
+    assert (others["ci_low"] > 0).mean() < 0.06  # 2.5 % expected where there is nothing
+
+
+def test_the_released_probe_is_the_papers_code(planted: Study, table: pd.DataFrame) -> None:
+    found = values(table, "r2", appraisals.RELEASED)
+    for site in (CARRIES_RATING, ("attn_out", 0)):
+        x, y = planted.activations(*site)[planted.agreed].double().numpy(), real(planted)[planted.agreed]
+        x, held_out, y, truth = train_test_split(x, y, test_size=0.2, random_state=42)
+        expected = r2_score(truth, Ridge(alpha=5.0).fit(x, y).predict(held_out), multioutput="raw_values")
+        assert [found[(*site, name)] for name in APPRAISALS] == pytest.approx(expected.tolist(), abs=1e-6)
+    base = select(table, condition=f"{appraisals.LABEL};set:agreed").set_index("label")["value"]
+    labels = np.eye(13)[planted.truth[planted.agreed]]
+    a, b, y, truth = train_test_split(labels, real(planted)[planted.agreed], test_size=0.2, random_state=42)
+    guess = LinearRegression(fit_intercept=False).fit(a, y).predict(b)
+    expected = r2_score(truth, guess, multioutput="raw_values")
+    assert base[list(APPRAISALS)].tolist() == pytest.approx(expected.tolist())
+
+
+def noisy(n: int = 200, d: int = 12) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
+    random = np.random.default_rng(5)
+    x = random.normal(size=(n, d)) * np.logspace(-1, 2, d)
+    y = x[:, [0, 5, 11]] / x[:, [0, 5, 11]].std(0) + random.normal(size=(n, 3)) * [0.3, 1, 3]
+    return torch.as_tensor(x), y, random.integers(0, 4, n)
+
+
+def test_nested_ridge_equals_scikit_learn_with_its_alpha_chosen_inside() -> None:
+    x, y, folds = noisy()
+    grid = (0.1, 10.0, 1e3)
+    found, alphas = nested_ridge(x, y, folds, alphas=grid)
+    for fold in range(4):
+        inner = [other for other in range(4) if other != fold]
+        for target in range(3):
+            losses = []
+            for alpha in grid:
+                model, loss = make_pipeline(StandardScaler(), Ridge(alpha)), 0.0
+                for held in inner:
+                    train = (folds != fold) & (folds != held)
+                    guess = model.fit(x[train], y[train, target]).predict(x[folds == held])
+                    loss += ((guess - y[folds == held, target]) ** 2).sum()
+                losses.append(loss)
+            assert alphas[fold, target] == grid[int(np.argmin(losses))]
+            model = make_pipeline(StandardScaler(), Ridge(alphas[fold, target]))
+            model.fit(x[folds != fold], y[folds != fold, target])
+            assert np.allclose(found[folds == fold, target], model.predict(x[folds == fold]))
+    assert len(np.unique(alphas)) > 1  # the choice matters here
+
+
+def test_the_held_out_fold_takes_no_part_in_choosing() -> None:
+    x, y, folds = noisy()
+    _, before = nested_ridge(x, y, folds)
+    _, after = nested_ridge(x, np.where(folds[:, None] == 2, 100.0 * y[::-1], y), folds)
+    assert np.array_equal(before[2], after[2]) and not np.array_equal(before, after)
+
+
+def test_covariates_are_not_penalised() -> None:
+    x, y, folds = noisy()
+    labels = np.random.default_rng(0).integers(0, 3, len(y))
+    y = y + 5.0 * np.array([0, 1, -2])[labels][:, None]
+    onehot, alpha = np.eye(3)[labels], 50.0
+    found, _ = nested_ridge(x, y, folds, free=onehot, alphas=(alpha,))
+    for fold in range(4):
+        train, test = folds != fold, folds == fold
+        z = StandardScaler().fit(x[train]).transform(x)
+        by_label = LinearRegression(fit_intercept=False).fit(onehot[train], np.hstack([z, y])[train]).predict(onehot)
+        rest = np.hstack([z, y]) - by_label  # regression on what the covariates leave over (Frisch, Waugh, Lovell)
+        model = Ridge(alpha, fit_intercept=False).fit(rest[train, :12], rest[train, 12:])
+        assert np.allclose(found[test], by_label[test, 12:] + model.predict(rest[test, :12]), atol=1e-4)
+    huge, _ = nested_ridge(x, y, folds, free=onehot, alphas=(1e7,))
+    assert np.allclose(huge, held_out_means(y, labels, folds), atol=0.3)
+
+
+def test_label_means_by_hand() -> None:
+    table, labels = np.array([[1.0], [3.0], [5.0], [2.0], [9.0]]), np.array([0, 0, 1, 0, 2])
+    train = np.array([True, True, True, False, False])
+    # label 2 has no text in the training part and gets the mean of all three
+    assert label_means(table, labels, train, ~train).tolist() == [[2.0], [3.0]]
+
+
+def test_pearson_is_numpys_also_when_texts_repeat() -> None:
+    random = np.random.default_rng(0)
+    a, b, counts = random.normal(size=(30, 2)), random.normal(size=(30, 2)), random.integers(0, 4, 30)
+    found = pearson(a, b)(np.stack([np.ones(30), counts]))
+    for row, copies in enumerate((np.ones(30, dtype=int), counts)):
+        for column in range(2):
+            left, right = (np.repeat(part[:, column], copies) for part in (a, b))
+            assert found[row, column] == pytest.approx(np.corrcoef(left, right)[0, 1])
+
+
+def test_profiles_are_means_by_emotion(planted: Study, table: pd.DataFrame) -> None:
+    rows = select(table, metric="mean_rating").set_index("condition")
+    for part, chosen in (("all", slice(None)), ("agreed", planted.agreed)):
+        means = planted.events.iloc[chosen].groupby("emotion")[list(APPRAISALS)].mean()
+        for emotion, name in (("joy", "pleasantness"), ("neutral", "effort")):
+            row = rows.loc[f"emotion:{emotion};appraisal:{name};set:{part}"]
+            assert row["value"] == pytest.approx(means.loc[emotion, name])
+            assert row["ci_low"] < row["value"] < row["ci_high"]
+    assert len(rows) == 2 * 13 * 21
+
+
+def test_the_emotion_is_named_from_what_tells_it(table: pd.DataFrame) -> None:
+    found = select(table, metric="emotion_from_appraisals")
+    score = {(row.condition, row.layer): row.value for row in found.itertuples()}
+    assert score["source:activations;target:writer", 2] > 0.9
+    assert 0.12 < score["source:ratings;target:writer", pd.NA] < 0.6  # five levels of pleasantness for 13 labels
+    assert all(value < 0.16 for (condition, _), value in score.items() if condition.endswith("shuffled"))
+
+
+def test_peak_and_fall_are_those_of_the_curve(table: pd.DataFrame) -> None:
+    curve = values(table, "r2", appraisals.OURS)
+    peak, fall = (select(table, metric=metric).set_index("label") for metric in ("peak_depth", "r2_fall"))
+    for name in APPRAISALS:
+        levels = [curve["resid_post", layer, name] for layer in range(LAYERS)]
+        assert peak.loc[name, "value"] == (np.argmax(levels) + 1) / LAYERS
+        assert fall.loc[name, "value"] == pytest.approx(max(levels) - levels[-1])
+        assert fall.loc[name, "layer"] == np.argmax(levels)
+
+
+def test_readers_are_the_corpus_s_own(crowd_envent_path: Path, tiny_folder: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(appraisals, "RESAMPLES", 40)
+    run = Run(model=str(tiny_folder), corpus="crowd-envent", corpus_path=str(crowd_envent_path), prompt="T1-2shot")
+    study = Study(run)
+    truth = study.events[list(APPRAISALS)].to_numpy(dtype=float)
+    rows = pd.DataFrame(appraisals._readers(study, truth, {0: truth.copy()}))
+    published = paper.values("human", metric=["r_single_reader", "r_mean_of_5"])
+    published = published.assign(label=published["condition"].str.removeprefix("appraisal:"))
+    for metric, condition in (("r_single_reader", "reader:single"), ("r_mean_of_5", "reader:mean_of_5")):
+        ours = select(rows, model="human", metric="r", condition=condition).set_index("label")
+        theirs = select(published, metric=metric).set_index("label")["value"]
+        assert (ours["value"] - theirs[ours.index]).abs().max() < 2e-4
+        squares = select(rows, model="human", metric="r2", condition=condition).set_index("label")["value"]
+        assert (squares - ours["value"] ** 2).abs().max() < 1e-12
+        assert (ours["ci_low"] < ours["value"]).all() and (ours["value"] < ours["ci_high"]).all()
+    as_given = select(rows, metric="r2_as_given", condition="reader:mean_of_5").set_index("label")["value"]
+    assert (as_given <= squares).all()  # the best straight line can only help
+    same = select(rows, metric="r2", condition=f"{appraisals.OURS};set:read")
+    assert set(same["n"]) == {1200} and same["value"].min() == 1.0
+
+
+def test_other_corpora_have_no_readers(table: pd.DataFrame) -> None:
+    assert not (table["model"] == "human").any()
+
+
+def test_a_corpus_without_ratings_is_refused_before_anything(tmp_path: Path, tiny_folder: Path) -> None:
+    tiny_table().drop(columns=list(APPRAISALS)).to_csv(tmp_path / "bare.csv", index=False)
+    study = Study(Run(model=str(tiny_folder), corpus=str(tmp_path / "bare.csv")), folder=tmp_path)
+    with pytest.raises(ValueError, match="has no appraisal ratings"):
+        appraisals.run(study)
+
+
+def test_the_grid_of_alphas_reaches_both_ends() -> None:
+    assert ratings.ALPHAS[0] <= 10 and ratings.ALPHAS[-1] >= 1e6
