@@ -1,0 +1,117 @@
+"""Steering vectors: appraisals (E6, E8-E10), emotions (E11), and random directions that accumulate as they do.
+
+A vector of several appraisals is the signed sum of theirs, from which the directions of held-fixed appraisals may be
+projected out. The paper describes the projection (`fixall`), its code prepares a smaller one (`fix3`) and then injects
+the sum itself (`raw`); see the errata, D1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, get_args
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from emolib.corpus import APPRAISALS
+from emolib.probes import class_directions, fit_released, fit_ridge
+from emolib.theory import ACTING
+
+# The paper's code rates 20 of the 21 appraisals; this one it leaves out.
+USED = tuple(name for name in APPRAISALS if name != "chance_responsblt")
+Kind = Literal["raw", "fix3", "fixall", "unit", "mean_difference"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+ALPHA = 5.0  # the ridge penalty of the paper's code
+
+
+class SteeringVectors:
+    """Vectors of each appraisal at every layer, and their combinations.
+
+    `features` [L, n, d] are activations of the texts to fit on, `ratings` their ratings (n rows, a column an
+    appraisal). Raises ValueError when an appraisal is rated the same in all texts.
+    """
+
+    def __init__(self, features: Tensor, ratings: pd.DataFrame) -> None:
+        self.names = tuple(ratings.columns)
+        constant = [name for name in self.names if ratings[name].nunique() < 2]
+        if constant:
+            raise ValueError(f"{constant} are rated the same in all {len(ratings)} texts: fit on more texts")
+        targets = torch.tensor(ratings.to_numpy(dtype=float))
+        train = torch.ones(1, len(ratings), dtype=torch.bool)
+        ridge = [fit_ridge(x, targets, train, alphas=(ALPHA,), standardise="none")[0][0, 0] for x in features]
+        high = targets > targets.mean(0)
+        share = [high / high.sum(0), ~high / (~high).sum(0)]
+        self.ridge = torch.stack(ridge)
+        self.difference = (share[0] - share[1]).T.double().to(features.device) @ features.double()
+
+    def combine(self, signs: Mapping[str, int], kind: Kind) -> Tensor:
+        """The unit vectors [L, d] of a setting, all layers.
+
+        `raw`: sum of sign times ridge weights. `fix3`: without its part in the span of the other appraisals that act
+        in the paper's code; `fixall`: of all others. `unit`: ridge weights brought to unit length before they are
+        summed. `mean_difference`: mean activation of texts rated above average minus that of the others.
+        """
+        source = self.difference if kind == "mean_difference" else self.ridge
+        each = torch.stack([sign * source[:, self.names.index(name)] for name, sign in signs.items()])
+        total = (unit(each) if kind == "unit" else each).sum(0)
+        others = {"fix3": ACTING, "fixall": self.names}.get(kind, ())
+        held = [self.names.index(name) for name in others if name not in signs]
+        return unit(project_out(total, self.ridge[:, held]) if held else total)
+
+    def kept(self, signs: Mapping[str, int], kind: Kind) -> np.ndarray:
+        """The share [L] of the raw vector's squared length that a projection leaves, 0 to 1."""
+        return (self.combine(signs, "raw") * self.combine(signs, kind)).sum(-1).square().cpu().numpy()
+
+
+def emotion_vectors(
+    features: Tensor, labels: np.ndarray, *, n_classes: int, kind: Literal["probe", "mean_difference"]
+) -> Tensor:
+    """Unit vectors [L, C, d] of each emotion at every layer; NaN for emotions without a text among `labels` [n].
+
+    `probe`: weights of the paper's logistic probe (E2 `as_released`); `mean_difference`: class mean minus grand mean.
+    """
+    if kind == "probe":
+        return unit(torch.stack([fit_released(x, labels, n_classes=n_classes).weights[0] for x in features]))
+    ids = torch.as_tensor(labels)
+    return unit(torch.stack([class_directions(x, ids, n_classes=n_classes, method=kind) for x in features]))
+
+
+def project_out(vector: Tensor, directions: Tensor) -> Tensor:
+    """The vector [..., d] without its part in the span of `directions` [..., k, d] (E8: I - V(V'V)^-1 V').
+
+    Raises ValueError where nothing is left of it.
+    """
+    basis = torch.linalg.svd(unit(directions.double()), full_matrices=False)
+    independent = basis.S / basis.S.amax(-1, keepdim=True) > 1e-10
+    inside = basis.Vh * independent[..., None]
+    rest = vector.double()
+    for _ in range(2):  # the second pass removes what rounding leaves of the first
+        rest = rest - torch.einsum("...kd,...k->...d", inside, torch.einsum("...kd,...d->...k", inside, rest))
+    if (rest.norm(dim=-1) < 1e-8 * vector.norm(dim=-1)).any():
+        raise ValueError(f"nothing is left of a vector of width {vector.shape[-1]} without {directions.shape[-2]} "
+                         "directions: hold fewer appraisals fixed")  # fmt: skip
+    return rest
+
+
+def random_directions(n: int, n_layers: int, width: int, *, seed: int, over: Literal["window", "layer"]) -> Tensor:
+    """Gaussian directions of unit length [n, n_layers, width].
+
+    `window`: one direction serves all layers, so that over a window of three it adds up to three times its length, as
+    fitted vectors of neighbouring layers nearly do. `layer`: drawn anew for each layer, which adds up to about the
+    square root of three (the paper's control). The first draws do not depend on `n`.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    draws = [torch.randn(n_layers if over == "layer" else 1, width, generator=generator) for _ in range(n)]
+    return unit(torch.stack(draws)).expand(n, n_layers, width)
+
+
+def accumulated_norm(vectors: Tensor, layers: Sequence[int]) -> float:
+    """The length of the sum of `vectors` [L, d] over a window: what adding them with coefficient 1 amounts to."""
+    return float(vectors[list(layers)].sum(0).norm())
+
+
+def unit(vectors: Tensor) -> Tensor:
+    """The vectors [..., d] at unit length."""
+    return vectors / vectors.norm(dim=-1, keepdim=True)

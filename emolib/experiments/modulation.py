@@ -1,0 +1,220 @@
+"""What pushing appraisals does to the label (paper §9, F; E8-E10; Figs 7, 30-36): steering vectors and their controls.
+
+The vectors are fitted on one half of the writers whose texts are answered right and judged on a balanced sample of the
+other half. A centre is *decisive* if it has the highest mean theory score on texts of the fitting half (the judged
+texts take no part in the choice), or if it lies at the depth where the paper acts; there, more doses, kinds of vectors
+and random directions are run than elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from torch import Tensor
+
+from emolib import stats, theory
+from emolib.corpus import EMOTIONS
+from emolib.directions import USED, SteeringVectors, accumulated_norm, random_directions
+from emolib.paper import DETAILED
+from emolib.sampling import balanced_rows
+from emolib.sites import centres, span_layers
+from emolib.steering import (
+    EVERY,
+    MAIN,
+    SHARES,
+    Cell,
+    Design,
+    Family,
+    Vectors,
+    answers,
+    fitted_and_judged,
+    in_both_units,
+    plan,
+)  # fmt: skip
+from emolib.study import Study
+
+RESAMPLES = 500
+PAPER_DEPTH = 9 / DETAILED.layers
+EXTRA = ("self_responsblt:+1", "self_responsblt:-1")  # what the paper's Figure 1 is about, and no other figure shows
+SETTINGS = (*theory.settings(), *EXTRA)
+PAIRS = tuple(name for name in SETTINGS if ";" in name)
+CHOICE = SHARES[1]  # the dose at which the centre is chosen
+RANDOM, RELEASED_RANDOM = "random", "random_per_layer"
+
+FULL = Design(texts=250, choosing=100, step=1, families=(
+    Family("raw", 3, EVERY, EVERY), Family("raw", 1, (), EVERY), Family("fix3", 3, (CHOICE,), EVERY),
+    Family("fixall", 3, (CHOICE,), EVERY), Family("mean_difference", 3, (CHOICE,), EVERY), Family("unit", 3, (), EVERY),
+    Family(RANDOM, 3, MAIN, EVERY, (20, 100)), Family(RELEASED_RANDOM, 3, (), EVERY, (20, 20)),
+))  # fmt: skip
+QUICK = Design(texts=50, choosing=40, step=4, families=(
+    Family("raw", 3, MAIN, EVERY), Family("raw", 1, (), MAIN), Family("fix3", 3, (), MAIN),
+    Family("fixall", 3, (), MAIN), Family("mean_difference", 3, (), MAIN), Family("unit", 3, (), MAIN),
+    Family(RANDOM, 3, MAIN, MAIN, (20, 100)), Family(RELEASED_RANDOM, 3, (), MAIN, (20, 20)),
+))  # fmt: skip
+
+
+def run(study: Study) -> pd.DataFrame:
+    """Predicted labels, theory scores and random nulls for every setting, kind of vector, dose and centre.
+
+    Metrics: count (labels of the judged texts), theory_score (also its mean over the paper's 14 settings, condition
+    `settings:printed`), total_variation; theory_score_null of each random draw (label `draw:i`) against every setting,
+    theory_score_null_per_layer of draws that are independent over the window, as the paper's; flow (`joy=>anger`) at
+    the first decisive centre; selection_score (on fitting texts, per centre), decisive, residual_norm, kept_share (of
+    the squared length, after projection), accumulated_norm (of unit vectors summed over the window).
+    Raises ValueError for a corpus without ratings, too few right answers, or a model too shallow for a window.
+    """
+    design = FULL if study.run.profile == "full" else QUICK
+    ratings = study.events[list(study.corpus.ratings)]
+    fitting, judged = fitted_and_judged(study, design.texts)
+    features = study.stacked("resid_post")[:, fitting].float()
+    norms = features.norm(dim=-1).mean(1)
+    fitted = SteeringVectors(features, ratings.iloc[fitting][list(USED)])
+    vectors = in_both_units(_vectors(fitted, design, seed=study.run.seed), norms)
+    profiles = theory.expected_shifts(theory.label_means(ratings, study.events["emotion"]), SETTINGS)
+    expected = dict(zip(SETTINGS, profiles, strict=True))
+    choosing = balanced_rows(study.truth, fitting, design.choosing, seed=study.run.seed)
+    selection = _selection(study, vectors, expected, choosing, design)
+    decisive = decisive_centres(selection, study.model.n_layers)
+    cells = plan(design, study.model.n_layers, lambda kind: PAIRS if kind == "unit" else SETTINGS, decisive=decisive)
+    clean, groups = study.predicted[judged], study.groups[judged]
+    tables = [_baseline(clean), _selected(selection, decisive), _geometry(fitted, vectors, norms.tolist())]
+    for cell, found in zip(cells, answers(study, cells, vectors, judged, name="modulation"), strict=True):
+        if cell.kind in (RANDOM, RELEASED_RANDOM):
+            tables.append(_null(cell, found, clean, expected))
+            continue
+        tables.append(_scores(cell, found, clean, groups, expected))
+        if (cell.kind, cell.span, cell.centre) == ("raw", 3, decisive[0]):
+            tables.append(_flows(cell, found, clean))
+    return pd.concat(tables, ignore_index=True)
+
+
+def decisive_centres(selection: Mapping[int, np.ndarray], n_layers: int) -> list[int]:
+    """The centre with the highest mean selection score, then the one at the paper's depth if that is another."""
+    best = max(selection, key=lambda centre: selection[centre].mean())
+    there = min(centres(3, n_layers), key=lambda centre: abs((centre + 1) / n_layers - PAPER_DEPTH))
+    return list(dict.fromkeys([best, there]))
+
+
+def _vectors(fitted: SteeringVectors, design: Design, *, seed: int) -> dict[tuple[str, str], Tensor]:
+    made = {}
+    n_layers, _, width = fitted.ridge.shape
+    for family in design.families:
+        kind = family.kind
+        if any(family.draws):
+            over = "window" if kind == RANDOM else "layer"
+            drawn = random_directions(max(family.draws), n_layers, width, seed=seed, over=over)
+            made |= {(kind, str(draw)): vector for draw, vector in enumerate(drawn)}
+        elif (kind, PAIRS[0]) not in made:
+            pushed = PAIRS if kind == "unit" else SETTINGS
+            made |= {(kind, name): fitted.combine(theory.signs(name), kind).float() for name in pushed}
+    return made
+
+
+def _selection(
+    study: Study, vectors: Vectors, expected: Mapping[str, np.ndarray], rows: np.ndarray, design: Design
+) -> dict[int, np.ndarray]:
+    """Theory scores [20] of the paper's settings at each centre of the grid, on texts of the fitting half."""
+    pushed = theory.settings()
+    cells = [Cell("raw", 3, CHOICE, centre, pushed) for centre in design.grid(study.model.n_layers)]
+    profile, base = np.stack([expected[name] for name in pushed]), _counts(study.predicted[rows])
+    found = answers(study, cells, vectors, rows, name="modulation, choice of layer")
+    return {
+        cell.centre: theory.theory_score(profile, theory.label_counts(ids)[0], base)
+        for cell, ids in zip(cells, found, strict=True)
+    }
+
+
+def _scores(
+    cell: Cell, ids: np.ndarray, clean: np.ndarray, groups: np.ndarray, expected: Mapping[str, np.ndarray]
+) -> pd.DataFrame:
+    tail = f";vector:{cell.kind}{cell.dose.suffix}"
+    names = [name + tail for name in cell.names]
+    score = theory.score_statistic(np.stack([expected[name] for name in cell.names]), ids, clean)
+    shown = [cell.names.index(name) for name in theory.printed() if name in cell.names]
+
+    def with_mean(weights: np.ndarray) -> np.ndarray:
+        columns = score(weights)
+        return np.column_stack([columns, columns[:, shown].mean(axis=1)])
+
+    found = pd.DataFrame(stats.bootstrap(with_mean, groups, n_resamples=RESAMPLES).columns())
+    found = found.assign(condition=[*names, f"settings:printed{tail}"], metric="theory_score")
+    moved = stats.bootstrap(theory.variation_statistic(ids, clean), groups, n_resamples=RESAMPLES)
+    moved = pd.DataFrame(moved.columns()).assign(condition=names, metric="total_variation")
+    whole = len(shown) == len(theory.printed())
+    tables = [_count_rows(names, theory.label_counts(ids)[0]), found if whole else found[:-1], moved]
+    return pd.concat(tables).assign(n=len(clean), **cell.site)
+
+
+def _null(cell: Cell, ids: np.ndarray, clean: np.ndarray, expected: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    """Scores of random draws against every expectation; in the mean over settings each takes another draw."""
+    draws, counts, base = len(cell.names), theory.label_counts(ids)[0], _counts(clean)
+    scores = theory.theory_score(np.stack([*expected.values()])[:, None], counts, base)
+    shown = [SETTINGS.index(name) for name in theory.printed()]
+    # One direction scores s for a setting and -s for the opposite one, so that its own mean says nothing.
+    turns = (np.arange(draws) + np.arange(len(shown))[:, None]) % draws
+    scores = np.vstack([scores, scores[np.array(shown)[:, None], turns].mean(axis=0)])
+    names = [f"{name};vector:raw{cell.dose.suffix}" for name in (*expected, "settings:printed")]
+    labels = [f"draw:{name}" for name in cell.names] * len(names)
+    null = pd.DataFrame(dict(condition=np.repeat(names, draws), label=labels, value=scores.ravel()))
+    null = null.assign(metric="theory_score_null" + cell.kind.removeprefix(RANDOM))
+    over = "" if cell.kind == RANDOM else ";over:layer"
+    ours = [f"random:{name}{over}{cell.dose.suffix}" for name in cell.names]
+    moved = dict(condition=ours, value=theory.total_variation(counts, base), metric="total_variation")
+    few = slice(0, 3)  # as many as the paper shows
+    return pd.concat([null, pd.DataFrame(moved), _count_rows(ours[few], counts[few])]).assign(
+        n=len(clean), **cell.site
+    )
+
+
+def _flows(cell: Cell, ids: np.ndarray, clean: np.ndarray) -> pd.DataFrame:
+    """How many texts went from which label to which, for each setting of the cell; pairs that occur."""
+    tables = []
+    for name, answer in zip(cell.names, ids.T, strict=True):
+        pairs = [f"{EMOTIONS[old]}=>{EMOTIONS[new]}" for old, new in zip(clean, answer, strict=True)]
+        counts = pd.Series(pairs).value_counts().rename_axis("label").reset_index(name="value")
+        tables.append(counts.assign(condition=f"{name};vector:{cell.kind}{cell.dose.suffix}"))
+    return pd.concat(tables).assign(metric="flow", n=len(clean), **cell.site)
+
+
+def _counts(ids: np.ndarray) -> np.ndarray:
+    return theory.label_counts(ids[:, None])[0, 0]
+
+
+def _count_rows(names: Sequence[str], counts: np.ndarray) -> pd.DataFrame:
+    repeated = np.repeat(np.asarray(names), len(EMOTIONS))
+    return pd.DataFrame(
+        dict(condition=repeated, label=[*EMOTIONS] * len(names), value=counts.ravel(), metric="count")
+    )
+
+
+def _baseline(clean: np.ndarray) -> pd.DataFrame:
+    return _count_rows(["baseline"], _counts(clean)).assign(coefficient=0.0, n=len(clean))
+
+
+def _selected(selection: Mapping[int, np.ndarray], decisive: Sequence[int]) -> pd.DataFrame:
+    rows = pd.DataFrame(dict(layer=[*selection], value=[scores.mean() for scores in selection.values()]))
+    tried = dict(metric="selection_score", condition=f"vector:raw{CHOICE.suffix}", coefficient=CHOICE.size)
+    reasons = {"reason:selected": decisive[0], "reason:paper_depth": decisive[-1]}
+    chosen = dict(layer=[*reasons.values()], value=1.0, condition=[*reasons], metric="decisive")
+    return pd.concat([rows.assign(**tried), pd.DataFrame(chosen)]).assign(
+        span=3, component="resid_post", position="-1"
+    )
+
+
+def _geometry(fitted: SteeringVectors, vectors: Vectors, norms: Sequence[float]) -> pd.DataFrame:
+    rows = [dict(metric="residual_norm", layer=layer, value=norm) for layer, norm in enumerate(norms)]
+    for kind in ("fix3", "fixall"):
+        for name in SETTINGS:
+            what = dict(metric="kept_share", condition=f"{name};vector:{kind}")
+            shares = enumerate(fitted.kept(theory.signs(name), kind))
+            rows += [what | dict(layer=layer, value=float(share)) for layer, share in shares]
+    for (kind, name, unit), vector in vectors.items():
+        if unit or (kind in (RANDOM, RELEASED_RANDOM) and name != "0"):
+            continue
+        what = dict(metric="accumulated_norm", condition=f"{name};vector:{kind}".removeprefix("0;"), span=3)
+        for centre in centres(3, len(norms)):
+            length = accumulated_norm(vector, span_layers(centre, 3, len(norms)))
+            rows.append(what | dict(layer=centre, value=length))
+    return pd.DataFrame(rows).assign(component="resid_post", position="-1")

@@ -1,0 +1,149 @@
+"""What appraisal theory expects of the labels when appraisals are pushed, and how far that is met (E10; Figs 7, 30-36).
+
+The expectation comes from ratings alone: an emotion whose writers found their events pleasant should gain when
+pleasantness is promoted. The theory score compares it, over the labels, with what an intervention does to their
+frequencies. Loads no model library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+from types import MappingProxyType
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import zscore
+
+from emolib.corpus import EMOTIONS
+from emolib.scores import Array, Statistic
+
+# The appraisals that the paper's code lets act or holds fixed; the paper's other-agency is other_responsblt, its
+# predictability predict_event, its situational control chance_control.
+ACTING = ("pleasantness", "other_responsblt", "predict_event", "chance_control")
+Signs = Mapping[str, int]
+SHORT = MappingProxyType({
+    "pleasantness": "pl", "other_responsblt": "oa", "predict_event": "pr", "chance_control": "sc",
+    "self_responsblt": "sa",
+})  # fmt: skip
+
+
+def settings() -> tuple[str, ...]:
+    """Return the 20 settings of the paper's code as conditions: 4 appraisals up and down, and 12 pairs of signs.
+
+    The pairs combine pleasantness with each of the other three. The paper prints 14 of the 20.
+    """
+    single = [{name: sign} for name in ACTING for sign in (1, -1)]
+    pairs = [
+        {ACTING[0]: first, other: second} for other in ACTING[1:] for first, second in product((1, -1), repeat=2)
+    ]  # fmt: skip
+    return tuple(condition(signs) for signs in (*single, *pairs))
+
+
+def printed() -> tuple[str, ...]:
+    """Return the 14 settings that the paper's figures show: those without situational control."""
+    return tuple(name for name in settings() if "chance_control" not in name)
+
+
+def condition(signs: Signs) -> str:
+    """Return the signs as a condition of the tables, "pleasantness:+1;other_responsblt:-1"."""
+    return ";".join(f"{name}:{sign:+d}" for name, sign in signs.items())
+
+
+def signs(name: str) -> dict[str, int]:
+    """Return the appraisals and signs of a condition; its other pairs, such as `vector:raw`, are left out.
+
+    Raises ValueError when there are none.
+    """
+    pairs = dict(pair.split(":", 1) for pair in name.split(";") if ":" in pair)
+    found = {key: int(value) for key, value in pairs.items() if value in ("+1", "-1")}
+    if not found:
+        raise ValueError(f"the condition {name!r} pushes no appraisal: expected pairs such as 'pleasantness:+1'")
+    return found
+
+
+def abbreviated(name: str) -> str:
+    """Return a condition as figures with many of them show it: "pl ↑ oa ↓"."""
+    if name.startswith("settings:printed"):
+        return f"mean of {len(printed())}"
+    return " ".join(f"{SHORT.get(key, key)} {chr(8593 if sign > 0 else 8595)}" for key, sign in signs(name).items())
+
+
+def label_means(ratings: pd.DataFrame, labels: Sequence[str]) -> pd.DataFrame:
+    """Return the mean of each rating [13 emotions, appraisals] over the texts of each emotion; NaN if it has none."""
+    return ratings.astype(float).groupby(np.asarray(labels)).mean().reindex(list(EMOTIONS))
+
+
+def expected_shifts(means: pd.DataFrame, conditions: Sequence[str]) -> Array:
+    """Return the expected shift [conditions, 13] of each emotion: the sum of sign times standardised mean rating.
+
+    `means` are the `label_means`; each appraisal is standardised over the emotions. Emotions without texts are NaN.
+    Raises ValueError for an appraisal that is not rated.
+    """
+    z = means.apply(zscore, nan_policy="omit")
+    wanted = [signs(name) for name in conditions]
+    unknown = sorted({name for pushed in wanted for name in pushed} - set(z.columns))
+    if unknown:
+        raise ValueError(f"no ratings of {unknown}: the table of means has {list(z.columns)}")
+    return np.array([sum(sign * z[name].to_numpy() for name, sign in pushed.items()) for pushed in wanted])
+
+
+def theory_score(expected: ArrayLike, counts: ArrayLike, baseline: ArrayLike) -> Array:
+    """Return Spearman's correlation [...] over labels of expected [..., C] with observed shifts, -1 to 1.
+
+    The observed shift of a label is log((count + 1/2) / (baseline + 1/2)). Emotions whose expectation is NaN are left
+    out. Where no label moved, the score is 0: nothing follows the theory.
+    """
+    profile = np.asarray(expected, dtype=float)
+    known = np.isfinite(profile).reshape(-1, profile.shape[-1]).all(axis=0)
+    moved = np.log((np.asarray(counts, dtype=float) + 0.5) / (np.asarray(baseline, dtype=float) + 0.5))
+    a, b = (_centred_ranks(values[..., known]) for values in (profile, moved))
+    scale = np.sqrt((a**2).sum(axis=-1) * (b**2).sum(axis=-1))
+    return np.divide((a * b).sum(axis=-1), scale, out=np.zeros(np.shape(scale)), where=scale > 0)
+
+
+def total_variation(counts: ArrayLike, baseline: ArrayLike) -> Array:
+    """Return the share of texts [...] by which two label counts [..., C] of the same texts differ, 0 to 1."""
+    new, old = np.asarray(counts, dtype=float), np.asarray(baseline, dtype=float)
+    return np.abs(new - old).sum(axis=-1) / 2 / new.sum(axis=-1)
+
+
+def null_bands(null: pd.DataFrame) -> pd.DataFrame:
+    """Return, for each condition, layer and coefficient, the draws' mean with the range of their middle 95 %.
+
+    `null` has a row per draw; column `limit` is the 99th percentile, `n` the number of draws.
+    """
+    draws = null.groupby(["condition", "layer", "coefficient"])["value"]
+    low, high, limit = (draws.quantile(q) for q in (0.025, 0.975, 0.99))
+    found = pd.DataFrame(dict(value=draws.mean(), ci_low=low, ci_high=high, limit=limit, n=draws.size()))
+    return found.reset_index()
+
+
+def label_counts(answers: ArrayLike, weights: ArrayLike | None = None) -> Array:
+    """Return the counts [r, k, 13] of `answers` [n, k] (label ids) when the texts are drawn `weights` [r, n] times."""
+    ids = np.asarray(answers)
+    chosen = (ids[:, :, None] == np.arange(len(EMOTIONS))).reshape(len(ids), -1).astype(float)
+    drawn = np.ones((1, len(ids))) if weights is None else np.asarray(weights, dtype=float)
+    return (drawn @ chosen).reshape(len(drawn), ids.shape[1], len(EMOTIONS))
+
+
+def score_statistic(expected: Array, answers: NDArray[np.integer], clean: NDArray[np.integer]) -> Statistic:
+    """Return the statistic "theory score of each column of `answers` [n, k]", expectations [k, 13], for `bootstrap`.
+
+    `clean` [n] are the answers without the intervention: a resample changes the baseline too.
+    """
+    return lambda weights: theory_score(expected, label_counts(answers, weights), label_counts(clean[:, None], weights))
+
+
+def variation_statistic(answers: NDArray[np.integer], clean: NDArray[np.integer]) -> Statistic:
+    """Return the statistic "total variation from the baseline, of each column of `answers` [n, k]"."""
+    return lambda weights: total_variation(label_counts(answers, weights), label_counts(clean[:, None], weights))
+
+
+def _centred_ranks(values: Array) -> Array:
+    # Thirteen comparisons of whole arrays instead of a sort of each: thousands of resamples are ranked at once.
+    # Rounded, because counts that are equal in theory may differ in their logarithms' last bit.
+    values = np.round(values, 9)
+    each = np.moveaxis(values, -1, 0)[..., None]
+    return np.stack([((values < x).sum(axis=-1) - (values > x).sum(axis=-1)) / 2.0 for x in each], axis=-1)
