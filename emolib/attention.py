@@ -1,0 +1,237 @@
+"""Where the last token looks: its attention weights, and the part of the prompt that each token belongs to.
+
+Attention is read by plain transformers in two steps: all tokens but the last fill the key/value cache, then the last
+one is run alone with eager attention, so that only its own weights are ever kept (E13). A weight says how much of a
+token's value vector is taken up, not how long that vector is: the first token often takes most of the weight and gives
+almost nothing. `value_weighted` therefore multiplies each weight by the length of the value vector it applies to, after
+Kobayashi et al. (2020, arXiv 2004.10102), who also count the output projection; here it is left out.
+
+Tokens are told apart by character offsets, so any fast tokenizer serves. Prompt tokens have names; tokens of the
+evaluated text never have, because no text of a corpus may reach a table.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+from transformers import DynamicCache
+
+from emolib.models import Model
+from emolib.prompts import Prompt
+from emolib.words import MASK
+
+SEGMENTS = ("first_token", "instruction", "demonstration", "demonstration_label", "text", "format")
+FIRST, TEXT = SEGMENTS.index("first_token"), SEGMENTS.index("text")
+SPELLED = {":": "colon", ";": "semicolon", "": "blank"}  # conditions and labels are made of `key:value;key:value`
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Tokens:
+    """One prompt of T tokens as the model reads it.
+
+    `segments` [T] are indices into SEGMENTS; `places` [T] name the part of the prompt (demo_1, final_cue, ...) and, of
+    prompt tokens, the token; `starts` [T] is the first character of a token of the evaluated text, counted from the
+    beginning of that text, and -1 for all others.
+    """
+
+    ids: list[int]
+    segments: np.ndarray
+    places: list[str]
+    starts: np.ndarray
+
+
+def pieces(prompt: Prompt, text: str) -> list[tuple[str, str, str]]:
+    """The rendered prompt in consecutive pieces: characters, segment, part.
+
+    Parts are the instruction, each demonstration (`demo_1`: its text and label), `evaluated_text`, `final_cue` (the
+    "Answer:" behind it), and `format`: the words "Context:" and "Answer:" everywhere else.
+    """
+    found = [(prompt.instruction, "instruction", "instruction")]
+    for number, (shown, label) in enumerate(prompt.demonstrations, start=1):
+        part = f"demo_{number}"
+        found += [
+            (" Context: ", "format", "format"), (shown, "demonstration", part), (prompt.suffix, "format", "format"),
+            (f" {label}", "demonstration_label", part), (prompt.separator, "format", "format"),
+        ]  # fmt: skip
+    found += [(" Context: ", "format", "format"), (text, "text", "evaluated_text")]
+    return [*found, (prompt.suffix, "format", "final_cue")]
+
+
+def tokenize(tokenizer: Any, prompt: Prompt, text: str) -> Tokens:
+    """The Tokens of the prompt for one text; a token belongs where its first character that is not blank belongs.
+
+    The first token is a segment of its own, whether or not the tokenizer puts a special token there: attention gathers
+    on it. Raises ValueError for a tokenizer that does not say which characters its tokens come from.
+    """
+    if not tokenizer.is_fast:
+        raise ValueError(f"{type(tokenizer).__name__} gives no character offsets: load the model's fast tokenizer")
+    parts, rendered = pieces(prompt, text), prompt.render(text)
+    ends = np.cumsum([len(characters) for characters, _, _ in parts])
+    if "".join(characters for characters, _, _ in parts) != rendered:
+        raise ValueError(f"the pieces of prompt {prompt.name} are not what it renders: its assembly has changed")
+    begin, masks = len(prompt.prefix), [found.span() for found in MASK.finditer(text)]
+    coded = tokenizer(rendered, return_offsets_mapping=True, return_special_tokens_mask=True)
+    segments, places, starts = [], [], []
+    for (start, end), special in zip(coded["offset_mapping"], coded["special_tokens_mask"], strict=True):
+        word = rendered[start:end]
+        start += len(word) - len(word.lstrip()) if word.strip() else 0
+        _, segment, part = parts[min(int(np.searchsorted(ends, start, side="right")), len(parts) - 1)]
+        first = special or not segments
+        inside = segment == "text" and not first
+        name = word.strip() if segment != "text" else "mask" if any(a <= start - begin < b for a, b in masks) else None
+        segments.append(FIRST if first else SEGMENTS.index(segment))
+        places.append("segment:first_token" if first else place(part, name))
+        starts.append(start - begin if inside else -1)
+    return Tokens(ids=coded["input_ids"], segments=np.array(segments), places=places, starts=np.array(starts))
+
+
+def place(part: str, name: str | None) -> str:
+    """The label of a token in tables: `segment:demo_2;token:sadness`; without a name the part alone."""
+    return f"segment:{part}" if name is None else f"segment:{part};token:{SPELLED.get(name, name)}"
+
+
+@contextmanager
+def eager(model: Model) -> Iterator[None]:
+    """Switch the model to eager attention, the only one that gives weights, and back whatever happens."""
+    before = model.hf.config._attn_implementation
+    model.hf.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        model.hf.set_attn_implementation(before)
+
+
+def last_token_attention(
+    model: Model, ids: Sequence[Sequence[int]], *, max_texts: int = 32
+) -> Iterator[tuple[list[int], Tensor, Tensor]]:
+    """Indices of B prompts of one length T, the last token's attention weights, and the norms of the value vectors
+    they apply to, both [L, B, H, T] float32 on the CPU; until every prompt has been read once.
+
+    L layers, H query heads; those that share a key/value head share its norms. Prompts are read together only when
+    they are equally long, so none is ever padded, and what all of them begin with is read once. Raises ValueError for
+    a prompt of fewer than two tokens, or a model whose layers do not give a weight for every token.
+    """
+    if min(map(len, ids), default=2) < 2:
+        raise ValueError("a prompt has fewer than two tokens: there is nothing for the last one to look at")
+    lengths: dict[int, list[int]] = {}
+    for row, tokens in enumerate(ids):
+        lengths.setdefault(len(tokens), []).append(row)
+    # Sorted lists share the prefix that their first and last share; two tokens of each prompt stay its own.
+    shared = os.path.commonprefix([list(min(ids)), list(max(ids))])[: min(lengths) - 2] if lengths else []
+    prefix = DynamicCache()  # a plain one: no layer forgets what its sliding window, left to the mask, does not see
+    _attend(model, prefix, [shared])
+    for length in sorted(lengths):
+        for begin in range(0, len(lengths[length]), max_texts):
+            rows = lengths[length][begin : begin + max_texts]
+            yield rows, *_read(model, prefix, [list(ids[row][len(shared) :]) for row in rows])
+
+
+@torch.no_grad()
+def _attend(
+    model: Model, cache: DynamicCache, ids: Sequence[Sequence[int]], *, output_attentions: bool = False
+) -> tuple[Tensor, ...]:
+    """Attention weights [B, H, n, T] of each layer when asked for; the tokens [B, n] are added to the cache."""
+    if not ids[0]:
+        return ()
+    tokens = torch.tensor(ids, device=model.device)
+    with eager(model):
+        options = dict(use_cache=True, output_attentions=output_attentions)
+        return model.hf.base_model(tokens, past_key_values=cache, **options).attentions or ()
+
+
+def _read(model: Model, prefix: DynamicCache, rest: list[list[int]]) -> tuple[Tensor, Tensor]:
+    cache = copy.deepcopy(prefix)
+    if cache.get_seq_length():
+        cache.batch_repeat_interleave(len(rest))
+    _attend(model, cache, [tokens[:-1] for tokens in rest])
+    found = _attend(model, cache, [tokens[-1:] for tokens in rest], output_attentions=True)
+    width = cache.get_seq_length()
+    if len(found) != model.n_layers or any(layer is None or layer.shape[-1] != width for layer in found):
+        raise ValueError(f"{model.name} ({type(model.hf).__name__}) does not give attention weights for every token")
+    weights = torch.stack([layer[:, :, -1].float().cpu() for layer in found])
+    norms = torch.stack([layer.values.float().norm(dim=-1).cpu() for layer in cache.layers])
+    return weights, norms.repeat_interleave(weights.shape[2] // norms.shape[2], 2)
+
+
+def value_weighted(weights: Tensor, norms: Tensor) -> Tensor:
+    """Each token's share of what attention takes up [L, B, T]: weight times value norm, summed over heads.
+
+    Both are [L, B, H, T]; a head with long values counts for more. Shares of a text and layer sum to 1.
+    """
+    taken = (weights * norms).sum(2)
+    return taken / taken.sum(-1, keepdim=True)
+
+
+def segment_mass(shares: Tensor, segments: Tensor) -> Tensor:
+    """The sum [L, B, 6] of `shares` [L, B, T] over the tokens of each segment; `segments` [B, T] index SEGMENTS."""
+    member = torch.nn.functional.one_hot(segments, len(SEGMENTS)).to(shares.dtype)
+    return torch.einsum("lbt,bts->lbs", shares, member)
+
+
+def most_attended(weights: Tensor, segments: Tensor, n: int = 3) -> Tensor:
+    """Positions [L, B, n] of the `n` tokens with the largest weight in any head, largest first, the first token aside.
+
+    `weights` [L, B, H, T]. The first of them is the paper's released statistic, the largest weight over heads and
+    tokens; n=3 is the described one, the three most attended tokens over all heads (E13).
+    """
+    best = weights.amax(2).masked_fill((segments == FIRST)[None], -1)
+    return best.topk(n, dim=-1).indices
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Looks:
+    """What was read of n texts: L layers, 6 segments.
+
+    `tokens` of each; `mass`, `value_mass` [n, L, 6], shares of the weight averaged over heads; `top` [n, L, 3] the most
+    attended tokens; `weights` of each text [L, T], averaged over heads.
+    """
+
+    tokens: list[Tokens]
+    mass: np.ndarray
+    value_mass: np.ndarray
+    top: np.ndarray
+    weights: list[np.ndarray]
+
+    def part(self, rows: np.ndarray) -> Looks:
+        """The same of some of the texts."""
+        lists = {name: [getattr(self, name)[row] for row in rows] for name in ("tokens", "weights")}
+        return Looks(**lists, mass=self.mass[rows], value_mass=self.value_mass[rows], top=self.top[rows])
+
+    @property
+    def top_segments(self) -> np.ndarray:
+        """Segments [n, L, 3] of the most attended tokens."""
+        return np.stack([tokens.segments[top] for tokens, top in zip(self.tokens, self.top, strict=True)])
+
+    @property
+    def token_share(self) -> np.ndarray:
+        """Share of the tokens [n, 6] in each segment: the mass under uniform attention."""
+        counts = [np.bincount(tokens.segments, minlength=len(SEGMENTS)) for tokens in self.tokens]
+        return np.stack([count / count.sum() for count in counts])
+
+
+def look(model: Model, prompt: Prompt, texts: Sequence[str], *, name: str = "attention") -> Looks:
+    """What the last token looks at in the prompt with each of the texts; `name` labels the progress bar."""
+    tokens = [tokenize(model.tokenizer, prompt, text) for text in texts]
+    shape, kept = (len(texts), model.n_layers), [np.empty(0)] * len(texts)
+    mass, value_mass = np.empty((*shape, len(SEGMENTS))), np.empty((*shape, len(SEGMENTS)))
+    top = np.empty((*shape, 3), dtype=int)
+    with tqdm(total=len(texts), desc=name, unit=" texts", mininterval=5) as bar:
+        for rows, weights, norms in last_token_attention(model, [found.ids for found in tokens]):
+            segments = torch.from_numpy(np.stack([tokens[row].segments for row in rows]))
+            average = weights.mean(2)
+            mass[rows] = segment_mass(average, segments).transpose(0, 1)
+            value_mass[rows] = segment_mass(value_weighted(weights, norms), segments).transpose(0, 1)
+            top[rows] = most_attended(weights, segments).transpose(0, 1)
+            for row, found in zip(rows, average.transpose(0, 1), strict=True):
+                kept[row] = found.numpy()
+            bar.update(len(rows))
+    return Looks(tokens=tokens, mass=mass, value_mass=value_mass, top=top, weights=kept)

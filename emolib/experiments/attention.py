@@ -1,0 +1,219 @@
+"""Where the last token looks (paper §6, Fig 4; E13): attention by part of the prompt, its top tokens, its words.
+
+The paper shows which token gets the largest weight. Beside that: how much weight each part of the prompt gets, the same
+weighted by the length of the value vectors, what is left when the demonstrations are reordered, relabelled or removed,
+and whether emotion words are looked at more than other words like them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from emolib import stats, words
+from emolib.attention import FIRST, SEGMENTS, TEXT, Looks, look
+from emolib.prompts import Prompt
+from emolib.sampling import balanced_rows
+from emolib.sites import layer_number
+from emolib.study import Study
+
+SAMPLE = {"full": 1000, "quick": 130}
+GIVEN = "demonstrations:given"
+EARLY, MIDDLE = 0.5, 0.7  # depths: the paper's layers 1-8 of 16, and its 9-11
+FEWEST = 20  # agreed texts for counts, texts with a masked word for comparisons of words
+Row = dict[str, Any]
+
+
+def run(study: Study) -> pd.DataFrame:
+    """Attention of the last token by layer; all metrics with 95 % intervals over writers.
+
+    On a sample balanced over emotions, for `demonstrations:given`, `shuffled` (their order), `relabelled` (each gets
+    another's label) and `removed`, by segment (label): `mass` and `value_mass`, shares of the attention averaged over
+    heads; `mass_beyond_first`, the mass without the first token; `token_share`, what uniform attention would give;
+    `top1_share`, `top3_share`, segments of the largest weights over heads and tokens (as released, as described), the
+    first token aside; `mid_minus_early` of the text, at depths (0.5, 0.7] against those up to 0.5. `top1_count` on the
+    agreed set, as in the paper, by part of the prompt and prompt token; on the sample if fewer than 20 are agreed.
+    `enrichment` of content words, masks and emotion words, see `word_rows`, by layer and for both bands of depth.
+    """
+    everything, seed = np.arange(len(study.truth)), study.run.seed
+    sample = balanced_rows(study.truth, everything, SAMPLE[study.run.profile], seed=seed)
+    counted = study.agreed if len(study.agreed) >= FEWEST else sample
+    records: list[Row] = []
+    for name, prompt in variants(study.prompt, seed=seed).items():
+        rows = np.union1d(sample, counted) if name == "given" else sample
+        looks = look(study.model, prompt, study.events["text"].iloc[rows].tolist(), name=name)
+        sampled, condition = looks.part(np.searchsorted(rows, sample)), f"demonstrations:{name}"
+        records += share_rows(sampled, study.groups[sample], condition)
+        if name == "given":
+            agreed = f"{GIVEN};set:{'agreed' if counted is study.agreed else 'sample'}"
+            records += count_rows(looks.part(np.searchsorted(rows, counted)), study.groups[counted], agreed)
+            records += word_rows(study, sampled, sample)
+    return pd.DataFrame(records)
+
+
+def variants(prompt: Prompt, *, seed: int) -> dict[str, Prompt]:
+    """The prompt as `given`, and with its demonstrations `shuffled`, `relabelled`, `removed` where that changes it."""
+    shown = prompt.demonstrations
+    order = np.random.default_rng(seed).permutation(len(shown))
+    order = np.roll(order, 1) if (order == np.arange(len(shown))).all() else order
+    labels = [label for _, label in shown]
+    turned = labels[1:] + labels[:1]
+    changed = {
+        "shuffled": tuple(shown[index] for index in order),
+        "relabelled": tuple((text, label) for (text, _), label in zip(shown, turned, strict=True)),
+        "removed": (),
+    }
+    others = {name: replace(prompt, demonstrations=pairs) for name, pairs in changed.items() if pairs != shown}
+    return {"given": prompt, **others}
+
+
+def share_rows(looks: Looks, groups: np.ndarray, condition: str) -> Iterator[Row]:
+    """Rows of every share by layer and segment; segments that the prompt does not have are left out."""
+    first, uniform = looks.mass[:, :, [FIRST]], looks.token_share
+    beyond = np.maximum(1 - first, np.finfo(np.float32).tiny)
+    top = looks.top_segments[..., None] == np.arange(len(SEGMENTS))
+    measures = {
+        "mass": (looks.mass, None), "value_mass": (looks.value_mass, None),
+        # Weighted by what is left, so that texts with nothing left do not decide.
+        "mass_beyond_first": (looks.mass / beyond, np.broadcast_to(beyond, looks.mass.shape)),
+        "top3_share": (top.mean(2), None), "top1_share": (top[:, :, 0].astype(float), None),
+    }  # fmt: skip
+    n, present = len(groups), np.flatnonzero(uniform.any(0))
+    constants = dict(condition=condition, n=n)
+    for metric, (values, weights) in measures.items():
+        kept = present if metric in ("mass", "value_mass") else present[present != FIRST]
+        flat = [None if table is None else table[:, :, kept].reshape(n, -1) for table in (values, weights)]
+        share = metric == "top1_share"
+        interval = stats.cluster_wilson(flat[0], groups) if share else _bootstrap(flat[0], groups, weights=flat[1])
+        sites = [(layer, SEGMENTS[segment]) for layer in range(values.shape[1]) for segment in kept]
+        for (layer, label), found in zip(sites, _each(interval), strict=True):
+            yield constants | dict(metric=metric, layer=layer, label=label) | found
+    for segment, found in zip(present, _each(_bootstrap(uniform[:, present], groups)), strict=True):
+        yield constants | dict(metric="token_share", label=SEGMENTS[segment]) | found
+    yield from _contrast_rows({name: values for name, (values, _) in measures.items()}, groups, constants)
+
+
+def _contrast_rows(measures: dict[str, np.ndarray], groups: np.ndarray, constants: Row) -> Iterator[Row]:
+    early, middle = bands(next(iter(measures.values())).shape[1])
+    texts = np.stack([values[:, :, TEXT] for values in measures.values()], axis=2)
+    difference = texts[:, middle].mean(1) - texts[:, early].mean(1)
+    for metric, found in zip(measures, _each(_bootstrap(difference, groups)), strict=True):
+        condition = f"{constants['condition']};measure:{metric}"
+        yield constants | dict(metric="mid_minus_early", label="text", condition=condition) | found
+
+
+def bands(n_layers: int) -> tuple[np.ndarray, np.ndarray]:
+    """Layers up to half the depth, and those behind them up to 0.7 of it, or the first one behind if there is none."""
+    depth = np.array([layer_number(layer) for layer in range(n_layers)]) / n_layers
+    early = np.flatnonzero(depth <= EARLY)
+    middle = np.flatnonzero((depth > EARLY) & (depth <= MIDDLE))
+    return early, middle if len(middle) else np.array([len(early)])
+
+
+def count_rows(looks: Looks, groups: np.ndarray, condition: str) -> Iterator[Row]:
+    """Rows of how many texts have their largest weight in a part of the prompt or on one of its tokens.
+
+    Parts as in the paper's counts; tokens of the evaluated text are never named, but for the mask.
+    """
+    n, n_layers = looks.top.shape[:2]
+    parts = dict.fromkeys(name.split(";")[0] for tokens in looks.tokens for name in tokens.places)
+    for layer in range(n_layers):
+        places = [tokens.places[top] for tokens, top in zip(looks.tokens, looks.top[:, layer, 0], strict=True)]
+        named = [name for name in Counter(places) if ";" in name]
+        labels = [*(part for part in parts if part != "segment:first_token"), *named]
+        hits = np.array([[place == label or place.startswith(f"{label};") for label in labels] for place in places])
+        for label, found in zip(labels, _each(stats.cluster_wilson(hits, groups)), strict=True):
+            counts = {name: value * n for name, value in found.items()}
+            yield dict(metric="top1_count", condition=condition, label=label, layer=layer, n=n) | counts
+
+
+def as_shares(counts: pd.DataFrame) -> pd.DataFrame:
+    """The counts, ours or the paper's, as shares 0-1 of the n texts that they are of."""
+    ends = ("value", "ci_low", "ci_high")
+    return counts.assign(**{name: counts[name] / counts["n"].astype(float) for name in ends})
+
+
+def word_rows(study: Study, sampled: Looks, sample: np.ndarray) -> Iterator[Row]:
+    """Rows of the enrichment of content words, of masks, and of the emotion words that masks stand for.
+
+    Emotion words are read in the texts as written. Without a masked column there are none, and no such rows.
+    """
+    texts = study.events["text"].iloc[sample].tolist()
+    content = compare_words(sampled, texts, [[] for _ in texts], kind="content_word")
+    yield from _enrichment(study, content, sample, "content_word")
+    masked, original = (_texts(study, column).iloc[sample].tolist() for column in ("masked", "original"))
+    spans = [words.masked_spans(*pair) for pair in zip(masked, original, strict=True)]
+    marked = np.array([index for index, found in enumerate(spans) if found], dtype=int)
+    if len(marked) < FEWEST:
+        return
+    spans, rows = [spans[index] for index in marked], sample[marked]
+    if study.run.text == "masked":
+        kept = [texts[index] for index in marked]
+        masks = [[found.span() for found in words.MASK.finditer(text)] for text in kept]
+        for kind in ("mask", "mask_against_punctuation"):
+            found = compare_words(sampled.part(marked), kept, masks, kind=kind)
+            yield from _enrichment(study, found, rows, kind)
+    written = [original[index] for index in marked]
+    looks = look(study.model, study.prompt, written, name="as written")
+    bins = words.frequency_bins(_texts(study, "original"))
+    for kind, without in (("emotion_word", ()), ("emotion_word_not_label", study.prompt.labels)):
+        found = compare_words(looks, written, spans, kind="emotion_word", bins=bins, without=without)
+        yield from _enrichment(study, found, rows, kind)
+
+
+def compare_words(
+    looks: Looks, texts: list[str], spans: list[list[words.Span]], *, kind: str,
+    bins: dict[str, int] | None = None, without: tuple[str, ...] = (),
+) -> words.Compared:  # fmt: skip
+    """Tokens of the texts to compare, in cells of a fifth of the text and, with `bins`, a frequency of the word.
+
+    Targets are the tokens in `spans`: among all of the text (`mask`), among those outside words (`mask_against_
+    punctuation`: marks are looked at whatever they say), or among content words (`emotion_word`), words of `without`
+    aside. Of `content_word` they are the tokens of content words, among those of all words.
+    """
+    columns = []
+    for number, (tokens, weights, marked) in enumerate(zip(looks.tokens, looks.weights, spans, strict=True)):
+        inside, found = tokens.starts >= 0, words.words_of(texts[number])
+        owners = words.owner(tokens.starts[inside], [span for _, span in found])
+        names = np.array([found[index][0] if index >= 0 else "" for index in owners], dtype=object)
+        content = np.array([words.is_content(name) for name in names], dtype=bool)
+        target = content if kind == "content_word" else words.owner(tokens.starts[inside], marked) >= 0
+        compared = {
+            "mask": np.full(len(names), True), "mask_against_punctuation": names == "", "emotion_word": content,
+            "content_word": names != "",
+        }[kind]  # fmt: skip
+        kept = compared & ~(target & np.isin(names, without))
+        cell = words.fifths(len(names)) + words.FIFTHS * np.array([(bins or {}).get(name, 0) for name in names])
+        columns.append((weights[:, inside][:, kept].T, target[kept], cell[kept], np.full(kept.sum(), number)))
+    weight, target, cell, text = (np.concatenate(parts) for parts in zip(*columns, strict=True))
+    return words.Compared(weight=weight, target=target, cell=cell, text=text)
+
+
+def _texts(study: Study, column: str) -> pd.Series:
+    events = replace(study.run, text=column).load_corpus().events.set_index("text_id")
+    return events["text"].loc[study.events["text_id"]]
+
+
+def _enrichment(study: Study, tokens: words.Compared, rows: np.ndarray, label: str) -> Iterator[Row]:
+    """By layer, and for the weight averaged over the early and over the middle layers."""
+    n_layers = tokens.weight.shape[1]
+    averages = np.stack([tokens.weight[:, layers].mean(1) for layers in bands(n_layers)], axis=1)
+    tokens = replace(tokens, weight=np.concatenate([tokens.weight, averages], axis=1))
+    sites = [dict(condition=GIVEN, layer=layer) for layer in range(n_layers)]
+    sites += [dict(condition=f"{GIVEN};layers:{band}") for band in ("early", "middle")]
+    interval = words.enrichment(tokens, study.groups[rows], seed=study.run.seed)
+    for site, found in zip(sites, _each(interval), strict=True):
+        yield dict(metric="enrichment", label=label, n=len(rows)) | site | found
+
+
+def _bootstrap(values: np.ndarray, groups: np.ndarray, weights: np.ndarray | None = None) -> stats.Interval:
+    return stats.cluster_bootstrap(values, groups, weights=weights)
+
+
+def _each(interval: stats.Interval) -> list[dict[str, float]]:
+    return pd.DataFrame(interval.columns()).to_dict("records")

@@ -1,0 +1,230 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 6 Attention: where does the last token look?
+#
+# **Question.** When the model is about to answer, does its last token look at the emotional words of the event?
+#
+# At every layer each attention head $h$ of the last token $t$ spreads a weight of 1 over the tokens before it,
+#
+# $$
+# \alpha^{(l,h)}_{i} = \operatorname{softmax}_i\!\left(\frac{q^{(l,h)}_t \cdot k^{(l,h)}_i}{\sqrt{d_h}}\right),
+# \qquad
+# a^{(l)}_t = \sum_h W_O^{(l,h)} \sum_{i \le t} \alpha^{(l,h)}_{i}\, v^{(l,h)}_i ,
+# $$
+#
+# and takes up the value vectors $v_i$ in these proportions. {cite:t}`tak2025` describe the three most attended tokens over
+# all heads; their released code takes the single largest weight over heads and tokens, the beginning-of-sequence token
+# left out, and their Figure 4 draws the tokens found at each layer as boxes of one height, whether one event in a hundred
+# looks there or all. We show how much weight each part of the prompt gets, and beside that the paper's statistic with its
+# true counts. Every token belongs to one part: the first token, the instruction, the demonstrations, their labels, the
+# text of the event, or the format (the words "Context:" and "Answer:").
+
+# %% tags=["parameters", "hide-input"]
+model = "smollm2-135m"
+corpus = "situations"
+prompt = "T1-2shot"
+calibration = "batch"
+scoring = "first_subtoken"
+text = "masked"
+tap = "contribution"
+dtype = "float32"
+device = "auto"
+seed = 0
+profile = "quick"
+corpus_path = ""
+
+# %% tags=["hide-input"]
+from emolib import paper, plotting
+from emolib.attention_plots import segment_stacks
+from emolib.display import say
+from emolib.experiments import attention
+from emolib.results import footer, select
+from emolib.runs import Run
+from emolib.sites import layer_number
+from emolib.study import Study
+
+run = Run(model=model, corpus=corpus, prompt=prompt, calibration=calibration, scoring=scoring, text=text, tap=tap,
+          dtype=dtype, device=device, seed=seed, profile=profile, corpus_path=corpus_path)  # fmt: skip
+study = Study(run)
+data, reference = study.measure(attention), study.reference(attention)
+
+# %% [markdown]
+# ## How much each part gets
+#
+# A weight is not yet an influence. Attention often rests on the first token, whose value vectors are short, so that a head
+# with nothing to do takes up almost nothing. On the right each weight is therefore multiplied by the length of the value
+# vector that it applies to, $\sum_h \alpha_i \lVert v_i \rVert$, and scaled to sum to 1; {cite:t}`kobayashi2020` count the
+# output projection $W_O$ as well, which we leave out. The control is attention that looks at all tokens alike: the dotted
+# line is the share of the tokens that are the event's. `emolib.attention` reads the weights of the last token only, from
+# the model's own attention in its plainest implementation.
+
+# %% tags=["hide-input"]
+given = data[data["condition"] == attention.GIVEN]
+uniform = select(given, metric="token_share").set_index("label")["value"]
+named = {"mass": "attention weight", "value_mass": "weight times value length"}
+stacks = given[given["metric"].isin(named)].replace({"metric": named})
+plotting.show(
+    segment_stacks(stacks, uniform=uniform["text"]),
+    name="fig-attention-mass",
+    caption=f"Attention of the last token by part of the prompt, mean over heads and {stacks['n'].iloc[0]:,} events "
+    "balanced over emotions. The intervals of the text's share are in the third figure.",
+    alt="Stacked shares of attention by layer: text, demonstrations, their labels, instruction, format, first token.",
+)
+held = select(given, metric="value_mass").sort_values("value").groupby("label").tail(1)
+say("Largest shares, weighted by value length: " + "; ".join(
+    f"{plotting.readable(row.label)} **{row.value:.0%}** ({row.ci_low:.0%} to {row.ci_high:.0%}) at layer "
+    f"{layer_number(row.layer)}" for row in held[::-1].itertuples()) + ".")
+
+# %% [markdown]
+# ## The paper's statistic, with its counts
+#
+# One token is taken for each event and layer: the one with the largest weight in any head, the first token left out. The
+# panels show for which share of the agreed events it lies in each part of the prompt: a demonstration with its label
+# (*demo 1*, *demo 2*), the event, the last "Answer:" behind it (*final cue*), and the rest. Of a model that answers fewer
+# than twenty events as their writers did, the whole sample is counted.
+
+# %% tags=["hide-input"]
+counts = data[data["metric"] == "top1_count"]
+theirs = attention.as_shares(paper.values("attention", model=paper.DETAILED.id, metric="top1_count"))
+theirs = theirs.assign(label=theirs["condition"])
+names = ("demo_1", "demo_2", "evaluated_text", "final_cue", "format", "instruction")
+parts = [f"segment:{name}" for name in names]
+behind = None if reference is None else attention.as_shares(reference[reference["label"].isin(parts)])
+if behind is not None:
+    behind = behind.assign(n_layers=behind["layer"].max() + 1, depth=(behind["layer"] + 1) / (behind["layer"].max() + 1))
+
+# %% tags=["hide-input"]
+plotting.show(
+    plotting.depth_curves(attention.as_shares(counts[counts["label"].isin(parts)]), hue="metric", panel="label",
+                          ylabel="share of events", ylim=(0, 1), x="depth", paper=theirs[theirs["label"].isin(parts)],
+                          reference=behind, n_layers=study.model.n_layers),
+    name="fig-attention-top",
+    caption=f"Share of {counts['n'].iloc[0]:,} events whose most attended token lies in each part of the prompt, 95 % "
+    "intervals over writers. Dashed: the counts behind Figure 4 of the paper (Llama 3.2 1B, 2,740 events), whose "
+    "format holds the instruction too.",
+    alt="Share of events over depth, a panel each for demonstrations, event, final cue, format and instruction.",
+)
+
+# %% tags=["hide-input"]
+tokens = counts[counts["label"].str.contains(";token:")].sort_values("value")
+best = tokens.groupby("label").agg(layers=("layer", "nunique"), total=("value", "sum"), most=("layer", "last"),
+                                   count=("value", "last")).nlargest(8, "total")  # fmt: skip
+best.insert(0, "part", best.index.str.extract(r"segment:(\w+)", expand=False).str.replace("_", " "))
+best.insert(1, "token", best.index.str.extract(r"token:(.*)", expand=False))
+best = best.assign(most=[layer_number(layer) for layer in best["most"]])
+headings = {"layers": "in layers", "total": "events, all layers", "most": "most often at layer", "count": "events there"}
+best.rename(columns=headings).style.format(precision=0, thousands=",").hide()
+
+# %% [markdown]
+# The table lists the tokens of the prompt that are on top most often. Words of the event are only ever counted together,
+# because its corpus is not ours to print.
+
+# %% tags=["hide-input"]
+published = theirs[theirs["label"].str.contains(";token:")].sort_values("value").groupby("label").tail(1)
+say("In the paper's counts the prompt tokens most often on top are " + "; ".join(
+    f"{row.label.rpartition(':')[2]} ({row.value:.0%} of the events at layer {layer_number(row.layer)})"
+    for row in published.nlargest(4, "value").itertuples()) + ".")
+
+# %% [markdown]
+# ## Demonstrations reordered, relabelled, removed
+#
+# Is the label looked at for its place, for its word, or because it is there? We swap the order of the demonstrations
+# (*shuffled*), give each the label of another one (*relabelled*), and leave them out (*removed*). The share is of the
+# attention that does not rest on the first token. Without demonstrations the event is most of what is left to look at: by
+# tokens alone its share would rise as well, so the text below says by how much.
+
+# %% tags=["hide-input"]
+beyond = data[(data["metric"] == "mass_beyond_first") & data["label"].isin(["text", "demonstration_label"])]
+plotting.show(
+    plotting.depth_curves(beyond, hue="condition", panel="label", ylabel="share beyond first token", x="depth",
+                          ylim=(0, 1), n_layers=study.model.n_layers),
+    name="fig-attention-demonstrations",
+    caption="Share of the attention beyond the first token that goes to the event's text and to the labels of the "
+    f"demonstrations, {beyond['n'].iloc[0]:,} events, 95 % intervals over writers.",
+    alt="Two panels over depth, text and labels of the demonstrations, a curve for each treatment of these.",
+)
+
+# %% tags=["hide-input"]
+texts = beyond[beyond["label"] == "text"]
+later = texts[(texts["layer"] + 1) / study.model.n_layers > attention.EARLY]
+alike = select(data, metric="token_share").pivot_table(index="condition", columns="label", values="value")
+alike = alike["text"] / (1 - alike["first_token"])
+say("Mean share of the text in the second half of the layers: " + "; ".join(
+    f"{plotting.readable(name)} **{value:.0%}** (uniform attention: {alike[name]:.0%})"
+    for name, value in later.groupby("condition", sort=False)["value"].mean().items()) + ".")
+
+# %% [markdown]
+# ## Which words of the event
+#
+# *Enrichment* is how many times as much weight a kind of token gets as other tokens of the same event at the same fifth of
+# the text; 1 means no preference. *Content words* are compared with the other words. In crowd-enVENT emotion words are
+# masked by "...": laid over the text as written, the masked one shows which words were *emotion words*, so that those can
+# be read in place. They are compared with content words of the same frequency, once all of them and once without the
+# answer labels themselves, which a model could look for as mere words. The *mask* is compared with all other tokens, and
+# with punctuation alone, which models look at whatever it says.
+
+# %% tags=["hide-input"]
+enriched = data[data["metric"] == "enrichment"]
+curves = enriched[enriched["layer"].notna()]
+curves = curves.assign(panel=curves["label"].str.startswith("mask").map({True: "masked texts", False: "words"}))
+figure = plotting.depth_curves(curves, hue="label", panel="panel", ylabel="enrichment", x="depth",
+                               lines={"no preference": 1.0}, n_layers=study.model.n_layers)  # fmt: skip
+figure.axes[0].set_yscale("log", base=2)
+figure.axes[0].yaxis.set_major_formatter("{x:g}")
+plotting.show(
+    figure, name="fig-attention-words",
+    caption="Attention of the last token to kinds of words of the event, relative to other words at the same place"
+    " (emotion words: and of the same frequency), 95 % intervals over writers.",
+    alt="Enrichment over depth for content words and, where the corpus masks them, for masks and emotion words.",
+)
+
+# %% tags=["hide-input"]
+middle = enriched[enriched["condition"] == f"{attention.GIVEN};layers:middle"]
+missing = "" if len(middle) > 1 else " This corpus masks no emotion words: which they are is not known, and not tested."
+say("In the middle layers (depth 0.5 to 0.7): " + "; ".join(
+    f"{plotting.readable(row.label)} **{row.value:.2f}** ({row.ci_low:.2f} to {row.ci_high:.2f}, {row.n:,} events)"
+    for row in middle.itertuples()) + f".{missing}")
+
+# %% [markdown]
+# ## What this shows and what it does not
+#
+# The chapter bears on claim C9 of the paper: from the middle layers on, the last token attends to the emotional words of
+# the event. The claim has two halves: more attention to the text in the middle (the paper's layers 9 to 11 of 16) than
+# before, and to its emotion words in particular. The numbers that decide, for this run:
+
+# %% tags=["hide-input"]
+turn = data[data["metric"] == "mid_minus_early"].set_index("condition")
+llama = theirs[theirs["label"] == "segment:evaluated_text"]
+within = llama[llama["depth"].between(attention.EARLY, attention.MIDDLE, "right")]["value"].mean()
+change = within - llama[llama["depth"] <= attention.EARLY]["value"].mean()
+asked = {"mass": "attention to the text, depth 0.5 to 0.7 minus before", "value_mass": "the same by value length",
+         "top1_share": f"share of events whose top token is in the text, the same (the paper: {change:+.3f})"}
+rows = {sentence: turn.loc[f"{attention.GIVEN};measure:{name}"] for name, sentence in asked.items()}
+others = {name: f"demonstrations:{name};measure:mass" for name in ("shuffled", "relabelled", "removed")}
+rows |= {f"attention to the text, the same, demonstrations {name}": turn.loc[key]
+         for name, key in others.items() if key in turn.index}
+say("\n".join(f"- {name}: **{row.value:+.3f}** ({row.ci_low:+.3f} to {row.ci_high:+.3f})" for name, row in rows.items()))
+
+# %% tags=["hide-input"]
+early = enriched[enriched["condition"] == f"{attention.GIVEN};layers:early"].set_index("label")["value"]
+say("\n".join(
+    f"- enrichment, {plotting.readable(row.label)}, depth 0.5 to 0.7: **{row.value:.2f}** ({row.ci_low:.2f} to "
+    f"{row.ci_high:.2f}); before: {early[row.label]:.2f}" for row in middle.itertuples()))
+
+# %% [markdown]
+# An interval above 0 in the first lines, and above 1 in the last, speaks for the claim. Early layers spread attention
+# widely, so that the text, which has many tokens, gets much of it without being looked for; the difference counts that
+# against the claim, and enrichment does not. Attention says where the last token can take something from, not what it
+# takes: only the interventions of the neighbouring chapters show what is used. The emotion words are those that the
+# corpus masks, in texts that the model does not otherwise see in this run; words that carry emotion without naming it are
+# not known to us and not tested. The heads are averaged; single heads may do what their mean does not.
+
+# %% tags=["hide-input"]
+say(footer(data.attrs["provenance"]))
