@@ -1,9 +1,9 @@
 # make help says what there is. Everything happens in .venv of this folder; nothing else is touched.
 .DEFAULT_GOAL := help
-.PHONY: help setup book run test lint reference lock clean
+.PHONY: help setup book pdf run test lint reference lock clean
 
 PARAMETERS := MODEL CORPUS PROMPT CALIBRATION SCORING TEXT TAP DTYPE DEVICE SEED PROFILE CORPUS_PATH
-SETTINGS := $(PARAMETERS) ONLY CORES PYTHON VENV
+SETTINGS := $(PARAMETERS) ONLY CORES PYTHON VENV REPOSITORY
 
 # A misspelt variable would be ignored by make and the wrong run computed, so it is an error.
 from_user = $(filter command,$(firstword $(origin $(1))))
@@ -28,13 +28,20 @@ help: ## this list
 	@echo '  make book and make run take ONLY=<notebook>, CORES=<number>, and the parameters of a run,'
 	@echo '  $(PARAMETERS), for example'
 	@echo '    make book MODEL=meta-llama/Llama-3.2-1B-Instruct CORPUS=crowd-envent PROFILE=full DEVICE=cuda'
+	@echo '  REPOSITORY=https://github.com/owner/name adds Colab buttons; to keep it, write it into pyproject.toml.'
 	@echo '  What they mean and their defaults: $(BIN)/emolib run --help. PYTHON=python3.12 chooses the interpreter.'
 
 setup: $(READY) ## create .venv with everything in it
 
+# Where the Colab buttons lead; without it, to the address in pyproject.toml, or there are none.
+ADDRESS = $(if $(call from_user,REPOSITORY),EMOLIB_REPOSITORY=$(call quote,$(REPOSITORY)))
+
 book: $(READY) ## run what is stale and render the book
 	@$(BIN)/emolib run $(FLAGS)
-	@$(BIN)/emolib book
+	@$(ADDRESS) $(BIN)/emolib book
+
+pdf: $(READY) ## print the book as it is now to one PDF (needs Chromium)
+	@$(BIN)/python -m emolib.pdf
 
 run: $(READY) ## run the experiments only
 	@$(BIN)/emolib run $(FLAGS)
@@ -48,7 +55,7 @@ lint: $(READY) ## check the style of the code
 
 reference: $(READY) ## compute the committed run again (hours) and put its chapters into the book
 	@$(BIN)/emolib run --reference $(FLAGS)
-	@$(BIN)/emolib book
+	@$(ADDRESS) $(BIN)/emolib book
 
 # Where torch comes as a build for one kind of machine (2.13.0+cpu), the lock names the version alone.
 lock: ## resolve pyproject.toml anew, in a throwaway environment, into requirements.lock

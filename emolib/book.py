@@ -1,54 +1,69 @@
 """The rendered book: the committed pages, and the reader's own runs behind them.
 
-The reference run's chapters are committed in book/chapters. Executed notebooks of other runs are copied to
-book/run-<slug>, at the same depth, so that their links to other pages hold. Imports no model library.
+The reference run's chapters are committed in book/chapters; other runs are added by `emolib.staging`. Scripts, buttons
+and the explorer's data are added while Sphinx renders, by `emolib.pages`. Imports no model library.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import re
-import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import nbformat
 import yaml
 
-from emolib.display import MIME
-from emolib.execute import INJECTED, cleaned, notebook_names
-from emolib.runs import REFERENCE, Run
+from emolib import colab
+from emolib.execute import INJECTED, cleaned
+from emolib.provenance import code_sha256
+from emolib.runs import Run
+from emolib.staging import stage_runs
 
 CHAPTERS = Path("book/chapters")
-LABEL = re.compile(r"^\(([^)\s]+)\)=\s*$|^:(?:name|label): *(\S+) *$", re.MULTILINE)
-CHAPTER_LINK = re.compile(r"\]\((\w+)\.ipynb")
+# What decides how a page looks, beside the pages.
+RENDERING = ("emolib.book", "emolib.pages", "emolib.mystnb")
+INPUTS = ("_config.yml", "_build/_toc.yml", "requirements.lock", "pyproject.toml")
 
 
 def build(root: Path) -> tuple[Path, bool]:
     """Return the book's first page and whether it had to be rendered; it is left alone when nothing has changed.
 
-    Raises RuntimeError when the book has a warning or an error; the next build then looks at every page again.
+    Raises RuntimeError when the book has a warning or an error, ValueError when the repository's address is none.
     """
-    out = root / "_build"
-    out.mkdir(exist_ok=True)
-    toc = out / "_toc.yml"
-    toc.write_text(yaml.safe_dump(effective_toc(root), sort_keys=False))
-    page, stamp, state = out / "html" / "index.html", out / "book.sha256", _state(root)
+    for path in colab.write_cells(root):
+        print(f"{path.relative_to(root)}: brought the cell for Colab up to date; commit it")
+    colab.repository(root)  # refuses a wrong address before anything is rendered
+    toc = write_toc(root)
+    page, stamp, state = root / "_build" / "html" / "index.html", root / "_build" / "book.sha256", _state(root)
     if page.is_file() and stamp.is_file() and stamp.read_text() == state:
         return page, False
-    program = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
-    command = [*program, "build", ".", "--toc", str(toc), "-W", "-n", "--keep-going", "-q"]
     stamp.unlink(missing_ok=True)
-    if subprocess.run(command, cwd=root).returncode:
-        # Pages that were read once would not be read, and not warn, again.
-        shutil.rmtree(out / ".doctrees", ignore_errors=True)
-        raise RuntimeError("the book has the warnings or errors above: mend them, then build again")
+    render(root, toc, "html")
     stamp.write_text(state)
     return page, True
+
+
+def write_toc(root: Path) -> Path:
+    """Return the file with the table of contents that is rendered, _build/_toc.yml."""
+    path = root / "_build" / "_toc.yml"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(yaml.safe_dump(effective_toc(root), sort_keys=False))
+    return path
+
+
+def render(root: Path, toc: Path, builder: Literal["html", "singlehtml"]) -> Path:
+    """Return the first page that jupyter-book wrote, _build/<builder>/index.html.
+
+    Every page is written anew: unchanged ones would keep an old table of contents, old scripts and old data, and
+    would not warn again. Raises RuntimeError when there is a warning or an error.
+    """
+    program = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", "."]
+    options = ["--toc", str(toc), "--builder", builder, "--all", "-W", "-n", "--keep-going", "-q"]
+    if subprocess.run([*program, *options], cwd=root).returncode:
+        raise RuntimeError("the book has the warnings or errors above: mend them, then build again")
+    return root / "_build" / builder / "index.html"
 
 
 def effective_toc(root: Path) -> dict[str, Any]:
@@ -58,19 +73,6 @@ def effective_toc(root: Path) -> dict[str, Any]:
     if chapters:
         toc["parts"].append({"caption": "Your runs", "chapters": chapters})
     return toc
-
-
-def stage_runs(root: Path) -> list[dict[str, Any]]:
-    """Return the table-of-contents entries of the reader's runs after copying their notebooks into book/."""
-    chapters = []
-    for old in (root / "book").glob("run-*"):
-        if not (root / "runs" / old.name.removeprefix("run-")).is_dir():
-            shutil.rmtree(old)
-    for folder in sorted((root / "runs").glob("*")):
-        names = [name for name in notebook_names(root) if (folder / f"{name}.ipynb").is_file()]
-        if names and folder.name != REFERENCE.slug:
-            chapters.append(_stage(root, folder, names))
-    return chapters
 
 
 def publish(root: Path, run: Run, names: list[str]) -> list[Path]:
@@ -95,80 +97,20 @@ def publish(root: Path, run: Run, names: list[str]) -> list[Path]:
 
 
 def code_cells(document: nbformat.NotebookNode) -> list[str]:
-    """Return the source of the code cells, without the parameters that papermill put in."""
-    return [
-        cell.source
-        for cell in document.cells
-        if cell.cell_type == "code" and INJECTED not in cell.metadata.get("tags", [])
-    ]
-
-
-def _stage(root: Path, folder: Path, names: list[str]) -> dict[str, Any]:
-    target = root / "book" / f"run-{folder.name}"
-    target.mkdir(exist_ok=True)
-    for old in set(target.glob("*.ipynb")) - {target / f"{name}.ipynb" for name in names}:
-        old.unlink()
-    for name in names:
-        document = nbformat.read(folder / f"{name}.ipynb", as_version=4)
-        _write(target / f"{name}.ipynb", nbformat.writes(_adopted(document, folder.name, names)) + "\n")
-    _write(target / "index.md", _front_page(json.loads((folder / "run.json").read_text())))
-    sections = [{"file": f"book/{target.name}/{name}"} for name in names]
-    return {"file": f"book/{target.name}/index", "sections": sections}
-
-
-def _adopted(document: nbformat.NotebookNode, slug: str, names: list[str]) -> nbformat.NotebookNode:
-    """Return the notebook with labels of its own, since the reference chapter has the same, and with links that
-    lead to the reference chapter where this run has none."""
-    labels = sorted({name for cell in document.cells for name in _labels(cell)}, key=len, reverse=True)
-    mine = re.compile(r"(?<![\w-])(" + "|".join(map(re.escape, labels)) + r")(?![\w-])") if labels else None
-
-    prefix = re.sub(r"[^a-z0-9]+", "-", slug.lower()).strip("-")  # as Sphinx writes it into addresses
-
-    def rename(text: str) -> str:
-        text = mine.sub(rf"{prefix}-\1", text) if mine else text
-        return CHAPTER_LINK.sub(lambda link: link[0] if link[1] in names else f"](../chapters/{link[1]}.ipynb", text)
-
-    for cell in document.cells:
-        if cell.cell_type == "markdown":
-            cell.source = rename(cell.source)
-        for data in _data(cell):
-            for kind in set(data) & {MIME, "text/html", "text/markdown"}:
-                data[kind] = _map_texts(data[kind], rename)
-    return document
-
-
-def _labels(cell: nbformat.NotebookNode) -> Iterator[str]:
-    if cell.cell_type == "markdown":
-        yield from (first or second for first, second in LABEL.findall(cell.source))
-    yield from (data[MIME]["name"] for data in _data(cell) if MIME in data)
-
-
-def _data(cell: nbformat.NotebookNode) -> Iterator[dict[str, Any]]:
-    yield from (output["data"] for output in cell.get("outputs", []) if "data" in output)
-
-
-def _map_texts(value: Any, change: Callable[[str], str]) -> Any:
-    if isinstance(value, dict):
-        return {key: _map_texts(item, change) for key, item in value.items()}
-    return change(value) if isinstance(value, str) else value
-
-
-def _front_page(parameters: dict[str, Any]) -> str:
-    rows = "\n".join(f"| {name} | `{value}` |" for name, value in parameters.items() if value is not None)
-    title = "# {model}, {corpus}, {profile}".format(**parameters)
-    return f"{title}\n\nComputed on this machine.\n\n| parameter | value |\n|---|---|\n{rows}\n"
-
-
-def _write(path: Path, text: str) -> None:
-    if not path.is_file() or path.read_text(encoding="utf-8") != text:
-        path.write_text(text, encoding="utf-8")
+    """Return the source of the code cells, without the parameters that papermill put in and the cell for Colab."""
+    extra = {INJECTED, colab.TAG}
+    code = [cell for cell in document.cells if cell.cell_type == "code"]
+    return [cell.source for cell in code if not extra & set(cell.metadata.get("tags", []))]
 
 
 def _state(root: Path) -> str:
     """Return one hash over everything the book is rendered from."""
-    digest = hashlib.sha256()
-    pages = sorted(path for path in (root / "book").rglob("*") if path.is_file())
-    for path in [root / "_config.yml", root / "_build" / "_toc.yml", root / "requirements.lock", *pages]:
-        content = path.read_bytes()
+    place = colab.repository(root)
+    code = [code_sha256(module) for module in RENDERING]
+    digest = hashlib.sha256("\0".join([*code, place.requirement if place else ""]).encode())
+    folders = ("book", "notebooks", "results")
+    files = sorted(path for folder in folders for path in (root / folder).rglob("*") if path.is_file())
+    for path in [*(root / name for name in INPUTS), *files]:
+        content = path.read_bytes() if path.is_file() else b""
         digest.update(f"{path.relative_to(root).as_posix()}\0{len(content)}\0".encode() + content)
     return digest.hexdigest()

@@ -5,16 +5,14 @@ Imports no model library: whether torch works is not asked, only which version i
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import platform
-import shutil
 import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
 
-from emolib import sources
+from emolib import browser, sources
 from emolib.registry import registry
 
 EMBEDDED = "smollm2-135m"
@@ -86,7 +84,7 @@ def examine(folder: Path) -> tuple[list[str], bool]:
         f"packages     {', '.join(f'{name} {version}' for name, version in versions.items() if version)}",
         f"model        {EMBEDDED}: {model or 'missing; get it with: emolib fetch ' + EMBEDDED}",
         f"corpus       situations: embedded; crowd-envent: {_corpus()}",
-        f"chromium     {_chromium()}",
+        f"chromium     {browser.find() or f'missing; {browser.ADVICE}'}",
     ]
     if missing:
         lines.append(f"missing      {', '.join(missing)}; get them with: make setup")
@@ -115,15 +113,3 @@ def _corpus() -> str:
     if named:
         return f"{named} (from the environment)" if Path(named).exists() else f"{named}, which does not exist"
     return str(cached) if cached.is_file() else "missing; get it with: emolib fetch crowd-envent"
-
-
-def _chromium() -> str:
-    names = ("chromium", "chromium-browser", "google-chrome")
-    found = next((path for name in names if (path := shutil.which(name))), None)
-    if found is None and importlib.util.find_spec("playwright"):
-        from playwright.sync_api import sync_playwright
-
-        with sync_playwright() as playwright:
-            path = playwright.chromium.executable_path
-        found = path if Path(path).exists() else None
-    return found or "missing, only tests of the rendered pages need it; get it with: playwright install chromium"

@@ -26,7 +26,9 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 DEPENDENCIES = [Requirement(line) for line in PROJECT["dependencies"]]
 TEST_EXTRA = [Requirement(line) for line in PROJECT["optional-dependencies"]["test"]]
 # Declared without being imported: started as a program, or needed by transformers to read the embedded model.
-NOT_IMPORTED = {"accelerate", "gguf", "ipykernel", "jupyter-book", "snakemake", "ruff", "soupsieve"}
+NOT_IMPORTED = {
+    "accelerate", "gguf", "ipykernel", "jupyter-book", "snakemake", "ruff", "soupsieve", "sphinx-mathjax-offline",
+}  # fmt: skip
 # What comes with a declared package and is imported on purpose: the book's machinery, and scikit-learn's companions.
 BROUGHT = {
     "docutils": "jupyter-book", "sphinx": "jupyter-book", "myst-nb": "jupyter-book", "markdown-it-py": "jupyter-book",

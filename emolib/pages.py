@@ -1,0 +1,98 @@
+"""A Sphinx extension: the book asks no other host for anything, and every chapter offers its notebook.
+
+MathJax comes out of the package sphinx-mathjax-offline (one of its 24 MB), Vega out of vl-convert-python; both are
+copied beside the pages when the book is rendered. The extension adds the button that opens a chapter's notebook in
+Colab, if the project has an address (`emolib.colab`), and puts that notebook, not its outputs, behind the download.
+"""
+
+from __future__ import annotations
+
+import json
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from sphinx.application import Sphinx
+from sphinx.config import Config
+
+from emolib import colab, explorer
+
+MATHJAX = "sphinx-mathjax-offline", "static/mathjax/tex-svg.js"
+EXPLORER = "book/explorer"
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Return what Sphinx wants to know about the extension."""
+    app.connect("config-inited", add_assets)
+    app.connect("html-page-context", add_button, priority=502)  # the theme fills the header at 501
+    app.connect("html-page-context", drop_thebe, priority=900)
+    app.connect("build-finished", offer_notebooks)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def add_assets(app: Sphinx, config: Config) -> None:
+    """Return None after putting the scripts that pages load into a folder that becomes part of _static."""
+    folder = Path(app.outdir).parent / "assets"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "mathjax.js").write_bytes(mathjax().read_bytes())
+    config.mathjax_path = "mathjax.js"
+    if (Path(app.srcdir) / f"{EXPLORER}.md").is_file():
+        script = f"window.emolibExplorer = {json.dumps(explorer.payload(Path(app.srcdir)), separators=(',', ':'))};\n"
+        (folder / "explorer-data.js").write_text(script, encoding="utf-8")
+        (folder / "vega.js").write_text(explorer.vega(), encoding="utf-8")
+    config.html_static_path.append(str(folder))
+
+
+def mathjax() -> Path:
+    """Return the file that typesets formulas as SVG, without fonts or further files.
+
+    Raises FileNotFoundError when the package that brings it is not installed as expected.
+    """
+    package, name = MATHJAX
+    path = Path(str(metadata.distribution(package).locate_file(f"{package}/{name}")))
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: install {package} again (make setup)")
+    return path
+
+
+def add_button(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: object) -> None:
+    """Return None after adding the Colab button to the header of a chapter, if the project has an address."""
+    place = colab.repository(Path(app.srcdir))
+    if place is None or _notebook(app, pagename) is None:
+        return
+    button = {
+        "type": "link", "url": place.colab(Path(pagename).name), "tooltip": "Open this chapter's notebook in Colab",
+        "text": "Colab", "icon": "_static/images/logo_colab.png", "label": "colab-button",
+    }  # fmt: skip
+    context["header_buttons"].insert(0, button)
+
+
+def drop_thebe(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: object) -> None:
+    """Return None after removing what jupyter-book adds for live code: it is never used here, it names another host,
+    and it is added twice, which is an error in the browser's console."""
+    for kind in ("script_files", "css_files"):
+        context[kind] = [file for file in context[kind] if "thebe" not in str(file).lower() + _body(file).lower()]
+
+
+def offer_notebooks(app: Sphinx, error: Exception | None) -> None:
+    """Return None after replacing each executed chapter behind a download button by its notebook, without outputs."""
+    if error is not None or app.builder.name != "html":
+        return
+    for page in app.env.found_docs:
+        source = _notebook(app, page)
+        target = Path(app.outdir) / "_sources" / f"{page}.ipynb"
+        if source is not None and target.is_file():
+            document = nbformat.read(source, as_version=nbformat.NO_CONVERT)
+            nbformat.write(colab.with_cell(document, colab.repository(Path(app.srcdir))), target)
+
+
+def _body(file: Any) -> str:
+    """The text of a script that has no file of its own."""
+    return (getattr(file, "attributes", None) or {}).get("body", "")
+
+
+def _notebook(app: Sphinx, page: str) -> Path | None:
+    """The notebook a page was executed from, None when it is no chapter."""
+    path = Path(app.srcdir) / "notebooks" / f"{Path(page).name}.ipynb"
+    return path if Path(app.env.doc2path(page)).suffix == ".ipynb" and path.is_file() else None

@@ -1,0 +1,90 @@
+"""The book as one PDF: rendered as a single page, printed by a browser. `make pdf` runs `python -m emolib.pdf`.
+
+Formulas and figures are those of the pages, in light colours; folded code stays out; links and bookmarks work.
+"""
+
+from __future__ import annotations
+
+import sys
+from datetime import date
+from pathlib import Path
+
+import yaml
+
+from emolib import browser
+from emolib.book import render, write_toc
+from emolib.cli import checkout
+
+TARGET = Path("_build/pdf/book.pdf")
+# The theme's page for printing begins with title and contents. Pages are sections of it, and links between pages are
+# links within it. Sphinx numbers the entries of the bibliography as it numbers the citations of each page, so those
+# get names of their own.
+PREPARE = """([name, author, day]) => {
+  const title = document.querySelector("#jb-print-docs-body h1");
+  title.textContent = name;
+  for (const text of [day, author]) title.after(Object.assign(document.createElement("p"), { textContent: text }));
+  const entries = new Map();
+  for (const entry of document.querySelectorAll(".citation[id], .citation [id], dt.bibtex[id]")) {
+    entries.set(entry.id, `entry-${entry.id}`);
+    entry.id = `entry-${entry.id}`;
+  }
+  for (const link of document.querySelectorAll("article a[href]")) {
+    const [address, anchor] = link.getAttribute("href").split("#");
+    if (anchor && !/^[a-z]+:/.test(address)) {
+      const entry = address && entries.get(anchor);
+      link.setAttribute("href", `#${entry ?? anchor}`);
+    }
+  }
+  document.querySelectorAll("details.hide, #emolib-explorer details").forEach((fold) => fold.remove());
+}"""
+FOOTER = """<div style="font: 8px sans-serif; width: 100%; text-align: center; color: #555">
+<span class="pageNumber"></span></div>"""
+READY = "!window.MathJax?.startup?.promise || MathJax.startup.promise.then(() => true)"
+
+
+def print_book(root: Path) -> Path:
+    """Return the PDF, A4, of the book as it would be rendered now.
+
+    Raises RuntimeError when the book has warnings or errors, or when there is no Chromium to print with.
+    """
+    program = browser.install()
+    if program is None:
+        raise RuntimeError(f"the PDF is printed by Chromium, and there is none here: {browser.ADVICE}")
+    toc = write_toc(root)
+    folder = render(root, toc, "singlehtml").parent
+    written = folder / f"{yaml.safe_load(toc.read_text())['root']}.html"
+    # Sphinx writes its links as if this page lay at the top, so there it goes; those of the explorer are its own.
+    page = folder / "print.html"
+    page.write_text(written.read_text(encoding="utf-8").replace('"../_static/', '"_static/'), encoding="utf-8")
+    print_page(page, root / TARGET, program, _about(root))
+    return root / TARGET
+
+
+def print_page(source: Path, target: Path, program: str, about: list[str]) -> None:
+    """Return None after printing one page to a PDF with a title page, page numbers and bookmarks."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with browser.chromium(program) as chromium:
+        page = chromium.new_page(viewport={"width": 800, "height": 1100}, color_scheme="light")
+        page.goto(source.as_uri(), wait_until="load")
+        page.wait_for_function(READY)
+        if page.query_selector("#emolib-explorer"):
+            page.wait_for_selector("#emolib-explorer[data-rows]")
+        page.evaluate(PREPARE, about)
+        page.emulate_media(media="print", color_scheme="light")
+        page.pdf(
+            path=target, format="A4", outline=True, tagged=True, print_background=True, display_header_footer=True,
+            header_template="<span></span>", footer_template=FOOTER,
+            margin={"top": "18mm", "bottom": "18mm", "left": "18mm", "right": "18mm"},
+        )  # fmt: skip
+
+
+def _about(root: Path) -> list[str]:
+    config = yaml.safe_load((root / "_config.yml").read_text())
+    return [config["title"], config["author"], date.today().isoformat()]
+
+
+if __name__ == "__main__":
+    try:
+        print(f"The book as PDF: {print_book(checkout()).as_uri()}")
+    except (OSError, RuntimeError, ValueError) as error:
+        sys.exit(f"emolib: {error}")

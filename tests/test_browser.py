@@ -1,0 +1,303 @@
+"""Every page of the rendered book in a real browser: wide and narrow, light and dark, from a server and from files.
+
+The book is rendered once, each page is opened once in every mode, and what was seen is judged test by test. A word that
+stands nowhere else is planted in one page for the search. Without Chromium (see `emolib.browser`) nothing can be seen,
+and the tests are skipped, saying how to get one.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import shutil
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urldefrag
+
+import nbformat
+import pytest
+import yaml
+from axe_playwright_python.sync_playwright import Axe
+
+from emolib import browser, colab, results
+from emolib.book import build, effective_toc
+from emolib.runs import REFERENCE
+
+ROOT = Path(__file__).resolve().parents[1]
+WORD, PLANTED = "quokkaphone", "book/how_to_read"
+ADDRESS = "https://github.com/someone/something/tree/trunk"
+MODES = {"wide light": (1280, "light", "http"), "wide dark": (1280, "dark", "file"),
+         "narrow light": (390, "light", "file"), "narrow dark": (390, "dark", "http")}  # fmt: skip
+# Both themes and both widths, once each: an accessibility check takes longer than the page.
+CHECKED = ("wide light", "narrow dark")
+SEEN = """() => {
+  const images = [...document.images], box = document.documentElement;
+  const named = (e) => e.alt?.trim() || e.getAttribute("aria-label") || e.getAttribute("aria-hidden") === "true";
+  return {
+    overflow: box.scrollWidth - box.clientWidth,
+    wide: [...document.querySelectorAll("article *")].filter((e) => e.getBoundingClientRect().right > innerWidth + 1
+      && !e.closest("[style*=overflow], .text_html, .pst-scrollable-table-container, .highlight, .math, svg")).length,
+    broken: images.filter((e) => e.src && !e.naturalWidth).map((e) => e.src),
+    cut: [...document.querySelectorAll("article div.math, article .text_html")].filter((box) =>
+      [...box.querySelectorAll("mjx-container[display] svg, table")].some(
+        (e) => e.getBoundingClientRect().left < box.getBoundingClientRect().left - 1)).length,
+    unnamed: [...images, ...document.querySelectorAll("article svg[role=img]")].filter((e) => !named(e)).length,
+    uncaptioned: [...document.querySelectorAll("article figure")].filter((e) => !e.innerText.trim()).length,
+    large: images.filter((e) => !e.closest("article") && e.getBoundingClientRect().height > 40).length,
+    theme: box.dataset.theme,
+    raw: document.querySelectorAll(".math:not(:has(mjx-container))").length,
+    ids: [...document.querySelectorAll("[id], a[name]")].map((e) => e.id || e.name),
+    links: [...document.querySelectorAll("a[href]")].map((e) => e.href),
+    toc: [...document.querySelectorAll("nav.bd-links a")].map((e) => e.href),
+    buttons: [...document.querySelectorAll(".article-header-buttons a")].map((e) => e.href),
+    seconds: performance.getEntriesByType("navigation")[0].loadEventEnd / 1000,
+  };
+}"""
+
+
+@dataclass
+class Visit:
+    """What was seen of one page in one mode."""
+
+    page: str
+    problems: list[str] = field(default_factory=list)
+    seen: dict[str, Any] = field(default_factory=dict)
+    violations: list[str] = field(default_factory=list)
+
+
+@pytest.fixture(scope="session")
+def program() -> str:
+    path = browser.install()
+    if path is None:
+        pytest.skip(f"no page was opened, because there is no Chromium and none could be downloaded: {browser.ADVICE}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the rendered book, with an address of the repository and a planted word."""
+    root = tmp_path_factory.mktemp("book")
+    for name in ("_config.yml", "_toc.yml", "requirements.lock", "pyproject.toml"):
+        shutil.copy(ROOT / name, root)
+    shutil.copytree(ROOT / "book", root / "book", ignore=shutil.ignore_patterns("run-*"))
+    shutil.copytree(ROOT / "notebooks", root / "notebooks")
+    shutil.copytree(ROOT / "results" / REFERENCE.slug, root / "results" / REFERENCE.slug)
+    with (root / f"{PLANTED}.md").open("a") as page:
+        page.write(f"\nA planted word: {WORD}.\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(colab.VARIABLE, ADDRESS)
+        return build(root)[0].parent
+
+
+@pytest.fixture(scope="session")
+def server(site: Path) -> Iterator[str]:
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(site)))
+    threading.Thread(target=httpd.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{httpd.server_port}"
+    httpd.shutdown()
+
+
+@pytest.fixture(scope="session")
+def pages(site: Path) -> list[str]:
+    """Every page there is, those that Sphinx adds included; index.html only leads to the first one."""
+    found = {path.relative_to(site).with_suffix("").as_posix() for path in site.rglob("*.html")}
+    return sorted(page for page in found if not page.startswith("_static"))
+
+
+@pytest.fixture(scope="session")
+def opened(program: str) -> Iterator[Any]:
+    with browser.chromium(program) as chromium:
+        yield chromium
+
+
+@pytest.fixture(scope="session")
+def visits(program: str, site: Path, server: str, pages: list[str]) -> dict[str, list[Visit]]:
+    """What was seen of all pages in each mode; two modes at a time, each in a browser of its own."""
+
+    def tour(mode: str) -> list[Visit]:
+        width, theme, scheme = MODES[mode]
+        base = server if scheme == "http" else site.as_uri()
+        with browser.chromium(program) as chromium:
+            context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)
+            return [visit(context, page, base, audit=mode in CHECKED) for page in pages]
+
+    with ThreadPoolExecutor(2) as threads:
+        return dict(zip(MODES, threads.map(tour, MODES), strict=True))
+
+
+def visit(context: Any, name: str, base: str, *, audit: bool) -> Visit:
+    result = Visit(name)
+    page = context.new_page()
+    watch(page, base, result.problems)
+    page.goto(f"{base}/{name}.html", wait_until="load")
+    page.wait_for_function("!window.MathJax?.startup?.promise || MathJax.startup.promise.then(() => true)")
+    if name.endswith("explorer"):
+        page.wait_for_selector(".emolib-explorer[data-rows] svg")
+    result.seen = page.evaluate(SEEN)
+    if audit:
+        response = Axe().run(page, options={"resultTypes": ["violations"], "preload": False}).response
+        result.violations = [
+            f"{found['impact']} {found['id']}: {node['target']} {node['html'][:120]}"
+            for found in response["violations"]
+            if found["impact"] in ("serious", "critical")
+            for node in found["nodes"][:3]
+        ]
+    page.close()
+    return result
+
+
+def watch(page: Any, base: str, problems: list[str]) -> None:
+    """Write down whatever goes wrong on a page, and every request that leaves it."""
+    page.on("console", lambda line: problems.append(f"console: {line.text}") if line.type == "error" else None)
+    page.on("pageerror", lambda error: problems.append(f"script: {error}"))
+    page.on("requestfailed", lambda request: problems.append(f"failed: {request.url}"))
+    page.on("response", lambda response: problems.append(f"{response.status}: {response.url}")
+            if response.status >= 400 else None)  # fmt: skip
+    page.on("request", lambda request: problems.append(f"elsewhere: {request.url}")
+            if not request.url.startswith((base, "data:", "blob:")) else None)  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_pages_open_without_an_error_and_ask_nobody_else(visits: dict[str, list[Visit]], mode: str) -> None:
+    assert {visit.page: visit.problems for visit in visits[mode] if visit.problems} == {}
+    assert {visit.seen["theme"] for visit in visits[mode]} == {mode.split()[1]}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_pages_fit_and_everything_on_them_is_there(visits: dict[str, list[Visit]], mode: str) -> None:
+    for visit in visits[mode]:
+        right = {"overflow": 0, "wide": 0, "cut": 0, "broken": [], "unnamed": 0, "uncaptioned": 0, "raw": 0, "large": 0}
+        assert {key: visit.seen[key] for key in right} == right, visit.page
+
+
+@pytest.mark.parametrize("mode", CHECKED)
+def test_axe_finds_nothing_serious(visits: dict[str, list[Visit]], mode: str) -> None:
+    assert {visit.page: visit.violations for visit in visits[mode] if visit.violations} == {}
+
+
+def test_pages_are_there_within_two_seconds(visits: dict[str, list[Visit]]) -> None:
+    # The quickest of four openings, and of a machine with more to do than cores only the share that was left.
+    allowed = 2 * max(1.0, max(os.getloadavg()) / (os.cpu_count() or 1))
+    for number, visit in enumerate(visits["wide light"]):
+        seconds = min(visits[mode][number].seen["seconds"] for mode in MODES)
+        assert seconds < allowed, f"{visit.page} took {seconds:.1f} s, {allowed:.1f} allowed"
+
+
+def test_table_of_contents_is_complete_on_every_page(visits: dict[str, list[Visit]], site: Path, server: str) -> None:
+    toc = yaml.safe_load((site.parent / "_toc.yml").read_text())
+    files = set(re.findall(r"file: (\S+)", yaml.safe_dump(toc))) | {toc["root"]}
+    for visit in visits["wide light"]:
+        listed = {urldefrag(href)[0].removeprefix(f"{server}/").removesuffix(".html") for href in visit.seen["toc"]}
+        listed.add(visit.page)  # a page's own entry is "#"
+        assert files <= listed or visit.page == "index", (visit.page, files - listed)
+    assert effective_toc(site.parents[1]) == toc
+
+
+def test_links_lead_to_pages_and_anchors_that_exist(visits: dict[str, list[Visit]], site: Path, server: str) -> None:
+    ids = {visit.page: set(visit.seen["ids"]) for visit in visits["wide light"]}
+    inner = 0
+    for visit in visits["wide light"]:
+        for href in visit.seen["links"]:
+            address, anchor = urldefrag(href)
+            if not address.startswith(server):
+                assert address.startswith(("https://", "data:")), f"{visit.page}: {href}"
+                continue
+            inner += 1
+            path = unquote(address.removeprefix(f"{server}/").partition("?")[0]) or "index.html"
+            assert (site / path).exists(), f"{visit.page}: {href}"
+            known = ids.get(path.removesuffix(".html"))
+            assert not anchor or known is None or unquote(anchor) in known, f"{visit.page}: {href}"
+    assert inner > 20 * len(ids)
+
+
+@pytest.mark.parametrize("scheme", ["http", "file"])
+def test_search_finds_a_planted_word(opened: Any, site: Path, server: str, scheme: str) -> None:
+    base = server if scheme == "http" else site.as_uri()
+    page = opened.new_page()
+    page.goto(f"{base}/search.html?q={WORD}")
+    page.wait_for_selector("#search-results ul.search li a")
+    links = page.eval_on_selector_all("#search-results li a", "found => found.map((e) => e.href)")
+    assert {urldefrag(link)[0].partition("?")[0] for link in links} == {f"{base}/{PLANTED}.html"}
+    page.close()
+
+
+def test_explorer_reacts_and_its_tooltip_shows_the_stored_value(opened: Any, site: Path, server: str) -> None:
+    page = opened.new_page(viewport={"width": 1280, "height": 900})
+    page.goto(f"{server}/book/explorer.html")
+    chosen = {"experiment": "ablation", "metric": "agreement", "component": "mlp_out", "span": "1",
+              "condition": "edit:mean"}  # fmt: skip
+    page.wait_for_selector(".emolib-explorer[data-rows]")
+    before = page.inner_html(".emolib-chart svg")
+    for name, value in chosen.items():
+        page.select_option(f".emolib-controls [name={name}]", value)
+    page.wait_for_selector(".emolib-explorer[data-rows]")
+    assert page.inner_html(".emolib-chart svg") != before
+    stored = results.read(site.parents[1] / "results" / REFERENCE.slug / "ablation.parquet")
+    rows = results.select(stored, **{**chosen, "span": 1}).sort_values("layer")
+    points = page.locator(".emolib-chart .mark-symbol path")
+    page.locator(".emolib-chart").scroll_into_view_if_needed()
+    assert points.count() == len(rows)
+    for number in (0, 7, len(rows) - 1):
+        row = rows.iloc[number]
+        box = points.nth(number).bounding_box()
+        page.mouse.move(box["x"] - 30, box["y"] - 30)
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2, steps=5)
+        page.wait_for_selector("#vg-tooltip-element.visible")
+        tip = page.inner_text("#vg-tooltip-element").split()
+        assert f"{row.value:.4g}" in tip and f"{row.ci_low:.4g}" in tip and f"{row.ci_high:.4g}" in tip, tip
+        assert f"{row.layer + 1} of 30" in " ".join(tip)
+        assert any(word.endswith("ablation.parquet") for word in tip)
+    page.close()
+
+
+def test_explorer_draws_models_of_the_paper_beside_ours_and_lists_their_values(opened: Any, server: str) -> None:
+    from emolib import paper
+
+    page = opened.new_page(viewport={"width": 390, "height": 844}, has_touch=True)
+    page.goto(f"{server}/book/explorer.html")
+    page.wait_for_selector(".emolib-explorer[data-rows]")
+    page.set_viewport_size({"width": 700, "height": 844})
+    page.wait_for_function("document.querySelector('.emolib-chart svg').clientWidth > 600")
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.wait_for_function("document.querySelector('.emolib-chart svg').clientWidth < 380")
+    page.select_option(".emolib-controls [name=experiment]", "patching")
+    for model in paper.PAPER_MODELS:
+        page.check(f".emolib-models input[value='{model.name} (paper)']")
+    page.click(".emolib-explorer summary")
+    span = int(page.input_value(".emolib-controls [name=span]"))
+    keys = {name: page.input_value(f".emolib-controls [name={name}]") for name in ("metric", "component")}
+    theirs = paper.values("patching", prompt="T1-2shot", position="-1", span=span, **keys)
+    listed = page.locator(".emolib-rows tbody tr:has-text('(paper)')")
+    assert theirs["model"].nunique() == 10 and listed.count() == len(theirs)
+    page.click(".emolib-rows th:has-text('value')")
+    page.wait_for_timeout(100)
+    shown = [float(text) for text in page.locator(".emolib-rows tbody td:nth-child(3)").all_inner_texts()]
+    assert shown == sorted(shown, reverse=True)
+    page.close()
+
+
+def test_chapters_offer_their_notebook_and_colab(visits: dict[str, list[Visit]], site: Path, server: str) -> None:
+    chapters = [visit for visit in visits["wide light"] if visit.page.startswith("book/chapters/")]
+    assert chapters
+    for visit in chapters:
+        name = Path(visit.page).name
+        place = f"https://colab.research.google.com/github/someone/something/blob/trunk/notebooks/{name}.ipynb"
+        assert visit.seen["buttons"].count(place) == 1
+        (download,) = [href for href in visit.seen["buttons"] if href.endswith(".ipynb") and href.startswith(server)]
+        notebook = nbformat.read(site / download.removeprefix(f"{server}/"), as_version=4)
+        assert notebook.cells[0].source == colab.cell(colab.parse(ADDRESS))
+        assert not any(cell.get("outputs") for cell in notebook.cells)
+
+
+def test_book_is_small_enough_to_send(site: Path) -> None:
+    assert sum(path.stat().st_size for path in site.rglob("*") if path.is_file()) < 40e6

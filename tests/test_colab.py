@@ -1,0 +1,240 @@
+"""Colab: one address, one cell at the top of every notebook, and the notebooks run from nothing but a wheel.
+
+`test_notebooks_run_from_an_empty_folder` builds the wheel, installs it into a fresh environment that holds nothing
+else, and runs the code of every notebook there with a stand-in for `google.colab`, each in an empty folder of its own.
+The heavy packages are those of this environment, lent by a .pth file, so that gigabytes are not fetched again; emolib
+itself can only come from the wheel. The model and the corpus are the tiny ones of the other tests. The same test runs
+in full, on the embedded model and corpus, which takes many minutes, with
+
+    EMOLIB_COLAB_MODEL=smollm2-135m EMOLIB_COLAB_CORPUS=situations pytest tests/test_colab.py
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import types
+import venv
+from pathlib import Path
+
+import jupytext
+import nbformat
+import numpy as np
+import pytest
+from conftest import tiny_table
+from nbformat.v4 import new_markdown_cell, new_notebook
+
+from emolib import colab
+from emolib.execute import notebook_names
+from emolib.runs import Run
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = notebook_names(ROOT)
+PLACE = colab.Repository(owner="owner", name="name")
+RUNNER = '''
+import json, os, sys, traceback
+from pathlib import Path
+
+import matplotlib
+matplotlib.use("agg")
+import emolib
+import google.colab
+from IPython.core.interactiveshell import InteractiveShell
+
+home, folder, replaced = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
+assert home in Path(emolib.__file__).parents, f"emolib is {emolib.__file__}, not the one of the wheel"
+shell = InteractiveShell.instance(colors="nocolor")
+for notebook in map(Path, sys.argv[4:]):
+    empty = folder / notebook.stem
+    empty.mkdir()
+    os.chdir(empty)
+    shell.reset(new_session=True)
+    outcome = "ran"
+    for cell in json.loads(notebook.read_text())["cells"]:
+        if cell["cell_type"] == "code":
+            result = shell.run_cell("".join(cell["source"]))
+            error = result.error_before_exec or result.error_in_exec
+            if error:
+                outcome = "".join(traceback.format_exception(error))
+                break
+            if "parameters" in cell["metadata"].get("tags", []):
+                shell.user_ns.update(replaced)
+    (folder / f"{notebook.stem}.txt").write_text(outcome)
+'''
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("https://github.com/owner/name", PLACE),
+        ("https://github.com/owner/name.git", PLACE),
+        ("https://github.com/owner/name/", PLACE),
+        ("https://github.com/o-w/n.a_me/tree/a/b", colab.Repository(owner="o-w", name="n.a_me", branch="a/b")),
+    ],
+)
+def test_address_is_read(address: str, expected: colab.Repository) -> None:
+    assert colab.parse(address) == expected
+
+
+@pytest.mark.parametrize("address", ["owner/name", "https://gitlab.com/owner/name", "https://github.com/owner", "http://x"])
+def test_other_addresses_are_refused_with_the_one_expected(address: str) -> None:
+    with pytest.raises(ValueError, match="https://github.com/owner/name"):
+        colab.parse(address)
+
+
+def test_address_comes_from_the_project_unless_it_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(colab.VARIABLE, raising=False)
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "x"\n')
+    assert colab.repository(tmp_path) is None
+    with (tmp_path / "pyproject.toml").open("a") as file:
+        file.write('[project.urls]\nRepository = "https://github.com/owner/name"\n')
+    assert colab.repository(tmp_path) == PLACE
+    monkeypatch.setenv(colab.VARIABLE, "https://github.com/fork/name/tree/dev")
+    assert colab.repository(tmp_path) == colab.Repository(owner="fork", name="name", branch="dev")
+    assert colab.committed(tmp_path) == PLACE
+    assert PLACE.colab("05_probing").endswith("/github/owner/name/blob/main/notebooks/05_probing.ipynb")
+    assert PLACE.requirement == "git+https://github.com/owner/name@main"
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_every_notebook_begins_with_the_same_cell_and_the_project_s_address(name: str) -> None:
+    expected = colab.cell(colab.committed(ROOT))
+    for document in (
+        nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4),
+        jupytext.read(ROOT / "notebooks" / f"{name}.py"),
+    ):
+        first = document.cells[0]
+        assert (first.source, first.metadata["tags"]) == (expected, list(colab.TAGS)), "python -m emolib.colab"
+        assert not any(colab.TAG in cell.metadata.get("tags", []) for cell in document.cells[1:])
+
+
+def test_cell_is_short_enough_for_a_notebook() -> None:
+    lines = colab.cell(PLACE).splitlines()
+    assert len(lines) <= 15 and max(map(len, lines)) <= 122
+
+
+def test_cell_is_written_where_it_is_missing_or_old_and_makes_nothing_stale(tmp_path: Path) -> None:
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    document = new_notebook(cells=[new_markdown_cell("# Title"), nbformat.v4.new_code_cell("a = 1\nb = 2")])
+    nbformat.write(document, folder / "01_a.ipynb")
+    script = jupytext.writes(document, fmt="py:percent")
+    (folder / "01_a.py").write_text(script)
+    before = [path.stat().st_mtime_ns for path in sorted(folder.iterdir())]
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "x"\n')
+    assert len(colab.write_cells(tmp_path)) == 2 and colab.write_cells(tmp_path) == []
+    with (tmp_path / "pyproject.toml").open("a") as file:
+        file.write('[project.urls]\nRepository = "https://github.com/owner/name"\n')
+    assert len(colab.write_cells(tmp_path)) == 2 and colab.write_cells(tmp_path) == []
+    read = [nbformat.read(folder / "01_a.ipynb", as_version=4), jupytext.read(folder / "01_a.py")]
+    for document in read:
+        nbformat.validate(document)
+        sources = [(cell.cell_type, cell.source) for cell in document.cells]
+        assert sources == [("code", colab.cell(PLACE)), ("markdown", "# Title"), ("code", "a = 1\nb = 2")]
+    assert [path.stat().st_mtime_ns for path in sorted(folder.iterdir())] == before
+
+
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The programs that the cell would have started."""
+    called: list[list[str]] = []
+    monkeypatch.setattr(subprocess, "run", lambda command, check: called.append(command))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    return called
+
+
+def test_cell_does_nothing_elsewhere(commands: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "google.colab", raising=False)
+    exec(colab.cell(PLACE), {})
+    assert commands == []
+
+
+def test_cell_installs_the_project_and_the_model_on_colab(
+    commands: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "google.colab", types.ModuleType("google.colab"))
+    with pytest.raises(ValueError, match="set repository"):
+        exec(colab.cell(None), {})
+    exec(colab.cell(PLACE), {})
+    assert [command[2] for command in commands] == ["pip", "emolib.cli"]
+    assert commands[0][-1] == "emolib @ git+https://github.com/owner/name@main"
+    assert commands[1][-2:] == ["fetch", "smollm2-135m"]
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: True)
+    commands.clear()
+    exec(colab.cell(None), {})
+    assert [command[2] for command in commands] == ["emolib.cli"], "installed already: only the model is looked for"
+    monkeypatch.setattr(sys.modules["numpy"], "__version__", "1.0")
+    with pytest.raises(RuntimeError, match="Restart session"):
+        exec(colab.cell(PLACE), {})
+
+
+@pytest.fixture(scope="session")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A new environment with emolib from a wheel, and this environment's other packages."""
+    folder = tmp_path_factory.mktemp("colab")
+    tree, home = folder / "tree", folder / "environment"
+    tree.mkdir()
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tree)
+    shutil.copytree(ROOT / "emolib", tree / "emolib", ignore=shutil.ignore_patterns("__pycache__"))
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    offline = ["--no-deps", "--no-index"]
+    subprocess.run([*pip, "wheel", *offline, "--no-build-isolation", "-w", folder, tree], check=True)
+    venv.create(home, with_pip=False)
+    (wheel,) = folder.glob("emolib-*.whl")
+    subprocess.run([*pip, "--python", home, "install", "--ignore-installed", *offline, wheel], check=True)
+    (packages,) = home.glob("lib/python*/site-packages")
+    # The lent packages come last, and without the .pth files in them: one of those leads to this checkout.
+    stand_in = packages / "google" / "colab"
+    stand_in.mkdir(parents=True)
+    (stand_in / "__init__.py").touch()
+    (packages / "lent.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    shutil.rmtree(tree)
+    return home
+
+
+@pytest.fixture(scope="session")
+def agreeing_corpus(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A corpus of which every other label is what the tiny model answers: there must be agreed texts to work with.
+
+    The answers do not change with the labels, because calibration looks at the texts alone.
+    """
+    from emolib.study import Study
+
+    folder = tmp_path_factory.mktemp("agreeing")
+    path, table = folder / "agreeing.csv", tiny_table(400, writers=80)
+    table.to_csv(path, index=False)
+    study = Study(Run(model=str(tiny_folder), corpus=str(path), device="cpu"), folder=folder)
+    answers = np.asarray(study.words)[study.predicted]
+    table.assign(emotion=np.where(np.arange(len(table)) % 2, answers, table["emotion"])).to_csv(path, index=False)
+    return path
+
+
+@pytest.fixture(scope="session")
+def outcomes(fresh: Path, tiny_folder: Path, agreeing_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a file for each notebook that says "ran", or how it failed.
+
+    One process runs all of them, each with a namespace and an empty folder of its own: importing torch takes longer
+    than most of them do.
+    """
+    folder = tmp_path_factory.mktemp("runs")
+    model = os.environ.get("EMOLIB_COLAB_MODEL", str(tiny_folder))
+    corpus = os.environ.get("EMOLIB_COLAB_CORPUS", str(agreeing_corpus))
+    replaced = json.dumps({"model": model, "corpus": corpus, "profile": "quick", "device": "cpu"})
+    runner = folder / "runner.py"
+    runner.write_text(RUNNER)
+    notebooks = [ROOT / "notebooks" / f"{name}.ipynb" for name in NOTEBOOKS]
+    program = [str(part) for part in (fresh / "bin" / "python", runner, fresh, folder, replaced, *notebooks)]
+    environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", colab.VARIABLE)}
+    done = subprocess.run(program, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    return folder
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_notebooks_run_from_an_empty_folder(name: str, outcomes: Path) -> None:
+    assert (outcomes / f"{name}.txt").read_text() == "ran"
