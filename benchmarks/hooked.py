@@ -1,0 +1,86 @@
+"""emolib's engine with PyTorch hooks in place of nnsight: what the convenience costs.
+
+The model is loaded by transformers alone, because a model that nnsight has seen keeps nnsight's own calls around every
+module. Everything but `_trace` is the engine's own code.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.cache_utils import Cache
+
+from emolib.context import ATTENTION
+from emolib.edits import edit_in_place
+from emolib.engine import Engine, Plan
+from emolib.models import LAYOUTS, Model, unwrap
+from emolib.sites import COMPONENTS, Component
+
+
+def unwrapped(hf: torch.nn.Module, tokenizer: Any) -> Model:
+    """A Model of the Llama layout around a transformers model that nnsight has not touched."""
+    hf.eval().requires_grad_(False).set_attn_implementation(ATTENTION)
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    return Model(
+        name="hooked", revision="local", hf=hf, lm=hf, tokenizer=tokenizer, layout=LAYOUTS[0], tap="contribution"
+    )
+
+
+class HookEngine(Engine):
+    """The engine with hooks: the same passes, the same edits, the same reading."""
+
+    def _trace(
+        self, tokens: Tensor, positions: Tensor, masks: Tensor | Mapping[str, Tensor], cache: Cache | None, plan: Plan,
+        rows: Sequence[int], *, first: int = 0, stream: Tensor | None = None,
+        read: Collection[Component] | None = None, remote: bool | str = False,
+    ) -> tuple[Tensor | None, dict[Component, Tensor], Tensor]:  # fmt: skip
+        model, index, want = self.model, torch.tensor(rows), read is not None
+        modules = {component: model.modules(component) for component in COMPONENTS}
+        kept: list[Tensor] = []
+        found: dict[Component, list[Tensor]] = {component: [] for component in read or ()}
+
+        def keep_input(_module: Any, arguments: tuple[Tensor, ...]) -> None:
+            kept.append(arguments[0][:, -self.keep :].clone())
+
+        def change(layer: int, component: Component) -> Any:
+            def hook(_module: Any, _arguments: Any, output: Any) -> None:
+                activation = unwrap(output)
+                edit_in_place(activation, plan.get((layer, component), ()), layer, component, index, positions)
+                if component in found:
+                    found[component].append(activation[:, -self.keep :].clone())
+
+            return hook
+
+        blocks = modules["resid_post"]
+        with torch.no_grad(), ExitStack() as undo:
+            for block in blocks[:first]:
+                block.forward = lambda *_, **__: stream
+                undo.callback(delattr, block, "forward")
+            for layer in range(first, len(blocks)):
+                if want:
+                    undo.callback(blocks[layer].register_forward_pre_hook(keep_input).remove)
+                for component in COMPONENTS:
+                    if component in found or (layer, component) in plan:
+                        handle = modules[component][layer].register_forward_hook(change(layer, component))
+                        undo.callback(handle.remove)
+            hidden = model.hf.base_model(
+                input_ids=tokens, position_ids=positions, attention_mask=masks, past_key_values=cache,
+                use_cache=cache is not None,
+            ).last_hidden_state  # fmt: skip
+        activations = {component: torch.stack(values) for component, values in found.items()}
+        return torch.stack(kept) if want else None, activations, hidden
+
+
+if __name__ == "__main__":
+    from benchmarks.ours import OurSide
+    from benchmarks.sides import serve
+
+    (folder,) = sys.argv[1:]
+    transformers_model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    serve(OurSide(unwrapped(transformers_model, AutoTokenizer.from_pretrained(folder)), HookEngine))
