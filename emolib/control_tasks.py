@@ -1,0 +1,123 @@
+"""Other questions about the same texts (paper C.4; errata M13), and the emotion question as a chat (brief §6, C11).
+
+Two controls ask what has nothing to do with emotion. The paper's wants the first word of the text: unbalanced, and
+answered by copying. Ours wants the topic: the frame and the demonstrations of the default prompt, answers that need
+reading, classes drawn in equal numbers. Loads no model library.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from emolib.prompts import Prompt, first_words, get_prompt
+from emolib.sampling import balanced_rows
+
+MARK = "\N{OBJECT REPLACEMENT CHARACTER}"  # stands for the text while a chat template is applied
+DATE = "26 Jul 2024"  # what that template falls back on
+FEWEST = 8  # texts an answer must have to count: fewer can be neither probed nor patched
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A question with its right answers: `rows` of the events, rising, and `truth`, ids into `prompt.labels`."""
+
+    prompt: Prompt
+    rows: np.ndarray
+    truth: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChatPrompt(Prompt):
+    """A prompt inside a chat template: `before` and `after` are everything around the text."""
+
+    before: str
+    after: str
+
+    @property
+    def prefix(self) -> str:
+        """Everything before the text."""
+        return self.before
+
+    @property
+    def suffix(self) -> str:
+        """Everything after the text, up to the answer."""
+        return self.after
+
+
+def first_word_task(texts: pd.Series, n: int, *, seed: int, name: str = "first_word") -> Task | None:
+    """The paper's control (C.4): name the first word, on at most `n` texts that begin with one of its 13 words.
+
+    Drawn at random and not balanced, as in the paper, where 62 % begin with "I". None when fewer than two words begin
+    `FEWEST` texts.
+    """
+    prompt = get_prompt(name)
+    words = first_words(texts, prompt)
+    usable = np.flatnonzero(words != "")
+    if (words[words != ""].value_counts() >= FEWEST).sum() < 2:
+        return None
+    rows = np.sort(np.random.default_rng(seed).permutation(usable)[:n])
+    return Task(prompt=prompt, rows=rows, truth=np.array([prompt.labels.index(word) for word in words.iloc[rows]]))
+
+
+def topic_task(texts: pd.Series, n: int, *, seed: int) -> Task | None:
+    """The balanced control: name the topic, on at most `n` texts about exactly one, as many of each topic.
+
+    Topics of fewer than `FEWEST` texts are no answers. None when fewer than two are left: the words are English.
+    """
+    found = topics(texts)
+    labels = tuple(topic for topic in _stimuli()["words"] if (found == topic).sum() >= FEWEST)
+    if len(labels) < 2:
+        return None
+    ids = np.array([labels.index(topic) if topic in labels else -1 for topic in found])
+    each = min(n // len(labels), *(int((ids == label).sum()) for label in range(len(labels))))
+    rows = balanced_rows(ids, np.flatnonzero(ids >= 0), each * len(labels), seed=seed)
+    shown = tuple((item["text"], item["label"]) for item in _stimuli()["demonstrations"])
+    prompt = Prompt(name="topic", instruction=_stimuli()["instruction"], demonstrations=shown, labels=labels)
+    return Task(prompt=prompt, rows=rows, truth=ids[rows])
+
+
+def topics(texts: pd.Series) -> pd.Series:
+    """The topic of each text that has words of exactly one topic, else ""."""
+    vocabulary = {topic: set(words.split()) for topic, words in _stimuli()["words"].items()}
+
+    def topic_of(text: str) -> str:
+        words = set(re.findall(r"[a-z]+", text.lower()))
+        hits = [topic for topic, own in vocabulary.items() if words & own]
+        return hits[0] if len(hits) == 1 else ""
+
+    return texts.map(topic_of)
+
+
+def chat_prompt(prompt: Prompt, tokenizer: Any) -> ChatPrompt | None:
+    """The prompt as the user's turn of the tokenizer's chat template, the answer begun; None without a template.
+
+    Instruction, demonstrations and text are one turn, and the assistant's turn starts with "Answer:", so that the
+    label is the next token. The start token is left to the tokenizer where it adds one itself.
+    """
+    if not getattr(tokenizer, "chat_template", None):
+        return None
+    turns = [{"role": "user", "content": prompt.prefix + MARK}]
+    # Llama 3 writes today's date into its template unless it is told another: the prompt must be the same every day.
+    chat = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, date_string=DATE)
+    before, _, after = chat.partition(MARK)
+    start = tokenizer.bos_token
+    if start and before.startswith(start) and tokenizer("")["input_ids"][:1] == [tokenizer.bos_token_id]:
+        before = before.removeprefix(start)
+    return ChatPrompt(
+        name=f"{prompt.name}-chat", instruction=prompt.instruction, demonstrations=prompt.demonstrations,
+        labels=prompt.labels, before=before, after=after + prompt.suffix.strip(),
+    )  # fmt: skip
+
+
+@cache
+def _stimuli() -> Mapping[str, Any]:
+    return yaml.safe_load(files("emolib").joinpath("data/topics.yml").read_text(encoding="utf-8"))
