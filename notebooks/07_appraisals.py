@@ -6,6 +6,23 @@
 #     name: python3
 # ---
 
+# %% tags=["colab", "remove-cell"]
+# On Colab this installs the project and its embedded model. Anywhere else it does nothing.
+import importlib.metadata
+import importlib.util
+import subprocess
+import sys
+
+repository = ""
+if "google.colab" in sys.modules:
+    if importlib.util.find_spec("emolib") is None:
+        if not repository:
+            raise ValueError("set repository, above, to the address of the project: git+https://github.com/owner/name")
+        subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", f"emolib @ {repository}"], check=True)
+    subprocess.run([sys.executable, "-m", "emolib.cli", "fetch", "smollm2-135m"], check=True)
+    if "numpy" in sys.modules and sys.modules["numpy"].__version__ != importlib.metadata.version("numpy"):
+        raise RuntimeError("packages were replaced: choose Runtime, Restart session, then run all; it starts at once")
+
 # %% [markdown]
 # # 7 Appraisals: are the reasons for an emotion there too?
 #
@@ -212,7 +229,7 @@ say("From the writers' own ratings: " + "; ".join(
 #
 # The chapter bears on claim C12: appraisals are linearly decodable from the middle on. The paper adds that they are strong
 # *towards the end*; whether $R^2$ falls again after its peak is therefore tested. A probe reads what can be read. That the
-# model *uses* an appraisal is a question for [](09_modulation.ipynb). The numbers that decide, for this run:
+# model *uses* an appraisal is the question of the chapter on modulation. The numbers that decide, for this run:
 
 # %% tags=["hide-input"]
 fall, depth = (select(data, metric=metric, label=named).set_index("label") for metric in ("r2_fall", "peak_depth"))

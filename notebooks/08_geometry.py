@@ -6,6 +6,23 @@
 #     name: python3
 # ---
 
+# %% tags=["colab", "remove-cell"]
+# On Colab this installs the project and its embedded model. Anywhere else it does nothing.
+import importlib.metadata
+import importlib.util
+import subprocess
+import sys
+
+repository = ""
+if "google.colab" in sys.modules:
+    if importlib.util.find_spec("emolib") is None:
+        if not repository:
+            raise ValueError("set repository, above, to the address of the project: git+https://github.com/owner/name")
+        subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", f"emolib @ {repository}"], check=True)
+    subprocess.run([sys.executable, "-m", "emolib.cli", "fetch", "smollm2-135m"], check=True)
+    if "numpy" in sys.modules and sys.modules["numpy"].__version__ != importlib.metadata.version("numpy"):
+        raise RuntimeError("packages were replaced: choose Runtime, Restart session, then run all; it starts at once")
+
 # %% [markdown]
 # # 8 Geometry: do directions lie as theory says?
 #
@@ -249,7 +266,7 @@ say(f"After layer {layer_number(layer)}, whitened: |r| = **{at['value']:.2f}** (
 #
 # The chapter bears on claim C13: directions align as theory says in early layers and fade to zero. Cosines of directions
 # that were fitted on the same events cannot carry that claim alone: only what is left between two halves of the writers
-# is the model's. A cosine also says nothing about use; see [](09_modulation.ipynb). The numbers that decide:
+# is the model's. A cosine also says nothing about use; that is the question of the chapter on modulation. The numbers that decide:
 
 # %% tags=["hide-input"]
 means = early[early["vector"] == "probe"].groupby(["emotion", "appraisal"])[["value", "expected"]].mean()

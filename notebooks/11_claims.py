@@ -6,6 +6,23 @@
 #     name: python3
 # ---
 
+# %% tags=["colab", "remove-cell"]
+# On Colab this installs the project and its embedded model. Anywhere else it does nothing.
+import importlib.metadata
+import importlib.util
+import subprocess
+import sys
+
+repository = ""
+if "google.colab" in sys.modules:
+    if importlib.util.find_spec("emolib") is None:
+        if not repository:
+            raise ValueError("set repository, above, to the address of the project: git+https://github.com/owner/name")
+        subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", f"emolib @ {repository}"], check=True)
+    subprocess.run([sys.executable, "-m", "emolib.cli", "fetch", "smollm2-135m"], check=True)
+    if "numpy" in sys.modules and sys.modules["numpy"].__version__ != importlib.metadata.version("numpy"):
+        raise RuntimeError("packages were replaced: choose Runtime, Restart session, then run all; it starts at once")
+
 # %% [markdown]
 # # What reproduces
 #

@@ -46,12 +46,14 @@ def source(name: str) -> nbformat.NotebookNode:
 
 def test_there_are_the_notebooks_of_the_book_and_they_are_published() -> None:
     assert {"03_behaviour", "05_probing", "B_ablation"} <= set(NOTEBOOKS)
-    assert [path.stem for path in CHAPTERS] == NOTEBOOKS, "make reference"
-    stored = [result_of(name, REFERENCE.slug, ROOT) for name in NOTEBOOKS]
-    assert sorted(path for path in stored if path is not None) == RESULTS, "make reference"
+    results = {name: result_of(name, REFERENCE.slug, ROOT) for name in NOTEBOOKS}
+    # What the reference run has not measured yet has no chapter; what reads others' results always has one.
+    measured = [name for name, result in results.items() if result is None or result in RESULTS]
+    assert [path.stem for path in CHAPTERS] == measured, "make reference"
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
     files = [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
-    assert {f"book/chapters/{name}" for name in NOTEBOOKS} <= set(files)
+    listed = {Path(file).name for file in files if file.startswith("book/chapters/")}
+    assert listed == set(measured)
     for file in [toc["root"], *files]:
         assert (ROOT / f"{file}.md").is_file() or (ROOT / f"{file}.ipynb").is_file(), file
 
