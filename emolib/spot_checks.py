@@ -9,13 +9,14 @@ import torch
 from scipy.stats import chi2
 
 from emolib import scores, shards, stats
+from emolib.clean import KEEP
 from emolib.corpus import EMOTIONS
 from emolib.edits import Edit, Noise, Operation, Zero
 from emolib.probes import cross_validate, fit_logistic, grouped_folds, shuffled_labels
 from emolib.sampling import balanced_rows
 from emolib.scores import Array, Statistic
 from emolib.sites import COMPONENTS
-from emolib.study import KEEP, Study
+from emolib.study import Study
 from emolib.task_profile import RESAMPLES, Row, TaskProfile, each, probeable
 
 SPLITS = 10

@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from emolib import pairs, scores, stats
+from emolib import interchange, pairs, scores, stats
 from emolib.edits import Edit, Zero
-from emolib.experiments import patching
 from emolib.probes import check_probeable, cross_validate, grouped_folds
 from emolib.sampling import balanced_rows
 from emolib.scores import Statistic
@@ -55,12 +54,12 @@ class TaskProfile:
     probed: Sequence[int]
     guesses: Mapping[str, np.ndarray]
     kept: np.ndarray
-    patched: patching.Outcome | None
+    patched: interchange.Outcome | None
     pool: np.ndarray
 
 
 def measure(
-    study: Study, *, key: Row, scale: Scale, sites: Sequence[patching.Site], weights: np.ndarray | None = None
+    study: Study, *, key: Row, scale: Scale, sites: Sequence[interchange.Site], weights: np.ndarray | None = None
 ) -> TaskProfile:
     """The profile of a study's task, its agreed texts patched at `sites`; every text counts once without `weights`."""
     agreed, seed, n_layers = study.agreed, study.run.seed, study.model.n_layers
@@ -69,11 +68,11 @@ def measure(
     pool = balanced_rows(study.truth, agreed, scale.patched, seed=seed)
     partners = pairs.matchings(study.truth[pool], study.groups[pool], scale.rounds, seed=seed)
     probed = every(n_layers, scale.step)
-    paired = (partners[0] != np.arange(len(pool))).sum() >= patching.LEAST
+    paired = (partners[0] != np.arange(len(pool))).sum() >= interchange.LEAST
     return TaskProfile(
         key=key, study=study, weights=np.ones(len(study.truth)) if weights is None else weights, probed=probed,
         guesses=_probe(study, probed, scale.folds), kept=answers == study.truth[agreed][:, None], pool=pool,
-        patched=patching.patch(study, pool, [(sites, partners)])[0] if paired else None,
+        patched=interchange.patch(study, pool, [(sites, partners)])[0] if paired else None,
     )  # fmt: skip
 
 
@@ -161,14 +160,14 @@ def _probe(study: Study, probed: Sequence[int], n_folds: int) -> dict[str, np.nd
     return dict(zip(members, np.stack(answers, axis=2), strict=True))
 
 
-def _transfer(profile: TaskProfile, sites: Sequence[patching.Site]) -> Statistic:
+def _transfer(profile: TaskProfile, sites: Sequence[interchange.Site]) -> Statistic:
     outcome = profile.patched
     columns = [outcome.sites.index(site) for site in sites]
     statistic = scores.mean(outcome.transferred()[:, columns])
     return pairs.over_texts(statistic, profile.pool[outcome.base], profile.pool[outcome.source])
 
 
-def _place(transfer: Statistic, sites: Sequence[patching.Site], n_layers: int) -> Statistic:
+def _place(transfer: Statistic, sites: Sequence[interchange.Site], n_layers: int) -> Statistic:
     """The layer where a stream's transfer reaches ONSET, or another component's is highest."""
     stream = sites[0].component == "resid_post"
     find = scores.first_crossing(transfer, ONSET) if stream else scores.peak_layer(transfer)

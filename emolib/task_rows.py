@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from emolib import scores, stats
-from emolib.experiments import patching
+from emolib import interchange, scores, stats
 from emolib.labels import CALIBRATIONS, calibration_offsets
 from emolib.scores import Statistic
 from emolib.task_profile import RESAMPLES, Row, TaskProfile, curves, each, turns
@@ -23,7 +22,7 @@ def rows(profile: TaskProfile) -> Iterator[Row]:
     """
     found = [*_behaviour(profile), *_layers(profile)]
     if profile.patched is not None:
-        found += list(patching.shares(profile.patched))
+        found += list(interchange.shares(profile.patched))
     for metric, statistic in turns(profile).items():
         interval = _bootstrap(profile, statistic)
         depth = {name: (value + 1) / profile.study.model.n_layers for name, value in interval.items()}

@@ -73,11 +73,9 @@ corpus_path = ""
 # %% tags=["hide-input"]
 import pandas as pd
 
-from emolib import paper, plotting, theory
+from emolib import flow_plots, paper, paper_tables, plotting, theory
 from emolib.display import say
 from emolib.experiments import modulation
-from emolib.flow_plots import label_flows
-from emolib.paper_tables import paper_tables
 from emolib.results import footer, select
 from emolib.runs import Run
 from emolib.sites import layer_number
@@ -101,7 +99,7 @@ data, reference = study.measure(modulation), study.reference(modulation)
 n_layers, dose = study.model.n_layers, modulation.CHOICE.size
 chosen = select(data, metric="decisive").set_index("condition")["layer"].astype(int)
 centre, there = chosen["reason:selected"], chosen["reason:paper_depth"]
-every = paper_tables(paper.DETAILED.id)["modulation"]
+every = paper_tables.paper_tables(paper.DETAILED.id)["modulation"]
 every = every.assign(n_layers=paper.DETAILED.layers, depth=(every["layer"] + 1).astype(float) / paper.DETAILED.layers)
 norm = select(data, metric="residual_norm").set_index("layer")["value"]
 base = select(data, condition="baseline")
@@ -285,7 +283,7 @@ plotting.show(
 flow = select(data, metric="flow", layer=centre, coefficient=dose)
 flows = {name: select(flow, condition=f"{name};vector:raw;unit:norm") for name in ("pleasantness:+1", "pleasantness:-1")}
 plotting.show(
-    label_flows(flows, before="no push", after="pushed"), name="fig-modulation-flow",
+    flow_plots.label_flows(flows, before="no push", after="pushed"), name="fig-modulation-flow",
     caption=f"Labels before and after a push of pleasantness around layer {where}, {dose:g} of the norm, {texts} judged "
     "texts. Pale ribbons keep their label.",
     alt="Two flow diagrams of labels before and after pleasantness is pushed up and down.",

@@ -13,7 +13,7 @@ import pytest
 import torch
 from conftest import word_tokenizer
 
-from emolib import pairs, results
+from emolib import interchange, pairs, results
 from emolib.corpus import EMOTIONS
 from emolib.edits import Edit, Patch
 from emolib.experiments import patching
@@ -114,7 +114,7 @@ def test_a_text_patched_with_itself_gives_its_clean_answer(study: Study) -> None
     itself[pool] = torch.arange(40)
     edits = [
         Edit(component=component, layers=layers, position=position,
-             operation=Patch(patching._activations(study, pool, position), itself))
+             operation=Patch(interchange.activations_at(study, pool, position), itself))
         for component in COMPONENTS for layers in ((0,), (1, 2, 3)) for position in (-1, -3, -5)
     ]  # fmt: skip
     found = study.intervene(edits, pool, name="itself")

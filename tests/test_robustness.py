@@ -16,10 +16,10 @@ from conftest import TINY_WORDS, tiny_table, word_tokenizer
 from tokenizers import Tokenizer, processors
 from transformers import PreTrainedTokenizerFast
 
-from emolib import control_tasks, misclassified, results, scores, spot_checks, task_profile, task_rows
+from emolib import control_tasks, interchange, misclassified, results, scores, spot_checks, task_profile, task_rows
 from emolib import robustness_tables as views
 from emolib.corpus import EMOTIONS, Corpus
-from emolib.experiments import ablation, patching, robustness
+from emolib.experiments import ablation, robustness
 from emolib.models import unwrap
 from emolib.prompts import PAPER_PROMPTS, Prompt, get_prompt
 from emolib.results import select
@@ -153,7 +153,7 @@ def planted(probe_from: int, dip: int, peak: int, onset: int, *, noise: float = 
     right = random.random((N, LAYERS)) < np.where(layers >= probe_from, 1 - noise / 10, 0.3)
     kept = random.random((len(agreed), LAYERS)) < np.where(layers == dip, 0.2, 1 - noise)
     kept[:, [0, -1]] = False  # the ends do not count
-    sites = [site for site in patching.sites(LAYERS, (1, 3)) if (site.component, site.span) in
+    sites = [site for site in interchange.sites(LAYERS, (1, 3)) if (site.component, site.span) in
              {("attn_out", 3), ("resid_post", 1)}]  # fmt: skip
     pool = agreed[:100]
     base, source = np.arange(100), np.roll(np.arange(100), 1)
@@ -161,7 +161,7 @@ def planted(probe_from: int, dip: int, peak: int, onset: int, *, noise: float = 
               for s in sites]  # fmt: skip
     hit = random.random((100, len(sites))) < np.array(shares)
     labels = truth[pool]
-    outcome = patching.Outcome(
+    outcome = interchange.Outcome(
         sites=sites, base=base, source=source, patched=torch.zeros(100, len(sites), 13), labels=labels,
         answers=np.where(hit, labels[source][:, None], labels[base][:, None]), clean=torch.zeros(100, 13),
         writers=pool // 2,

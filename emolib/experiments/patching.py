@@ -8,74 +8,25 @@ so that every pair occurs in both directions.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor
 
 from emolib import pairs, scores, stats
-from emolib.edits import Edit, Patch
+from emolib.clean import KEEP
+from emolib.interchange import LEAST, SAME, Outcome, Site, patch, rows_of, shares, sites
 from emolib.sampling import balanced_rows
 from emolib.scores import Statistic
-from emolib.sites import COMPONENTS, Component, centres, span_layers
-from emolib.study import KEEP, Study
+from emolib.sites import COMPONENTS, centres
+from emolib.study import Study
 
 TEXTS = {"full": 250, "quick": 40}
 ROUNDS = {"full": 4, "quick": 2}
-LEAST = 4  # texts with a partner; fewer give no interval
 SPANS = (1, 3, 5)
-SAME = "source:same_label"
 ONSET = 0.5  # claim C5: the layer from which most answers are the source's
 LANDMARKS = (("peak", "attn_out"), ("peak", "mlp_out"), ("peak_difference", ""), ("onset", "resid_post"))
-
-
-class Site(NamedTuple):
-    """A window of `span` layers around `centre` at one token."""
-
-    component: Component
-    centre: int
-    span: int
-    position: int = -1
-
-    def key(self) -> dict[str, Any]:
-        """The key columns of its rows. Of an overwritten stream only the last layer of the window counts (M1)."""
-        layer = self.centre + (self.span // 2 if self.component == "resid_post" else 0)
-        return dict(component=self.component, layer=layer, span=self.span, position=str(self.position))
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Outcome:
-    """What came of patching P pairs of n texts at S sites.
-
-    `base`, `source` [P] are places among the texts, `patched` [P, S, C] label logits and `answers` [P, S] what they
-    say; `clean` [n, C], `labels` [n] and `writers` [n] belong to the texts.
-    """
-
-    sites: Sequence[Site]
-    base: np.ndarray
-    source: np.ndarray
-    patched: Tensor
-    answers: np.ndarray
-    clean: Tensor
-    labels: np.ndarray
-    writers: np.ndarray
-
-    @property
-    def dyads(self) -> tuple[np.ndarray, np.ndarray]:
-        """The writers of base and source, [P] each."""
-        return self.writers[self.base], self.writers[self.source]
-
-    def transferred(self) -> np.ndarray:
-        """Whether the answer is the source's clean label [P, S]."""
-        return self.answers == self.labels[self.source][:, None]
-
-    def kept(self) -> np.ndarray:
-        """Whether the answer is the base's clean label [P, S]."""
-        return self.answers == self.labels[self.base][:, None]
 
 
 def run(study: Study) -> pd.DataFrame:
@@ -104,55 +55,6 @@ def run(study: Study) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def sites(n_layers: int, spans: Iterable[int], *, positions: Iterable[int] = (-1,)) -> list[Site]:
-    """Every window of these spans that fits into the model, at each component and token."""
-    return [
-        Site(component, centre, span, position)
-        for position in positions for span in spans for component in COMPONENTS for centre in centres(span, n_layers)
-    ]  # fmt: skip
-
-
-def patch(study: Study, pool: np.ndarray, trials: Sequence[tuple[Sequence[Site], np.ndarray]]) -> list[Outcome]:
-    """What came of each trial, all in one intervention on the texts `pool` [n].
-
-    A trial is its sites and its rounds [r, n] of donors, as places in `pool`; who is the own donor is in no pair.
-    """
-    positions = {site.position for chosen, _ in trials for site in chosen}
-    tables = {position: _activations(study, pool, position) for position in positions}
-    edits, columns = [], []
-    for chosen, rounds in trials:
-        columns.append(len(edits) + np.arange(len(rounds) * len(chosen)).reshape(len(rounds), len(chosen)))
-        for donors in rounds:
-            donor = torch.zeros(len(study.truth), dtype=torch.long)
-            donor[pool] = torch.from_numpy(donors)
-            edits += [
-                Edit(component=site.component, layers=span_layers(site.centre, site.span, study.model.n_layers),
-                     operation=Patch(tables[site.position], donor), position=site.position)
-                for site in chosen
-            ]  # fmt: skip
-    logits = study.intervene(edits, pool, name="patching")
-    own = dict(clean=study.clean.logits[pool], labels=study.predicted[pool], writers=study.groups[pool])
-    found = []
-    for (chosen, rounds), column in zip(trials, columns, strict=True):
-        turn, base = np.nonzero(rounds != np.arange(len(pool)))
-        patched = logits[base[:, None], column[turn]]
-        sides = dict(base=base, source=rounds[turn, base], answers=study.decide(patched))
-        found.append(Outcome(sites=chosen, patched=patched, **sides, **own))
-    return found
-
-
-def shares(outcome: Outcome, condition: str = "") -> Iterator[dict[str, Any]]:
-    """Rows of transfer, kept and neither: the answer is the source's clean label, the base's, or another.
-
-    When the source has the base's label (SAME), kept and neither tell what patching breaks all by itself.
-    """
-    transferred, kept = outcome.transferred(), outcome.kept()
-    hits = {} if condition == SAME else {"transfer": transferred}
-    hits |= {"kept": kept, "neither": ~(transferred | kept)}
-    for metric, hit in hits.items() if len(outcome.base) else ():
-        yield from _rows(outcome, pairs.share_interval(hit, *outcome.dyads), metric=metric, condition=condition)
-
-
 def recovery(outcome: Outcome) -> Iterator[dict[str, Any]]:
     """Rows of the normalised logit difference at the last token, as ratio of means over pairs: 0 untouched, 1 all.
 
@@ -170,7 +72,7 @@ def recovery(outcome: Outcome) -> Iterator[dict[str, Any]]:
     parts["both"] = tuple(rise - fall for rise, fall in zip(parts["denoising"], parts["noising"], strict=True))
     for name, (part, whole) in parts.items():
         interval = pairs.ratio_interval(part, whole[:, 0], *outcome.dyads)
-        yield from _rows(outcome, interval, metric="recovery", condition=f"direction:{name}")
+        yield from rows_of(outcome, interval, metric="recovery", condition=f"direction:{name}")
 
 
 def span_gain(outcome: Outcome) -> Iterator[dict[str, Any]]:
@@ -181,7 +83,7 @@ def span_gain(outcome: Outcome) -> Iterator[dict[str, Any]]:
     here, there = ([place[site._replace(span=site.span - less)] for site in wider] for less in (0, 2))
     gain = transferred[:, here] - transferred[:, there]
     interval = pairs.ratio_interval(gain, np.ones(len(gain)), *outcome.dyads)
-    yield from _rows(outcome, interval, metric="span_gain", sites=wider)
+    yield from rows_of(outcome, interval, metric="span_gain", sites=wider)
 
 
 def onsets(outcome: Outcome, n_layers: int, *, seed: int) -> Iterator[dict[str, Any]]:
@@ -222,22 +124,6 @@ def pair_counts(outcome: Outcome, words: Sequence[str]) -> Iterator[dict[str, An
     for source, base in itertools.permutations(np.unique(outcome.labels), 2):
         label, count = f"{words[source]}=>{words[base]}", float(couples.count((source, base)))
         yield dict(metric="pair_count", label=label, value=count, n=len(couples))
-
-
-def _rows(
-    outcome: Outcome, interval: stats.Interval, *, metric: str, condition: str = "", sites: Sequence[Site] | None = None
-) -> Iterator[dict[str, Any]]:
-    found = interval.columns()
-    for column, site in enumerate(outcome.sites if sites is None else sites):
-        key = site.key() | dict(metric=metric, condition=condition, n=len(outcome.base))
-        yield key | {name: float(values[column]) for name, values in found.items()}
-
-
-def _activations(study: Study, pool: np.ndarray, position: int) -> dict[Component, Tensor]:
-    """The activations [n_layers, n, d] of the texts `pool` at one token, by component."""
-    layers = range(study.model.n_layers)
-    read = study.activations
-    return {name: torch.stack([read(name, layer, position)[pool] for layer in layers]) for name in COMPONENTS}
 
 
 def _check(rounds: np.ndarray, n_agreed: int) -> None:

@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from emolib import control_tasks, misclassified, spot_checks, task_profile, task_rows
+from emolib import control_tasks, interchange, misclassified, spot_checks, task_profile, task_rows
 from emolib.control_tasks import Task
 from emolib.corpus import demonstration_rows
-from emolib.experiments import patching
 from emolib.labels import label_tokens
 from emolib.prompts import PAPER_PROMPTS, Prompt, get_prompt
 from emolib.sampling import balanced_rows
@@ -80,8 +79,8 @@ def _profile(
 ) -> TaskProfile:  # fmt: skip
     """The profile of a prompt on some rows; attention is patched in threes (Fig 27), the `stream` by layer."""
     n_layers = study.model.n_layers
-    sites = [site for site in patching.sites(n_layers, (3,)) if site.component == "attn_out"]
-    sites += [site for site in patching.sites(n_layers, (1,)) if stream and site.component == "resid_post"]
+    sites = [site for site in interchange.sites(n_layers, (3,)) if site.component == "attn_out"]
+    sites += [site for site in interchange.sites(n_layers, (1,)) if stream and site.component == "resid_post"]
     variant = study.variant(rows=rows, prompt=prompt, truth=truth, text=text)
     key = dict(prompt=prompt.name, condition=condition)
     return task_profile.measure(variant, key=key, scale=scale, sites=sites, weights=weights)
