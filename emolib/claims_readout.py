@@ -97,7 +97,9 @@ def last_token_strongest(found: Evidence) -> Sequence[Check]:
 
 @claim("C9")
 def attention_turns_to_the_text(found: Evidence) -> Sequence[Check]:
-    """Checks: at depth .5-.7 the last token attends to the text more than before; more than to demonstrations."""
+    """Checks: at depth .5-.7 emotion words draw more attention than matched words; the text more than before and more
+    than the demonstrations. Without emotion words in the table, as in the paper's figures, the last two.
+    """
     keys = dict(condition="demonstrations:given")
     metric = "mass" if found.has("attention", metric="mass", label="text", **keys) else "top1_share"
     text = found.curve("attention", metric=metric, label="text", **keys)
@@ -118,7 +120,13 @@ def attention_turns_to_the_text(found: Evidence) -> Sequence[Check]:
     other = other[other["layer"].isin(middle.index)].groupby("layer")["value"].sum()
     ahead = int((middle["value"] > other.reindex(middle.index).fillna(0)).sum())
     rest = f"text before demonstrations in {ahead} of {len(middle)} of these layers"
-    return [turn, Check(text=rest, holds=ahead == len(middle))]
+    checks = [turn, Check(text=rest, holds=ahead == len(middle))]
+    words = dict(metric="enrichment", label="emotion_word_not_label", condition="demonstrations:given;layers:middle")
+    if found.has("attention", **words):
+        times = found.rows("attention", **words).iloc[0]
+        text = f"emotion words draw {number(times, 1)} times the attention of matched words"
+        checks.insert(0, Check(text=text, holds=at_least(times, 1.0), n=count(times)))
+    return checks
 
 
 def _average(rows: pd.DataFrame) -> pd.Series:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from emolib.sites import layer_number
-from emolib.verdicts import Check, Evidence, NotTestable, at_least, claim, count, number
+from emolib.verdicts import Check, Evidence, NotTestable, at_least, at_most, claim, count, number
 
 SIX = ("pleasantness", "unpleasantness", "other_responsblt", "self_responsblt", "suddenness", "predict_event")
 # Spread of label-only R2 over subsets and splits (two standard deviations); stands in where a table has no intervals.
@@ -23,6 +23,8 @@ SIGNS = {
     ("joy", "other_responsblt"): 1, ("pride", "other_responsblt"): -1, ("surprise", "other_responsblt"): 1,
     ("fear", "other_responsblt"): -1, ("guilt", "other_responsblt"): -1, ("anger", "other_responsblt"): 1,
 }  # fmt: skip
+# Directions that no penalty has shrunk: a probe's weights turn to where the noise is small as the data grow easy.
+UNSHRUNK = {"whitened": "whitened differences of means", "mean_difference": "differences of means"}
 # Labels that the theory allows to lead when two appraisals are pushed together.
 LEADERS = {
     "pleasantness:+1;other_responsblt:+1": ("joy", "surprise", "trust"),
@@ -80,7 +82,10 @@ def _all(outcomes: Sequence[bool | None]) -> bool | None:
 
 @claim("C13")
 def directions_align_then_fade(found: Evidence) -> Sequence[Check]:
-    """Checks: in the first half 10 of 12 cosines have the expected sign; their size at least halves by the end."""
+    """Checks: in the first half 10 of 12 cosines have the expected sign; their size at least halves by the end.
+
+    Also for directions that no regularised fit has shrunk towards noise: whitened and plain differences of means.
+    """
     rows = found.rows("geometry", metric="cosine", condition="vector:probe")
     keys = rows["condition"].str.extract(r"emotion:(?P<emotion>\w+);appraisal:(?P<appraisal>\w+)")
     rows = rows.assign(pair=list(zip(keys["emotion"], keys["appraisal"], strict=True)))
@@ -92,12 +97,19 @@ def directions_align_then_fade(found: Evidence) -> Sequence[Check]:
     sizes = rows.assign(size=rows["value"].abs())
     first = sizes.loc[sizes["depth"] <= 0.5, "size"].mean()
     last = sizes.loc[sizes["depth"] >= 0.75, "size"].mean()
-    return [
+    checks = [
         Check(text=f"expected sign in {right} of {len(early)} pairs over the first half, at least ten of twelve",
               holds=bool(right >= 10 / 12 * len(early)), n=count(rows.iloc[0])),
         Check(text=f"mean size {first:.2f} in the first half, {last:.2f} in the last quarter",
               holds=bool(last <= first / 2)),
     ]  # fmt: skip
+    for vector, words in UNSHRUNK.items():
+        if found.has("geometry", metric="fade", condition=f"vector:{vector}"):
+            left = found.rows("geometry", metric="fade")
+            left = left[left["condition"] == f"vector:{vector}"].iloc[0]
+            text = f"with {words} the last quarter keeps {number(left)} of it, at most 0.50"
+            checks.append(Check(text=text, holds=at_most(left, 0.5)))
+    return checks
 
 
 def comparable(rows: pd.DataFrame) -> pd.DataFrame:

@@ -228,6 +228,32 @@ def test_planted_claim_is_reproduced_then_not_then_not_testable(name: str, table
     assert found.outcome == "not testable" and experiment in found.numbers and found.n is None
 
 
+def with_row(tables: dict[str, pd.DataFrame], experiment: str, **row: Any) -> dict[str, pd.DataFrame]:
+    """The tables with one more row in one of them."""
+    more = results.tidy([{"prompt": "T1-2shot", **row}], experiment=experiment, model="planted")
+    return tables | {experiment: pd.concat([tables[experiment], more], ignore_index=True)}
+
+
+@pytest.mark.parametrize(("times", "outcome"), [(3.0, "reproduced"), (0.5, "not")])
+def test_attention_to_emotion_words_is_the_core_of_c9_where_it_was_measured(
+    tables: dict[str, pd.DataFrame], times: float, outcome: str
+) -> None:
+    words = dict(metric="enrichment", label="emotion_word_not_label", condition="demonstrations:given;layers:middle")
+    row = dict(value=times, ci_low=times - 0.2, ci_high=times + 0.2, n=300)
+    found = claims.verdict("C9", with_row(tables, "attention", **words, **row))
+    assert found.outcome == outcome and f"{times:.1f}" in found.numbers
+
+
+@pytest.mark.parametrize("vector", ["whitened", "mean_difference"])
+def test_directions_that_fade_with_probes_alone_reproduce_c13_in_part(
+    tables: dict[str, pd.DataFrame], vector: str
+) -> None:
+    row = dict(metric="fade", condition=f"vector:{vector}", ci_low=0.95, ci_high=1.2, value=1.1)
+    assert claims.verdict("C13", with_row(tables, "geometry", **row)).outcome == "partly"
+    row |= dict(ci_low=0.2, ci_high=0.3, value=0.25)
+    assert claims.verdict("C13", with_row(tables, "geometry", **row)).outcome == "reproduced"
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_table_without_the_needed_rows_is_not_testable_rather_than_an_error(
     name: str, tables: dict[str, pd.DataFrame]
