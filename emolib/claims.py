@@ -102,6 +102,19 @@ def verdict_line(name: str, tables: Tables) -> str:
     return f"**{name}, {outcome}.** {about.sentence} *Decided by:* {found.numbers}.{beside}"
 
 
+def chapter_verdicts(chapter: str, tables: Tables) -> str:
+    """Return the verdicts on the claims that a chapter carries, as Markdown for its end.
+
+    Raises ValueError for a chapter that carries none.
+    """
+    own = [name for name, about in claims().items() if about.chapter == chapter]
+    if not own:
+        carriers = sorted({about.chapter for about in claims().values()})
+        raise ValueError(f"{chapter!r} carries no claim: choose from {', '.join(carriers)}")
+    return "\n\n".join(["*By the tests of the chapter* What reproduces*:*",
+                        *(verdict_line(name, tables) for name in own)])  # fmt: skip
+
+
 def paper_verdicts(models: Sequence[str] = ()) -> pd.DataFrame:
     """Return the verdicts on the paper's own values, one row a claim and model; all ten models when none is named."""
     names = list(models) or [model.name for model in paper.PAPER_MODELS]

@@ -53,7 +53,7 @@ corpus_path = ""
 # %% tags=["hide-input"]
 import pandas as pd
 
-from emolib import paper, plotting
+from emolib import claims, paper, plotting
 from emolib.display import say
 from emolib.experiments import behaviour
 from emolib.results import footer, select
@@ -211,4 +211,5 @@ say(
     f"is largest for *{largest.split('=>')[0]}* ({diagonal['value'].max():.0f}) and smallest for *{fewest.split('=>')[0]}* "
     f"({diagonal['value'].min():.0f}). The paper's has {paper.DETAILED.n:,}."
 )
+say(claims.chapter_verdicts("03_behaviour", claims.run_tables(f"results/{run.slug}")))
 say(footer(data.attrs["provenance"]))

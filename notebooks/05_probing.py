@@ -54,7 +54,7 @@ corpus_path = ""
 # %% tags=["hide-input"]
 import pandas as pd
 
-from emolib import paper, plotting
+from emolib import claims, paper, plotting
 from emolib.display import say
 from emolib.experiments import probing
 from emolib.results import footer, select
@@ -201,4 +201,5 @@ rows = {
     "C4: layers beyond 60 % depth where the last token is read best": f"{(winners == '-1').sum()} of {len(winners)}",
 }
 say("\n".join(f"- {name}: **{value}**" for name, value in rows.items()))
+say(claims.chapter_verdicts("05_probing", claims.run_tables(f"results/{run.slug}")))
 say(footer(data.attrs["provenance"]))

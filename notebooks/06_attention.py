@@ -58,7 +58,7 @@ profile = "quick"
 corpus_path = ""
 
 # %% tags=["hide-input"]
-from emolib import paper, plotting
+from emolib import claims, paper, plotting
 from emolib.attention_plots import segment_stacks
 from emolib.display import say
 from emolib.experiments import attention
@@ -244,4 +244,5 @@ say("\n".join(
 # not known to us and not tested. The heads are averaged; single heads may do what their mean does not.
 
 # %% tags=["hide-input"]
+say(claims.chapter_verdicts("06_attention", claims.run_tables(f"results/{run.slug}")))
 say(footer(data.attrs["provenance"]))

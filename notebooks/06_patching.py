@@ -56,7 +56,7 @@ corpus_path = ""
 # %% tags=["hide-input"]
 import pandas as pd
 
-from emolib import paper, plotting
+from emolib import claims, paper, plotting
 from emolib.display import say
 from emolib.experiments import patching
 from emolib.outcome_plots import outcome_stacks
@@ -294,4 +294,5 @@ say("\n".join(f"- {name}: **{value}**" for name, value in rows.items()))
 # for the same emotion.
 
 # %% tags=["hide-input"]
+say(claims.chapter_verdicts("06_patching", claims.run_tables(f"results/{run.slug}")))
 say(footer(data.attrs["provenance"]))

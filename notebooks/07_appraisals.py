@@ -55,7 +55,7 @@ corpus_path = ""
 # %% tags=["hide-input"]
 import pandas as pd
 
-from emolib import paper, plotting
+from emolib import claims, paper, plotting
 from emolib.appraisal_plots import radar, with_keys
 from emolib.display import say
 from emolib.experiments import appraisals
@@ -229,7 +229,7 @@ say("From the writers' own ratings: " + "; ".join(
 #
 # The chapter bears on claim C12: appraisals are linearly decodable from the middle on. The paper adds that they are strong
 # *towards the end*; whether $R^2$ falls again after its peak is therefore tested. A probe reads what can be read. That the
-# model *uses* an appraisal is the question of the chapter on modulation. The numbers that decide, for this run:
+# model *uses* an appraisal is the question of the chapter on [modulation](09_modulation.ipynb). The numbers that decide, for this run:
 
 # %% tags=["hide-input"]
 fall, depth = (select(data, metric=metric, label=named).set_index("label") for metric in ("r2_fall", "peak_depth"))
@@ -245,4 +245,5 @@ say("Best site of each appraisal; peak and fall of the residual stream's $R^2$ o
 table
 
 # %% tags=["hide-input"]
+say(claims.chapter_verdicts("07_appraisals", claims.run_tables(f"results/{run.slug}")))
 say(footer(data.attrs["provenance"]))

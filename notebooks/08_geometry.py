@@ -62,7 +62,7 @@ corpus_path = ""
 # %% tags=["hide-input"]
 import pandas as pd
 
-from emolib import paper, plotting
+from emolib import claims, paper, plotting
 from emolib.appraisal_plots import emotion_map, paths, space, with_keys
 from emolib.display import say
 from emolib.experiments import geometry
@@ -266,7 +266,7 @@ say(f"After layer {layer_number(layer)}, whitened: |r| = **{at['value']:.2f}** (
 #
 # The chapter bears on claim C13: directions align as theory says in early layers and fade to zero. Cosines of directions
 # that were fitted on the same events cannot carry that claim alone: only what is left between two halves of the writers
-# is the model's. A cosine also says nothing about use; that is the question of the chapter on modulation. The numbers that decide:
+# is the model's. A cosine also says nothing about use; that is the question of the chapter on [modulation](09_modulation.ipynb). The numbers that decide:
 
 # %% tags=["hide-input"]
 means = early[early["vector"] == "probe"].groupby(["emotion", "appraisal"])[["value", "expected"]].mean()
@@ -279,4 +279,5 @@ for kind, name in names.items():
              f"{known['halving']:.2f})": ratio(part.loc["halving"]),
              f"C13: last quarter over first half, {name} (the paper: {known['fade']:.2f})": ratio(part.loc["fade"])}
 say("\n".join(f"- {name}: **{value}**" for name, value in rows.items()))
+say(claims.chapter_verdicts("08_geometry", claims.run_tables(f"results/{run.slug}")))
 say(footer(data.attrs["provenance"]))

@@ -73,7 +73,7 @@ corpus_path = ""
 # %% tags=["hide-input"]
 import pandas as pd
 
-from emolib import flow_plots, paper, paper_tables, plotting, theory
+from emolib import claims, flow_plots, paper, paper_tables, plotting, theory
 from emolib.display import say
 from emolib.experiments import modulation
 from emolib.results import footer, select
@@ -336,4 +336,5 @@ for place, size, unit in tried:
         f"{row['value']:.2f} ({row['ci_low']:.2f} to {row['ci_high']:.2f}), random directions {band['ci_low']:.2f} to "
         f"{band['ci_high']:.2f}; {beyond} of {len(single)} settings beyond 99 % of {band['n']} random directions")
 say("\n".join(f"- {name}: **{value}**" for name, value in rows.items()))
+say(claims.chapter_verdicts("09_modulation", claims.run_tables(f"results/{run.slug}")))
 say(footer(data.attrs["provenance"]))

@@ -58,7 +58,7 @@ corpus_path = ""
 # %% tags=["hide-input"]
 import pandas as pd
 
-from emolib import paper, plotting
+from emolib import claims, paper, plotting
 from emolib.display import say
 from emolib.experiments import ablation
 from emolib.results import footer, select
@@ -180,4 +180,5 @@ rows = {
     f"lowest agreement of any later attention layer (the paper: {after:.2f})": f"{later['value'].min():.2f}",
 }
 say("\n".join(f"- {name}: **{value}**" for name, value in rows.items()))
+say(claims.chapter_verdicts("B_ablation", claims.run_tables(f"results/{run.slug}")))
 say(footer(data.attrs["provenance"]))

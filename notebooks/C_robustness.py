@@ -57,7 +57,7 @@ corpus_path = ""
 # %% tags=["hide-input"]
 import pandas as pd
 
-from emolib import paper, plotting
+from emolib import claims, paper, plotting
 from emolib import robustness_tables as views
 from emolib.display import say
 from emolib.experiments import robustness
@@ -292,4 +292,5 @@ worst = spread[spread["metric"] == "accuracy_sd"]["value"]
 rows |= {"C19: median and largest deviation over splits, points":
          f"{worst.median():.1f}, {worst.max():.1f}"} if len(worst) else {}
 say("\n".join(f"- {name}: **{value}**" for name, value in rows.items()))
+say(claims.chapter_verdicts("C_robustness", claims.run_tables(f"results/{run.slug}")))
 say(footer(data.attrs["provenance"]))

@@ -68,7 +68,7 @@ corpus_path = ""
 # %% tags=["hide-input"]
 import pandas as pd
 
-from emolib import paper, plotting
+from emolib import claims, paper, plotting
 from emolib.display import say
 from emolib.experiments import promotion
 from emolib.paper_tables import paper_tables
@@ -181,4 +181,5 @@ for dose in doses:
         f"{curve['probe'][top]:.2f} at layer {layer_number(top)} (depth {layer_number(top) / n_layers:.2f}), random "
         f"directions {curve['random'][top]:.2f}; {ahead} of {len(ends)} emotions beyond the range of random directions")
 say("\n".join(f"- {name}: **{value}**" for name, value in rows.items()))
+say(claims.chapter_verdicts("D_promotion", claims.run_tables(f"results/{run.slug}")))
 say(footer(data.attrs["provenance"]))

@@ -254,6 +254,18 @@ def test_directions_that_fade_with_probes_alone_reproduce_c13_in_part(
     assert claims.verdict("C13", with_row(tables, "geometry", **row)).outcome == "reproduced"
 
 
+def test_a_chapter_ends_with_the_verdicts_it_carries(tables: dict[str, pd.DataFrame]) -> None:
+    chapters = {about.chapter for about in claims.claims().values()}
+    ends = {chapter: claims.chapter_verdicts(chapter, tables) for chapter in chapters}
+    for name, about in claims.claims().items():
+        holders = [chapter for chapter, text in ends.items() if f"**{name}, " in text]
+        assert holders == [about.chapter]
+        source = Path(__file__).parents[1].joinpath("notebooks", f"{about.chapter}.py").read_text()
+        assert f'claims.chapter_verdicts("{about.chapter}", ' in source
+    with pytest.raises(ValueError, match="07_apraisals.*choose from"):
+        claims.chapter_verdicts("07_apraisals", tables)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_table_without_the_needed_rows_is_not_testable_rather_than_an_error(
     name: str, tables: dict[str, pd.DataFrame]
