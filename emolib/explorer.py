@@ -1,8 +1,8 @@
 """Data and chart of the explorer: every measurement over layers, the paper's ten models' and every stored run's.
 
 The page book/explorer.md loads what `payload` returns as a script, so it works from a file and needs no server.
-The paper's rows are given our experiment, condition and label, so that one choice shows both. Conditions that only
-number random directions are left out; the rows that summarise them stay. Loads no model library.
+The paper's rows have our experiments, conditions and labels (`paper_tables`), so that one choice shows both. Single
+random draws are left out; the rows that summarise them stay. Loads no model library.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from emolib import paper, results
+from emolib import paper, paper_tables, results
 from emolib.palette import APPRAISAL_LABELS, COMPONENT_LABELS, CYCLE
 from emolib.registry import registry
 
@@ -25,27 +25,27 @@ SHOWN = (*CHOICES, "source", "where")
 NUMBERS = ("layer", "layers", "value", "ci_low", "ci_high", "n")
 RANDOM = re.compile(r"(?:^|;)random:\d")
 DIGITS = 5
-# The paper's rows in our words: experiment of the value table -> pair of our condition.
-AS_OURS = {"emotion_probe": "setting:as_released", "emotion_probe_mlp": "probe:mlp", "zero_ablation": "edit:zero",
-           "random_ablation": "edit:random", "control_first_word": "task:first_word", "geometry": "vector:probe",
-           "appraisal_probe": "setting:as_released", "promotion": "vector:probe"}  # fmt: skip
-EXPERIMENTS = {theirs: ours for ours, pairs in paper.PAPER_EXPERIMENTS.items() for theirs in pairs.values()}
-# Experiments whose condition in the value table is our label.
-LABELLED = {"appraisal_probe": "appraisal:", "promotion": "emotion:", "attention": "segment:"}
+TEXTS = ["component", "position", "condition", "label", "prompt"]
+EXTRAS = ("figure", "how", "tolerance", "n_layers")
 
 
 def payload(root: Path) -> dict[str, Any]:
-    """Return chart, choices and data of the explorer as plain JSON values; texts are stored once and numbered."""
+    """Return chart, choices and data of the explorer as plain JSON values.
+
+    A series is what one line of a figure shows. Texts are stored once and numbered for each series; rows name theirs.
+    """
     frame = measurements(root)
+    series = frame.groupby([*SHOWN], sort=False).ngroup()
+    each = frame.drop_duplicates([*SHOWN])
     coded = {}
     for name in SHOWN:
-        codes, values = pd.factorize(frame[name])
+        codes, values = pd.factorize(each[name])
         coded[name] = {"values": values.tolist(), "codes": codes.tolist()}
     numbers = {name: [_short(value) for value in frame[name].astype(float)] for name in NUMBERS}
     sources = coloured(frame)
     names = {"component": dict(COMPONENT_LABELS), "label": dict(APPRAISAL_LABELS)}
     return {"spec": chart(sources), "choices": list(CHOICES), "sources": sources, "names": names,
-            "texts": coded, "numbers": numbers}  # fmt: skip
+            "texts": coded, "series": series.tolist(), "numbers": numbers}  # fmt: skip
 
 
 def coloured(frame: pd.DataFrame) -> list[dict[str, str]]:
@@ -80,7 +80,7 @@ def stored(path: Path, root: Path) -> pd.DataFrame:
     """Return the rows over layers of one stored table, `source` naming its run and `where` its file."""
     frame = results.read(path)
     parameters = frame.attrs["provenance"]["parameters"]
-    frame = frame[frame["layer"].notna() & ~frame["condition"].str.contains(RANDOM)].copy()
+    frame = drawn(frame)
     name = "{model} on {corpus}, {profile}".format(**parameters)
     defaults = {"prompt": "T1-2shot", "calibration": "batch", "dtype": "float32", "seed": 0, "text": "masked"}
     other = [str(parameters[key]) for key, value in defaults.items() if parameters.get(key, value) != value]
@@ -91,20 +91,25 @@ def stored(path: Path, root: Path) -> pd.DataFrame:
 
 def published() -> pd.DataFrame:
     """Return the paper's rows over layers in our words, `where` naming figure, way of reading and reading error."""
-    frame = paper.load_values()
-    frame = frame[frame["layer"].notna()].copy()
-    frame["condition"] = [_condition(row.experiment, row.condition) for row in frame.itertuples()]
-    cut = [_label(row.experiment, row.condition, row.label) for row in frame.itertuples()]
-    frame["condition"], frame["label"] = [pair[0] for pair in cut], [pair[1] for pair in cut]
-    frame["metric"] = frame["metric"].str.removeprefix("emotion_probe:").str.removeprefix("patching:")
+    parts = [
+        rows[rows["model"] == model.id].assign(experiment=experiment)
+        for model in paper.PAPER_MODELS for experiment, rows in paper_tables.aligned(model.id).items()
+    ]  # fmt: skip
+    frame = drawn(pd.concat(parts, ignore_index=True).reindex(columns=[*results.COLUMNS, *EXTRAS]))
+    frame[TEXTS] = frame[TEXTS].fillna("")
     frame["where"] = frame["figure"].str.replace("Fig ", "Figure ") + ", " + frame["how"]
-    frame["where"] += [f" (±{t:g})" if t > 0 else "" for t in frame["tolerance"]]
-    return frame.assign(
-        experiment=frame["experiment"].map(EXPERIMENTS).fillna(frame["experiment"]),
-        source=frame["model"].map(paper.model_name) + " (paper)",
-        kind="paper",
-        layers=frame["n_layers"],
-    )
+    frame["where"] += [f" (±{t:.2g})" if t > 0 else "" for t in frame["tolerance"]]
+    source = frame["model"].map(paper.model_name) + " (paper)"
+    return frame.assign(source=source, kind="paper", layers=frame["n_layers"])
+
+
+def drawn(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows over layers, without single random draws, and with the pairs of a condition in one order."""
+    single = frame["condition"].str.contains(RANDOM) | frame["label"].fillna("").str.startswith("draw:")
+    frame = frame[frame["layer"].notna() & ~single].copy()
+    order = {text: ";".join(sorted(text.split(";"))) for text in frame["condition"].unique()}
+    frame["condition"] = frame["condition"].map(order)
+    return frame
 
 
 def chart(sources: list[dict[str, str]]) -> dict[str, Any]:
@@ -140,19 +145,6 @@ def vega() -> str:
     version = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
     # In a function of its own: its short names are those of the theme's scripts too.
     return f"(() => {{{vl_convert.javascript_bundle(vl_version=version)}\n}})();\n"
-
-
-def _condition(experiment: str, condition: str) -> str:
-    return ";".join(part for part in (AS_OURS.get(experiment, ""), condition) if part)
-
-
-def _label(experiment: str, condition: str, label: str) -> tuple[str, str]:
-    prefix = LABELLED.get(experiment)
-    if prefix is None or label:
-        return condition, label
-    parts = condition.split(";")
-    found = [part.removeprefix(prefix) for part in parts if part.startswith(prefix)]
-    return ";".join(part for part in parts if not part.startswith(prefix)), ";".join(found)
 
 
 def _text(value: object) -> str:

@@ -30,6 +30,14 @@ def paper_tables(model: str) -> dict[str, pd.DataFrame]:
 
     Raises ValueError for a model that is not one of the paper's ten (name or id).
     """
+    return {experiment: _stored(rows, experiment) for experiment, rows in aligned(model).items()}
+
+
+def aligned(model: str) -> dict[str, pd.DataFrame]:
+    """Return the same rows with what the value table says about each: figure, how it was read, tolerance.
+
+    Values computed from several of the figures' numbers have how "computed".
+    """
     name = paper.model_id(model)
     frame = paper.load_values()
     frame = frame[frame["model"].isin([name, "human", "data"])]
@@ -39,8 +47,7 @@ def paper_tables(model: str) -> dict[str, pd.DataFrame]:
         "promotion": _promotion, "robustness": _robustness,
     }  # fmt: skip
     made = {experiment: maker(frame) for experiment, maker in makers.items()}
-    own = {experiment: rows for experiment, rows in made.items() if (rows["model"] == name).any()}
-    return {experiment: _stored(rows, experiment) for experiment, rows in own.items()}
+    return {experiment: rows for experiment, rows in made.items() if (rows["model"] == name).any()}
 
 
 def _stored(rows: pd.DataFrame, experiment: str) -> pd.DataFrame:
@@ -91,9 +98,10 @@ def _attention(frame: pd.DataFrame) -> pd.DataFrame:
     rows = _of(frame, "attention")
     rows = rows[rows["condition"].isin(SEGMENTS)]
     rows = rows.assign(label=rows["condition"].map(SEGMENTS), value=rows["value"] / rows["n"].astype(float))
-    keys = ["model", "prompt", "layer", "position", "label", "n"]
-    whole = rows.groupby(keys, as_index=False)["value"].sum()
-    return whole.assign(metric="top1_share", condition="demonstrations:given")
+    keys = ["model", "prompt", "layer", "label", "n", "figure", "n_layers"]
+    whole = rows.groupby(keys, as_index=False).agg(value=("value", "sum"), tolerance=("tolerance", "sum"))
+    tolerance = whole["tolerance"] / whole["n"].astype(float)
+    return whole.assign(metric="top1_share", condition="demonstrations:given", how="computed", tolerance=tolerance)
 
 
 def _appraisals(frame: pd.DataFrame) -> pd.DataFrame:
@@ -142,12 +150,15 @@ def _theory(frame: pd.DataFrame, counts: pd.DataFrame) -> list[pd.DataFrame]:
     for (name, layer, beta), moved in zip(wide.index, wide.to_numpy(), strict=True):
         site = dict(layer=layer, coefficient=beta, span=3, position="-1", component="resid_post", n=len(EMOTIONS))
         drawn = name.startswith("random")
-        mark = dict(metric="theory_score_null", seed=int(name.split(":")[1])) if drawn else dict(metric="theory_score")
+        mark = dict(metric="theory_score")
+        if drawn:
+            mark = dict(metric="theory_score_null", label=name.replace("random", "draw"))
         for other in names if drawn else [name]:
             value = theory.theory_score(expected[other], moved, base)
             rows.append(site | mark | dict(condition=other, value=float(value)))
-    model, prompt = counts[["model", "prompt"]].iloc[0]
-    return [pd.DataFrame(rows).assign(model=model, prompt=prompt)]
+    about = counts[["model", "prompt", "n_layers"]].iloc[0].to_dict() | {"how": "computed", "tolerance": 0.0}
+    figures = ", ".join(sorted(counts["figure"].unique()))
+    return [pd.DataFrame(rows).assign(**about, figure=figures)]
 
 
 def label_means(frame: pd.DataFrame) -> pd.DataFrame:
@@ -160,9 +171,11 @@ def label_means(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _robustness(frame: pd.DataFrame) -> pd.DataFrame:
     control = _of(frame, "control_first_word", None)
-    control = control[control["metric"].str.startswith("patching:")]
-    control = control.assign(metric=control["metric"].str.removeprefix("patching:"), condition="check:first_word")
-    kinds = {"patching": "check:prompts", "zero_ablation": "check:prompts;edit:zero", "emotion_probe": "check:prompts"}
+    read = control["metric"].str.startswith("emotion_probe:")
+    condition = np.where(read, "check:first_word;set:agreed", "check:first_word")
+    control = control.assign(metric=control["metric"].str.replace(".*:", "", regex=True), condition=condition)
+    kinds = {"patching": "check:prompts", "zero_ablation": "check:prompts;edit:zero",
+             "emotion_probe": "check:prompts;set:agreed"}  # fmt: skip
     prompts = [_of(frame, name, None).assign(condition=text) for name, text in kinds.items()]
     prompts = [rows[rows["position"] == "-1"] for rows in prompts]
     missed = _of(frame, "misclassified")

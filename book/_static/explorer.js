@@ -1,9 +1,9 @@
 // The explorer: choices narrow the rows of window.emolibExplorer (written by emolib.explorer), Vega-Lite draws them.
 document.addEventListener("DOMContentLoaded", () => {
-  const { spec, choices, sources, names, texts, numbers } = window.emolibExplorer;
+  const { spec, choices, sources, names, texts, series, numbers } = window.emolibExplorer;
   const root = document.getElementById("emolib-explorer");
   const count = numbers.value.length;
-  const text = (name, row) => texts[name].values[texts[name].codes[row]];
+  const text = (name, row) => texts[name].values[texts[name].codes[series[row]]];
   const titles = { metric: "measure", span: "layers edited at once" };
   const readable = (name, value) =>
     value === "" ? "none" : names[name]?.[value] ?? value.replaceAll("_", " ").replaceAll(";", ", ").replaceAll(":", " ");
@@ -33,8 +33,9 @@ document.addEventListener("DOMContentLoaded", () => {
   // Rows that agree with the first `depth` choices, taken in their order.
   function narrowed(depth) {
     const codes = choices.slice(0, depth).map((name) => [texts[name].codes, texts[name].values.indexOf(chosen[name])]);
+    const fits = texts.source.codes.map((_, one) => codes.every(([column, code]) => column[one] === code));
     const rows = [];
-    for (let row = 0; row < count; row++) if (codes.every(([column, code]) => column[row] === code)) rows.push(row);
+    for (let row = 0; row < count; row++) if (fits[series[row]]) rows.push(row);
     return rows;
   }
 
@@ -44,7 +45,7 @@ document.addEventListener("DOMContentLoaded", () => {
     for (const row of rows) {
       const value = text(name, row);
       if (!have.has(value)) have.set(value, new Set());
-      have.get(value).add(texts.source.codes[row]);
+      have.get(value).add(texts.source.codes[series[row]]);
     }
     const best = [...have].reduce((a, b) => (b[1].size > a[1].size ? b : a), ["", new Set()])[0];
     const order = new Intl.Collator("en", { numeric: true });
