@@ -152,6 +152,16 @@ def distance(name: str, tables: Tables) -> pd.DataFrame:
     return found.assign(equal=np.abs(found["difference"]) <= about.tolerance)
 
 
+def in_short(judged: Mapping[str, Tables]) -> pd.DataFrame:
+    """Return one row a claim, its sentence and the outcome for each of the named sets of tables, symbol and word."""
+    outcomes = {
+        name: [f"{SYMBOLS[outcome]} {outcome}" for outcome in verdicts(tables)["outcome"]]
+        for name, tables in judged.items()
+    }
+    sentences = [f"{name} {about.sentence}" for name, about in claims().items()]
+    return pd.DataFrame({"claim of the paper": sentences, **outcomes})
+
+
 def summary(found: pd.DataFrame) -> str:
     """Return how many claims had which outcome, in words: "3 reproduced, 2 partly reproduced, …"."""
     counts = found["outcome"].value_counts()

@@ -60,6 +60,7 @@ corpus_path = ""
 
 # %% tags=["hide-input"]
 import pandas as pd
+from myst_nb import glue
 
 from emolib import claims, paper
 from emolib.display import say
@@ -74,8 +75,8 @@ tables = stored.get(run.slug, {})
 # %% [markdown]
 # ## All at a glance
 #
-# Runs of ours first, then the paper's models in the order of its Table 1. For nine of them the paper has no numbers on tokens, prompts,
-# appraisals or steering, which were studied on Llama 3.2 1B alone.
+# Runs of ours first, then the paper's models in the order of its Table 1. For nine of them the paper has no numbers on
+# tokens, prompts, appraisals or steering, which were studied on Llama 3.2 1B alone.
 
 # %% tags=["hide-input"]
 chosen = {slug: stored[slug] for slug in dict.fromkeys([run.slug, REFERENCE.slug]) if slug in stored}
@@ -87,6 +88,14 @@ say(
     f"{paper.DETAILED.name}: **{claims.summary(published[published['model'] == paper.DETAILED.name])}**."
 )
 claims.grid(everything)
+
+# %% [markdown]
+# The claims in one line each:
+
+# %% tags=["hide-input"]
+judged = {"this run": tables, f"the paper's {paper.DETAILED.name}": claims.paper_tables(paper.DETAILED.name)}
+short = claims.in_short(judged).style.hide()
+glue("claims-in-short", short)  # the first page shows it too
 
 # %% [markdown]
 # ## This run, claim by claim
