@@ -41,7 +41,7 @@ book: $(READY) ## run what is stale and render the book
 	@$(ADDRESS) $(BIN)/emolib book
 
 pdf: $(READY) ## print the book as it is now to one PDF (needs Chromium)
-	@$(BIN)/python -m emolib.pdf
+	@$(BIN)/python -m emolib.book.pdf
 
 run: $(READY) ## run the experiments only
 	@$(BIN)/emolib run $(FLAGS)

@@ -88,7 +88,7 @@ def _add_fields(run: argparse.ArgumentParser) -> None:
 
 def run_command(options: argparse.Namespace, snakemake: list[str]) -> int:
     """Return Snakemake's status for the run described by the options, validated first."""
-    from emolib.book import publish
+    from emolib.book.render import publish
     from emolib.execute import select_notebooks
     from emolib.runs import REFERENCE, Run
 
@@ -133,7 +133,7 @@ def snakemake_status(root: Path, run: Run, notebooks: list[str], cores: int, ext
 
 def book_command(options: argparse.Namespace, extra: list[str]) -> int:
     """Return 0 after rendering the book and printing its address."""
-    from emolib.book import build
+    from emolib.book.render import build
 
     page, rendered = build(checkout())
     print(f"{'The book' if rendered else 'The book, unchanged'}: {page.as_uri()}")

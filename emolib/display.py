@@ -1,6 +1,6 @@
 """Figures on a page: SVG that takes the page's text colour, with alt text and a caption computed from the run.
 
-`show` puts a figure into a notebook as HTML that any notebook viewer renders, and as a marker that `emolib.mystnb`
+`show` puts a figure into a notebook as HTML that any notebook viewer renders, and as a marker that `emolib.book.mystnb`
 turns into a numbered, linkable figure of the book.
 """
 

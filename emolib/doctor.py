@@ -12,7 +12,8 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-from emolib import browser, sources
+from emolib import sources
+from emolib.book import browser
 from emolib.registry import registry
 
 EMBEDDED = "smollm2-135m"

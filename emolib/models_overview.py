@@ -15,13 +15,13 @@ from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
 from emolib import paper
-from emolib.claims_causes import inner_minimum, transfer
-from emolib.claims_readout import probe_curve
+from emolib.claims.causes import inner_minimum, transfer
+from emolib.claims.readout import probe_curve
+from emolib.claims.verdicts import Evidence, NotTestable, Tables
 from emolib.palette import CYCLE, INK
-from emolib.panels import label_axes, panels, styled
 from emolib.paper_tables import paper_tables
+from emolib.plotting.panels import label_axes, panels, styled
 from emolib.registry import registry
-from emolib.verdicts import Evidence, NotTestable, Tables
 
 DEPTHS = {
     "probe saturation": "where the probe of the residual stream first has 95 % of its maximum",

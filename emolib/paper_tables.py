@@ -15,9 +15,9 @@ import pandas as pd
 from emolib import paper, stats, theory
 from emolib.corpus import EMOTIONS
 from emolib.results import COLUMNS, tidy
-from emolib.verdicts import FRACTIONS
 
 DEFAULT = "T1-2shot"
+FRACTIONS = ("accuracy", "balanced_accuracy", "agreement", "transfer", "top1_share")
 SEGMENTS = {
     "segment:evaluated_text": "text", "segment:demo_1": "demonstration_label", "segment:demo_2": "demonstration_label",
     "segment:format": "format", "segment:final_cue": "final_cue",

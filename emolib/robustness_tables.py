@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from emolib import paper
-from emolib.panels import readable
+from emolib.plotting.panels import readable
 from emolib.sites import layer_number
 
 PLACES = {"attn_out": "attention", "resid_post": "stream"}

@@ -211,5 +211,10 @@ say(
     f"is largest for *{largest.split('=>')[0]}* ({diagonal['value'].max():.0f}) and smallest for *{fewest.split('=>')[0]}* "
     f"({diagonal['value'].min():.0f}). The paper's has {paper.DETAILED.n:,}."
 )
+
+# %% [markdown]
+# ## Verdict
+
+# %% tags=["hide-input"]
 say(claims.chapter_verdicts("03_behaviour", claims.run_tables(f"results/{run.slug}")))
 say(footer(data.attrs["provenance"]))

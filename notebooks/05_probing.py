@@ -201,5 +201,10 @@ rows = {
     "C4: layers beyond 60 % depth where the last token is read best": f"{(winners == '-1').sum()} of {len(winners)}",
 }
 say("\n".join(f"- {name}: **{value}**" for name, value in rows.items()))
+
+# %% [markdown]
+# ## Verdict
+
+# %% tags=["hide-input"]
 say(claims.chapter_verdicts("05_probing", claims.run_tables(f"results/{run.slug}")))
 say(footer(data.attrs["provenance"]))

@@ -59,9 +59,9 @@ corpus_path = ""
 
 # %% tags=["hide-input"]
 from emolib import claims, paper, plotting
-from emolib.attention_plots import segment_stacks
 from emolib.display import say
 from emolib.experiments import attention
+from emolib.plotting.attention import segment_stacks
 from emolib.results import footer, select
 from emolib.runs import Run
 from emolib.sites import layer_number
@@ -242,6 +242,9 @@ say("\n".join(
 # takes: only the interventions of the neighbouring chapters show what is used. The emotion words are those that the
 # corpus masks, in texts that the model does not otherwise see in this run; words that carry emotion without naming it are
 # not known to us and not tested. The heads are averaged; single heads may do what their mean does not.
+
+# %% [markdown]
+# ## Verdict
 
 # %% tags=["hide-input"]
 say(claims.chapter_verdicts("06_attention", claims.run_tables(f"results/{run.slug}")))

@@ -59,7 +59,7 @@ import pandas as pd
 from emolib import claims, paper, plotting
 from emolib.display import say
 from emolib.experiments import patching
-from emolib.outcome_plots import outcome_stacks
+from emolib.plotting.outcomes import outcome_stacks
 from emolib.results import footer, select
 from emolib.runs import Run
 from emolib.sites import layer_number
@@ -292,6 +292,9 @@ say("\n".join(f"- {name}: **{value}**" for name, value in rows.items()))
 # transfers in all ten models, yet five of them hardly need it, so neither test can stand for the other. And an answer
 # that is not kept is not always transferred: the control shows how much a foreign activation breaks although it speaks
 # for the same emotion.
+
+# %% [markdown]
+# ## Verdict
 
 # %% tags=["hide-input"]
 say(claims.chapter_verdicts("06_patching", claims.run_tables(f"results/{run.slug}")))

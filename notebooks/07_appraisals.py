@@ -56,9 +56,9 @@ corpus_path = ""
 import pandas as pd
 
 from emolib import claims, paper, plotting
-from emolib.appraisal_plots import radar, with_keys
 from emolib.display import say
 from emolib.experiments import appraisals
+from emolib.plotting.appraisals import radar, with_keys
 from emolib.results import footer, select
 from emolib.runs import Run
 from emolib.sites import layer_number
@@ -243,6 +243,9 @@ table = pd.DataFrame({
 }).loc[named].rename(index=plotting.readable)
 say("Best site of each appraisal; peak and fall of the residual stream's $R^2$ on all events (0 where it peaks at the end).")
 table
+
+# %% [markdown]
+# ## Verdict
 
 # %% tags=["hide-input"]
 say(claims.chapter_verdicts("07_appraisals", claims.run_tables(f"results/{run.slug}")))

@@ -63,9 +63,9 @@ corpus_path = ""
 import pandas as pd
 
 from emolib import claims, paper, plotting
-from emolib.appraisal_plots import emotion_map, paths, space, with_keys
 from emolib.display import say
 from emolib.experiments import geometry
+from emolib.plotting.appraisals import emotion_map, paths, space, with_keys
 from emolib.results import footer, select
 from emolib.runs import Run
 from emolib.sites import layer_number
@@ -279,5 +279,10 @@ for kind, name in names.items():
              f"{known['halving']:.2f})": ratio(part.loc["halving"]),
              f"C13: last quarter over first half, {name} (the paper: {known['fade']:.2f})": ratio(part.loc["fade"])}
 say("\n".join(f"- {name}: **{value}**" for name, value in rows.items()))
+
+# %% [markdown]
+# ## Verdict
+
+# %% tags=["hide-input"]
 say(claims.chapter_verdicts("08_geometry", claims.run_tables(f"results/{run.slug}")))
 say(footer(data.attrs["provenance"]))

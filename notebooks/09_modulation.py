@@ -73,9 +73,10 @@ corpus_path = ""
 # %% tags=["hide-input"]
 import pandas as pd
 
-from emolib import claims, flow_plots, paper, paper_tables, plotting, theory
+from emolib import claims, paper, paper_tables, plotting, theory
 from emolib.display import say
 from emolib.experiments import modulation
+from emolib.plotting.flows import label_flows
 from emolib.results import footer, select
 from emolib.runs import Run
 from emolib.sites import layer_number
@@ -283,7 +284,7 @@ plotting.show(
 flow = select(data, metric="flow", layer=centre, coefficient=dose)
 flows = {name: select(flow, condition=f"{name};vector:raw;unit:norm") for name in ("pleasantness:+1", "pleasantness:-1")}
 plotting.show(
-    flow_plots.label_flows(flows, before="no push", after="pushed"), name="fig-modulation-flow",
+    label_flows(flows, before="no push", after="pushed"), name="fig-modulation-flow",
     caption=f"Labels before and after a push of pleasantness around layer {where}, {dose:g} of the norm, {texts} judged "
     "texts. Pale ribbons keep their label.",
     alt="Two flow diagrams of labels before and after pleasantness is pushed up and down.",
@@ -336,5 +337,10 @@ for place, size, unit in tried:
         f"{row['value']:.2f} ({row['ci_low']:.2f} to {row['ci_high']:.2f}), random directions {band['ci_low']:.2f} to "
         f"{band['ci_high']:.2f}; {beyond} of {len(single)} settings beyond 99 % of {band['n']} random directions")
 say("\n".join(f"- {name}: **{value}**" for name, value in rows.items()))
+
+# %% [markdown]
+# ## Verdict
+
+# %% tags=["hide-input"]
 say(claims.chapter_verdicts("09_modulation", claims.run_tables(f"results/{run.slug}")))
 say(footer(data.attrs["provenance"]))

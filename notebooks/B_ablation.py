@@ -180,5 +180,10 @@ rows = {
     f"lowest agreement of any later attention layer (the paper: {after:.2f})": f"{later['value'].min():.2f}",
 }
 say("\n".join(f"- {name}: **{value}**" for name, value in rows.items()))
+
+# %% [markdown]
+# ## Verdict
+
+# %% tags=["hide-input"]
 say(claims.chapter_verdicts("B_ablation", claims.run_tables(f"results/{run.slug}")))
 say(footer(data.attrs["provenance"]))

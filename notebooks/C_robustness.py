@@ -292,5 +292,10 @@ worst = spread[spread["metric"] == "accuracy_sd"]["value"]
 rows |= {"C19: median and largest deviation over splits, points":
          f"{worst.median():.1f}, {worst.max():.1f}"} if len(worst) else {}
 say("\n".join(f"- {name}: **{value}**" for name, value in rows.items()))
+
+# %% [markdown]
+# ## Verdict
+
+# %% tags=["hide-input"]
 say(claims.chapter_verdicts("C_robustness", claims.run_tables(f"results/{run.slug}")))
 say(footer(data.attrs["provenance"]))

@@ -181,5 +181,10 @@ for dose in doses:
         f"{curve['probe'][top]:.2f} at layer {layer_number(top)} (depth {layer_number(top) / n_layers:.2f}), random "
         f"directions {curve['random'][top]:.2f}; {ahead} of {len(ends)} emotions beyond the range of random directions")
 say("\n".join(f"- {name}: **{value}**" for name, value in rows.items()))
+
+# %% [markdown]
+# ## Verdict
+
+# %% tags=["hide-input"]
 say(claims.chapter_verdicts("D_promotion", claims.run_tables(f"results/{run.slug}")))
 say(footer(data.attrs["provenance"]))

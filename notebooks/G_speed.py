@@ -67,7 +67,7 @@ import pandas as pd
 from emolib import plotting, results
 from emolib.display import say
 from emolib.palette import CYCLE, INK, style
-from emolib.panels import label_axes, panels
+from emolib.plotting.panels import label_axes, panels
 from emolib.results import footer
 from emolib.runs import REFERENCE
 

@@ -52,8 +52,10 @@ corpus_path = ""
 # %% tags=["hide-input"]
 import pandas as pd
 
-from emolib import claims, errata, errata_corpus, errata_counts, errata_demos, errata_paper
+from emolib import claims, errata
 from emolib.display import say
+from emolib.errata import corpus as errata_corpus
+from emolib.errata import counts, demos, paper
 from emolib.results import footer, select
 from emolib.runs import Run
 from emolib.study import Study
@@ -61,9 +63,6 @@ from emolib.study import Study
 run = Run(model=model, corpus=corpus, prompt=prompt, calibration=calibration, scoring=scoring, text=text, tap=tap,
           dtype=dtype, device=device, seed=seed, profile=profile, corpus_path=corpus_path)  # fmt: skip
 study = Study(run)
-found = [*errata_paper.from_paper(), *errata_counts.from_counts(), *errata_demos.from_demos(), *errata_demos.from_study(study)]
-found += errata_corpus.from_corpus(run.corpus_path) if run.corpus == "crowd-envent" else []
-computed = errata.table(found)
 
 # %% [markdown]
 # ## Computed cases
@@ -72,6 +71,9 @@ computed = errata.table(found)
 # Where a sentence names two numbers, the columns follow its order.
 
 # %% tags=["hide-input"]
+found = [*paper.from_paper(), *counts.from_counts(), *demos.from_demos(), *demos.from_study(study)]
+found += errata_corpus.from_corpus(run.corpus_path) if run.corpus == "crowd-envent" else []
+computed = errata.table(found)
 grades = errata.cases().set_index("id")["grade"]
 numbers = computed.assign(grade=computed["id"].map(grades))[["id", "grade", "quantity", "stated", "corrected", "source"]]
 say(
@@ -107,7 +109,7 @@ say("\n".join(f"- {row.quantity}: {'' if pd.isna(row.stated) else f'{row.stated:
 stored = claims.stored_runs().get(run.slug, {})
 if "ablation" in stored:
     zero = select(stored["ablation"], metric="agreement", component="resid_post", condition="edit:zero", position="-1")
-    gap, pairs = errata_paper.vacuous_window(zero)
+    gap, pairs = paper.vacuous_window(zero)
     say(f"- agreement of this run, window of three at c against layer c + 1 alone, over {pairs} pairs: **{gap:.4f}**")
 
 # %% [markdown]
@@ -117,7 +119,7 @@ if "ablation" in stored:
 # and *ust* never follows "Answer:". The table shows a tokenizer built like the one of the Phi models, and this run's own.
 
 # %% tags=["hide-input"]
-phi, own = errata_demos.label_pieces(errata_demos.llama_2_like()), errata_demos.label_pieces(study.model.tokenizer)
+phi, own = demos.label_pieces(demos.llama_2_like()), demos.label_pieces(study.model.tokenizer)
 both = phi[["label", "pieces", "last"]].merge(own[["label", "pieces"]], on="label", suffixes=("", " (this run)"))
 both.rename(columns={"pieces": "pieces (like Phi)", "last": "scored as released"}).style.hide()
 

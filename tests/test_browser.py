@@ -1,7 +1,7 @@
 """Every page of the rendered book in a real browser: wide and narrow, light and dark, from a server and from files.
 
 The book is rendered once, each page is opened once in every mode, and what was seen is judged test by test. A word that
-stands nowhere else is planted in one page for the search. Without Chromium (see `emolib.browser`) nothing can be seen,
+stands nowhere else is planted in one page for the search. Without Chromium (`emolib.book.browser`) nothing can be seen,
 and the tests are skipped, saying how to get one.
 """
 
@@ -25,8 +25,9 @@ import pytest
 import yaml
 from axe_playwright_python.sync_playwright import Axe
 
-from emolib import browser, colab, results
-from emolib.book import build, effective_toc
+from emolib import results
+from emolib.book import browser, colab
+from emolib.book.render import build, effective_toc
 from emolib.runs import REFERENCE
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -13,11 +13,11 @@ import pandas as pd
 import pytest
 
 from emolib import claims, paper, results
-from emolib.claims_errors import MISSED
-from emolib.claims_theory import LEADERS, SECOND, SIGNS, SINGLE, SIX
+from emolib.claims.errors import MISSED
+from emolib.claims.theory import LEADERS, SECOND, SIGNS, SINGLE, SIX
+from emolib.claims.verdicts import Check, above, at_least, at_most, inside, judge
 from emolib.corpus import EMOTIONS
 from emolib.paper_tables import paper_tables
-from emolib.verdicts import Check, above, at_least, at_most, inside, judge
 
 LAYERS = 20
 SITE = dict(position="-1", span=1)

@@ -28,7 +28,7 @@ import pytest
 from conftest import tiny_table
 from nbformat.v4 import new_markdown_cell, new_notebook
 
-from emolib import colab
+from emolib.book import colab
 from emolib.execute import notebook_names
 from emolib.runs import Run
 
@@ -108,7 +108,7 @@ def test_every_notebook_begins_with_the_same_cell_and_the_project_s_address(name
         jupytext.read(ROOT / "notebooks" / f"{name}.py"),
     ):
         first = document.cells[0]
-        assert (first.source, first.metadata["tags"]) == (expected, list(colab.TAGS)), "python -m emolib.colab"
+        assert (first.source, first.metadata["tags"]) == (expected, list(colab.TAGS)), "python -m emolib.book.colab"
         assert not any(colab.TAG in cell.metadata.get("tags", []) for cell in document.cells[1:])
 
 

@@ -12,9 +12,11 @@ import pandas as pd
 import pytest
 import torch
 
-from emolib import errata_corpus, errata_counts, errata_paper
 from emolib.corpus import APPRAISALS, Corpus, load_corpus
 from emolib.errata import Finding, cases, finding, table
+from emolib.errata import corpus as errata_corpus
+from emolib.errata import counts as errata_counts
+from emolib.errata import paper as errata_paper
 
 
 def of(findings: list[Finding], name: str) -> list[tuple[float, float]]:
@@ -154,7 +156,7 @@ def test_the_corpus_decides_its_own_counts(crowd_envent_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def demos() -> list[Finding]:
-    from emolib import errata_demos
+    from emolib.errata import demos as errata_demos
 
     return errata_demos.from_demos()
 
@@ -165,8 +167,8 @@ def test_the_injected_vector_is_not_the_projected_one(demos: list[Finding]) -> N
 
 
 def test_projection_against_a_hand_computation() -> None:
-    from emolib import errata_demos
     from emolib.directions import project_out
+    from emolib.errata import demos as errata_demos
 
     target, held = torch.tensor([3.0, 4.0, 5.0]), torch.tensor([[1.0, 0.0, 0.0], [1.0, 1.0, 0.0]])
     assert torch.allclose(project_out(target, held), torch.tensor([0.0, 0.0, 5.0], dtype=torch.float64))
@@ -191,7 +193,7 @@ def test_a_norm_after_the_sub_layer_breaks_the_sum_as_released_only(demos: list[
 
 
 def test_four_labels_are_scored_on_a_fragment() -> None:
-    from emolib import errata_demos
+    from emolib.errata import demos as errata_demos
 
     found = errata_demos.label_pieces(errata_demos.llama_2_like()).set_index("label")
     assert found.loc["disgust", "pieces"] == "disg + ust" and found.loc["disgust", "last"] == "ust"
@@ -201,7 +203,7 @@ def test_four_labels_are_scored_on_a_fragment() -> None:
 
 
 def test_findings_on_a_run_s_own_activations(tiny_study) -> None:
-    from emolib import errata_demos
+    from emolib.errata import demos as errata_demos
 
     found = errata_demos.from_study(tiny_study) if len(tiny_study.agreed) > 5 else errata_demos.norms(tiny_study)
     stream = tiny_study.activations("resid_post", 0).float()
@@ -211,7 +213,7 @@ def test_findings_on_a_run_s_own_activations(tiny_study) -> None:
 
 
 def test_cases_and_published_findings_need_no_model_library() -> None:
-    code = "import sys, emolib.errata_counts, emolib.errata_corpus; assert 'torch' not in sys.modules"
+    code = "import sys, emolib.errata.counts, emolib.errata.corpus; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from emolib import explorer, paper, results
+from emolib import paper, results
+from emolib.book import explorer
 from emolib.runs import REFERENCE
 
 PARAMETERS = {"model": "tiny", "corpus": "situations", "profile": "quick", "prompt": "T1-2shot", "calibration": "none"}

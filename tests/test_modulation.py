@@ -14,13 +14,14 @@ import torch
 from matplotlib.patches import PathPatch, Rectangle
 from scipy.stats import spearmanr
 
-from emolib import flow_plots, results, steering, theory
+from emolib import results, steering, theory
 from emolib.corpus import APPRAISALS, EMOTIONS
 from emolib.edits import Add
 from emolib.engine import Engine
 from emolib.experiments import modulation
 from emolib.models import unwrap
 from emolib.paper import values
+from emolib.plotting import flows as flow_plots
 from emolib.results import select
 from emolib.runs import Run
 from emolib.steering import Cell, Dose

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from matplotlib.collections import Collection
 
-from emolib.outcome_plots import outcome_stacks
 from emolib.palette import INK
+from emolib.plotting.outcomes import outcome_stacks
 
 
 def outcomes(layers: range = range(4), *, n_layers: int | None = None) -> pd.DataFrame:

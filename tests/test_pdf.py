@@ -11,12 +11,12 @@ import pytest
 import yaml
 from pypdf import PdfReader
 
-from emolib import browser
-from emolib.pdf import TARGET, print_book
+from emolib.book import browser
+from emolib.book.pdf import TARGET, print_book
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURE = '<figure><svg viewBox="0 0 9 9" role="img" aria-label="a"><rect width="9" height="9"/></svg></figure>'
-PRINT = "import sys, pathlib; from emolib.pdf import print_book; print_book(pathlib.Path(sys.argv[1]))"
+PRINT = "import sys, pathlib; from emolib.book.pdf import print_book; print_book(pathlib.Path(sys.argv[1]))"
 PAGES = {
     "index": "# The first page\n\nIt cites {cite:t}`tak2025` and [the second](second.md).\n",
     "second": f"# The second page\n\n(part)=\n## A part\n\n$$x^2$$\n\n```{{raw}} html\n{PICTURE}\n```\n\n"

@@ -16,9 +16,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from emolib import display, paper, plotting, results
+from emolib.book.mystnb import FigureRenderer
 from emolib.events import EMOTIONS
-from emolib.label_plots import confusion_shares, label_shares
-from emolib.mystnb import FigureRenderer
 from emolib.palette import (
     COMPONENT_COLOURS,
     EMOTION_COLOURS,
@@ -29,7 +28,8 @@ from emolib.palette import (
     style,
     text_on,
 )  # fmt: skip
-from emolib.panels import readable
+from emolib.plotting.labels import confusion_shares, label_shares
+from emolib.plotting.panels import readable
 from emolib.sites import COMPONENTS
 
 PAGES = ("#ffffff", "#14181e")
@@ -256,7 +256,7 @@ def test_the_book_makes_a_numbered_figure_of_it(tmp_path: object) -> None:
         "extensions = ['myst_nb']\nnumfig = True\nnb_execution_mode = 'off'\nhtml_theme = 'basic'\n"
         "def setup(app):\n"
         "    from myst_nb.core import render\n"
-        "    from emolib.mystnb import FigureRenderer\n"
+        "    from emolib.book.mystnb import FigureRenderer\n"
         "    render.load_mime_renders = lambda: [FigureRenderer]\n"
     )
     output = nbformat.v4.new_output("display_data", data=display.bundle(KINDS["null"](), **WORDS))
@@ -281,7 +281,8 @@ def test_renderer_leaves_other_outputs_alone() -> None:
 
 
 def test_nothing_here_loads_a_model_library() -> None:
-    modules = "results provenance stats scores paper plotting display palette panels label_plots category_plots mystnb"
+    modules = ("results provenance stats scores paper plotting display palette "
+        "plotting.panels plotting.labels plotting.categories book.mystnb")
     code = (
         f"import sys, importlib\n[importlib.import_module('emolib.' + m) for m in '{modules}'.split()]\n"
         "from emolib import results\n"

@@ -95,7 +95,7 @@ def test_what_only_fetches_names_and_keeps_does_not_count(changes_hash: Change) 
 
 
 def test_what_is_not_imported_does_not_count(changes_hash: Change, package: Path) -> None:
-    assert not changes_hash("plotting.py", "\nfrom __future__ import annotations\n",
+    assert not changes_hash("plotting/__init__.py", "\nfrom __future__ import annotations\n",
                             "\nfrom __future__ import annotations\nX = 1\n")  # fmt: skip
     (package / "experiments" / "new.py").write_text("X = 1\n")
     assert not changes_hash("experiments/behaviour.py", "TOP_WORDS = 20", "TOP_WORDS = 30")

@@ -1,4 +1,4 @@
-// The explorer: choices narrow the rows of window.emolibExplorer (written by emolib.explorer), Vega-Lite draws them.
+// The explorer: choices narrow the rows of window.emolibExplorer (written by emolib.book.explorer), Vega-Lite draws them.
 document.addEventListener("DOMContentLoaded", () => {
   const { spec, choices, sources, names, texts, series, numbers } = window.emolibExplorer;
   const root = document.getElementById("emolib-explorer");

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import pandas as pd
 from scipy.stats import spearmanr
 
-from emolib.verdicts import MIDDLE, Check, Evidence, NotTestable, above, at_least, claim, count, inside, number
+from emolib.claims.verdicts import MIDDLE, Check, Evidence, NotTestable, above, at_least, claim, count, inside, number
 
 RELEASED = "setting:as_released"
 

@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from emolib.palette import INK
-from emolib.panels import check_rows, label_axes, names_of, panels, readable, rows_where, styled
+from emolib.plotting.panels import check_rows, label_axes, names_of, panels, readable, rows_where, styled
 from emolib.sites import layer_number
 
 # From the foot: the text first, so that its height can be read; the first token, which is little else, last.

@@ -6,7 +6,7 @@ import numpy as np
 
 from emolib import paper
 from emolib.errata import Finding, finding
-from emolib.errata_paper import DEFAULT, published
+from emolib.errata.paper import DEFAULT, published
 from emolib.registry import registry
 
 NEVER = ("boredom", "disgust", "guilt", "sadness")  # labels that Phi's scoring token rules out

@@ -16,7 +16,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from emolib.palette import EMOTION_COLOURS, EMOTION_ORDER, text_on
-from emolib.panels import (
+from emolib.paper import DETAILED
+from emolib.plotting.panels import (
     COLUMNS,
     WIDTH,
     bare,
@@ -29,7 +30,6 @@ from emolib.panels import (
     styled,
     two_sources,
 )  # fmt: skip
-from emolib.paper import DETAILED
 from emolib.sites import layer_number
 
 

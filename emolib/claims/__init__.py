@@ -18,13 +18,14 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from emolib import claims_causes, claims_errors, claims_readout, claims_theory, paper
+from emolib import paper
+from emolib.claims import causes, errors, readout, theory
+from emolib.claims.verdicts import TESTS, Outcome, Tables, Verdict, evaluate
 from emolib.paper_tables import paper_tables
 from emolib.results import KEYS, read
-from emolib.verdicts import TESTS, Outcome, Tables, Verdict, evaluate
 
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
-TEST_MODULES = (claims_readout, claims_causes, claims_theory, claims_errors)  # imported for the tests they register
+TEST_MODULES = (readout, causes, theory, errors)  # imported for the tests they register
 WORDS = {"reproduced": "reproduced", "partly": "partly reproduced", "not": "not reproduced",
          "not testable": "not testable"}  # fmt: skip
 SYMBOLS = {"reproduced": "●", "partly": "◐", "not": "○", "not testable": "–"}

@@ -15,7 +15,7 @@ from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path
 
 from emolib.palette import EMOTION_COLOURS, EMOTION_ORDER, INK
-from emolib.panels import WIDTH, check_rows, readable, styled
+from emolib.plotting.panels import WIDTH, check_rows, readable, styled
 
 Spans = dict[str, tuple[float, float]]
 GAP = 0.012  # between the blocks of a column, as a share of its height

@@ -1,7 +1,7 @@
 """The rendered book: the committed pages, and the reader's own runs behind them.
 
-The reference run's chapters are committed in book/chapters; other runs are added by `emolib.staging`. Scripts, buttons
-and the explorer's data are added while Sphinx renders, by `emolib.pages`. Imports no model library.
+The reference run's chapters are committed in book/chapters; other runs are added by `emolib.book.staging`. Scripts, buttons
+and the explorer's data are added while Sphinx renders, by `emolib.book.pages`. Imports no model library.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from typing import Any, Literal
 import nbformat
 import yaml
 
-from emolib import colab
+from emolib.book import colab
 from emolib.execute import INJECTED, cleaned
 from emolib.provenance import code_sha256
 from emolib.runs import Run
-from emolib.staging import stage_runs
+from emolib.book.staging import stage_runs
 
 CHAPTERS = Path("book/chapters")
 # What decides how a page looks, beside the pages.
-RENDERING = ("emolib.book", "emolib.pages", "emolib.mystnb")
+RENDERING = ("emolib.book.render", "emolib.book.pages", "emolib.book.mystnb")
 INPUTS = ("_config.yml", "_build/_toc.yml", "requirements.lock", "pyproject.toml")
 
 

@@ -10,9 +10,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from emolib.prompts import PAPER_PROMPTS
-from emolib.sites import layer_number
-from emolib.verdicts import (
+from emolib.claims.verdicts import (
     MIDDLE,
     Check,
     Evidence,
@@ -26,6 +24,8 @@ from emolib.verdicts import (
     number,
     place,
 )
+from emolib.prompts import PAPER_PROMPTS
+from emolib.sites import layer_number
 
 EDGE = 3  # layers at either end that a search for an inner minimum leaves out
 

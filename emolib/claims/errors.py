@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from emolib.verdicts import Check, Evidence, above, at_least, at_most, claim
+from emolib.claims.verdicts import Check, Evidence, above, at_least, at_most, claim
 
 # Missed minus correct in the paper's Table 3.
 MISSED = {

@@ -13,8 +13,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from emolib.palette import EMOTION_COLOURS, INK, ordered, palette
-from emolib.panels import LINES, WIDTH, check_rows, panels, readable, styled
 from emolib.paper import DETAILED
+from emolib.plotting.panels import LINES, WIDTH, check_rows, panels, readable, styled
 
 FULL_CIRCLE = 2 * np.pi
 # Around a small circle there is room for one short word.

@@ -11,8 +11,18 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from emolib.palette import INK
-from emolib.panels import LINES, check_rows, label_axes, names_of, panels, readable, rows_where, styled, with_depth
 from emolib.paper import DETAILED
+from emolib.plotting.panels import (
+    LINES,
+    check_rows,
+    label_axes,
+    names_of,
+    panels,
+    readable,
+    rows_where,
+    styled,
+    with_depth,
+)
 
 # Bottom to top: what moved to the source, what broke, what stayed. Neither components nor emotions use these colours.
 OUTCOMES = {"transfer": ("transferred", "#7331a0"), "neither": ("neither", "#cc79a7"), "kept": ("kept", "#c9ced3")}

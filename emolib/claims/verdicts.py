@@ -20,7 +20,6 @@ Outcome = Literal["reproduced", "partly", "not", "not testable"]
 Tables = Mapping[str, pd.DataFrame]
 MARK = {True: "holds", None: "open", False: "fails"}
 MIDDLE = (0.40, 0.70)  # what this book calls the middle of a network, as a fraction of depth
-FRACTIONS = ("accuracy", "balanced_accuracy", "agreement", "transfer", "top1_share")
 
 
 class NotTestable(Exception):

@@ -1,4 +1,4 @@
-"""The book as one PDF: rendered as a single page, printed by a browser. `make pdf` runs `python -m emolib.pdf`.
+"""The book as one PDF: rendered as a single page, printed by a browser. `make pdf` runs `python -m emolib.book.pdf`.
 
 Formulas and figures are those of the pages, in light colours; folded code stays out; links and bookmarks work.
 """
@@ -11,8 +11,8 @@ from pathlib import Path
 
 import yaml
 
-from emolib import browser
-from emolib.book import render, write_toc
+from emolib.book import browser
+from emolib.book.render import render, write_toc
 from emolib.cli import checkout
 
 TARGET = Path("_build/pdf/book.pdf")

@@ -18,11 +18,12 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
-from emolib.category_plots import against_null, grouped_bars, interval_points
 from emolib.display import show
-from emolib.label_plots import confusion_matrix, depth_stacks, stacked_labels
 from emolib.palette import INK, palette
-from emolib.panels import (
+from emolib.paper import DETAILED
+from emolib.plotting.categories import against_null, grouped_bars, interval_points
+from emolib.plotting.labels import confusion_matrix, depth_stacks, stacked_labels
+from emolib.plotting.panels import (
     COLUMNS,
     LINES,
     WIDTH,
@@ -41,7 +42,6 @@ from emolib.panels import (
     two_sources,
     with_depth,
 )  # fmt: skip
-from emolib.paper import DETAILED
 from emolib.sites import layer_number
 
 __all__ = [

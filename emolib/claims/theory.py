@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from emolib.claims.verdicts import Check, Evidence, NotTestable, at_least, at_most, claim, count, number
 from emolib.sites import layer_number
-from emolib.verdicts import Check, Evidence, NotTestable, at_least, at_most, claim, count, number
 
 SIX = ("pleasantness", "unpleasantness", "other_responsblt", "self_responsblt", "suddenness", "predict_event")
 # Spread of label-only R2 over subsets and splits (two standard deviations); stands in where a table has no intervals.

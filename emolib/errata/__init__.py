@@ -1,7 +1,7 @@
 """Errata of the study: every case in words; where it can be computed, the paper's number and the right one.
 
-The computations are in `errata_paper` and `errata_counts` (from the paper's own values), `errata_corpus` (from the
-corpus) and `errata_demos` (vectors, tokenizers, random networks). Loads no model library.
+The computations are in `paper` and `counts` (from the paper's own values), `corpus` (from the
+corpus) and `demos` (vectors, tokenizers, random networks). Loads no model library.
 """
 
 from __future__ import annotations

@@ -16,8 +16,18 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from emolib.palette import GREY, INK, PRIMARY, palette
-from emolib.panels import OURS, WIDTH, check_rows, has_interval, names_of, readable, rows_where, styled, two_sources
 from emolib.paper import DETAILED
+from emolib.plotting.panels import (
+    OURS,
+    WIDTH,
+    check_rows,
+    has_interval,
+    names_of,
+    readable,
+    rows_where,
+    styled,
+    two_sources,
+)
 
 
 @styled
