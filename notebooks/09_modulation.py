@@ -154,7 +154,7 @@ plotting.show(
 # $z_{a,e}$ the mean rating of appraisal $a$ by writers who felt emotion $e$, standardised over the emotions, the label
 # $e$ should shift by $\sum_a \gamma_a z_{a,e}$. The **theory score** is the rank correlation, over the labels, of this
 # expectation with the shift that is observed, $\log\frac{n_e + 1/2}{n^0_e + 1/2}$, from $-1$ to 1
-# ({func}`emolib.theory.theory_score`). Random directions of the same length, the same one in all layers of the window
+# (`emolib.theory.theory_score`). Random directions of the same length, the same one in all layers of the window
 # so that they add up as fitted vectors do, say which scores mean nothing.
 
 # %% tags=["hide-input"]
