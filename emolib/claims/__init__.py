@@ -156,7 +156,7 @@ def distance(name: str, tables: Tables) -> pd.DataFrame:
 def in_short(judged: Mapping[str, Tables]) -> pd.DataFrame:
     """Return one row a claim, its sentence and the outcome for each of the named sets of tables, symbol and word."""
     outcomes = {
-        name: [f"{SYMBOLS[outcome]} {outcome}" for outcome in verdicts(tables)["outcome"]]
+        name: [f"{SYMBOLS[outcome]}\N{NO-BREAK SPACE}{outcome}" for outcome in verdicts(tables)["outcome"]]
         for name, tables in judged.items()
     }
     sentences = [f"{name} {about.sentence}" for name, about in claims().items()]
