@@ -130,9 +130,9 @@ several[["claim", "model", "outcome", "numbers"]].rename(columns={"numbers": "de
 # the paper's when one of its own models is run.
 
 # %% tags=["hide-input"]
-about = pd.DataFrame([vars(claim) for claim in claims.claims().values()])
-shown = about[["id", "sentence", "section", "figure", "values", "test", "tolerance"]]
-shown.style.format({"tolerance": "{:g}"}).hide()
+say("\n\n".join(
+    f"**{about.id}** {about.sentence} *Published* (section {about.section}, {about.figure}): {about.values}. "
+    f"*Test:* {about.test}. *Tolerance:* {about.tolerance:g}." for about in claims.claims().values()))
 
 # %% [markdown]
 # ## What this shows and what it does not
