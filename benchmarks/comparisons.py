@@ -22,16 +22,16 @@ class Size:
     runs: int = 3
     edit_texts: int = 256
     edit_passes: int = 30
-    many_texts: int = 128
-    many_passes: int = 20
+    many_texts: int = 64
+    many_passes: int = 12
     read_texts: int = 512
-    read_batches: int = 16
+    read_batches: int = 12
     probe_texts: int = 520
-    probe_sites: int = 6
+    probe_sites: int = 4
     probe_prompts: tuple[str, ...] = ("T1-2shot", "T2-2shot", "T3-2shot")
     probe_tokens: int = 4  # times prompts times texts: about as many rows as crowd-enVENT has texts
-    probe_many_sites: int = 3
-    overhead_texts: int = 64
+    probe_many_sites: int = 2
+    overhead_texts: int = 32
 
 
 def editing(ours: Side, plain: Side, *, runs: int, n_texts: int, n_kinds: int, passes: int) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def exponent(x: Sequence[float], y: Sequence[float]) -> dict[str, float]:
     return dict(value=float(fit.slope), ci_low=float(fit.slope - half), ci_high=float(fit.slope + half))
 
 
-def measure(points: Mapping[str, Sequence[int]] = POINTS, *, runs: int = 2) -> dict[str, Any]:
+def measure(points: Mapping[str, Sequence[int]] = POINTS, *, runs: int = 1) -> dict[str, Any]:
     """Every point, and per quantity the exponents of time and memory."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
