@@ -151,16 +151,16 @@ leak = views.pick(data, "check:demonstrations")
 own = leak[leak["prompt"] != "all"]
 say("No two events of this corpus are demonstrations." if leak.empty else
     f"With these events in, accuracy changes by at most **{own['value'].abs().max():.2%}** under any prompt. "
-    + "; ".join(
+    "They themselves are answered right when their demonstration is in the prompt and when it is not: " + "; ".join(
         f"{row.condition.split(':')[-1].replace('_', ' ')} {views.interval(row, '.0%')}"
-        for row in leak[leak["prompt"] == "all"].itertuples()))
+        for row in leak[leak["prompt"] == "all"].itertuples()) + ".")
 mask = views.pick(data, "baseline:mask_count"), views.pick(data, "baseline:shuffled")
 say("The texts of this corpus have no masks." if mask[0].empty else
     f"The number of masks alone gives a balanced accuracy of **{views.interval(mask[0].iloc[0], '.1%')}**, with shuffled "
     f"labels {views.interval(mask[1].iloc[0], '.1%')}; chance is {1 / 13:.1%}.")
 apart = pd.concat([views.pick(data, f"check:text;set:{name}") for name in ("changed", "unchanged")])
-say("There is only one column of texts, so nothing to unmask." if apart.empty else "Accuracy, by column: " + "; ".join(
-    f"{row.set} by masking, {row.text.replace('_', ' ')} {views.interval(row, '.1%')} ({row.n} events)"
+say("There is only one column of texts, so nothing to unmask." if apart.empty else "Accuracy on the texts as masked and as written:\n\n" + "\n".join(
+    f"- {row.set} by masking, {row.text.replace('_', ' ')}: {views.interval(row, '.1%')} ({row.n} events)"
     for row in views.pairs_of(apart).itertuples()))
 
 # %% [markdown]

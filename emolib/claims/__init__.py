@@ -112,7 +112,7 @@ def chapter_verdicts(chapter: str, tables: Tables) -> str:
     if not own:
         carriers = sorted({about.chapter for about in claims().values()})
         raise ValueError(f"{chapter!r} carries no claim: choose from {', '.join(carriers)}")
-    return "\n\n".join(["*By the tests of the chapter* What reproduces*:*",
+    return "\n\n".join(["*By the tests of the chapter “What reproduces”:*",
                         *(verdict_line(name, tables) for name in own)])  # fmt: skip
 
 
