@@ -46,7 +46,7 @@ if "google.colab" in sys.modules:
 # ```
 #
 # so that 1 means that all events got the label, 0 no change, and −1 that none is left that has it
-# (`emolib.experiments.promotion.promotion_score`). The paper tests six emotions on the texts that the probe was
+# (`promotion_score`). The paper tests six emotions on the texts that the probe was
 # trained on; here are all thirteen, on writers that the probe has not seen, beside a second kind of vector, the
 # difference between the mean activation of an emotion's events and that of all, and random directions of the same
 # length.
