@@ -90,10 +90,10 @@ say(
 claims.grid(everything)
 
 # %% [markdown]
-# The claims in one line each:
+# The claims in one line each, and whether they are reproduced:
 
 # %% tags=["hide-input"]
-judged = {"this run": tables, f"the paper's {paper.DETAILED.name}": claims.paper_tables(paper.DETAILED.name)}
+judged = {"this run": tables, f"paper's {paper.DETAILED.name}": claims.paper_tables(paper.DETAILED.name)}
 short = claims.in_short(judged).style.hide()
 glue("claims-in-short", short)  # the first page shows it too
 

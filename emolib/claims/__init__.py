@@ -28,6 +28,7 @@ OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 TEST_MODULES = (readout, causes, theory, errors)  # imported for the tests they register
 WORDS = {"reproduced": "reproduced", "partly": "partly reproduced", "not": "not reproduced",
          "not testable": "not testable"}  # fmt: skip
+ANSWERS = {"reproduced": "yes", "partly": "partly", "not": "no", "not testable": "open"}  # where a column is narrow
 SYMBOLS = {"reproduced": "●", "partly": "◐", "not": "○", "not testable": "–"}
 
 
@@ -154,9 +155,9 @@ def distance(name: str, tables: Tables) -> pd.DataFrame:
 
 
 def in_short(judged: Mapping[str, Tables]) -> pd.DataFrame:
-    """Return one row a claim, its sentence and the outcome for each of the named sets of tables, symbol and word."""
+    """Return one row a claim, its sentence and whether each of the named sets of tables reproduces it, in a word."""
     outcomes = {
-        name: [f"{SYMBOLS[outcome]}\N{NO-BREAK SPACE}{outcome}" for outcome in verdicts(tables)["outcome"]]
+        name: [f"{SYMBOLS[outcome]}\N{NO-BREAK SPACE}{ANSWERS[outcome]}" for outcome in verdicts(tables)["outcome"]]
         for name, tables in judged.items()
     }
     sentences = [f"{name} {about.sentence}" for name, about in claims().items()]
