@@ -258,7 +258,7 @@ def test_in_short_has_each_claim_with_the_outcome_of_each_set_of_tables(tables: 
     found = claims.in_short({"planted": tables, "nothing": {}})
     assert found["claim of the paper"].str.split().str[0].tolist() == NAMES
     assert set(found["planted"]) == {"●\N{NO-BREAK SPACE}yes"}
-    assert set(found["nothing"]) == {"–\N{NO-BREAK SPACE}open"}
+    assert set(found["nothing"]) == {"–\N{NO-BREAK SPACE}untested"}
 
 
 def test_a_chapter_ends_with_the_verdicts_it_carries(tables: dict[str, pd.DataFrame]) -> None:

@@ -28,7 +28,7 @@ OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 TEST_MODULES = (readout, causes, theory, errors)  # imported for the tests they register
 WORDS = {"reproduced": "reproduced", "partly": "partly reproduced", "not": "not reproduced",
          "not testable": "not testable"}  # fmt: skip
-ANSWERS = {"reproduced": "yes", "partly": "partly", "not": "no", "not testable": "open"}  # where a column is narrow
+ANSWERS = {"reproduced": "yes", "partly": "partly", "not": "no", "not testable": "untested"}  # where a column is narrow
 SYMBOLS = {"reproduced": "●", "partly": "◐", "not": "○", "not testable": "–"}
 
 
