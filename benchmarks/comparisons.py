@@ -21,11 +21,11 @@ class Size:
 
     runs: int = 3
     edit_texts: int = 256
-    edit_passes: int = 30
+    edit_passes: int = 20
     many_texts: int = 64
     many_passes: int = 12
     read_texts: int = 512
-    read_batches: int = 12
+    read_batches: int = 8
     probe_texts: int = 520
     probe_sites: int = 4
     probe_prompts: tuple[str, ...] = ("T1-2shot", "T2-2shot", "T3-2shot")
@@ -174,7 +174,7 @@ def machine(ours: Side, hardest: dict[str, Any], *, runs: int, rows: Sequence[in
     """
     flop, n_layers = ours("flop"), ours("layers")
     rates = {
-        str(count): spread([ours("linear_rate", rows=count, repeats=max(1, 4096 // count)) for _ in range(runs)])
+        str(count): spread([ours("linear_rate", rows=count, repeats=max(1, 2048 // count)) for _ in range(runs)])
         for count in (*rows, tokens)
     }
     limit = max(rate["median"] for rate in rates.values())
