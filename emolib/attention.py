@@ -15,7 +15,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -143,7 +143,8 @@ def _attend(
     if not ids[0]:
         return ()
     tokens = torch.tensor(ids, device=model.device)
-    with eager(model):
+    # Eager attention gives weights and is slow: it reads only the tokens whose weights are wanted.
+    with eager(model) if output_attentions else nullcontext():
         options = dict(use_cache=True, output_attentions=output_attentions)
         return model.hf.base_model(tokens, past_key_values=cache, **options).attentions or ()
 

@@ -43,7 +43,7 @@ PAIRS = tuple(name for name in SETTINGS if ";" in name)
 CHOICE = SHARES[1]  # the dose at which the centre is chosen
 RANDOM, RELEASED_RANDOM = "random", "random_per_layer"
 
-FULL = Design(texts=250, choosing=100, step=1, families=(
+FULL = Design(texts=195, choosing=100, step=1, families=(
     Family("raw", 3, EVERY, EVERY), Family("raw", 1, (), EVERY), Family("fix3", 3, (CHOICE,), EVERY),
     Family("fixall", 3, (CHOICE,), EVERY), Family("mean_difference", 3, (CHOICE,), EVERY), Family("unit", 3, (), EVERY),
     Family(RANDOM, 3, MAIN, EVERY, (20, 100)), Family(RELEASED_RANDOM, 3, (), EVERY, (20, 20)),

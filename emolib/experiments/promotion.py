@@ -33,7 +33,7 @@ from emolib.study import Study
 RESAMPLES = 500
 DRAWS = 20
 KINDS = ("probe", "mean_difference")
-FULL = Design(texts=140, choosing=0, step=1, families=(
+FULL = Design(texts=104, choosing=0, step=1, families=(
     Family("probe", 3, EVERY), Family("mean_difference", 3, MAIN), Family("random", 3, EVERY, draws=(DRAWS, DRAWS)),
 ))  # fmt: skip
 # doses of the quick profile leave two shares out, and every fourth centre is run
