@@ -21,15 +21,15 @@ class Size:
 
     runs: int = 3
     edit_texts: int = 256
-    edit_passes: int = 20
-    many_texts: int = 64
+    edit_passes: int = 16
+    many_texts: int = 48
     many_passes: int = 12
     read_texts: int = 512
-    read_batches: int = 8
+    read_batches: int = 6
     probe_texts: int = 520
-    probe_sites: int = 4
-    probe_prompts: tuple[str, ...] = ("T1-2shot", "T2-2shot", "T3-2shot")
-    probe_tokens: int = 4  # times prompts times texts: about as many rows as crowd-enVENT has texts
+    probe_sites: int = 3
+    probe_prompts: tuple[str, ...] = ("T1-2shot", "T2-2shot")
+    probe_tokens: int = 5  # times prompts times texts: about as many rows as crowd-enVENT has texts
     probe_many_sites: int = 2
     overhead_texts: int = 32
 
