@@ -25,7 +25,7 @@ from emolib.provenance import peak_memory_mb
 from emolib.sites import COMPONENTS
 from emolib.tiny import tiny_model
 
-BASE = dict(texts=128, length=48, edits=24, layers=8, width=192, cache_mb=64, max_texts=64)
+BASE = dict(texts=128, length=48, edits=24, layers=8, width=192, budget_mb=64, max_texts=64)
 # Sizes from which the machine is busy with the work rather than with its administration.
 POINTS: Mapping[str, Sequence[int]] = {
     "texts": (64, 200, 640, 2000, 6600),
@@ -33,11 +33,11 @@ POINTS: Mapping[str, Sequence[int]] = {
     "edits": (24, 72, 216, 648),
     "layers": (4, 8, 16, 32),
     "width": (96, 192, 384, 768),
-    "cache_mb": (16, 32, 64, 128),
+    "budget_mb": (16, 32, 64, 128),
 }
 # For memory against its budget the budget must be what limits a batch.
 FIXED: Mapping[str, Mapping[str, int]] = {
-    "texts": dict(edits=6, length=24), "cache_mb": dict(texts=600, max_texts=10**6, edits=6)
+    "texts": dict(edits=6, length=24), "budget_mb": dict(texts=600, max_texts=10**6, edits=6)
 }  # fmt: skip
 
 
@@ -65,7 +65,7 @@ def measure_point(settings: Mapping[str, int], runs: int) -> dict[str, Any]:
     for _ in range(runs):
         start = time.perf_counter()
         engine = Engine(
-            model, texts, torch.arange(13), cache_bytes=settings["cache_mb"] * 2**20, max_texts=settings["max_texts"]
+            model, texts, torch.arange(13), memory_bytes=settings["budget_mb"] * 2**20, max_texts=settings["max_texts"]
         )
         for batch in engine.batches():
             engine.replay(engine.encode(batch), edits)

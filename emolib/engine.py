@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache
 
+from emolib.batching import batches, text_bytes
 from emolib.context import NEVER, SlotLayer, attention_masks, pad
 from emolib.edits import Edit, edit_in_place
 from emolib.models import Model, unwrap
@@ -53,13 +54,13 @@ class Engine:
     """Runs one model over a fixed list of prompts.
 
     `labels` are the token ids [n_labels] whose logits are wanted; the last `keep` tokens of each prompt can be read and
-    edited; `prefix="none"` does without the shared prefix; a batch holds at most `max_texts` texts and `cache_bytes` of
-    keys and values. Raises ValueError for a prompt of fewer than `keep` tokens.
+    edited; `prefix="none"` does without the shared prefix; a batch holds at most `max_texts` texts and takes about
+    `memory_bytes`, one text at the least. Raises ValueError for a prompt of fewer than `keep` tokens.
     """
 
     def __init__(
         self, model: Model, prompts: Sequence[str], labels: Tensor, *, keep: int = 1, prefix: str = "shared",
-        max_texts: int = 64, cache_bytes: int = 2**30,
+        max_texts: int = 64, memory_bytes: int = 2**30,
     ) -> None:  # fmt: skip
         self.model, self.labels, self.keep, self.max_texts = model, labels.to(model.device), keep, max_texts
         self.ids: list[list[int]] = model.tokenizer(list(prompts))["input_ids"]
@@ -69,20 +70,17 @@ class Engine:
         # Sorted lists share the prefix that their first and last share; `keep` tokens of each prompt stay its own.
         common = os.path.commonprefix([min(self.ids), max(self.ids)]) if prefix == "shared" and self.ids else []
         self.prefix = common[: min(map(len, self.ids), default=0) - keep]
-        heads, size = model.key_shape
-        self.max_tokens = max(1, cache_bytes // (2 * model.n_layers * heads * size * model.dtype.itemsize))
+        self.memory_bytes = memory_bytes
         self._prefix_cache: list[tuple[Tensor, Tensor]] | None = None
 
     def batches(self, rows: Sequence[int] | None = None) -> list[list[int]]:
         """Indices of the texts in batches of similar length, shortest first, that fit the memory budget."""
-        chosen = sorted(range(len(self.ids)) if rows is None else rows, key=lambda row: (len(self.ids[row]), row))
-        batches: list[list[int]] = []
-        for row in chosen:
-            full = not batches or len(batches[-1]) >= self.max_texts
-            if full or (len(batches[-1]) + 1) * (len(self.ids[row]) + ROOM) > self.max_tokens:
-                batches.append([])
-            batches[-1].append(row)
-        return batches
+        lengths = {row: len(self.ids[row]) for row in (range(len(self.ids)) if rows is None else rows)}
+        costs = {
+            length: text_bytes(self.model, length + ROOM, run=max(length - len(self.prefix), ROOM), keep=self.keep)
+            for length in set(lengths.values())
+        }
+        return batches(lengths, costs, most=self.memory_bytes, max_texts=self.max_texts)
 
     def encode(self, rows: Sequence[int], *, read: Collection[Component] = ()) -> Encoding:
         """The Encoding of the texts `rows`: one pass over what follows the shared prefix, all layers read at once."""

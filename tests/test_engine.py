@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pytest
 import torch
 
+from emolib.batching import batches, text_bytes
 from emolib.edits import Add, Edit, Mean, Noise, Patch, ProjectOut, Where, Zero
 from emolib.engine import Engine
 from emolib.models import Model, unwrap
@@ -274,10 +275,27 @@ def test_remote_simulation_equals_local(monkeypatch):
 def test_batches_cover_every_text_once_within_the_budget():
     model = tiny_model("llama")
     engine = Engine(model, PROMPTS * 5, LABELS, max_texts=3)
-    batches = engine.batches()
-    assert sorted(row for batch in batches for row in batch) == list(range(20))
-    assert max(map(len, batches)) == 3
-    assert all(len(batch) == 1 for batch in Engine(model, PROMPTS, LABELS, cache_bytes=1).batches())
+    found = engine.batches()
+    assert sorted(row for batch in found for row in batch) == list(range(20))
+    assert max(map(len, found)) == 3
+    assert all(len(batch) == 1 for batch in Engine(model, PROMPTS, LABELS, memory_bytes=1).batches())
+
+
+def test_a_batch_costs_no_more_than_its_budget_and_the_next_text_would():
+    lengths, costs = {7: 3, 2: 5, 9: 3, 4: 8, 1: 5}, {3: 10, 5: 20, 8: 50}
+    assert batches(lengths, costs, most=40, max_texts=9) == [[7, 9], [1, 2], [4]]
+    assert batches(lengths, costs, most=60, max_texts=9) == [[7, 9, 1], [2], [4]]
+    assert batches(lengths, costs, most=60, max_texts=2) == [[7, 9], [1, 2], [4]]
+
+
+def test_memory_of_a_text_counts_what_stays_and_what_a_layer_works_with():
+    model = tiny_model("llama")
+    heads, size = model.key_shape
+    short, long = (text_bytes(model, length, run=10, keep=1) for length in (40, 50))
+    # ten more tokens in the cache: their keys and values in each layer, and a mask of ten more columns
+    assert long - short == 4 * (2 * model.n_layers * heads * size * 10 + 10 * 10)
+    assert text_bytes(model, 40, run=10, keep=3) - short == 4 * 2 * 4 * model.n_layers * model.width
+    assert text_bytes(model, 40, run=20, keep=1) > short
 
 
 @pytest.mark.parametrize(("layers", "position", "message"), [

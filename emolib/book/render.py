@@ -63,7 +63,10 @@ def render(root: Path, toc: Path, builder: Literal["html", "singlehtml"]) -> Pat
     options = ["--toc", str(toc), "--builder", builder, "--all", "-W", "-n", "--keep-going", "-q"]
     if subprocess.run([*program, *options], cwd=root).returncode:
         raise RuntimeError("the book has the warnings or errors above: mend them, then build again")
-    return root / "_build" / builder / "index.html"
+    first = root / "_build" / builder / "index.html"
+    if builder == "html":
+        first.write_text(_redirect(yaml.safe_load(toc.read_text())["root"], root), encoding="utf-8")
+    return first
 
 
 def effective_toc(root: Path) -> dict[str, Any]:
@@ -101,6 +104,17 @@ def code_cells(document: nbformat.NotebookNode) -> list[str]:
     extra = {INJECTED, colab.TAG}
     code = [cell for cell in document.cells if cell.cell_type == "code"]
     return [cell.source for cell in code if not extra & set(cell.metadata.get("tags", []))]
+
+
+def _redirect(page: str, root: Path) -> str:
+    """Return the page that leads to the first one: jupyter-book's has no icon, and browsers then ask in vain for one."""
+    title = yaml.safe_load((root / "_config.yml").read_text())["title"]
+    return (
+        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{title}</title>\n'
+        '<link rel="icon" href="_static/favicon.svg">\n'
+        f'<meta http-equiv="refresh" content="0; url={page}.html">\n</head>\n'
+        f'<body><a href="{page}.html">{title}</a></body>\n</html>\n'
+    )
 
 
 def _state(root: Path) -> str:
