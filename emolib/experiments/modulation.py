@@ -19,6 +19,7 @@ from emolib.corpus import EMOTIONS
 from emolib.directions import USED, SteeringVectors, accumulated_norm, random_directions
 from emolib.paper import DETAILED
 from emolib.sampling import balanced_rows
+from emolib.scores import Statistic
 from emolib.sites import centres, span_layers
 from emolib.steering import (
     EVERY,
@@ -138,13 +139,19 @@ def _scores(
         columns = score(weights)
         return np.column_stack([columns, columns[:, shown].mean(axis=1)])
 
-    found = pd.DataFrame(stats.bootstrap(with_mean, groups, n_resamples=RESAMPLES).columns())
+    found = _symmetric(with_mean, groups, -1, 1)
     found = found.assign(condition=[*names, f"settings:printed{tail}"], metric="theory_score")
-    moved = stats.bootstrap(theory.variation_statistic(ids, clean), groups, n_resamples=RESAMPLES)
-    moved = pd.DataFrame(moved.columns()).assign(condition=names, metric="total_variation")
+    moved = _symmetric(theory.variation_statistic(ids, clean), groups, 0, 1)
+    moved = moved.assign(condition=names, metric="total_variation")
     whole = len(shown) == len(theory.printed())
     tables = [_count_rows(names, theory.label_counts(ids)[0]), found if whole else found[:-1], moved]
     return pd.concat(tables).assign(n=len(clean), **cell.site)
+
+
+def _symmetric(statistic: Statistic, groups: np.ndarray, low: float, high: float) -> pd.DataFrame:
+    """Value and interval of what noise pulls to one side, within what is possible."""
+    found = stats.bootstrap(statistic, groups, ends="symmetric", n_resamples=RESAMPLES)
+    return pd.DataFrame({name: values.clip(low, high) for name, values in found.columns().items()})
 
 
 def _null(cell: Cell, ids: np.ndarray, clean: np.ndarray, expected: Mapping[str, np.ndarray]) -> pd.DataFrame:
