@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
-from emolib import paper, stats, theory
+from emolib import paper, scores, stats, theory
 from emolib.corpus import APPRAISALS, EMOTIONS, Corpus
 
 # Theory scores of the paper's counts at layer 9, for beta 1, 2, 4, worked out by hand from its Figures 7 and 30-34.
@@ -143,6 +143,31 @@ def test_the_interval_of_a_score_is_that_of_scores_of_resampled_texts() -> None:
         base = np.bincount(clean[drawn], minlength=13)
         assert values[r] == pytest.approx(theory.theory_score(expected, counts, base))
         assert variation[r] == pytest.approx([np.abs(count - base).sum() / 2 / len(drawn) for count in counts])
+
+
+def test_symmetric_intervals_cover_scores_that_noise_lowers() -> None:
+    rng = np.random.default_rng(5)
+    n, settings, runs = 195, 10, 100
+    expected = rng.normal(size=(settings, 13))
+    pull = np.exp(0.8 * expected + 0.8 * rng.normal(size=(settings, 13)))
+    pull /= pull.sum(axis=1, keepdims=True)
+
+    def sampled() -> scores.Statistic:
+        """The mean score over settings of n texts, of which three in ten answer what the push pulls them to."""
+        clean = rng.integers(0, 13, n)
+        moved = np.stack([np.where(rng.random(n) < 0.3, rng.choice(13, n, p=p), clean) for p in pull], axis=1)
+        score = theory.score_statistic(expected, moved, clean)
+        return lambda weights: score(weights).mean(axis=1, keepdims=True)
+
+    typical = np.mean([sampled()(np.ones((1, n))) for _ in range(300)])
+    covered = dict.fromkeys(("percentile", "symmetric"), 0)
+    for seed in range(runs):
+        statistic = sampled()
+        for ends in covered:
+            found = stats.bootstrap(statistic, np.arange(n), ends=ends, n_resamples=300, seed=seed)
+            covered[ends] += int(found.ci_low[0] <= typical <= found.ci_high[0])
+    assert covered["symmetric"] >= 0.92 * runs
+    assert covered["percentile"] <= 0.9 * runs  # the positive control: noise lowers the score enough to notice
 
 
 def test_the_twenty_settings_hold_all_of_the_paper_and_spell_them_alike() -> None:
