@@ -161,6 +161,33 @@ def _theory(frame: pd.DataFrame, counts: pd.DataFrame) -> list[pd.DataFrame]:
     return [pd.DataFrame(rows).assign(**about, figure=figures)]
 
 
+def thinned_scores(n: int, *, layer: int, coefficient: float, draws: int = 200, seed: int = 0) -> np.ndarray:
+    """Return mean theory scores [draws] over the printed settings, had the paper pushed only `n` texts.
+
+    Each text draws its label from the baseline of the model studied in detail, and keeps it as far as the pushed counts
+    (0-based layer, beta) allow: so many texts keep theirs as possibly can. Noise lowers a rank correlation, so scores
+    of different models are comparable at equal `n`. Settings without counts there are left out.
+    """
+    frame = paper.values("modulation", model=paper.DETAILED.id)
+    base = frame[frame["condition"] == "baseline"].set_index("label")["value"].loc[[*EMOTIONS]].to_numpy(dtype=float)
+    here = frame[(frame["layer"] == layer) & (frame["coefficient"] == coefficient)]
+    wide = here.pivot_table(index="condition", columns="label", values="value")[[*EMOTIONS]]
+    wide = wide.loc[[name for name in theory.printed() if name in wide.index]]
+    pushed, before = wide.to_numpy() / wide.to_numpy().sum(axis=1, keepdims=True), base / base.sum()
+    stay = np.minimum(1, np.divide(pushed, before, out=np.ones_like(pushed), where=before > 0))
+    gain = np.maximum(pushed - before, 0)
+    gain /= gain.sum(axis=1, keepdims=True)
+    random, expected = np.random.default_rng(seed), theory.expected_shifts(label_means(paper.load_values()), wide.index)
+    found = []
+    for _ in range(draws):
+        clean = random.choice(len(EMOTIONS), n, p=before)
+        moved = [np.where(random.random(n) < s[clean], clean, random.choice(len(EMOTIONS), n, p=g))
+                 for s, g in zip(stay, gain, strict=True)]  # fmt: skip
+        counts, old = (theory.label_counts(ids)[0] for ids in (np.stack(moved, axis=1), clean[:, None]))
+        found.append(theory.theory_score(expected, counts, old).mean())
+    return np.array(found)
+
+
 def label_means(frame: pd.DataFrame) -> pd.DataFrame:
     """Return mean ratings [13 emotions, 6 appraisals] over all texts of the corpus."""
     rows = frame[(frame["experiment"] == "appraisal_profile") & (frame["model"] == "data")]

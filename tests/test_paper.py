@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from emolib import paper, results
+from emolib import paper, paper_tables, results
 from emolib.events import APPRAISALS, EMOTIONS
 
 CSV_SHA256 = "799fb86f06077325e4d8cef3e9c7634533c957d3ef0c9269eb327ebb6101d92f"
@@ -152,3 +152,14 @@ def test_our_experiments_find_the_papers() -> None:
         paper.paper_experiment("ablation", "edit:mean")
     with pytest.raises(ValueError, match="not an experiment"):
         paper.paper_experiment("zero_ablation")
+
+
+def test_fewer_texts_lower_the_papers_theory_scores_and_as_many_hardly_change_them() -> None:
+    table = paper_tables.paper_tables(paper.DETAILED.id)["modulation"]
+    full = table[(table["metric"] == "theory_score") & (table["layer"] == 8) & (table["coefficient"] == 2)]
+    many, few, fewest = (paper_tables.thinned_scores(n, layer=8, coefficient=2, draws=100) for n in (2740, 195, 30))
+    assert len(full) == 14 and abs(many.mean() - full["value"].mean()) < 0.02
+    assert fewest.mean() < few.mean() - 0.03 < many.mean() - 0.03
+    assert many.std() < few.std() < fewest.std()
+    # the order of labels that only noise moves says nothing: at a layer without effect the score stays near zero
+    assert abs(paper_tables.thinned_scores(195, layer=2, coefficient=2, draws=100).mean()) < 0.15
