@@ -71,8 +71,8 @@ def bootstrap(
     """Return the statistic on all texts with its interval, resampling `groups` [n].
 
     Noise lowers a rank correlation, and resamples are noisier than the sample: all of them may lie on one side of the
-    estimate. `ends="symmetric"` reaches equally far to both, as far as 95 % of the resamples lie from the estimate. What
-    either covers is the mean over samples of this size; of infinitely many texts a rank correlation is higher.
+    estimate. `ends="symmetric"` reaches equally far to both, as far as 95 % of the resamples lie from the estimate.
+    What either covers is the mean over samples of this size; of infinitely many texts a rank correlation is higher.
     """
     estimate, draws = resample(statistic, groups, n_resamples=n_resamples, seed=seed)
     n_groups = len(np.unique(np.asarray(groups)))
