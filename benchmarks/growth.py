@@ -33,11 +33,11 @@ POINTS: Mapping[str, Sequence[int]] = {
     "edits": (24, 72, 216, 648),
     "layers": (4, 8, 16, 32),
     "width": (96, 192, 384, 768),
-    "budget_mb": (16, 32, 64, 128),
+    "budget_mb": (64, 128, 256, 512),
 }
 # For memory against its budget the budget must be what limits a batch.
 FIXED: Mapping[str, Mapping[str, int]] = {
-    "texts": dict(edits=6, length=24), "budget_mb": dict(texts=600, max_texts=10**6, edits=6)
+    "texts": dict(edits=6, length=24), "budget_mb": dict(texts=200, max_texts=10**6, edits=6, length=96, width=384)
 }  # fmt: skip
 
 

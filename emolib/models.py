@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +26,7 @@ from emolib.context import ATTENTION
 from emolib.registry import locate
 from emolib.runs import DType, Tap, check_choice
 from emolib.sites import Component
-from emolib.sources import cache_folder
+from emolib.sources import cache_folder, folder_revision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,12 +140,14 @@ def unwrap(output: Any) -> Tensor:
 
 
 def load_model(
-    name: str, *, dtype: DType = "float32", device: str = "auto", tap: Tap = "contribution", revision: str | None = None
-) -> Model:
+    name: str, *, dtype: DType = "float32", device: str = "auto", tap: Tap = "contribution",
+    revision: str | None = None, accept: Callable[[Any], object] = lambda tokenizer: None,
+) -> Model:  # fmt: skip
     """The model called `name` (registry name, Hugging Face id or local folder), ready for the engine.
 
-    Raises ValueError for an unknown name, dtype, device or tap before anything is loaded; RuntimeError when the weights
-    cannot be had; emolib.checks.UnsupportedModel when the model fails a check.
+    `accept` sees the tokenizer before any weight is loaded, and raises what it has against it. Raises ValueError for an
+    unknown name, dtype, device or tap before anything is loaded; RuntimeError when the weights cannot be had;
+    emolib.checks.UnsupportedModel when the model fails a check.
     """
     from emolib.checks import check_model
 
@@ -153,17 +156,17 @@ def load_model(
     place = resolve_device(device)
     source = locate(name)
     address, packed = (str(_unpacked(Path(source))), Path(source).name) if source.endswith(".gguf") else (source, None)
+    at = dict(revision=revision or "main")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(address, revision=revision or "main")
-        hf = AutoModelForCausalLM.from_pretrained(
-            address, revision=revision or "main", dtype=getattr(torch, dtype)
-        ).to(place)  # fmt: skip
+        tokenizer = AutoTokenizer.from_pretrained(address, **at)
+    except (OSError, ValueError) as error:
+        raise _unavailable(name, address, error) from error
+    accept(tokenizer)
+    try:
+        hf = AutoModelForCausalLM.from_pretrained(address, **at, dtype=getattr(torch, dtype)).to(place)
     except (OSError, ValueError) as error:  # transformers raises either for a folder without a model
-        raise RuntimeError(
-            f"model {name!r} could not be loaded from {address!r}: {error}. Gated models need `hf auth login`; without "
-            "a network give a folder that holds config, weights and tokenizer, or use smollm2-135m."
-        ) from error
-    found = packed or getattr(hf.config, "_commit_hash", None) or _folder_revision(Path(address))
+        raise _unavailable(name, address, error) from error
+    found = packed or getattr(hf.config, "_commit_hash", None) or folder_revision(Path(address))
     return check_model(wrap_model(hf, tokenizer, name=name, revision=found, tap=tap))
 
 
@@ -208,16 +211,17 @@ def resolve_device(device: str) -> torch.device:
     return torch.device(device)
 
 
+def _unavailable(name: str, address: str, error: Exception) -> RuntimeError:
+    return RuntimeError(
+        f"model {name!r} could not be loaded from {address!r}: {error}. Gated models need `hf auth login`; without a "
+        "network give a folder that holds config, weights and tokenizer, or use smollm2-135m."
+    )
+
+
 def _resolve(root: Any, path: str) -> Any:
     for name in path.split("."):
         root = getattr(root, name)
     return root
-
-
-def _folder_revision(folder: Path) -> str:
-    """A mark of the files in a model folder: their names, sizes and times, so that new weights are a new revision."""
-    files = sorted((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in folder.glob("*"))
-    return f"local-{hashlib.sha256(repr(files).encode()).hexdigest()[:12]}"
 
 
 def _unpacked(gguf: Path) -> Path:

@@ -129,6 +129,21 @@ def cluster_wilson(values: ArrayLike, groups: ArrayLike) -> Interval:
     return _first(found) if np.ndim(values) == 1 else found
 
 
+def null_band(draws: Array, *, level: float = LEVEL, enough: int = 100) -> Interval:
+    """Return the mean of the `draws` [r, ...] of a null, and the ends between which a share `level` of new ones lies.
+
+    These are quantiles where there are `enough` draws; fewer seldom reach as far out as new ones do, and have the
+    prediction interval of Student's t instead.
+    """
+    mean, tail = draws.mean(axis=0), (1 - level) / 2
+    if len(draws) >= enough:
+        low, high = np.quantile(draws, [tail, 1 - tail], axis=0)
+    else:
+        half = t.ppf(1 - tail, len(draws) - 1) * np.sqrt(1 + 1 / len(draws)) * draws.std(axis=0, ddof=1)
+        low, high = mean - half, mean + half
+    return Interval(mean, np.minimum(low, mean), np.maximum(high, mean))
+
+
 def permutation_p(
     observed: ArrayLike, null: ArrayLike, *, alternative: Literal["two-sided", "greater", "less"] = "two-sided"
 ) -> Array:

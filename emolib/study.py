@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import cache, cached_property, partial
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -75,8 +76,13 @@ class Study:
 
     @cached_property
     def model(self) -> Model:
-        """The run's model, checked."""
-        return load_model(self.run.model, dtype=self.run.dtype, device=self.run.device, tap=self.run.tap)
+        """The run's model, checked; first of all, whether its tokenizer tells the words apart."""
+
+        def accept(tokenizer: Any) -> None:
+            label_tokens(tokenizer, self.words).ids(self.run.scoring)
+
+        where = dict(dtype=self.run.dtype, device=self.run.device, tap=self.run.tap)
+        return load_model(self.run.model, **where, accept=accept)
 
     @cached_property
     def labels(self) -> LabelTokens:

@@ -1,5 +1,13 @@
 # ---
 # jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,-all
+#     notebook_metadata_filter: kernelspec,jupytext
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -132,7 +140,8 @@ if editing:
         f"a text, ours {1e3 * few['ours']['median']:.2f} ms with 90 edits, {1e3 * many['ours']['median']:.2f} with 360.")
     say(f"In bfloat16 ours is {half['over_float32']['median']:.1f} times as fast as in float32, which is "
         f"**{half['ratio']['median']:.0f}** times the plain float32 way; **{100 * half['equal_labels']['batch']:.1f} %** of "
-        f"the calibrated labels stay equal ({100 * half['equal_labels']['none']:.1f} % without calibration).")
+        f"the calibrated labels stay equal ({100 * half['equal_labels']['none']:.1f} % without calibration). The reference "
+        "run is in float32, so that none of its labels depends on the rounding.")
 
 # %% tags=["hide-input"]
 for record in probing.values():
@@ -212,9 +221,9 @@ pd.DataFrame({
 
 # %% tags=["hide-input"]
 if len(points):
-    budget, many = (points[points["quantity"] == name] for name in ("cache_mb", "texts"))
+    budget, many = (points[points["quantity"] == name] for name in ("budget_mb", "texts"))
     taken = "; ".join(f"{row.memory_mb:.0f} MiB taken of {row.value} MiB" for row in budget.itertuples())
-    say(f"Memory follows the budget the engine is given for keys and values: {taken}. From {many['value'].min():,} to "
+    say(f"Memory follows the budget that the engine is given for a batch: {taken}. From {many['value'].min():,} to "
         f"{many['value'].max():,} texts it goes from {many['memory_mb'].iloc[0]:.0f} to {many['memory_mb'].iloc[-1]:.0f} MiB.")
 
 # %% [markdown]

@@ -225,9 +225,4 @@ def _one(found: stats.Interval) -> dict[str, float]:
 
 
 def _band(draws: Array) -> dict[str, float]:
-    """The mean of a null's draws, and the ends that hold 95 % of them; with few draws, those expected to."""
-    if len(draws) >= DRAWS:
-        low, high = np.quantile(draws, [0.025, 0.975])
-        return dict(value=float(draws.mean()), ci_low=float(min(low, draws.mean())), ci_high=float(high))
-    found = interval(draws.mean(), draws, factor=(1 + 1 / len(draws)) ** 0.5)
-    return _one(found)
+    return _one(stats.null_band(draws))
