@@ -8,7 +8,7 @@ reading, classes drawn in equal numbers. Loads no model library.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -53,14 +53,17 @@ class ChatPrompt(Prompt):
         return self.after
 
 
-def first_word_task(texts: pd.Series, n: int, *, seed: int, name: str = "first_word") -> Task | None:
+def first_word_task(
+    texts: pd.Series, n: int, *, seed: int, name: str = "first_word", shown: Sequence[int] = ()
+) -> Task | None:
     """The paper's control (C.4): name the first word, on at most `n` texts that begin with one of its 13 words.
 
-    Drawn at random and not balanced, as in the paper, where 62 % begin with "I". None when fewer than two words begin
-    `FEWEST` texts.
+    Drawn at random and not balanced, as in the paper, where 62 % begin with "I"; never a text in the rows `shown`,
+    which a prompt has as demonstrations. None when fewer than two words begin `FEWEST` texts.
     """
     prompt = get_prompt(name)
     words = first_words(texts, prompt)
+    words.iloc[list(shown)] = ""
     usable = np.flatnonzero(words != "")
     if (words[words != ""].value_counts() >= FEWEST).sum() < 2:
         return None
@@ -68,20 +71,22 @@ def first_word_task(texts: pd.Series, n: int, *, seed: int, name: str = "first_w
     return Task(prompt=prompt, rows=rows, truth=np.array([prompt.labels.index(word) for word in words.iloc[rows]]))
 
 
-def topic_task(texts: pd.Series, n: int, *, seed: int) -> Task | None:
+def topic_task(texts: pd.Series, n: int, *, seed: int, shown: Sequence[int] = ()) -> Task | None:
     """The balanced control: name the topic, on at most `n` texts about exactly one, as many of each topic.
 
-    Topics of fewer than `FEWEST` texts are no answers. None when fewer than two are left: the words are English.
+    No text is in the rows `shown`. Topics of fewer than `FEWEST` texts are no answers. None when fewer than two are
+    left: the words are English.
     """
     found = topics(texts)
+    found.iloc[list(shown)] = ""
     labels = tuple(topic for topic in _stimuli()["words"] if (found == topic).sum() >= FEWEST)
     if len(labels) < 2:
         return None
     ids = np.array([labels.index(topic) if topic in labels else -1 for topic in found])
     each = min(n // len(labels), *(int((ids == label).sum()) for label in range(len(labels))))
     rows = balanced_rows(ids, np.flatnonzero(ids >= 0), each * len(labels), seed=seed)
-    shown = tuple((item["text"], item["label"]) for item in _stimuli()["demonstrations"])
-    prompt = Prompt(name="topic", instruction=_stimuli()["instruction"], demonstrations=shown, labels=labels)
+    demonstrations = tuple((item["text"], item["label"]) for item in _stimuli()["demonstrations"])
+    prompt = Prompt(name="topic", instruction=_stimuli()["instruction"], demonstrations=demonstrations, labels=labels)
     return Task(prompt=prompt, rows=rows, truth=ids[rows])
 
 

@@ -31,18 +31,24 @@ def leaked(
 
     `shown` are their rows by prompt, `sample` the rows of the profiles, none of them shown. accuracy_change is the
     accuracy on the corpus with these texts minus without, each text of the sample standing for those of its class;
-    accuracy of set:shown and set:hidden is that on the same texts under prompts that show them and that do not.
+    accuracy of set:shown and set:hidden is that on the same texts under prompts that show them and that do not. These
+    prompts also differ in what they are otherwise worth: against:class subtracts the accuracy on the sample's texts of
+    the same emotion under the same prompts.
     """
     own = np.unique(np.concatenate(list(shown.values())))
     if len(own) < 2:
         return
-    seen, unseen = [], []
+    seen, unseen, usual_seen, usual_unseen = [], [], [], []
     for name, rows in shown.items():
         profile, mine = profiles[name], np.isin(own, rows)
         logits = study.variant(rows=own, prompt=profile.study.prompt).clean.logits
         right = profile.study.decide(logits) == study.truth[own]
         seen.append(np.where(mine, right, np.nan))
         unseen.append(np.where(mine, np.nan, right))
+        answers, truth = profile.study.predicted, profile.study.truth
+        usual = np.array([(answers == truth)[truth == label].mean() for label in study.truth[own]])
+        usual_seen.append(np.where(mine, usual, np.nan))
+        usual_unseen.append(np.where(mine, np.nan, usual))
         if not mine.any():
             continue
         hits = np.concatenate([profile.study.predicted == profile.study.truth, right[mine]])
@@ -54,10 +60,13 @@ def leaked(
     both = np.isfinite(seen).any(0) & np.isfinite(unseen).any(0)
     if len(np.unique(study.groups[own[both]])) < 2:
         return
-    table = np.stack([np.nanmean(np.array(part)[:, both], axis=0) for part in (seen, unseen)], axis=1)
-    table = np.column_stack([table, table[:, 0] - table[:, 1]])
+    parts = (seen, unseen, usual_seen, usual_unseen)
+    table = np.stack([np.nanmean(np.array(part)[:, both], axis=0) for part in parts], axis=1)
+    gap, expected = table[:, 0] - table[:, 1], table[:, 2] - table[:, 3]
+    table = np.column_stack([table[:, :2], gap, gap - expected])
     intervals = each(stats.cluster_bootstrap(table, study.groups[own[both]], seed=study.run.seed))
-    for name, interval in zip(("set:shown", "set:hidden", "set:shown_minus_hidden"), intervals, strict=True):
+    names = ("set:shown", "set:hidden", "set:shown_minus_hidden", "set:shown_minus_hidden;against:class")
+    for name, interval in zip(names, intervals, strict=True):
         metric = "accuracy_change" if "minus" in name else "accuracy"
         yield dict(prompt="all", condition=f"check:demonstrations;{name}", metric=metric, n=int(both.sum())) | interval
 

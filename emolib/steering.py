@@ -38,6 +38,7 @@ class Dose(NamedTuple):
 BETAS = tuple(Dose(size) for size in (1.0, 2.0, 4.0))
 SHARES = tuple(Dose(size, "norm") for size in (0.05, 0.1, 0.2))
 EVERY, MAIN = (*BETAS, *SHARES), (BETAS[1], SHARES[1])
+REST, WIDE = tuple(dose for dose in EVERY if dose not in MAIN), (*BETAS, SHARES[1])
 
 
 class Family(NamedTuple):
@@ -80,14 +81,14 @@ class Cell(NamedTuple):
 
 
 def plan(
-    design: Design, n_layers: int, names: Callable[[str], Sequence[str]], *, decisive: Sequence[int] = ()
+    design: Design, n_layers: int, names: Callable[[str, int], Sequence[str]], *, decisive: Sequence[int] = ()
 ) -> list[Cell]:
-    """The cells that are run, family by family; `names` says what a kind of vectors pushes (random ones: draws)."""
+    """The cells that are run, family by family; `names` tells from a kind and its draws what is pushed."""
     cells = []
     for kind, span, elsewhere, at_decisive, draws in design.families:
         for centre in sorted({*design.grid(n_layers), *decisive}):
             here = centre in decisive
-            pushed = [str(draw) for draw in range(draws[here])] if any(draws) else names(kind)
+            pushed = names(kind, draws[here])
             cells += [Cell(kind, span, dose, centre, pushed) for dose in (at_decisive if here else elsewhere)]
     return cells
 

@@ -16,6 +16,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import zscore
 
+from emolib import stats
 from emolib.corpus import EMOTIONS
 from emolib.scores import Array, Statistic
 
@@ -110,14 +111,17 @@ def total_variation(counts: ArrayLike, baseline: ArrayLike) -> Array:
 
 
 def null_bands(null: pd.DataFrame) -> pd.DataFrame:
-    """Return, for each condition, layer and coefficient, the draws' mean with the range of their middle 95 %.
+    """Return, for each condition, layer, span and coefficient, the draws' mean with the range of 95 % of new draws.
 
-    `null` has a row per draw; column `limit` is the 99th percentile, `n` the number of draws.
+    `null` has a row per draw; `limit` is what 1 % of new draws exceed, `n` the number of draws.
     """
-    draws = null.groupby(["condition", "layer", "coefficient"])["value"]
-    low, high, limit = (draws.quantile(q) for q in (0.025, 0.975, 0.99))
-    found = pd.DataFrame(dict(value=draws.mean(), ci_low=low, ci_high=high, limit=limit, n=draws.size()))
-    return found.reset_index()
+    keys, rows = ["condition", "layer", "span", "coefficient"], []
+    for key, draws in null.groupby(keys)["value"]:
+        values = draws.to_numpy(dtype=float)
+        band, limit = stats.null_band(values), stats.null_band(values, level=0.98).ci_high
+        ends = {name: float(value[0]) for name, value in band.columns().items()}
+        rows.append(dict(zip(keys, key, strict=True)) | ends | dict(limit=float(limit), n=len(values)))
+    return pd.DataFrame(rows, columns=[*keys, "value", "ci_low", "ci_high", "limit", "n"])
 
 
 def label_counts(answers: ArrayLike, weights: ArrayLike | None = None) -> Array:
@@ -126,6 +130,19 @@ def label_counts(answers: ArrayLike, weights: ArrayLike | None = None) -> Array:
     chosen = (ids[:, :, None] == np.arange(len(EMOTIONS))).reshape(len(ids), -1).astype(float)
     drawn = np.ones((1, len(ids))) if weights is None else np.asarray(weights, dtype=float)
     return (drawn @ chosen).reshape(len(drawn), ids.shape[1], len(EMOTIONS))
+
+
+def counted(ids: np.ndarray) -> Array:
+    """Return the counts [13] of the answers `ids` [n], each text once."""
+    return label_counts(ids[:, None])[0, 0]
+
+
+def count_rows(names: Sequence[str], counts: np.ndarray) -> pd.DataFrame:
+    """Return rows of metric count: `counts` [k, 13] of each label under each of the k conditions `names`."""
+    repeated = np.repeat(np.asarray(names), len(EMOTIONS))
+    return pd.DataFrame(
+        dict(condition=repeated, label=[*EMOTIONS] * len(names), value=counts.ravel(), metric="count")
+    )
 
 
 def score_statistic(expected: Array, answers: NDArray[np.integer], clean: NDArray[np.integer]) -> Statistic:

@@ -352,8 +352,9 @@ def test_leaked_demonstrations_by_hand() -> None:
 
     def profile(name: str) -> Any:
         study = SimpleNamespace(
-            predicted=np.where(right, truth[:40], 9), truth=truth[:40], prompt=name, decide=lambda logits: logits
-        )
+            predicted=np.where(right & (name != "none"), truth[:40], 9), truth=truth[:40], prompt=name,
+            decide=lambda logits: logits,
+        )  # fmt: skip
         return SimpleNamespace(study=study, weights=np.tile([3.0, 1, 1, 1], 10))
 
     def variant(*, rows: np.ndarray, prompt: str) -> Any:
@@ -366,7 +367,8 @@ def test_leaked_demonstrations_by_hand() -> None:
     assert change.to_dict() == pytest.approx({"one": 41 / 61 - 4 / 6, "two": 42 / 62 - 4 / 6})
     assert "none" not in set(table["prompt"])
     pooled = select(table, prompt="all").set_index("condition")
-    assert pooled["value"].tolist() == [1, 0, 1]
+    # Of either class half are right under the prompts that show demonstrations, and none under the third.
+    assert pooled["value"].tolist() == [1, 0, 1, 1 - (0.5 - 0.25)]
     assert set(pooled["n"]) == {3}
 
 
@@ -497,14 +499,29 @@ def test_every_check_has_its_rows(table: pd.DataFrame) -> None:
     assert table.loc[shares, "ci_low"].notna().all()
 
 
-def test_demonstrations_are_in_no_sample(study: Study, table: pd.DataFrame) -> None:
+def test_demonstrations_are_in_no_sample(study: Study, table: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
     shown = robustness.shown_rows(study.events)
     assert shown["T1-2shot"].tolist() == [5, 18]
     assert select(table, prompt="T1-2shot", condition="check:demonstrations")["n"].item() == 2
-    others = {**shown, "T1-3shot": np.array([], dtype=int)}
-    assert len(others["T1-3shot"]) == 0
-    counts = select(table, metric="predicted_count", condition="check:prompts;calibration:batch", prompt="T1-2shot")
-    assert counts["value"].sum() == counts["n"].iloc[0] == SMALL.texts
+    seen: list[set[int]] = []
+
+    def watch(other: Study, *, rows: np.ndarray, **_keys: object) -> Study:
+        seen.append(set(np.asarray(rows).tolist()))
+        raise StopIteration
+
+    monkeypatch.setattr(Study, "variant", watch)
+    scale = robustness.Scale(**{**SMALL._asdict(), "controls": len(study.truth)})
+    for task, _ in robustness._controls(study, scale, np.array([5, 18])):
+        with pytest.raises(StopIteration):
+            robustness._profile(study, scale, task.prompt, "x", task.rows, truth=task.truth)
+    with pytest.raises(StopIteration):
+        robustness.run(study)
+    assert len(seen) == 3 and all(len(rows) > 20 for rows in seen)
+    assert not set.union(*seen) & {5, 18}
+    # without the exclusion they would be asked
+    makers = control_tasks.first_word_task, control_tasks.topic_task
+    everything = [make(study.events["text"], 200, seed=0) for make in makers]
+    assert any({5, 18} & set(task.rows.tolist()) for task in everything)
 
 
 def test_zeroing_attention_agrees_with_the_chapter_on_ablation(study: Study, table: pd.DataFrame) -> None:

@@ -198,7 +198,7 @@ def test_null_bands_are_quantiles_of_the_draws_of_each_site() -> None:
     random = np.random.default_rng(0)
     draws = {(layer, size): random.normal(layer, size, 200) for layer in (3, 4) for size in (1.0, 2.0)}
     null = pd.DataFrame(
-        [dict(condition="x:+1", layer=layer, coefficient=size, value=value)
+        [dict(condition="x:+1", layer=layer, span=3, coefficient=size, value=value)
          for (layer, size), values in draws.items() for value in values]
     )  # fmt: skip
     found = theory.null_bands(null.sample(frac=1, random_state=0)).set_index(["layer", "coefficient"])

@@ -9,6 +9,7 @@ alone explains, ratings handed to other writers (the control), and people who re
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from emolib import scores, stats
 from emolib.corpus import APPRAISALS, EMOTIONS, load_readings
 from emolib.probes import check_probeable, cross_validate, fit_ridge, grouped_folds, released_split, shuffled_labels
 from emolib.ratings import NAMED, held_out_means, label_means, nested_ridge, pearson
+from emolib.sampling import halves
 from emolib.scores import Array, Statistic
 from emolib.shards import progress
 from emolib.sites import COMPONENTS
@@ -104,17 +106,29 @@ def _ours(study: Study, features: Tensor, ratings: Array, folds: np.ndarray) -> 
 
 
 def _peaks(study: Study, ratings: Array, curves: dict[int, Array]) -> Iterator[Row]:
-    """Where R2 in the residual stream is highest, and how much of it is lost from there to the last layer."""
-    layers = np.array(list(curves))
+    """Where R2 in the residual stream is highest, and how much of it is lost from there to the last layer.
+
+    The peak of a curve lies above its end by chance alone, so it is looked for on each half of the writers, and the
+    fall measured on the other.
+    """
+    layers, half = np.array(list(curves)), halves(study.groups, seed=study.run.seed)
+    sides = np.stack([half, ~half]).astype(float)
     for index, name in enumerate(APPRAISALS):
         curve = scores.r2(ratings[:, index], np.stack([guess[:, index] for guess in curves.values()], axis=1))
         peak = int(curve(np.ones((1, len(ratings))))[0].argmax())
-        fall = _bootstrap(scores.paired_difference(curve, [peak], [-1]), study.groups, study)
+        chosen = curve(sides).argmax(axis=1)
+        fall = _bootstrap(partial(_fall, curve, chosen, sides[::-1]), study.groups, study)
         place = _bootstrap(scores.peak_layer(curve), study.groups, study)
         where = dict(component="resid_post", label=name, condition=OURS, position="-1", n=len(ratings))
         yield where | dict(metric="r2_fall", layer=int(layers[peak])) | _first(fall)
         depths = (np.array(layers) + 1) / study.model.n_layers
         yield where | dict(metric="peak_depth") | {key: float(depths[round(end)]) for key, end in _first(place).items()}
+
+
+def _fall(curve: scores.Statistic, peaks: Array, sides: Array, weights: Array) -> Array:
+    """The mean [r, 1] over `sides` [s, n] of what a curve loses there from its peak [s] to its end."""
+    curves = [curve(weights * side) for side in sides]
+    return np.mean([found[:, [peak]] - found[:, [-1]] for found, peak in zip(curves, peaks, strict=True)], axis=0)
 
 
 def _readers(study: Study, ratings: Array, curves: dict[int, Array]) -> Iterator[Row]:

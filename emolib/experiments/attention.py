@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -116,20 +117,24 @@ def bands(n_layers: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def count_rows(looks: Looks, groups: np.ndarray, condition: str) -> Iterator[Row]:
-    """Rows of how many texts have their largest weight in a part of the prompt or on one of its tokens.
+    """Rows of how many texts have their largest weight, or one of the three largest, in a part of the prompt or on one
+    of its tokens: top1_count, as in the paper's counts, and top3_count, as in its text.
 
-    Parts as in the paper's counts; tokens of the evaluated text are never named, but for the mask.
+    Tokens of the evaluated text are never named, but for the mask.
     """
     n, n_layers = looks.top.shape[:2]
     parts = dict.fromkeys(name.split(";")[0] for tokens in looks.tokens for name in tokens.places)
-    for layer in range(n_layers):
-        places = [tokens.places[top] for tokens, top in zip(looks.tokens, looks.top[:, layer, 0], strict=True)]
-        named = [name for name in Counter(places) if ";" in name]
+    for layer, (metric, most) in product(range(n_layers), (("top1_count", 1), ("top3_count", 3))):
+        best = zip(looks.tokens, looks.top[:, layer, :most], strict=True)
+        places = [{tokens.places[top] for top in tops} for tokens, tops in best]
+        # A token counts for its part, too.
+        places = [found | {name.split(";")[0] for name in found} for found in places]
+        named = [name for name in Counter(name for found in places for name in found) if ";" in name]
         labels = [*(part for part in parts if part != "segment:first_token"), *named]
-        hits = np.array([[place == label or place.startswith(f"{label};") for label in labels] for place in places])
+        hits = np.array([[label in found for label in labels] for found in places])
         for label, found in zip(labels, _each(stats.cluster_wilson(hits, groups)), strict=True):
             counts = {name: value * n for name, value in found.items()}
-            yield dict(metric="top1_count", condition=condition, label=label, layer=layer, n=n) | counts
+            yield dict(metric=metric, condition=condition, label=label, layer=layer, n=n) | counts
 
 
 def as_shares(counts: pd.DataFrame) -> pd.DataFrame:

@@ -16,15 +16,26 @@ from torch import Tensor
 
 from emolib import stats, theory
 from emolib.corpus import EMOTIONS
-from emolib.directions import USED, SteeringVectors, accumulated_norm, random_directions
+from emolib.directions import USED, SteeringVectors, accumulated_norm
 from emolib.paper import DETAILED
+from emolib.random_steering import (
+    RANDOM,
+    RANDOM_SETS,
+    RANDOMS,
+    RELEASED_RANDOM,
+    null_rows,
+    random_names,
+    random_vectors,
+)
 from emolib.sampling import balanced_rows
 from emolib.scores import Statistic
 from emolib.sites import centres, span_layers
 from emolib.steering import (
     EVERY,
     MAIN,
+    REST,
     SHARES,
+    WIDE,
     Cell,
     Design,
     Family,
@@ -42,17 +53,19 @@ EXTRA = ("self_responsblt:+1", "self_responsblt:-1")  # what the paper's Figure 
 SETTINGS = (*theory.settings(), *EXTRA)
 PAIRS = tuple(name for name in SETTINGS if ";" in name)
 CHOICE = SHARES[1]  # the dose at which the centre is chosen
-RANDOM, RELEASED_RANDOM = "random", "random_per_layer"
 
 FULL = Design(texts=195, choosing=100, step=1, families=(
-    Family("raw", 3, EVERY, EVERY), Family("raw", 1, (), EVERY), Family("fix3", 3, (CHOICE,), EVERY),
-    Family("fixall", 3, (CHOICE,), EVERY), Family("mean_difference", 3, (CHOICE,), EVERY), Family("unit", 3, (), EVERY),
-    Family(RANDOM, 3, MAIN, EVERY, (20, 100)), Family(RELEASED_RANDOM, 3, (), EVERY, (20, 20)),
+    Family("raw", 3, WIDE, EVERY), Family("raw", 1, (), MAIN), Family("fix3", 3, (CHOICE,), EVERY),
+    Family("fixall", 3, (CHOICE,), EVERY), Family("mean_difference", 3, (CHOICE,), MAIN), Family("unit", 3, (), MAIN),
+    Family(RANDOM, 3, WIDE, EVERY, (20, 100)), Family(RANDOM, 1, (), MAIN, (0, 20)),
+    Family(RELEASED_RANDOM, 3, (), MAIN, (0, 20)), Family(RANDOM_SETS, 3, (), MAIN, (0, 30)),
 ))  # fmt: skip
-QUICK = Design(texts=50, choosing=40, step=4, families=(
+QUICK = Design(texts=39, choosing=39, step=4, families=(
     Family("raw", 3, MAIN, EVERY), Family("raw", 1, (), MAIN), Family("fix3", 3, (), MAIN),
     Family("fixall", 3, (), MAIN), Family("mean_difference", 3, (), MAIN), Family("unit", 3, (), MAIN),
-    Family(RANDOM, 3, MAIN, MAIN, (20, 100)), Family(RELEASED_RANDOM, 3, (), MAIN, (20, 20)),
+    Family(RANDOM, 3, MAIN, MAIN, (20, 100)), Family(RANDOM, 3, (), REST, (0, 20)),
+    Family(RANDOM, 1, (), MAIN, (0, 20)), Family(RELEASED_RANDOM, 3, (), (CHOICE,), (0, 20)),
+    Family(RANDOM_SETS, 3, (), (CHOICE,), (0, 10)),
 ))  # fmt: skip
 
 
@@ -61,9 +74,10 @@ def run(study: Study) -> pd.DataFrame:
 
     Metrics: count (labels of the judged texts), theory_score (also its mean over the paper's 14 settings, condition
     `settings:printed`), total_variation; theory_score_null of each random draw (label `draw:i`) against every setting,
-    theory_score_null_per_layer of draws that are independent over the window, as the paper's; flow (`joy=>anger`) at
-    the first decisive centre; selection_score (on fitting texts, per centre), decisive, residual_norm, kept_share (of
-    the squared length, after projection), accumulated_norm (of unit vectors summed over the window).
+    and of the mean over settings that are put together from random directions; theory_score_null_per_layer of draws
+    that are independent over the window, as the paper's; flow (`joy=>anger`) at the first decisive centre;
+    selection_score (on fitting texts, per centre), decisive, residual_norm, kept_share (of the squared length, after
+    projection), accumulated_norm (of unit vectors summed over the window).
     Raises ValueError for a corpus without ratings, too few right answers, or a model too shallow for a window.
     """
     design = FULL if study.run.profile == "full" else QUICK
@@ -78,17 +92,22 @@ def run(study: Study) -> pd.DataFrame:
     choosing = balanced_rows(study.truth, fitting, design.choosing, seed=study.run.seed)
     selection = _selection(study, vectors, expected, choosing, design)
     decisive = decisive_centres(selection, study.model.n_layers)
-    cells = plan(design, study.model.n_layers, lambda kind: PAIRS if kind == "unit" else SETTINGS, decisive=decisive)
+    cells = plan(design, study.model.n_layers, pushed_names, decisive=decisive)
     clean, groups = study.predicted[judged], study.groups[judged]
     tables = [_baseline(clean), _selected(selection, decisive), _geometry(fitted, vectors, norms.tolist())]
     for cell, found in zip(cells, answers(study, cells, vectors, judged, name="modulation"), strict=True):
-        if cell.kind in (RANDOM, RELEASED_RANDOM):
-            tables.append(_null(cell, found, clean, expected))
+        if cell.kind in RANDOMS:
+            tables.append(null_rows(cell, found, clean, expected))
             continue
         tables.append(_scores(cell, found, clean, groups, expected))
         if (cell.kind, cell.span, cell.centre) == ("raw", 3, decisive[0]):
             tables.append(_flows(cell, found, clean))
     return pd.concat(tables, ignore_index=True)
+
+
+def pushed_names(kind: str, draws: int) -> Sequence[str]:
+    """What the vectors of a kind push: settings, or random draws."""
+    return random_names(kind, draws) if kind in RANDOMS else PAIRS if kind == "unit" else SETTINGS
 
 
 def decisive_centres(selection: Mapping[int, np.ndarray], n_layers: int) -> list[int]:
@@ -102,13 +121,11 @@ def _vectors(fitted: SteeringVectors, design: Design, *, seed: int) -> dict[tupl
     made = {}
     n_layers, _, width = fitted.ridge.shape
     for family in design.families:
-        kind = family.kind
-        if any(family.draws):
-            over = "window" if kind == RANDOM else "layer"
-            drawn = random_directions(max(family.draws), n_layers, width, seed=seed, over=over)
-            made |= {(kind, str(draw)): vector for draw, vector in enumerate(drawn)}
+        kind, most = family.kind, max(family.draws)
+        if kind in RANDOMS:
+            made |= random_vectors(kind, most, n_layers, width, seed=seed)
         elif (kind, PAIRS[0]) not in made:
-            pushed = PAIRS if kind == "unit" else SETTINGS
+            pushed = pushed_names(kind, most)
             made |= {(kind, name): fitted.combine(theory.signs(name), kind).float() for name in pushed}
     return made
 
@@ -119,7 +136,7 @@ def _selection(
     """Theory scores [20] of the paper's settings at each centre of the grid, on texts of the fitting half."""
     pushed = theory.settings()
     cells = [Cell("raw", 3, CHOICE, centre, pushed) for centre in design.grid(study.model.n_layers)]
-    profile, base = np.stack([expected[name] for name in pushed]), _counts(study.predicted[rows])
+    profile, base = np.stack([expected[name] for name in pushed]), theory.counted(study.predicted[rows])
     found = answers(study, cells, vectors, rows, name="modulation, choice of layer")
     return {
         cell.centre: theory.theory_score(profile, theory.label_counts(ids)[0], base)
@@ -144,7 +161,7 @@ def _scores(
     moved = _symmetric(theory.variation_statistic(ids, clean), groups, 0, 1)
     moved = moved.assign(condition=names, metric="total_variation")
     whole = len(shown) == len(theory.printed())
-    tables = [_count_rows(names, theory.label_counts(ids)[0]), found if whole else found[:-1], moved]
+    tables = [theory.count_rows(names, theory.label_counts(ids)[0]), found if whole else found[:-1], moved]
     return pd.concat(tables).assign(n=len(clean), **cell.site)
 
 
@@ -152,27 +169,6 @@ def _symmetric(statistic: Statistic, groups: np.ndarray, low: float, high: float
     """Value and interval of what noise pulls to one side, within what is possible."""
     found = stats.bootstrap(statistic, groups, ends="symmetric", n_resamples=RESAMPLES)
     return pd.DataFrame({name: values.clip(low, high) for name, values in found.columns().items()})
-
-
-def _null(cell: Cell, ids: np.ndarray, clean: np.ndarray, expected: Mapping[str, np.ndarray]) -> pd.DataFrame:
-    """Scores of random draws against every expectation; in the mean over settings each takes another draw."""
-    draws, counts, base = len(cell.names), theory.label_counts(ids)[0], _counts(clean)
-    scores = theory.theory_score(np.stack([*expected.values()])[:, None], counts, base)
-    shown = [SETTINGS.index(name) for name in theory.printed()]
-    # One direction scores s for a setting and -s for the opposite one, so that its own mean says nothing.
-    turns = (np.arange(draws) + np.arange(len(shown))[:, None]) % draws
-    scores = np.vstack([scores, scores[np.array(shown)[:, None], turns].mean(axis=0)])
-    names = [f"{name};vector:raw{cell.dose.suffix}" for name in (*expected, "settings:printed")]
-    labels = [f"draw:{name}" for name in cell.names] * len(names)
-    null = pd.DataFrame(dict(condition=np.repeat(names, draws), label=labels, value=scores.ravel()))
-    null = null.assign(metric="theory_score_null" + cell.kind.removeprefix(RANDOM))
-    over = "" if cell.kind == RANDOM else ";over:layer"
-    ours = [f"random:{name}{over}{cell.dose.suffix}" for name in cell.names]
-    moved = dict(condition=ours, value=theory.total_variation(counts, base), metric="total_variation")
-    few = slice(0, 3)  # as many as the paper shows
-    return pd.concat([null, pd.DataFrame(moved), _count_rows(ours[few], counts[few])]).assign(
-        n=len(clean), **cell.site
-    )
 
 
 def _flows(cell: Cell, ids: np.ndarray, clean: np.ndarray) -> pd.DataFrame:
@@ -185,19 +181,8 @@ def _flows(cell: Cell, ids: np.ndarray, clean: np.ndarray) -> pd.DataFrame:
     return pd.concat(tables).assign(metric="flow", n=len(clean), **cell.site)
 
 
-def _counts(ids: np.ndarray) -> np.ndarray:
-    return theory.label_counts(ids[:, None])[0, 0]
-
-
-def _count_rows(names: Sequence[str], counts: np.ndarray) -> pd.DataFrame:
-    repeated = np.repeat(np.asarray(names), len(EMOTIONS))
-    return pd.DataFrame(
-        dict(condition=repeated, label=[*EMOTIONS] * len(names), value=counts.ravel(), metric="count")
-    )
-
-
 def _baseline(clean: np.ndarray) -> pd.DataFrame:
-    return _count_rows(["baseline"], _counts(clean)).assign(coefficient=0.0, n=len(clean))
+    return theory.count_rows(["baseline"], theory.counted(clean)).assign(coefficient=0.0, n=len(clean))
 
 
 def _selected(selection: Mapping[int, np.ndarray], decisive: Sequence[int]) -> pd.DataFrame:
@@ -217,8 +202,8 @@ def _geometry(fitted: SteeringVectors, vectors: Vectors, norms: Sequence[float])
             what = dict(metric="kept_share", condition=f"{name};vector:{kind}")
             shares = enumerate(fitted.kept(theory.signs(name), kind))
             rows += [what | dict(layer=layer, value=float(share)) for layer, share in shares]
-    for (kind, name, unit), vector in vectors.items():
-        if unit or (kind in (RANDOM, RELEASED_RANDOM) and name != "0"):
+    for (kind, name, scale), vector in vectors.items():
+        if scale or (kind in RANDOMS and name != "0"):
             continue
         what = dict(metric="accumulated_norm", condition=f"{name};vector:{kind}".removeprefix("0;"), span=3)
         for centre in centres(3, len(norms)):

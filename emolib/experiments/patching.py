@@ -44,7 +44,7 @@ def run(study: Study) -> pd.DataFrame:
     rounds = pairs.matchings(labels, writers, ROUNDS[profile], seed=seed)
     _check(rounds, len(study.agreed))
     n_layers = study.model.n_layers
-    earlier = sites(n_layers, (1, 3) if profile == "full" else (1,), positions=range(-2, -KEEP - 1, -1))
+    earlier = sites(n_layers, SPANS if profile == "full" else (1,), positions=range(-2, -KEEP - 1, -1))
     # That a window of the stream is worth its last layer is shown at the last token, once.
     earlier = [site for site in earlier if site.span == 1 or site.component != "resid_post"]
     same = pairs.same_label_donors(labels, writers, seed=seed)

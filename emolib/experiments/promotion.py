@@ -47,7 +47,7 @@ def run(study: Study) -> pd.DataFrame:
     """Promotion scores (-1 to 1) of each emotion at every centre, by kind of vector and dose.
 
     Metrics: promotion_score with condition vector:probe and vector:mean_difference (intervals over writers) and
-    vector:random (mean of the draws with the range of their middle 95 %, n = draws); promoted_share, the share of
+    vector:random (mean of the draws with the range of 95 % of new ones, n = draws); promoted_share, the share of
     texts that get the label, and its baseline_share; residual_norm. Emotions without a text to fit on are left out.
     Raises ValueError when too few texts are answered right.
     """
@@ -62,7 +62,7 @@ def run(study: Study) -> pd.DataFrame:
         vectors |= {(kind, name): each[:, EMOTIONS.index(name)] for name in present}
     drawn = random_directions(DRAWS, *features.shape[::2], seed=study.run.seed, over="window")
     vectors |= {("random", str(draw)): vector for draw, vector in enumerate(drawn)}
-    cells = plan(design, study.model.n_layers, lambda kind: present)
+    cells = plan(design, study.model.n_layers, lambda kind, draws: [str(draw) for draw in range(draws)] or present)
     found = answers(study, cells, in_both_units(vectors, norms), judged, name="promotion")
     clean, groups = study.predicted[judged], study.groups[judged]
     tables = [_baseline(clean), _norms(norms.tolist())]
@@ -105,13 +105,11 @@ def _scores(cell: Cell, ids: np.ndarray, clean: np.ndarray, groups: np.ndarray) 
 
 
 def _null(cell: Cell, ids: np.ndarray, clean: np.ndarray) -> pd.DataFrame:
-    """What random directions do to each emotion: mean over draws, and the range of their middle 95 %."""
+    """What random directions do to each emotion: mean over draws, and the range of 95 % of new ones."""
     base = theory.label_counts(clean[:, None])[0] / len(clean)
     scores = promotion_score(theory.label_counts(ids)[0] / len(clean), base)
-    low, high = np.quantile(scores, [0.025, 0.975], axis=0)
-    mean = scores.mean(axis=0)
-    columns = dict(label=EMOTIONS, value=mean, ci_low=np.minimum(low, mean), ci_high=np.maximum(high, mean))
-    return pd.DataFrame(columns).assign(
+    band = {name: values.clip(-1, 1) for name, values in stats.null_band(scores).columns().items()}
+    return pd.DataFrame(dict(label=EMOTIONS, **band)).assign(
         metric="promotion_score", condition=f"vector:random{cell.dose.suffix}", n=len(cell.names), **cell.site
     )
 

@@ -40,7 +40,8 @@ def run(study: Study) -> pd.DataFrame:
     """
     scale = SCALES[study.run.profile]
     shown = shown_rows(study.events)
-    others = np.setdiff1d(np.arange(len(study.truth)), np.concatenate(list(shown.values())))
+    kept_out = np.unique(np.concatenate(list(shown.values())))
+    others = np.setdiff1d(np.arange(len(study.truth)), kept_out)
     sample = balanced_rows(study.truth, others, scale.texts, seed=study.run.seed)
     # Shares of the sample become shares of the corpus: each text stands for so many of its class.
     worth = np.bincount(study.truth[others]) / np.maximum(np.bincount(study.truth[sample]), 1)
@@ -53,7 +54,7 @@ def run(study: Study) -> pd.DataFrame:
     for profile in list(profiles.values())[1:]:
         rows += task_rows.contrasts(profile, profiles[DEFAULT])
     rows += [*spot_checks.leaked(study, profiles, shown, sample), *_columns(study, scale, profiles[DEFAULT], sample)]
-    for task, check in _controls(study, scale):
+    for task, check in _controls(study, scale, kept_out):
         rows += _control(study, scale, task, check)
     layers = every(study.model.n_layers, 1 if study.run.profile == "full" else scale.step)
     rows += [*misclassified.rows(study, layers), *spot_checks.by_token(study, layers, scale.tokens)]
@@ -100,11 +101,14 @@ def _columns(study: Study, scale: Scale, default: TaskProfile, sample: np.ndarra
     yield from spot_checks.masked_apart(*((default, other) if name == "original" else (other, default)))
 
 
-def _controls(study: Study, scale: Scale) -> Iterator[tuple[Task, str]]:
-    """The control tasks that this corpus has texts for, and whose answers this tokenizer can tell apart."""
+def _controls(study: Study, scale: Scale, kept_out: np.ndarray) -> Iterator[tuple[Task, str]]:
+    """The control tasks that this corpus has texts for, and whose answers this tokenizer can tell apart.
+
+    None of them is a demonstration of the paper's prompts, since the emotion is asked of the same texts.
+    """
     texts, seed = study.events["text"], study.run.seed
     for check, make in {"topic": control_tasks.topic_task, "first_word": control_tasks.first_word_task}.items():
-        task = make(texts, scale.controls, seed=seed)
+        task = make(texts, scale.controls, seed=seed, shown=kept_out)
         if task is not None and _askable(study, task.prompt):
             yield task, check
 
