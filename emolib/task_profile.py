@@ -21,6 +21,7 @@ from emolib.study import Study
 
 SATURATION = 0.95  # claim C2: where a probe has 95 % of its best
 ONSET = 0.5  # claims C5, C10: where half of the answers follow the patch
+EDGE = 3  # claims C7, C11: layers at either end that a search for a dip leaves out
 RESAMPLES = 500
 Row = dict[str, Any]
 
@@ -95,8 +96,8 @@ def curves(profile: TaskProfile) -> dict[str, tuple[list[Row], Statistic]]:
 def turns(profile: TaskProfile) -> dict[str, Statistic]:
     """Where curves turn, as statistics of weights [r, N], in 0-based layers (one past the last: never).
 
-    `saturation`: the probe has 95 % of its best. `dip`: zero ablation of attention, first and last layer aside, costs
-    most. `peak`: patching attention transfers most. `onset`: patching the stream transfers half.
+    `saturation`: the probe has 95 % of its best. `dip`: zero ablation of attention, first and last three layers aside,
+    costs most. `peak`: patching attention transfers most. `onset`: patching the stream transfers half.
     """
     study, n_layers = profile.study, profile.study.model.n_layers
     found: dict[str, Statistic] = {}
@@ -105,8 +106,9 @@ def turns(profile: TaskProfile) -> dict[str, Statistic]:
         reached = scores.first_crossing(probe, SATURATION, relative_to="maximum")
         found["saturation"] = _at(reached, profile.probed, n_layers)
     if len(study.agreed):
-        lost = scores.peak_layer(over(scores.mean(~profile.kept[:, 1:-1]), study.agreed))
-        found["dip"] = lambda weights: lost(weights) + 1
+        edge = EDGE if n_layers > 2 * EDGE else 0
+        lost = scores.peak_layer(over(scores.mean(~profile.kept[:, edge : n_layers - edge]), study.agreed))
+        found["dip"] = lambda weights: lost(weights) + edge
     if profile.patched is not None:
         for name, component in {"peak": "attn_out", "onset": "resid_post"}.items():
             sites = [site for site in profile.patched.sites if site.component == component]

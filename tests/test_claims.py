@@ -12,10 +12,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from emolib import claims, paper, results
+from emolib import claims, paper, results, task_profile
+from emolib.claims.appraisals import SIGNS, SIX
+from emolib.claims.causes import EDGE
 from emolib.claims.errors import MISSED
-from emolib.claims.theory import LEADERS, SECOND, SIGNS, SINGLE, SIX
-from emolib.claims.verdicts import Check, above, at_least, at_most, inside, judge
+from emolib.claims.theory import LEADERS, SECOND, SINGLE
+from emolib.claims.verdicts import Check, above, absent, at_least, at_most, inside, judge
 from emolib.corpus import EMOTIONS
 from emolib.paper_tables import paper_tables
 
@@ -306,6 +308,45 @@ def test_missed_events_that_only_lean_to_their_answered_label_are_partly(tables:
     tables["robustness"] = pd.concat([tables["robustness"], extra], ignore_index=True)
     found = claims.verdict("C18", tables)
     assert found.outcome == "partly" and "6 of 6" in found.numbers and "2 of 6 beyond" in found.numbers
+
+
+def test_a_check_without_a_number_is_named_and_does_not_count(tables: dict[str, pd.DataFrame]) -> None:
+    held, missing = Check(text="a", holds=True), absent("b")
+    assert judge([held, missing]) == judge([missing, held]) == "reproduced"
+    assert judge([missing, Check(text="c", holds=False)]) == "not"
+    with pytest.raises(ValueError, match="at least one check"):
+        judge([missing])
+    without = tables | {"probing": tables["probing"][tables["probing"]["metric"] != "selectivity"]}
+    found = claims.verdict("C2", without)
+    assert found.outcome == "reproduced" and "above shuffled labels [no number]" in found.numbers
+
+
+def test_a_dip_in_the_first_layers_is_not_the_one_that_prompts_are_compared_by(
+    tables: dict[str, pd.DataFrame],
+) -> None:
+    rows = tables["robustness"]
+    early = (rows["metric"] == "agreement") & (rows["layer"] == 1)
+    assert early.sum() == 3
+    for prompt, layer in (("T1-2shot", 10), ("T3-2shot", 15)):
+        moved = rows.assign(value=rows["value"].where(~early, 0.0))
+        other = (moved["metric"] == "agreement") & (moved["layer"] == layer) & (moved["prompt"] == prompt)
+        found = claims.verdict("C11", tables | {"robustness": moved.assign(value=moved["value"].where(~other, 0.01))})
+        assert found.outcome == ("reproduced" if layer == 10 else "partly")
+        assert "aside, within 1 layer(s) of layer 11 under" in found.numbers
+    assert EDGE == task_profile.EDGE
+
+
+def test_a_gain_over_the_same_pairs_decides_whether_wider_windows_transfer_more(
+    tables: dict[str, pd.DataFrame],
+) -> None:
+    wide = tables["patching"].copy()
+    near = (wide["span"] == 5) & (wide["component"] == "attn_out") & (wide["layer"] == 10)
+    wide.loc[near, ["value", "ci_low", "ci_high"]] = [0.62, 0.60, 0.64]  # span 3 has 0.60, 0.58 to 0.62
+    assert claims.verdict("C8", tables | {"patching": wide}).outcome == "partly"
+    gains = [dict(experiment="patching", model="m", metric="span_gain", component="attn_out", span=span, layer=10,
+                  position="-1", value=0.02, ci_low=0.01, ci_high=0.03) for span in (3, 5)]  # fmt: skip
+    both = pd.concat([wide, results.tidy(pd.DataFrame(gains))], ignore_index=True)
+    assert claims.verdict("C8", tables | {"patching": both}).outcome == "reproduced"
 
 
 def test_the_first_check_decides() -> None:

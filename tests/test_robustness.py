@@ -140,7 +140,7 @@ def test_without_a_template_there_is_no_chat() -> None:
 
 # Profiles with planted curves.
 
-N, LAYERS = 260, 8
+N, LAYERS = 260, 12
 
 
 def planted(probe_from: int, dip: int, peak: int, onset: int, *, noise: float = 0.1, seed: int = 0) -> TaskProfile:
@@ -152,7 +152,7 @@ def planted(probe_from: int, dip: int, peak: int, onset: int, *, noise: float = 
     layers = np.arange(LAYERS)
     right = random.random((N, LAYERS)) < np.where(layers >= probe_from, 1 - noise / 10, 0.3)
     kept = random.random((len(agreed), LAYERS)) < np.where(layers == dip, 0.2, 1 - noise)
-    kept[:, [0, -1]] = False  # the ends do not count
+    kept[:, [0, 1, 2, -3, -2, -1]] = False  # the ends do not count
     sites = [site for site in interchange.sites(LAYERS, (1, 3)) if (site.component, site.span) in
              {("attn_out", 3), ("resid_post", 1)}]  # fmt: skip
     pool = agreed[:100]

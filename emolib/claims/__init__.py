@@ -1,7 +1,7 @@
 """The paper's 19 claims, and what a stored run, or the paper's own ten models, say about each.
 
 `data/claims.yml` holds the claims in our words with the paper's values, the test and its thresholds; the tests are
-functions, one a claim, in the four modules of TEST_MODULES; `verdicts` explains how checks make an outcome. Loads no
+functions, one a claim, in the modules of TEST_MODULES; `verdicts` explains how checks make an outcome. Loads no
 model library.
 """
 
@@ -19,13 +19,13 @@ import pandas as pd
 import yaml
 
 from emolib import paper
-from emolib.claims import causes, errors, readout, theory
+from emolib.claims import appraisals, causes, errors, readout, theory
 from emolib.claims.verdicts import TESTS, Outcome, Tables, Verdict, evaluate
 from emolib.paper_tables import paper_tables
 from emolib.results import KEYS, read
 
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
-TEST_MODULES = (readout, causes, theory, errors)  # imported for the tests they register
+TEST_MODULES = (readout, causes, appraisals, theory, errors)  # imported for the tests they register
 WORDS = {"reproduced": "reproduced", "partly": "partly reproduced", "not": "not reproduced",
          "not testable": "not testable"}  # fmt: skip
 ANSWERS = {"reproduced": "yes", "partly": "partly", "not": "no", "not testable": "untested"}  # where a column is narrow

@@ -16,6 +16,7 @@ from emolib.claims.verdicts import (
     Evidence,
     NotTestable,
     above,
+    absent,
     at_least,
     at_most,
     claim,
@@ -70,7 +71,8 @@ def attention_then_feed_forward(found: Evidence) -> Sequence[Check]:
     a, m = attention["value"].idxmax(), forward["value"].idxmax()
     peak = attention.loc[a]
     wide = (attention["value"] >= peak["value"] / 2).mean()
-    order = f"span {span}: a peaks at {place(attention, a)}, m at {place(forward, m)} ({forward['value'].max():.2f})"
+    order = f"span {span}: a peaks at {place(attention, a)}, m at {place(forward, m)}"
+    order += f", with {forward['value'].max():.2f} of the pairs"
     later: bool | None = bool(a < m)
     gap = dict(metric="peak_difference_layer", span=span)
     if later and found.has("patching", **gap):
@@ -91,14 +93,17 @@ def inner_minimum(curve: pd.DataFrame) -> pd.Series:
 
 @claim("C7")
 def middle_attention_is_needed(found: Evidence) -> Sequence[Check]:
-    """Checks: zeroing a hurts more than zeroing m (span 3, inner minima); that is in the middle; later a is spare."""
+    """Checks: zeroing a hurts more than zeroing m (span 3, inner minima); that is in the middle, and so it is when
+    another event's activation is put in instead; later a is spare.
+    """
     keys = dict(metric="agreement", condition="edit:zero", position="-1", span=3)
     attention, forward = (found.curve("ablation", component=name, **keys) for name in ("attn_out", "mlp_out"))
     a, m = inner_minimum(attention), inner_minimum(forward)
-    text = f"lowest agreement without a {number(a)} at {place(attention, a.name)}, without m {number(m)}"
+    text = f"lowest agreement without a, first and last {EDGE} layers aside, {number(a)} at {place(attention, a.name)}"
     checks = [
-        Check(text=text, holds=above(m, a), n=count(a)),
+        Check(text=f"{text}; without m {number(m)}", holds=above(m, a), n=count(a)),
         Check(text="minimum of a in the middle", holds=inside(dict(value=a["depth"]), MIDDLE)),
+        _resampled(found),
     ]
     if found.has("ablation", component="attn_out", **{**keys, "span": 1}):
         single = found.curve("ablation", component="attn_out", **{**keys, "span": 1})
@@ -111,6 +116,17 @@ def middle_attention_is_needed(found: Evidence) -> Sequence[Check]:
         low = later.loc[later["value"].idxmin()]
         text = f"later windows of attention leave at least {number(low)}, expected 0.85"
     return [*checks, Check(text=text, holds=at_least(low, 0.85), n=count(low))]
+
+
+def _resampled(found: Evidence) -> Check:
+    """Whether the middle is also where another event's attention, instead of none, costs most."""
+    keys = dict(metric="agreement", component="attn_out", condition="edit:resample", position="-1", span=3)
+    if not found.has("ablation", **keys):
+        return absent("minimum of a under resample ablation in the middle")
+    curve = found.curve("ablation", **keys)
+    low = inner_minimum(curve)
+    text = f"under resample ablation {number(low)} at {place(curve, low.name)}, in the middle"
+    return Check(text=text, holds=inside(dict(value=low["depth"]), MIDDLE))
 
 
 @claim("C8")
@@ -126,7 +142,7 @@ def wider_windows_transfer_more(found: Evidence) -> Sequence[Check]:
     text = f"at {place(curves[3], top)}: " + ", ".join(
         f"span {s} {number(row)}" for s, row in zip((1, 3, 5), at, strict=True)
     )
-    grows = [above(at[1], at[0]), above(at[2], at[1])]
+    grows = [_grows(found, span, int(top), *pair) for span, pair in ((3, (at[0], at[1])), (5, (at[1], at[2])))]
     drift = max(peaks) - min(peaks)
     close = bool(drift <= max(1, round(found.n_layers / 16)))
     where = ", ".join(str(layer_number(layer)) for layer in peaks)
@@ -134,6 +150,14 @@ def wider_windows_transfer_more(found: Evidence) -> Sequence[Check]:
         Check(text=text, holds=False if False in grows else None if None in grows else True, n=count(at[0])),
         Check(text=f"peaks at layers {where}", holds=close),
     ]
+
+
+def _grows(found: Evidence, span: int, layer: int, smaller: pd.Series, larger: pd.Series) -> bool | None:
+    """Whether a wider window transfers more, by the gain over the same pairs where it is stored."""
+    keys = dict(metric="span_gain", component="attn_out", span=span, layer=layer, position="-1")
+    if found.has("patching", **keys):
+        return at_least(found.rows("patching", **keys).iloc[0], 1e-9)
+    return above(larger, smaller)
 
 
 @claim("C10")
@@ -185,13 +209,18 @@ def any_prompt(found: Evidence) -> Sequence[Check]:
     checks = [_same_place(peaks, allowed, "transfer of a peaks", count(moved.iloc[0]))]
     if found.has("robustness", metric="agreement", condition="check:prompts;edit:zero", **keys):
         left = found.rows("robustness", metric="agreement", condition="check:prompts;edit:zero", span=1, **keys)
-        dips = left.sort_values("value").groupby("prompt")["layer"].first()
-        checks.append(_same_place(dips, allowed, "zeroing a hurts most", count(left.iloc[0])))
+        dips = left.sort_values("layer").groupby("prompt")[["layer", "value"]].apply(_dip)
+        words = f"zeroing a hurts most, first and last {EDGE} layers aside,"
+        checks.append(_same_place(dips, allowed, words, count(left.iloc[0])))
     return checks
+
+
+def _dip(curve: pd.DataFrame) -> int:
+    return int(inner_minimum(curve)["layer"])
 
 
 def _same_place(layers: pd.Series, allowed: int, what: str, n: int | None) -> Check:
     centre = layers.get("T1-2shot", layers.median())
     near = int(((layers - centre).abs() <= allowed).sum())
-    text = f"{what} within {allowed} layer(s) of one place under {near} of {len(layers)} prompts"
-    return Check(text=text, holds=near == len(layers), n=n)
+    text = f"{what} within {allowed} layer(s) of layer {layer_number(int(centre))} under {near} of {len(layers)}"
+    return Check(text=f"{text} prompts", holds=near == len(layers), n=n)

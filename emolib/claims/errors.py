@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from emolib.claims.verdicts import Check, Evidence, above, at_least, at_most, claim
+from emolib.claims.verdicts import Check, Evidence, above, absent, at_least, at_most, claim
 
 # Missed minus correct in the paper's Table 3.
 MISSED = {
@@ -30,8 +30,8 @@ def misclassified_differ(found: Evidence) -> Sequence[Check]:
             _signed(_difference(found, emotion, appraisal, "beyond_label"), sign) is True
             for (emotion, appraisal), sign in MISSED.items()
         )
-        checks.append(Check(text=f"{kept} of 6 beyond what the answered label implies", holds=kept >= 5))
-    return checks
+        return [*checks, Check(text=f"{kept} of 6 beyond what the answered label implies", holds=kept >= 5)]
+    return [*checks, absent("beyond what the answered label implies")]
 
 
 def _shift(found: Evidence, emotion: str, appraisal: str, sign: int) -> bool | None:

@@ -11,7 +11,19 @@ from collections.abc import Sequence
 import pandas as pd
 from scipy.stats import spearmanr
 
-from emolib.claims.verdicts import MIDDLE, Check, Evidence, NotTestable, above, at_least, claim, count, inside, number
+from emolib.claims.verdicts import (
+    MIDDLE,
+    Check,
+    Evidence,
+    NotTestable,
+    above,
+    absent,
+    at_least,
+    claim,
+    count,
+    inside,
+    number,
+)
 
 RELEASED = "setting:as_released"
 
@@ -58,8 +70,8 @@ def readable_by_the_middle(found: Evidence) -> Sequence[Check]:
     if found.has("probing", metric="selectivity", component="resid_post", position="-1"):
         gaps = found.curve("probing", metric="selectivity", component="resid_post", position="-1")
         gap = gaps.loc[gaps["value"].idxmax()]
-        checks.append(Check(text=f"above shuffled labels by {number(gap)}", holds=at_least(gap, 0.0)))
-    return checks
+        return [*checks, Check(text=f"above shuffled labels by {number(gap)}", holds=at_least(gap, 0.0))]
+    return [*checks, absent("above shuffled labels")]
 
 
 @claim("C3")
@@ -86,7 +98,7 @@ def last_token_strongest(found: Evidence) -> Sequence[Check]:
     deep = rows[rows["layer"].isin(measured)]
     end = deep[deep["layer"] == deep["layer"].max()].set_index("position")
     other = end.drop(index="-1").sort_values("value").iloc[-1]
-    deep = deep[deep["depth"] >= 0.6]
+    deep = deep[deep["depth"] > 0.6]
     best = deep.loc[deep.groupby("layer")["value"].idxmax(), "position"]
     text = f"deepest layer: token -1 {number(end.loc['-1'])}, best other ({other.name}) {number(other)}"
     return [
@@ -125,8 +137,8 @@ def attention_turns_to_the_text(found: Evidence) -> Sequence[Check]:
     if found.has("attention", **words):
         times = found.rows("attention", **words).iloc[0]
         text = f"emotion words draw {number(times, 1)} times the attention of matched words"
-        checks.insert(0, Check(text=text, holds=at_least(times, 1.0), n=count(times)))
-    return checks
+        return [Check(text=text, holds=at_least(times, 1.0), n=count(times)), *checks]
+    return [*checks, absent("emotion words beside matched words")]
 
 
 def _average(rows: pd.DataFrame) -> pd.Series:

@@ -1,7 +1,8 @@
 """What a verdict is made of: checks with three outcomes, evidence taken from stored tables, a register of the claims.
 
 A check *holds* when its number, with its whole 95 % interval where there is one, is on the claim's side; it is *open*
-when only the number is; otherwise it *fails*. The first check of a claim is its core. A claim is reproduced when all
+when only the number is; otherwise it *fails*. Where a table has no number for a check, as the paper for some controls,
+the check is named and does not count. The first check of a claim is its core. A claim is reproduced when all
 checks hold, not reproduced when the core fails, and partly reproduced in all other cases. Loads no model library.
 """
 
@@ -28,11 +29,25 @@ class NotTestable(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One number against one expectation: `text` names both, `holds` is None where the interval leaves it open."""
+    """One number against one expectation: `text` names both, `holds` is None where the interval leaves it open.
+
+    A check that is not `stored` has no number in these tables: it is named, and does not count.
+    """
 
     text: str
     holds: bool | None
     n: int | None = None
+    stored: bool = True
+
+    @property
+    def mark(self) -> str:
+        """What became of it, in a word."""
+        return MARK[self.holds] if self.stored else "no number"
+
+
+def absent(text: str) -> Check:
+    """The check of something that these tables do not have."""
+    return Check(text=text, holds=None, stored=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,13 +77,14 @@ def claim(name: str) -> Callable[[Test], Test]:
 def judge(checks: Sequence[Check]) -> Outcome:
     """Return the outcome of a claim from its checks, the core first.
 
-    Raises ValueError without checks.
+    Checks without a number do not count. Raises ValueError when none is left.
     """
-    if not checks:
+    counted = [check for check in checks if check.stored]
+    if not counted:
         raise ValueError("a claim needs at least one check: its core")
-    if all(check.holds for check in checks):
+    if all(check.holds for check in counted):
         return "reproduced"
-    return "not" if checks[0].holds is False else "partly"
+    return "not" if counted[0].holds is False else "partly"
 
 
 def evaluate(name: str, tables: Tables) -> Verdict:
@@ -77,7 +93,7 @@ def evaluate(name: str, tables: Tables) -> Verdict:
         checks = TESTS[name](Evidence(tables))
     except NotTestable as missing:
         return Verdict(claim=name, outcome="not testable", numbers=str(missing))
-    numbers = "; ".join(f"{check.text} [{MARK[check.holds]}]" for check in checks)
+    numbers = "; ".join(f"{check.text} [{check.mark}]" for check in checks)
     counted = [check.n for check in checks if check.n is not None]
     return Verdict(claim=name, outcome=judge(checks), numbers=numbers, n=min(counted, default=None))
 
