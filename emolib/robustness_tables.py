@@ -12,6 +12,11 @@ from emolib.sites import layer_number
 
 PLACES = {"attn_out": "attention", "resid_post": "stream"}
 CONTROLS = ("topic", "first_word")
+LEAKED = {
+    "check:demonstrations;set:shown": "shown", "check:demonstrations;set:hidden": "hidden",
+    "check:demonstrations;set:shown_minus_hidden": "difference",
+    "check:demonstrations;set:shown_minus_hidden;against:class": "beyond that of other events of the same emotion",
+}  # fmt: skip
 TASK_COLUMNS = {
     "accuracy": "calibration:batch", "balanced_accuracy": "source:answer", "majority_share": "", "agreed_count": "",
     "peak_depth": "", "dip_depth": "", "onset_depth": "", "saturation_depth": "",

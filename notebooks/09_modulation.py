@@ -113,7 +113,7 @@ every = every.assign(n_layers=paper.DETAILED.layers, depth=(every["layer"] + 1).
 norm = select(data, metric="residual_norm").set_index("layer")["value"]
 base = select(data, condition="baseline")
 scores, counts = (select(data, metric=name, span=3) for name in ("theory_score", "count"))
-null = theory.null_bands(select(data, metric="theory_score_null"))
+null = theory.null_bands(select(data, metric="theory_score_null", span=3))
 where, texts = layer_number(centre), base["n"].iloc[0]
 say(f"Judged on **{texts}** texts. Chosen centre: layer **{where}** of {n_layers}; the paper's depth is at layer "
     f"{layer_number(there)}. At layer {where} the residual stream is {norm[centre]:.0f} long, so that β = 4 is a share of"
@@ -171,7 +171,7 @@ panel = {name: theory.abbreviated(name) for name in (
     "pleasantness:+1;other_responsblt:-1", "self_responsblt:+1")}
 sizes = {(";unit:norm", dose): f"{dose:g} of the norm", ("", 2.0): "β = 2"}
 rows = [frame.assign(panel=title, what=what) for name, title in panel.items() for (unit, size), word in sizes.items()
-        for what, table in ((word, scores), (f"random, {word}", null))
+        for what, table in ((word, scores), (f"random, {word}", null)) if table is scores or name != "settings:printed"
         for frame in [select(table, condition=f"{name};vector:raw{unit}", coefficient=size)]]
 printed = [f"{name};vector:raw" for name in theory.printed() if name != "other_responsblt:+1"]
 theirs = select(every, metric="theory_score", coefficient=2, condition=printed)
@@ -186,30 +186,32 @@ plotting.show(
                           ylabel="theory score", ylim=(-1, 1)),
     name="fig-modulation-depth",
     caption="Theory score of raw vectors around each layer, for two lengths of push, with 95 % intervals over writers; "
-    "*random*: mean of at least 20 directions and the range of their middle 95 %. Dashed: the paper's counts at β = 2, "
-    "scored alike; its mean is over the 13 settings that it shows at all layers. In the mean of random directions each "
-    "setting has its own direction.",
+    "*random*: mean of at least 20 directions and the range in which 95 % of new ones would lie; for the mean of settings "
+    "see the next figure. Dashed: the paper's counts at β = 2, scored alike; its mean is over the 13 settings that it shows "
+    "at all layers.",
     alt="Theory score over depth in six panels, fitted vectors against random directions, with the paper's curve.",
 )
 
 # %% [markdown]
-# At the chosen centre there are at least a hundred random directions. A single random direction can come out high
-# against a single expectation, because thirteen labels are few and a strong push makes one label win; the mean over
-# settings is the sharper test. Chance reorders labels that few texts have, so a score from few texts is too low; the
-# paper's counts, drawn down to as many texts as here, are therefore scored again at the end of this chapter.
+# At the chosen centre there are at least a hundred random directions. A single one can come out high against a single
+# expectation, because thirteen labels are few and a strong push makes one label win. For the mean over settings a random
+# direction takes the place of *each appraisal's*, and settings are put together from them as from the fitted ones:
+# opposite and overlapping settings then score alike by chance as well, and a mean of unrelated directions would vary too
+# little. Chance also reorders labels that few texts have, so a score from few texts is too low; the paper's counts, drawn
+# down to as many texts as here, are therefore scored again at the end of this chapter.
 
 # %% tags=["hide-input"]
 at = {"layer": centre, "coefficient": dose}
 raw = [f"{name};vector:raw;unit:norm" for name in (*modulation.SETTINGS, "settings:printed")]
 mine = select(scores, condition=raw, **at)
-draws = select(data, metric="theory_score_null", condition=raw, **at)
+draws = select(data, metric="theory_score_null", condition=raw, span=3, **at)
 draws = draws.assign(seed=draws["label"].str.removeprefix("draw:").astype(int))
 mine, draws = (frame.assign(condition=frame["condition"].map(theory.abbreviated)) for frame in (mine, draws))
 plotting.show(
     plotting.against_null(mine, draws, xlabel="theory score"), name="fig-modulation-null",
     caption=f"Theory scores around layer {where}, {dose:g} of the norm, against {draws['seed'].nunique()} random "
-    "directions of the same accumulated length. Each setting is compared with the scores of the same directions against "
-    "its own expectation.",
+    "directions of the same accumulated length, each scored against the setting's expectation; their mean against "
+    f"{(draws['condition'] == theory.abbreviated('settings:printed')).sum()} sets of random directions.",
     alt="Theory score with interval for each setting over a cloud of scores of random directions.",
 )
 
@@ -345,8 +347,8 @@ for place, size, unit in tried:
     beyond = (value["value"] > limit["limit"][value.index]).sum()
     push = f"{size:g} of the norm" if unit else f"β {size:g}"
     rows[f"C14 to C16: the same here, layer {layer_number(place)}, {push}"] = (
-        f"{row['value']:.2f} ({row['ci_low']:.2f} to {row['ci_high']:.2f}), random directions {band['ci_low']:.2f} to "
-        f"{band['ci_high']:.2f}; {beyond} of {len(single)} settings beyond 99 % of {band['n']} random directions")
+        f"{row['value']:.2f} ({row['ci_low']:.2f} to {row['ci_high']:.2f}), sets of random directions {band['ci_low']:.2f} to "
+        f"{band['ci_high']:.2f}; {beyond} of {len(single)} settings beyond 99 % of {limit['n'].max()} random directions")
 say("\n".join(f"- {name}: **{value}**" for name, value in rows.items()))
 
 # %% [markdown]

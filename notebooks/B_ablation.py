@@ -1,5 +1,13 @@
 # ---
 # jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,-all
+#     notebook_metadata_filter: kernelspec,jupytext
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -59,6 +67,7 @@ corpus_path = ""
 import pandas as pd
 
 from emolib import claims, paper, plotting
+from emolib.claims.causes import EDGE
 from emolib.display import say
 from emolib.experiments import ablation
 from emolib.results import footer, select
@@ -99,11 +108,16 @@ plotting.show(
     "intervals over writers. Dashed: the paper's Llama 3.2 1B (its Figures 14 and 15). Dotted line: a constant answer.",
     alt="Agreement over depth after zero and random ablation, in panels for attention, feed-forward and residual stream.",
 )
-inner = single[(single["layer"] > 0) & (single["layer"] < study.model.n_layers - 1) & (single["condition"] == "edit:zero")]
-dips = inner.loc[inner.groupby("component")["value"].idxmin()].set_index("component")
-say("Deepest dips of zero ablation, first and last layer aside: " + "; ".join(
-    f"{plotting.readable(name)} layer {layer_number(row.layer)} (**{row.value:.2f}**, {row.ci_low:.2f} to {row.ci_high:.2f})"
-    for name, row in dips.iterrows()) + f". A constant answer scores {floor['value']:.2f}.")
+
+# %% tags=["hide-input"]
+zeroed = single[single["condition"] == "edit:zero"]
+inner = zeroed[zeroed["layer"].between(EDGE, study.model.n_layers - 1 - EDGE)]
+inner = inner if len(inner) else zeroed  # a model of few layers has no inner ones
+dips, deepest = (rows.loc[rows.groupby("component")["value"].idxmin()].set_index("component") for rows in (inner, zeroed))
+for words, rows in {f"first and last {EDGE} layers aside": dips, "over all layers": deepest}.items():
+    say(f"Deepest dips of zero ablation, {words}: " + "; ".join(
+        f"{plotting.readable(name)} layer {layer_number(row.layer)} (**{row.value:.2f}**, {row.ci_low:.2f} to {row.ci_high:.2f})"
+        for name, row in rows.iterrows()) + f". A constant answer scores {floor['value']:.2f}.")
 
 # %% [markdown]
 # ## Gentler removals
@@ -148,7 +162,7 @@ plotting.show(
 
 # %% [markdown]
 # For the residual stream the window is vacuous: the last overwritten layer decides alone, so three layers around layer $c$
-# are the same as layer $c+1$ by itself. The stored numbers must show that exactly, and do:
+# are the same as layer $c+1$ by itself. The stored numbers should show that exactly:
 
 # %% tags=["hide-input"]
 keys = ["condition", "layer"]
@@ -168,15 +182,20 @@ say(f"Largest difference between a window of three and its last layer alone, ove
 # %% tags=["hide-input"]
 zero = single[(single["condition"] == "edit:zero") & (single["component"] == "attn_out")].set_index("layer")
 dip = dips.loc["attn_out"]
-later, rest = zero[zero.index > dip["layer"]], zero.drop(index=[zero.index.min(), zero.index.max(), dip["layer"]])
+later, low_at = zero[zero.index > dip["layer"]], int(zero["value"].idxmin())
+resampled = single[(single["condition"] == "edit:resample") & (single["component"] == "attn_out")].set_index("layer")["value"]
 llama = published["zero"][published["zero"]["component"] == "attn_out"].set_index("layer")
 low = llama.loc[llama["value"].idxmin()]
 after = llama[llama.index > low.name]["value"].min()
+depth = layer_number(dip["layer"]) / study.model.n_layers
+
+# %% tags=["hide-input"]
 rows = {
-    f"depth of the deepest inner dip of attention (the paper: {low['depth']:.2f})":
-        f"{layer_number(dip['layer']) / study.model.n_layers:.2f}, layer {layer_number(dip['layer'])} of {study.model.n_layers}",
+    f"depth of the deepest dip of attention, first and last {EDGE} layers aside (the paper: {low['depth']:.2f})":
+        f"{depth:.2f}, layer {layer_number(dip['layer'])} of {study.model.n_layers}",
     f"agreement there (the paper: {low['value']:.2f})": f"{dip['value']:.2f} ({dip['ci_low']:.2f} to {dip['ci_high']:.2f})",
-    "lowest of the other inner layers": f"{rest['value'].min():.2f}",
+    "lowest over all layers": f"{zero['value'].min():.2f}, layer {layer_number(low_at)}",
+    "lowest when another event's attention is put in": f"{resampled.min():.2f}, layer {layer_number(int(resampled.idxmin()))}",
     f"lowest agreement of any later attention layer (the paper: {after:.2f})": f"{later['value'].min():.2f}",
 }
 say("\n".join(f"- {name}: **{value}**" for name, value in rows.items()))

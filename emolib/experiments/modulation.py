@@ -65,7 +65,7 @@ QUICK = Design(texts=39, choosing=39, step=4, families=(
     Family("fixall", 3, (), MAIN), Family("mean_difference", 3, (), MAIN), Family("unit", 3, (), MAIN),
     Family(RANDOM, 3, MAIN, MAIN, (20, 100)), Family(RANDOM, 3, (), REST, (0, 20)),
     Family(RANDOM, 1, (), MAIN, (0, 20)), Family(RELEASED_RANDOM, 3, (), (CHOICE,), (0, 20)),
-    Family(RANDOM_SETS, 3, (), (CHOICE,), (0, 10)),
+    Family(RANDOM_SETS, 3, (), MAIN, (0, 10)),
 ))  # fmt: skip
 
 
