@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -74,6 +75,22 @@ def test_opening_a_study_loads_no_model(tiny_run: Run, tmp_path: Path, monkeypat
     assert opened.truth.tolist() == [i % len(EMOTIONS) for i in range(TINY_TEXTS)]
     assert opened.groups.tolist() == [i % TINY_WRITERS for i in range(TINY_TEXTS)]
     assert not any(tmp_path.iterdir())
+
+
+def test_labels_that_share_a_token_are_refused_before_any_weight_is_loaded(
+    tiny_folder: Path, tiny_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(shutil.copytree(tiny_folder, tmp_path / "model"))
+    words = (folder / "tokenizer.json").read_text()
+    for label in ("shame", "trust"):  # both become the unknown word
+        words = words.replace(f'"{label}"', f'"no {label}"')
+    (folder / "tokenizer.json").write_text(words)
+    loaded: list[object] = []
+    monkeypatch.setattr("emolib.models.AutoModelForCausalLM.from_pretrained", lambda *a, **k: loaded.append(a))
+    study = Study(Run(model=str(folder), corpus=str(tiny_corpus), device="cpu"), folder=tmp_path)
+    with pytest.raises(ValueError, match="cannot tell labels apart.*shame = trust share a token.*another tokenizer"):
+        _ = study.model
+    assert not loaded
 
 
 def test_clean_logits_equal_plain_transformers(tiny_study: Study, plain_llama: Any, plain_logits: torch.Tensor) -> None:
