@@ -57,8 +57,9 @@ CHOICE = SHARES[1]  # the dose at which the centre is chosen
 FULL = Design(texts=195, choosing=100, step=1, families=(
     Family("raw", 3, WIDE, EVERY), Family("raw", 1, (), MAIN), Family("fix3", 3, (CHOICE,), EVERY),
     Family("fixall", 3, (CHOICE,), EVERY), Family("mean_difference", 3, (CHOICE,), MAIN), Family("unit", 3, (), MAIN),
-    Family(RANDOM, 3, WIDE, EVERY, (20, 100)), Family(RANDOM, 1, (), MAIN, (0, 20)),
-    Family(RELEASED_RANDOM, 3, (), MAIN, (0, 20)), Family(RANDOM_SETS, 3, (), MAIN, (0, 30)),
+    Family(RANDOM, 3, WIDE, MAIN, (20, 100)), Family(RANDOM, 3, (), REST, (0, 20)),
+    Family(RANDOM, 1, (), MAIN, (0, 20)), Family(RELEASED_RANDOM, 3, (), MAIN, (0, 20)),
+    Family(RANDOM_SETS, 3, (), MAIN, (0, 30)),
 ))  # fmt: skip
 QUICK = Design(texts=39, choosing=39, step=4, families=(
     Family("raw", 3, MAIN, EVERY), Family("raw", 1, (), MAIN), Family("fix3", 3, (), MAIN),
