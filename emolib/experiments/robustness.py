@@ -23,7 +23,7 @@ from emolib.study import Study
 from emolib.task_profile import Row, Scale, TaskProfile, every
 
 SCALES = {
-    "full": Scale(texts=520, controls=520, patched=120, rounds=2, folds=5, step=2, tokens=39),
+    "full": Scale(texts=520, controls=520, patched=120, rounds=2, folds=5, step=2, tokens=26),
     "quick": Scale(texts=130, controls=98, patched=26, rounds=1, folds=2, step=6, tokens=10),
 }
 DEFAULT = PAPER_PROMPTS[0]
