@@ -1,5 +1,13 @@
 # ---
 # jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,-all
+#     notebook_metadata_filter: kernelspec,jupytext
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -28,12 +36,12 @@ if "google.colab" in sys.modules:
 #
 # **Question.** Where do the paper's text, its figures, its data and its code contradict each other, and does it matter?
 #
-# No paper of thirty pages is free of slips, and most of those below are harmless. They are listed because a reader who
-# finds one cannot know which of two numbers to believe. Each case has a grade: **A** can change a conclusion, **B** changes
-# numbers or a figure, **C** is wording or packaging. *P* are cases of the paper, *D* and *X* of its released code, *M* of the
-# method. Layers are counted from 1, versions are arXiv 2502.05489v2 and the code as published in February 2025
-# {cite:p}`tak2025`. Whatever can be computed is computed here: from the values in the paper's figures, from the corpus, from
-# random vectors and networks, or from this run.
+# A reader who finds two numbers for one thing cannot know which to believe; this is the list of such cases. Each has a
+# grade: **A** can change a conclusion, **B** changes numbers or a figure, **C** is wording or packaging. *P* are cases of the
+# paper, *D* and *X* of its released code, *M* of the method. Layers are counted from 1, versions are arXiv 2502.05489v2 and
+# the code as published in February 2025 {cite:p}`tak2025`. Some cases are computed here: from the values in the paper's
+# figures, from the corpus, from random vectors and networks, or from this run. The others were read, or are measured in
+# another chapter.
 
 # %% tags=["parameters", "hide-input"]
 model = "smollm2-135m"
@@ -55,7 +63,7 @@ import pandas as pd
 from emolib import claims, errata
 from emolib.display import say
 from emolib.errata import corpus as errata_corpus
-from emolib.errata import counts, demos, paper
+from emolib.errata import counts, demos, networks, paper, stored
 from emolib.results import footer, select
 from emolib.runs import Run
 from emolib.study import Study
@@ -63,27 +71,28 @@ from emolib.study import Study
 run = Run(model=model, corpus=corpus, prompt=prompt, calibration=calibration, scoring=scoring, text=text, tap=tap,
           dtype=dtype, device=device, seed=seed, profile=profile, corpus_path=corpus_path)  # fmt: skip
 study = Study(run)
+tables = claims.stored_runs().get(run.slug, {})
 
 # %% [markdown]
 # ## Computed cases
 #
-# One row a number. *As stated* is the paper's side, where it has a number; *as it is* the corrected or the contrasting one.
-# Where a sentence names two numbers, the columns follow its order.
+# One row a comparison. *First* is the paper's side, where it has a number; *second* the corrected or the contrasting one.
+# Where the quantity names two things, the columns follow its order; where it names one, only the second has a number.
 
 # %% tags=["hide-input"]
-found = [*paper.from_paper(), *counts.from_counts(), *demos.from_demos(), *demos.from_study(study)]
+found = [*paper.from_paper(), *counts.from_counts(), *demos.from_demos(), *networks.from_networks()]
+found += [*demos.from_study(study), *stored.from_tables(tables)]
 found += errata_corpus.from_corpus(run.corpus_path) if run.corpus == "crowd-envent" else []
 computed = errata.table(found)
 grades = errata.cases().set_index("id")["grade"]
 numbers = computed.assign(grade=computed["id"].map(grades))[["id", "grade", "quantity", "stated", "corrected", "source"]]
 say(
-    f"**{len(numbers)}** numbers for **{numbers['id'].nunique()}** of {len(grades)} cases; of the {(grades == 'A').sum()} of "
-    f"grade A, {numbers.loc[numbers['grade'] == 'A', 'id'].nunique()} are computed."
-    + ("" if run.corpus == "crowd-envent" else " Cases that need crowd-enVENT (P1, P33, P34, M11, M14) are left out in "
-       "this run, which is on another corpus.")
+    f"**{len(numbers)}** rows for **{numbers['id'].nunique()}** of {len(grades)} cases."
+    + ("" if run.corpus == "crowd-envent" else f" Cases that need crowd-enVENT ({', '.join(errata_corpus.ONLY_HERE)}) "
+       "are left out in this run, which is on another corpus.")
 )
-numbers.rename(columns={"stated": "as stated", "corrected": "as it is"}).style.format(
-    {"as stated": "{:.4g}", "as it is": "{:.4g}"}, na_rep="–").hide()  # fmt: skip
+numbers.rename(columns={"stated": "first", "corrected": "second"}).style.format(
+    {"first": "{:.4g}", "second": "{:.4g}"}, na_rep="–").hide()  # fmt: skip
 
 # %% [markdown]
 # ## The projection that is not used (D1, grade A)
@@ -106,9 +115,8 @@ say("\n".join(f"- {row.quantity}: **{row.stated:.3f}**, **{row.corrected:.3f}**"
 # %% tags=["hide-input"]
 say("\n".join(f"- {row.quantity}: {'' if pd.isna(row.stated) else f'{row.stated:.3f}, '}**{row.corrected:.4f}**"
               for row in computed[computed["id"] == "M1"].itertuples()))  # fmt: skip
-stored = claims.stored_runs().get(run.slug, {})
-if "ablation" in stored:
-    zero = select(stored["ablation"], metric="agreement", component="resid_post", condition="edit:zero", position="-1")
+if "ablation" in tables:
+    zero = select(tables["ablation"], metric="agreement", component="resid_post", condition="edit:zero", position="-1")
     gap, pairs = paper.vacuous_window(zero)
     say(f"- agreement of this run, window of three at c against layer c + 1 alone, over {pairs} pairs: **{gap:.4f}**")
 
@@ -126,10 +134,16 @@ both.rename(columns={"pieces": "pieces (like Phi)", "last": "scored as released"
 # %% [markdown]
 # ## All cases
 #
-# Every case in our words. Cases without a number above were established by reading the text or the code.
+# Every case in our words. *Computed* cases have a row above, and *see* names the case under which one is computed. *Read*
+# are those that reading the text or the code established, or that another chapter measures; *another run* needs crowd-enVENT
+# or stored tables that this run does not have.
 
 # %% tags=["hide-input"]
-cases = errata.cases().assign(computed=["yes" if name in set(computed["id"]) else "" for name in grades.index])
+known = errata.established(set(computed["id"]), waiting=(*errata_corpus.ONLY_HERE, *stored.ONLY_HERE))
+cases = errata.cases().assign(established=known.to_numpy())
+here = (~known.isin(["read", "another run"])).groupby(grades).agg(["sum", "size"])
+shares = [f"{done} of {size} cases of grade **{grade}**" for grade, done, size in here.itertuples(name=None)]
+say(f"Computed, under their own or another id: {', '.join(shares)}.")
 cases.rename(columns={"said": "said or intended", "case": "what is the case"}).style.hide()
 
 # %% [markdown]
@@ -137,8 +151,8 @@ cases.rename(columns={"said": "said or intended", "case": "what is the case"}).s
 #
 # Grade A marks where a conclusion *can* change, not that it does. Whether steering with raw directions tells another story
 # than with projected ones is measured in the chapter on modulation; whether attention is necessary, in the chapter on
-# ablation and in *All models*. Most of the rest leaves the picture as it is and moves numbers.
+# ablation and in *All models*. Grades B and C say where a case acts, on numbers and figures or on wording and packaging;
+# this page does not weigh them further.
 
 # %% tags=["hide-input"]
-tables = claims.stored_runs().get(run.slug, {})
 say(footer(tables["behaviour"].attrs["provenance"]) if "behaviour" in tables else claims.origins({}))

@@ -13,6 +13,8 @@ from emolib.corpus import APPRAISALS, Corpus, demonstration_rows, load_corpus, l
 from emolib.errata import Finding, finding
 from emolib.prompts import Prompt, paper_demonstrations
 
+ONLY_HERE = ("P1", "P33", "P34", "M11")  # cases that nothing but the corpus decides
+
 
 def from_corpus(path: str | None = None) -> list[Finding]:
     """Return all findings of this module.
@@ -33,10 +35,10 @@ def sizes(corpus: Corpus) -> list[Finding]:
     """Return P1: numbers of events, of appraisals, and of events of a label."""
     counts = corpus.events["emotion"].value_counts()
     return [
-        finding("P1", "events", 6800, len(corpus.events), "corpus"),
-        finding("P1", "appraisals", 23, len(APPRAISALS), "corpus"),
-        finding("P1", "events of most labels", 500, counts.max(), "corpus"),
-        finding("P1", "events of guilt, of shame", 250, counts["guilt"], "corpus"),
+        finding("P1", "events: in the text, and in the corpus", 6800, len(corpus.events), "corpus"),
+        finding("P1", "appraisals: in the text, and in the corpus", 23, len(APPRAISALS), "corpus"),
+        finding("P1", "events of most labels: in the text, and in the corpus", 500, counts.max(), "corpus"),
+        finding("P1", "events of guilt, of shame: in the text, and in the corpus", 250, counts["guilt"], "corpus"),
     ]
 
 
@@ -85,11 +87,14 @@ def readers(corpus: Corpus, readings: pd.DataFrame) -> list[Finding]:
 
 
 def label_only(corpus: Corpus) -> list[Finding]:
-    """Return M14: the paper's best probe of six appraisals beside what the emotion label explains in the corpus."""
+    """Return M14 once more: the paper's best probe of six appraisals, and the label alone on all events.
+
+    The probes are of the agreed set; the like-for-like baseline is in `paper.appraisals`.
+    """
     probes = paper.values("appraisal_probe", model=paper.DETAILED.id)
     best = probes.groupby("condition")["value"].max()
     return [
-        finding("M14", f"R2 of {name}: best probe, and the emotion label alone", value,
+        finding("M14", f"R2 of {name}: best probe, and the label alone on all events", value,
                 explained(corpus, name), "Fig 29, corpus")
         for name, value in ((key.removeprefix("appraisal:"), value) for key, value in best.items())
     ]  # fmt: skip

@@ -1,39 +1,46 @@
-"""Errata that are shown by doing: projections, windows, norms, label pieces, random pushes (cases: `emolib.errata`).
+"""Errata that are shown by doing: projections, norms, pieces of words, pushes, probes, lists (cases: `emolib.errata`).
 
-Synthetic where a property of mathematics is at stake, and on the run's own activations where size matters.
+Synthetic where a property of mathematics is at stake, and on the run's own activations and tokenizer where size
+matters. What random networks show is in `networks`.
 """
 
 from __future__ import annotations
 
+import ast
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import torch
+from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from emolib.corpus import EMOTIONS
 from emolib.directions import SteeringVectors, project_out
-from emolib.edits import Edit, Zero
-from emolib.engine import Engine
 from emolib.errata import Finding, finding
+from emolib.errata.counts import NEVER
 from emolib.labels import label_tokens
-from emolib.sites import COMPONENTS, layer_number
+from emolib.probes import fit_released
+from emolib.prompts import get_prompt
+from emolib.sites import layer_number
 from emolib.study import Study
 from emolib.theory import ACTING
-from emolib.tiny import tiny_model
 
 # How the vocabulary shared by Llama 2 and Phi 3 ends the labels it splits; the other labels are one piece there.
 LLAMA_2 = {"boredom": ("bored", "om"), "disgust": ("disg", "ust"), "guilt": ("gu", "ilt"), "sadness": ("sad", "ness")}
-PROBES = ("Context: The bus left early. Answer:", "Context: My neighbour returned the ladder after a year. Answer:")
 
 
 def from_demos() -> list[Finding]:
     """Return the findings that need neither corpus nor run."""
-    return [*unused_projection(), *tiny_window(), *tiny_taps(), *pieces(), *random_pushes()]
+    return [*unused_projection(), *pieces(), *random_pushes(), *missing_labels(), *missing_comma()]
 
 
 def from_study(study: Study) -> list[Finding]:
-    """Return the findings on a run's own activations; none for a corpus without ratings."""
-    return [*norms(study), *(real_projection(study) if study.corpus.rated else [])]
+    """Return the findings on a run's own tokenizer and activations; on directions only for a corpus with ratings."""
+    rated = real_projection(study) if study.corpus.rated else []
+    return [*norms(study), *control_prompt(study.model.tokenizer), *convergence(study), *rated]
 
 
 def unused_projection(*, width: int = 2048, shared: float = 0.45, seed: int = 0) -> list[Finding]:
@@ -47,8 +54,7 @@ def unused_projection(*, width: int = 2048, shared: float = 0.45, seed: int = 0)
 
 def real_projection(study: Study) -> list[Finding]:
     """Return D1 and M7 on the appraisal directions of the run, at the layer nearest to depth 9/16, agreed events."""
-    layer = max(0, round(study.model.n_layers * 9 / 16) - 1)
-    rows = study.agreed
+    layer, rows = _acting_layer(study), study.agreed
     features = study.activations("resid_post", layer)[rows].float()[None]
     vectors = SteeringVectors(features, study.events[list(ACTING)].iloc[rows])
     raw, fixed = (vectors.combine({ACTING[0]: 1}, kind)[0] for kind in ("raw", "fix3"))
@@ -58,8 +64,15 @@ def real_projection(study: Study) -> list[Finding]:
     ratio = float(lengths.max() / lengths.min())
     return [
         *_projection(name, raw, fixed, held),
-        finding("M7", f"length of the longest over the shortest summed vector, {name}", 1, ratio, "this run"),
+        finding(
+            "M7", f"longest over shortest summed vector: if weighed alike, and in fact, {name}", 1, ratio, "this run"
+        ),
     ]
+
+
+def _acting_layer(study: Study) -> int:
+    """The 0-based layer nearest to depth 9/16, where the paper acts."""
+    return max(0, round(study.model.n_layers * 9 / 16) - 1)
 
 
 def _projection(name: str, injected: Tensor, projected: Tensor, held: Tensor) -> list[Finding]:
@@ -70,32 +83,6 @@ def _projection(name: str, injected: Tensor, projected: Tensor, held: Tensor) ->
 
 def _cosines(vector: Tensor, others: Tensor) -> Tensor:
     return torch.nn.functional.cosine_similarity(vector.double()[None], others.double(), dim=-1)
-
-
-def tiny_window() -> list[Finding]:
-    """Return M1 on a random network: the logits of a window of three on h minus those of its last layer alone."""
-    model = tiny_model("llama")
-    engine = Engine(model, PROBES, torch.arange(50))
-    encoding = engine.encode([0, 1], read=())
-    edits = [Edit(component="resid_post", layers=layers, operation=Zero()) for layers in ((1, 2, 3), (3,), (2,))]
-    wide, last, centre = engine.replay(encoding, edits).float().unbind(1)
-    return [
-        finding("M1", "logits of a random network: window minus its centre, and minus its last layer",
-                (wide - centre).abs().max().item(), (wide - last).abs().max().item(), "executed"),
-    ]  # fmt: skip
-
-
-def tiny_taps() -> list[Finding]:
-    """Return M15 on a random Gemma 2: by how much a layer's parts miss the residual stream, relative to its size."""
-    gaps = []
-    for tap in ("module", "contribution"):
-        model = tiny_model("gemma2", tap=tap)
-        encoding = Engine(model, PROBES, torch.arange(50)).encode([0, 1], read=COMPONENTS)
-        attention, forward, stream = (encoding.activations[name].float() for name in COMPONENTS)
-        step = stream - encoding.resid_pre.float()
-        gaps.append(((attention + forward - step).norm() / step.norm()).item())
-    text = "what a layer adds minus its two parts, relative: as released, and after the norm (random Gemma 2)"
-    return [finding("M15", text, *gaps, "executed")]
 
 
 def llama_2_like() -> object:
@@ -140,7 +127,9 @@ def random_pushes(*, width: int = 2048, draws: int = 1000, seed: int = 0) -> lis
     text = "accumulated length of three unit pushes: random control, and aligned"
     return [
         finding("M6", text, length, aligned, "executed"),
-        finding("P10", "largest total push at strength 1, window of three", 1, aligned, "executed"),
+        finding(
+            "P10", "total push at strength 1: in one layer, as described, and at most in three", 1, aligned, "executed"
+        ),
     ]
 
 
@@ -150,3 +139,64 @@ def norms(study: Study) -> list[Finding]:
             for layer in (0, max(1, study.model.n_layers - 2))]  # fmt: skip
     text = "mean length of the residual stream: after the first layer, after the last but one"
     return [finding("M8", text, *ends, "this run")]
+
+
+def control_prompt(tokenizer: Any) -> list[Finding]:
+    """Return P22: how many tokens the printed control prompt, and the one that was run, have alone."""
+    printed, run = (
+        Counter(tokenizer(get_prompt(name).prefix)["input_ids"]) for name in ("first_word_printed", "first_word")
+    )
+    text = "tokens of the control prompt only as printed, and only as run (this run's tokenizer)"
+    return [finding("P22", text, (printed - run).total(), (run - printed).total(), "executed")]
+
+
+def convergence(study: Study) -> list[Finding]:
+    """Return M9 at the layer nearest to depth 9/16, agreed events; none where they have a single label."""
+    layer, rows = _acting_layer(study), study.agreed
+    if len(set(study.truth[rows])) < 2:
+        return []
+    steps = probe_iterations(study.activations("resid_post", layer)[rows], study.truth[rows])
+    where = f"layer {layer_number(layer)}"
+    text = f"iterations of the released probe, stopped at 100, {where}: raw features, and standardised"
+    return [finding("M9", text, *steps, "this run")]
+
+
+def probe_iterations(features: Tensor, labels: np.ndarray) -> tuple[int, int]:
+    """Return the iterations, at most 100, of the paper's probe on `features` [n, d] as they are, and standardised."""
+    x = features.double()
+    spread = x.std(0, correction=0)
+    standardised = (x - x.mean(0)) / spread.where(spread > 0, 1)
+    raw, ours = (fit_released(x, labels, n_classes=len(EMOTIONS)).iterations.item() for x in (features, standardised))
+    return int(raw), int(ours)
+
+
+def missing_labels(*, missing: Sequence[str] = NEVER, width: int = 8, seed: int = 0) -> list[Finding]:
+    """Return D5 on random features: rows of a classifier whose training lacks labels, and assignments that fail."""
+    (_, works), (rows, fails) = (
+        assign_rows([label for label in EMOTIONS if label not in absent], width=width, seed=seed)
+        for absent in ((), missing)
+    )
+    trained = f"{len(EMOTIONS)} labels in training, and {len(EMOTIONS) - len(missing)}"
+    return [
+        finding("D5", "rows of weights: expected, and of a classifier trained without Phi's four", len(EMOTIONS), rows,
+                "executed"),
+        finding("D5", f"failing assignments of thirteen rows: {trained}", works, fails, "executed"),
+    ]  # fmt: skip
+
+
+def assign_rows(labels: Sequence[str], *, width: int, seed: int) -> tuple[int, int]:
+    """Return the rows of a classifier trained on these labels, and 1 if a table of all labels cannot take them."""
+    targets = np.repeat(labels, 4)
+    features = np.random.default_rng(seed).standard_normal((len(targets), width))
+    weights, table = LogisticRegression().fit(features, targets).coef_, np.empty((len(EMOTIONS), width))
+    try:
+        table[:] = weights
+    except ValueError:
+        return len(weights), 1
+    return len(weights), 0
+
+
+def missing_comma() -> list[Finding]:
+    """Return D9: how many names Python reads in a list of two, with and without the comma."""
+    both, joined = (len(ast.literal_eval(f"['first'{comma} 'second']")) for comma in (",", ""))
+    return [finding("D9", "names in a list of two: with the comma, and without", both, joined, "executed")]

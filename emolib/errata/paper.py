@@ -48,28 +48,28 @@ def swapped_sentences() -> list[Finding]:
     return [
         finding(
             "P4",
-            "pleasantness of the emotion of pleasant events: guilt as stated, pride in fact",
+            "mean pleasantness of guilt, which section 7 names, and of pride, which it means",
             rating("guilt", "pleasantness"),
             rating("pride", "pleasantness"),
             "ratings of all events",
         ),
         finding(
             "P5",
-            "self-agency of what more of it leads to: sadness as stated, guilt in fact",
+            "mean self-agency of sadness, which section 1 names, and of guilt",
             rating("sadness", "self_responsblt"),
             rating("guilt", "self_responsblt"),
             "ratings of all events",
         ),
         finding(
             "P6",
-            "events that become joy when pleasantness and other-agency rise",
+            "events that become joy when pleasantness and other-agency rise: by the text, by the figure",
             0,
             shifted(both.format("+"), "joy"),
             "Fig 33",
         ),
         finding(
             "P6",
-            "pride when both rise, as stated, and when other-agency falls",
+            "events that become pride: when both rise, as the text says, and when other-agency falls",
             shifted(both.format("+"), "pride"),
             shifted(both.format("-"), "pride"),
             "Fig 33",
@@ -102,7 +102,7 @@ def steering() -> list[Finding]:
             shifted("predict_event:-1", "surprise", layer=14),
             "Fig 32",
         ),
-        finding("P27", "the same at layer 12", surprise, shifted("predict_event:-1", "surprise", layer=12), "Fig 32"),
+        finding("P27", "the same, at layer 12", surprise, shifted("predict_event:-1", "surprise", layer=12), "Fig 32"),
     ]
 
 
@@ -135,7 +135,13 @@ def windows() -> list[Finding]:
             first["last_layer"] + 1,
             "Fig 16",
         ),
-        finding("P24", "models of ten where removing attention hurts more", 10, attention_dominates(), "Fig 12"),
+        finding(
+            "P24",
+            "models of ten where removing attention hurts more: said, and counted",
+            10,
+            attention_dominates(),
+            "Fig 12",
+        ),
         finding(
             "P25", "agreement without feed-forward 9 to 11, said to be lowest, and 8 to 10", at[10], at[9], "Fig 12"
         ),
@@ -183,7 +189,7 @@ def tokens() -> list[Finding]:
 
 
 def appraisals() -> list[Finding]:
-    """Return P13, P16, P36: profiles, R2 over depth, signs of cosines."""
+    """Return P13, P16, P36, M14: profiles, R2 over depth, signs and sizes of cosines, what the label explains."""
     falls = {
         layer: published(
             "appraisal_probe",
@@ -196,6 +202,7 @@ def appraisals() -> list[Finding]:
         for layer in (10, 16)
     }
     guilt = paper.values("geometry", condition="emotion:guilt;appraisal:other_responsblt").set_index("layer")["value"]
+    early, late = within_chance()
     return [
         finding(
             "P13",
@@ -208,4 +215,35 @@ def appraisals() -> list[Finding]:
             "P16", "R2 of self-agency at layer 10, and at the end, said to be strong", falls[10], falls[16], "Fig 29"
         ),
         finding("P36", "cosine of guilt and other-agency at layer 1; theory: negative", np.nan, guilt[0], "Fig 6"),
+        finding(
+            "P36",
+            "share of cosines within two standard deviations of random vectors: layers 1 to 12, and from 13",
+            early,
+            late,
+            "Fig 6",
+        ),
+        *label_only(),
+    ]
+
+
+def within_chance() -> tuple[float, float]:
+    """Return the share 0-1 of printed cosines within two standard deviations of random ones, to layer 12 and after."""
+    cosines = paper.values("geometry")
+    small = cosines["value"].abs() < 2 / np.sqrt(paper.DETAILED.width)
+    late = cosines["layer"] >= 12  # layer 13
+    return float(small[~late].mean()), float(small[late].mean())
+
+
+def label_only() -> list[Finding]:
+    """Return M14: the best probe of six appraisals, and the label alone, both with the labels of the agreed set."""
+    best = paper.values("appraisal_probe", model=LLAMA).groupby("condition")["value"].max()
+    return [
+        finding(
+            "M14",
+            f"R2 of {name.removeprefix('appraisal:')}: best probe, and the label alone, counts of the agreed set",
+            value,
+            published("label_baseline", condition=f"{name};weights:llama_1b_agreed"),
+            "Fig 29, ratings",
+        )
+        for name, value in best.items()
     ]
