@@ -1,5 +1,13 @@
 # ---
 # jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,-all
+#     notebook_metadata_filter: kernelspec,jupytext
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -71,8 +79,8 @@ data, reference = study.measure(probing), study.reference(probing)
 # ## By depth, as the paper did it
 #
 # Probes are trained on four fifths of the *agreed set*, the events that the model answers as the writer did, with raw
-# features and a fixed penalty, and judged on the other fifth. Writer's and model's label are the same there by definition.
-# Depth is the layer divided by the number of layers, so that models of different depth share an axis.
+# features and a fixed penalty, and judged on the other fifth. Writer's and model's label are the same there by
+# definition. Depth is the layer divided by the number of layers, so that models of different depth share an axis.
 
 # %% tags=["hide-input"]
 released = select(data, metric="accuracy", condition=probing.RELEASED, position="-1")
@@ -191,7 +199,9 @@ say("Averaged over layers, the non-linear probe differs from the linear one by "
 # %% tags=["hide-input"]
 wide = released.pivot_table(index="layer", columns="component", values="value")
 follow = wide.corr(method="spearman")["resid_post"]
-deep = tokens[(tokens["component"] == "resid_post") & (tokens["layer"] >= 0.6 * study.model.n_layers)]
+several = tokens["layer"].isin(tokens.loc[tokens["position"] != "-1", "layer"])
+beyond = layer_number(tokens["layer"]) / study.model.n_layers > 0.6
+deep = tokens[(tokens["component"] == "resid_post") & several & beyond]
 winners = deep.loc[deep.groupby("layer")["value"].idxmax(), "position"]
 rows = {
     f"C2: depth at 95 % of the maximum (the paper's ten models: {depths.min():.2f} to {depths.max():.2f})":

@@ -1,5 +1,13 @@
 # ---
 # jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,-all
+#     notebook_metadata_filter: kernelspec,jupytext
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -28,20 +36,22 @@ if "google.colab" in sys.modules:
 #
 # **Question.** When the model is about to answer, does its last token look at the emotional words of the event?
 #
-# At every layer each attention head $h$ of the last token $t$ spreads a weight of 1 over the tokens before it,
+# At every layer $l$ each attention head $j$ of the last token $t$ spreads a weight of 1 over the tokens up to itself,
 #
 # $$
-# \alpha^{(l,h)}_{i} = \operatorname{softmax}_i\!\left(\frac{q^{(l,h)}_t \cdot k^{(l,h)}_i}{\sqrt{d_h}}\right),
+# \alpha^{(l,j)}_{i}
+# = \operatorname{softmax}_i\!\left(\frac{q^{(l,j)}_t \cdot k^{(l,j)}_i}{\sqrt{d_{\text{head}}}}\right),
 # \qquad
-# a^{(l)}_t = \sum_h W_O^{(l,h)} \sum_{i \le t} \alpha^{(l,h)}_{i}\, v^{(l,h)}_i ,
+# a^{(l)}_t = \sum_j W_O^{(l,j)} \sum_{i \le t} \alpha^{(l,j)}_{i}\, v^{(l,j)}_i ,
 # $$
 #
-# and takes up the value vectors $v_i$ in these proportions. {cite:t}`tak2025` describe the three most attended tokens over
-# all heads; their released code takes the single largest weight over heads and tokens, the beginning-of-sequence token
-# left out, and their Figure 4 draws the tokens found at each layer as boxes of one height, whether one event in a hundred
-# looks there or all. We show how much weight each part of the prompt gets, and beside that the paper's statistic with its
-# true counts. Every token belongs to one part: the first token, the instruction, the demonstrations, their labels, the
-# text of the event, or the format (the words "Context:" and "Answer:").
+# with queries $q$ and keys $k$ of length $d_{\text{head}}$, and takes up the value vectors $v_i$ in these proportions.
+# {cite:t}`tak2025` describe the three most attended tokens over all heads; their released code takes the single largest
+# weight over heads and tokens, the beginning-of-sequence token left out, and their Figure 4 draws the tokens found at
+# each layer as boxes of one height, whether one event in a hundred looks there or all. We show how much weight each
+# part of the prompt gets, and beside that the paper's statistic with its true counts. Every token belongs to one part:
+# the first token, the instruction, the demonstrations, their labels, the text of the event, or the format (the words
+# "Context:" and "Answer:").
 
 # %% tags=["parameters", "hide-input"]
 model = "smollm2-135m"
@@ -75,12 +85,12 @@ data, reference = study.measure(attention), study.reference(attention)
 # %% [markdown]
 # ## How much each part gets
 #
-# A weight is not yet an influence. Attention often rests on the first token, whose value vectors are short, so that a head
-# with nothing to do takes up almost nothing. On the right each weight is therefore multiplied by the length of the value
-# vector that it applies to, $\sum_h \alpha_i \lVert v_i \rVert$, and scaled to sum to 1; {cite:t}`kobayashi2020` count the
-# output projection $W_O$ as well, which we leave out. The control is attention that looks at all tokens alike: the dotted
-# line is the share of the tokens that are the event's. `emolib.attention` reads the weights of the last token only, from
-# the model's own attention in its plainest implementation.
+# A weight is not yet an influence. Attention often rests on the first token, whose value vectors are short, so that a
+# head with nothing to do takes up almost nothing. On the right each weight is therefore multiplied by the length of the
+# value vector that it applies to, $\sum_j \alpha^{(j)}_i \lVert v^{(j)}_i \rVert$, and scaled to sum to 1;
+# {cite:t}`kobayashi2020` count the output projection $W_O$ as well, which we leave out. The control is attention that
+# looks at all tokens alike: the dotted line is the share of the tokens that are the event's. `emolib.attention` reads
+# the weights of the last token only, from the model's own attention in its plainest implementation.
 
 # %% tags=["hide-input"]
 given = data[data["condition"] == attention.GIVEN]
@@ -104,13 +114,16 @@ say("Largest shares, weighted by value length: " + "; ".join(
 #
 # One token is taken for each event and layer: the one with the largest weight in any head, the first token left out. The
 # panels show for which share of the agreed events it lies in each part of the prompt: a demonstration with its label
-# (*demo 1*, *demo 2*), the event, the last "Answer:" behind it (*final cue*), and the rest. Of a model that answers fewer
-# than twenty events as their writers did, the whole sample is counted.
+# (*demo 1*, *demo 2*), the event, the last "Answer:" behind it (*final cue*), and the rest. So counts the paper's code.
+# Its text speaks of the three most attended tokens; where these were counted, a second curve shows the share of events
+# with at least *one of the three* in that part. Three tokens can lie in three parts, so these shares add up to more than
+# one. Of a model that answers fewer than twenty events as their writers did, the whole sample is counted.
 
 # %% tags=["hide-input"]
 counts = data[data["metric"] == "top1_count"]
 theirs = attention.as_shares(paper.values("attention", model=paper.DETAILED.id, metric="top1_count"))
 theirs = theirs.assign(label=theirs["condition"])
+tops = {"top1_count": "the most attended", "top3_count": "one of the three most attended"}
 names = ("demo_1", "demo_2", "evaluated_text", "final_cue", "format", "instruction")
 parts = [f"segment:{name}" for name in names]
 behind = None if reference is None else attention.as_shares(reference[reference["label"].isin(parts)])
@@ -118,14 +131,17 @@ if behind is not None:
     behind = behind.assign(n_layers=behind["layer"].max() + 1, depth=(behind["layer"] + 1) / (behind["layer"].max() + 1))
 
 # %% tags=["hide-input"]
+shown = data[data["metric"].isin(list(tops)) & data["label"].isin(parts)].sort_values("metric", kind="stable")
+three = ", and those with one of the three most attended there" if shown["metric"].nunique() > 1 else ""
 plotting.show(
-    plotting.depth_curves(attention.as_shares(counts[counts["label"].isin(parts)]), hue="metric", panel="label",
-                          ylabel="share of events", ylim=(0, 1), x="depth", paper=theirs[theirs["label"].isin(parts)],
-                          reference=behind, n_layers=study.model.n_layers),
+    plotting.depth_curves(attention.as_shares(shown).replace({"metric": tops}), hue="metric", panel="label",
+                          ylabel="share of events", ylim=(0, 1), x="depth", n_layers=study.model.n_layers,
+                          paper=theirs[theirs["label"].isin(parts)].replace({"metric": tops}),
+                          reference=None if behind is None else behind.replace({"metric": tops})),
     name="fig-attention-top",
-    caption=f"Share of {counts['n'].iloc[0]:,} events whose most attended token lies in each part of the prompt, 95 % "
-    "intervals over writers. Dashed: the counts behind Figure 4 of the paper (Llama 3.2 1B, 2,740 events), whose "
-    "format holds the instruction too.",
+    caption=f"Share of {counts['n'].iloc[0]:,} events whose most attended token lies in each part of the prompt{three}, 95 % "
+    "intervals over writers. Dashed: the counts behind Figure 4 of the paper (Llama 3.2 1B, 2,740 events), of the most "
+    "attended token, whose format holds the instruction too.",
     alt="Share of events over depth, a panel each for demonstrations, event, final cue, format and instruction.",
 )
 
@@ -154,8 +170,8 @@ say("In the paper's counts the prompt tokens most often on top are " + "; ".join
 #
 # Is the label looked at for its place, for its word, or because it is there? We swap the order of the demonstrations
 # (*shuffled*), give each the label of another one (*relabelled*), and leave them out (*removed*). The share is of the
-# attention that does not rest on the first token. Without demonstrations the event is most of what is left to look at: by
-# tokens alone its share would rise as well, so the text below says by how much.
+# attention that does not rest on the first token. Without demonstrations the event is most of what is left to look at.
+# Its share would rise even under uniform attention; the numbers below give that expectation.
 
 # %% tags=["hide-input"]
 beyond = data[(data["metric"] == "mass_beyond_first") & data["label"].isin(["text", "demonstration_label"])]
@@ -180,12 +196,12 @@ say("Mean share of the text in the second half of the layers: " + "; ".join(
 # %% [markdown]
 # ## Which words of the event
 #
-# *Enrichment* is how many times as much weight a kind of token gets as other tokens of the same event at the same fifth of
-# the text; 1 means no preference. *Content words* are compared with the other words. In crowd-enVENT emotion words are
-# masked by "...": laid over the text as written, the masked one shows which words were *emotion words*, so that those can
-# be read in place. They are compared with content words of the same frequency, once all of them and once without the
-# answer labels themselves, which a model could look for as mere words. The *mask* is compared with all other tokens, and
-# with punctuation alone, which models look at whatever it says.
+# *Enrichment* is how many times as much weight a kind of token gets as other tokens of the same event at the same fifth
+# of the text; 1 means no preference. *Content words* are compared with the other words. In crowd-enVENT emotion words
+# are masked by "...": laid over the text as written, the masked one shows which words were *emotion words*, so that
+# those can be read in place. They are compared with content words of the same frequency, once all of them and once
+# without the answer labels themselves, which a model could look for as mere words. The *mask* is compared with all other
+# tokens, and with punctuation alone, which models look at whatever it says.
 
 # %% tags=["hide-input"]
 enriched = data[data["metric"] == "enrichment"]

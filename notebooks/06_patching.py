@@ -1,5 +1,13 @@
 # ---
 # jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,-all
+#     notebook_metadata_filter: kernelspec,jupytext
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -136,10 +144,15 @@ plotting.show(
 shares = main[main["component"] == "resid_post"].merge(
     single, on=["component", "layer", "metric"], suffixes=("", "_single"))
 wide = shares[shares["span"] > 1]
+apart = (wide["value"] - wide["value_single"]).abs()
 say(f"Measured, not assumed: over {len(wide)} shares of windows of three and five layers in the stream, the largest "
-    f"difference to patching the last layer alone is **{(wide['value'] - wide['value_single']).abs().max():.4f}**.")
+    f"difference to patching the last layer alone is **{apart.max():.4f}**, that is {(apart * wide['n']).max():.0f} of "
+    f"{n:,} pairs. {(apart == 0).sum()} of the {len(wide)} shares are equal.")
 
 # %% [markdown]
+# In exact arithmetic every difference would be zero. A computer rounds, and differently when the same number is reached
+# by another way; a pair whose two best labels are nearly tied may then flip.
+#
 # ## Does a wider window transfer more?
 #
 # More layers must transfer at least about as much. What matters is whether the place stays the same.
@@ -194,10 +207,10 @@ plotting.show(
 # {\langle e_b^{\text{base}} - e_b^{\text{source}}\rangle}.$$
 #
 # *Denoising* asks how much of the source's emotion comes in with the patch, *noising* how much of the base's own goes
-# ({cite:t}`heimersheim2024`). 0 is untouched, 1 is all of it. The base of one pair is the source of the swapped one, so
-# noising is what happens to the source's evidence when it is the source that is spoilt. For the plain logit difference
-# $z_s - z_b$ the two directions say the same thing: swapping a pair turns one into the other, and every pair is used in
-# both directions. That single number, a weighted mean of the two, is the curve called *both*.
+# ({cite:t}`heimersheim2024`). 0 is untouched, 1 is all of it. Noising asks the mirror question: how much of an event's
+# own evidence is lost when another event's activation is written over it. For the plain logit difference $z_s - z_b$ the
+# two directions say the same thing: swapping a pair turns one into the other, and every pair is used in both directions.
+# That single number, a weighted mean of the two, is the curve called *both*.
 
 # %% tags=["hide-input"]
 recovery = select(data, metric="recovery", span=1)

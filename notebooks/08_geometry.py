@@ -1,5 +1,13 @@
 # ---
 # jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,-all
+#     notebook_metadata_filter: kernelspec,jupytext
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -29,14 +37,15 @@ if "google.colab" in sys.modules:
 # **Question.** Does the direction of an emotion in the residual stream point where appraisal theory says, towards
 # pleasantness for joy, towards the doing of others for anger?
 #
-# A probe is also a direction. With $v_a$ the weights of appraisal $a$ and $w_e$ those of emotion $e$, the paper compares them
-# by their cosine at every layer (equation E7 of section 8, {cite:t}`tak2025`),
+# A probe is also a direction. With $v_a$ the weights of appraisal $a$ and $w_e$ those of emotion $e$, the paper compares
+# them by their cosine at every layer (equation E7 of section 8, {cite:t}`tak2025`),
 #
 # $$\operatorname{sim}(a, e) = \frac{v_a^\top w_e}{\lVert v_a\rVert\,\lVert w_e\rVert},$$
 #
-# and finds early directions aligned as theory says, late ones orthogonal. Weights of a classifier, though, depend on how it was
-# fitted. We therefore compute three further pairs of directions, from the covariance $c_y = \operatorname{cov}(x, y)$ of the
-# activations with the label or the rating $y$, and from the covariance $\Sigma$ of activations within emotions:
+# and finds early directions aligned as theory says, late ones orthogonal. Weights of a classifier, though, depend on how
+# it was fitted. We therefore compute three further pairs of directions, from the covariance
+# $c_y = \operatorname{cov}(x, y)$ of the activations with the label or the rating $y$, and from the covariance $\Sigma$
+# of activations within emotions:
 #
 # | vector | direction | what it is |
 # |---|---|---|
@@ -80,7 +89,8 @@ data, reference = study.measure(geometry), study.reference(geometry)
 # ## The paper's plane
 #
 # The paper's figure has the cosine with pleasantness across and that with other-agency (it was another person's doing)
-# upwards. Each emotion walks from its first layer (ring) to its last (dot).
+# upwards. Each emotion walks from its first layer (ring) to its last (dot). How far chance alone reaches stands with the
+# curves below.
 
 # %% tags=["hide-input"]
 cosines = with_keys(select(data, metric="cosine"))
@@ -102,20 +112,38 @@ plotting.show(
 # %% [markdown]
 # ## The twelve curves
 #
-# What sign should each cosine have? We take it from the people: an emotion whose mean rating of an appraisal lies above the
-# mean of the thirteen emotions should point along it, one below against it. Bands are 95 % intervals over writers, from a
-# jackknife that leaves out one group of writers at a time.
+# What sign should each cosine have? We take it from the people: an emotion whose mean rating of an appraisal lies above
+# the mean of the thirteen emotions should point along it, one below against it. Bands are 95 % intervals over writers,
+# from a jackknife that leaves out one group of writers at a time. How far can a cosine lie from zero by chance? For
+# *ratings shuffled* the ratings go to other writers and the appraisals' directions are fitted again; a cosine within
+# that band says nothing.
 
 # %% tags=["hide-input"]
 mine = {"n_layers": study.model.n_layers, "x": "depth"}
 probes = own[own["vector"] == "probe"]
+null = with_keys(select(data, metric="cosine_null", condition=own["condition"].unique().tolist()))
+# one band for two appraisals, as far as either reaches
+band = null[null["vector"] == "probe"].groupby(["emotion", "layer"], as_index=False)
+band = band.agg({"value": "mean", "ci_low": "min", "ci_high": "max"}).assign(appraisal="ratings shuffled")
 plotting.show(
-    plotting.depth_curves(probes, hue="appraisal", panel="emotion", paper=theirs, ylabel="cosine", ylim=(-0.8, 0.9),
-                          lines={"orthogonal": 0}, **mine),
+    plotting.depth_curves(pd.concat([band, probes]), hue="appraisal", panel="emotion", paper=theirs, ylabel="cosine",
+                          ylim=(-0.8, 0.9), lines={"orthogonal": 0}, **mine),
     name="fig-geometry-curves",
-    caption="Cosine of probe directions by depth, 95 % intervals; dashed, the paper's Llama 3.2 1B.",
-    alt="Six panels, one an emotion, with the cosine with pleasantness and with other-agency over depth, ours and the paper's.",
+    caption="Cosine of probe directions by depth, 95 % intervals. Ratings shuffled: mean and the range of 95 % of the draws, "
+    "of both appraisals together. Dashed: the paper's Llama 3.2 1B.",
+    alt="Six panels, one an emotion: cosines with two appraisals over depth, ours, the paper's, and with shuffled ratings.",
 )
+
+# %% tags=["hide-input"]
+pairs = own.merge(null, on=["emotion", "appraisal", "vector", "layer"], suffixes=("", "_null"))
+pairs = pairs.assign(reach=(pairs["ci_high_null"] - pairs["ci_low_null"]) / 2,
+                     beyond=~pairs["value"].between(pairs["ci_low_null"], pairs["ci_high_null"]),
+                     half=((pairs["layer"] + 1) / study.model.n_layers <= geometry.EARLY).map({True: 0, False: 1}))
+found = pairs.groupby(["vector", "half"])[["reach", "beyond"]].mean()
+say("How far shuffled ratings reach, on average over the twelve pairs, in the first and in the second half of the layers, "
+    "and the share of our cosines that lie beyond: " + "; ".join(
+    f"{names[name]} ±{rows['reach'].iloc[0]:.2f} and ±{rows['reach'].iloc[-1]:.2f}, beyond **{rows['beyond'].iloc[0]:.0%}** "
+    f"and **{rows['beyond'].iloc[-1]:.0%}**" for name, rows in found.groupby(level=0, sort=False)) + ".")
 
 # %% tags=["hide-input"]
 contrast = with_keys(select(data, metric="rating_contrast"))
@@ -133,16 +161,18 @@ table.style.format({table.columns[0]: "{:+.2f}"} | dict.fromkeys(table.columns[1
 # %% [markdown]
 # ## Is it the model, or the data?
 #
-# Twelve right signs look convincing, but labels and ratings are correlated in people: joyful events *are* rated pleasant.
-# Two directions fitted on the same events share the accidents of those events, and so align in proportion to that
-# correlation *whatever the activations know*. *Alignment* is the mean of the twelve cosines, each times its expected sign;
-# three comparisons take it apart.
+# Twelve right signs look convincing, but labels and ratings are correlated in people: joyful events *are* rated
+# pleasant. Two directions fitted on the same events share the accidents of those events, and so align in proportion to
+# that correlation *whatever the activations know*. *Alignment* is the mean of the twelve cosines, each times its
+# expected sign; three comparisons take it apart.
 #
 # - **Ratings shuffled**: the ratings go to other writers, the labels stay. Nothing should align.
 # - **Both shuffled**: labels and ratings go to other writers *together*. The activations know nothing of either; what remains
 #   is there by construction.
 # - **Two halves**: the emotions' directions come from one half of the writers, the appraisals' from the other, so that they
-#   share no accident. What remains is in the model. Noise in both directions makes these cosines smaller, never larger.
+#   share no accident. What remains is in the activations. It may still be emotion rather than appraisal: ratings go with
+#   labels in either half, so a direction that carries nothing but the emotion would align as well. Noise in both
+#   directions makes these cosines smaller, never larger.
 
 # %% tags=["hide-input"]
 shown = {"alignment": "measured", "alignment_split": "two halves", "alignment_by_construction": "both shuffled",
@@ -183,9 +213,9 @@ say("Measured alignment in the first and in the second half of the layers, and t
 # %% [markdown]
 # ## Do the directions become orthogonal?
 #
-# The paper's cosines fade after the middle. That may be the model, or the classifier: when classes are easy to tell, a weakly
-# penalised classifier is free to turn away from the direction in which their means differ. If the fade is the model's, all
-# kinds of vectors must show it, also on the same events (*agreed set*).
+# The paper's cosines fade after the middle. That may be the model, or the classifier: when classes are easy to tell, a
+# weakly penalised classifier is free to turn away from the direction in which their means differ. If the fade is the
+# model's, all kinds of vectors must show it, also on the same events (*agreed set*).
 
 # %% tags=["hide-input"]
 fades = with_keys(select(data, metric=["halving", "fade"]))
@@ -207,8 +237,8 @@ say(f"For scale: two random directions of this model have cosines with a standar
 # %% [markdown]
 # ## In space
 #
-# A third appraisal, self-agency (it was my own doing), separates emotions that share the other two. Whitened directions, at
-# the layer where the emotions take up the largest share of the variance.
+# A third appraisal, self-agency (it was my own doing), separates emotions that share the other two. Whitened directions,
+# at the layer where the emotions take up the largest share of the variance.
 
 # %% tags=["hide-input"]
 parted = select(data, metric="between_share", condition="vector:whitened")
@@ -266,7 +296,9 @@ say(f"After layer {layer_number(layer)}, whitened: |r| = **{at['value']:.2f}** (
 #
 # The chapter bears on claim C13: directions align as theory says in early layers and fade to zero. Cosines of directions
 # that were fitted on the same events cannot carry that claim alone: only what is left between two halves of the writers
-# is the model's. A cosine also says nothing about use; that is the question of the chapter on [modulation](09_modulation.ipynb). The numbers that decide:
+# is the model's, and whether that is appraisal or emotion a cosine does not tell: [chapter 7](07_appraisals.ipynb) asks
+# what the activations know beyond the label. A cosine also says nothing about use; that is the question of the chapter on
+# [modulation](09_modulation.ipynb). The numbers that decide:
 
 # %% tags=["hide-input"]
 means = early[early["vector"] == "probe"].groupby(["emotion", "appraisal"])[["value", "expected"]].mean()

@@ -1,5 +1,13 @@
 # ---
 # jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,-all
+#     notebook_metadata_filter: kernelspec,jupytext
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -55,7 +63,7 @@ corpus_path = ""
 # %% tags=["hide-input"]
 import pandas as pd
 
-from emolib import claims, plotting
+from emolib import claims, paper, plotting
 from emolib import models_overview as models
 from emolib.display import say
 from emolib.runs import Run
@@ -95,12 +103,62 @@ say(
 )
 
 # %% [markdown]
+# ## The curves behind the marks
+#
+# The same three methods layer by layer, in the paper's models. What to look at is the shape: a rise, a step, a dip, and
+# whether they come at one depth. Curves of our runs are in the chapters on [probing](05_probing.ipynb),
+# [patching](06_patching.ipynb) and [ablation](B_ablation.ipynb), with intervals.
+
+# %% tags=["hide-input"]
+usual = dict(prompt="T1-2shot", position="-1")
+read = paper.values("emotion_probe", component="resid_post", **usual).assign(panel="probe, stream")
+moved = paper.values("patching", metric="transfer", component="attn_out", span=5, **usual)
+without = paper.values("zero_ablation", component="attn_out", span=3, **usual)
+curves = pd.concat([read, moved.assign(panel="patching, attention"), without.assign(panel="zeroing, attention")])
+curves = curves.assign(name=curves["model"].map(paper.model_name)).set_index("name")
+names = [name for name in order if name in curves.index]
+
+# %% tags=["hide-input"]
+plotting.show(
+    plotting.depth_curves(curves.loc[names].reset_index(), hue="name", panel="panel", x="depth", ylim=(0, 1),
+                          ylabel="share of events"),
+    name="fig-models-curves",
+    caption="The paper's ten models, smallest first (its Figures 2, 3 and 12), without intervals. Accuracy of probes of the "
+    "residual stream; pairs transferred by windows of five layers of attention; agreement after zeroing three layers of "
+    "attention. Windows stand at their centre.",
+    alt="Three panels over depth with a curve for each of ten models: probe accuracy, transfer, agreement after zeroing.",
+)
+
+# %% [markdown]
+# ## What they answer
+#
+# A model that is right equally often may still answer differently: labels that one hardly ever gives are frequent with
+# another. That matters for everything done on the agreed set, in which a label that is never given has no event. Where a
+# vocabulary splits labels and the last piece alone is scored, as released, some can never be given at all
+# ([appendix A](../A_data_models_task.md)).
+
+# %% tags=["hide-input"]
+answers = paper.values("behaviour", metric="predicted_count", prompt="T1-2shot")
+bars = {name: answers[answers["model"] == paper.model_id(name)] for name in names}
+for slug, tables in stored.items():
+    if "behaviour" in tables:
+        how = tables["behaviour"].attrs["provenance"]["parameters"]["calibration"]
+        given = tables["behaviour"][tables["behaviour"]["condition"] == f"calibration:{how}"]
+        bars |= {models.run_name(tables, slug): given[given["metric"] == "predicted_count"]}
+plotting.show(
+    plotting.stacked_labels(bars), name="fig-models-answers",
+    caption="How answers are spread over the labels: the paper's ten models, smallest first, as scored (its Figure 10), and "
+    "the stored runs of this book with the calibration each uses. The writers' labels are spread nearly evenly.",
+    alt="A stacked bar of thirteen labels for each of the paper's ten models and each stored run.",
+)
+
+# %% [markdown]
 # ## What size changes
 #
 # Transfer asks whether a site is *sufficient* for the answer, removal whether it is *necessary*. In the values of
-# {cite:t}`tak2025` the first weakens with size but remains; the second all but vanishes: the large models hardly notice the
-# loss of three attention layers. A window of three is also a smaller share of a deeper network, so that the comparison is
-# not quite fair to the claim.
+# {cite:t}`tak2025` the first weakens with size but remains; the second all but vanishes: the large models hardly notice
+# the loss of three attention layers. A window of three is also a smaller share of a deeper network, so that the
+# comparison is not quite fair to the claim.
 
 # %% tags=["hide-input"]
 plotting.show(
@@ -127,8 +185,8 @@ table.assign(parameters=table["parameters"] / 1e9).rename(columns={"parameters":
 # %% [markdown]
 # ## What this shows and what it does not
 #
-# The chapter bears on the parts of claims C2, C5, C6 and C7 that speak of all models. How many of the paper's ten pass the
-# test of each:
+# The chapter bears on the parts of claims C2, C5, C6 and C7 that speak of all models. How many of the paper's ten pass
+# the test of each:
 
 # %% tags=["hide-input"]
 judged = claims.paper_verdicts()

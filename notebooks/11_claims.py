@@ -1,5 +1,13 @@
 # ---
 # jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,-all
+#     notebook_metadata_filter: kernelspec,jupytext
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -29,16 +37,18 @@ if "google.colab" in sys.modules:
 # **Question.** Which of the paper's claims hold, for this run, for the reference run, and in the paper's own numbers?
 #
 # {cite:t}`tak2025` make, by our count, nineteen claims that can be tested. Each has a test that is written down once, in
-# words and as a function, and applied alike to our tables and to the values published for ten models. A test consists of
-# *checks*. A check **holds** when its number, with its whole 95 % interval where there is one, is on the claim's side; it
-# is **open** when only the number is; otherwise it **fails**. The first check is the claim's core.
+# words and as a function, for our tables and for the values published for ten models. A test consists of *checks*. A
+# check **holds** when its number, with its whole 95 % interval where there is one, is on the claim's side; it is **open**
+# when only the number is; otherwise it **fails**. Where the paper published no number for a check, such as our controls,
+# or a run did not measure it, the check is named with **no number** and does not count: there the verdict rests on
+# fewer checks. The first check that counts is the claim's core.
 #
 # | verdict | when |
 # |---|---|
-# | ● reproduced | all checks hold |
+# | ● reproduced | all checks that have a number hold |
 # | ◐ partly | the core does not fail, but some check is open or fails |
 # | ○ not | the core fails |
-# | – not testable | a table or a row that the test needs is missing |
+# | – not testable | a table or a row that no verdict can do without is missing |
 #
 # Layers are compared as fractions of depth, so that a claim about the middle of a network can be tested in any network.
 # The thresholds come from the paper's own figures, a little widened: they are kind to it by construction, and where its
@@ -109,11 +119,13 @@ say("\n\n".join(claims.verdict_line(name, tables) for name in claims.claims()))
 # %% [markdown]
 # ## The paper's own numbers
 #
-# The same tests on the values published for Llama 3.2 1B, on which the study worked in detail. The intervals are ours,
-# from the number of texts or pairs.
+# The same tests on the values published for Llama 3.2 1B, on which the study worked in detail, as far as it published
+# what they ask for. The intervals are ours, from the number of texts or pairs.
 
 # %% tags=["hide-input"]
 llama = published[published["model"] == paper.DETAILED.name]
+missing = llama.set_index("claim")["numbers"].str.count(r"\[no number\]")
+say(f"**{missing.sum()}** checks have no number here, of {', '.join(missing[missing > 0].index) or 'no claim'}.")
 llama[["claim", "outcome", "numbers", "figure"]].rename(columns={"numbers": "decided by"}).style.hide()
 
 # %% [markdown]
@@ -137,9 +149,10 @@ say("\n\n".join(
 # %% [markdown]
 # ## What this shows and what it does not
 #
-# A verdict on this run says something about this model under this prompt, not about the paper's models. A claim that is
-# *not reproduced* here and *reproduced* by the paper's own values may depend on size; one that the paper's own values do
-# not carry cannot be rescued by ours. The verdicts reduce curves to single words: read the chapters before quoting one.
+# A verdict on this run says something about this model under this prompt, not about the paper's models. Two verdicts on
+# one claim are comparable only as far as the same checks count in both. A claim that is *not reproduced* here and
+# *reproduced* by the paper's own values may depend on size; one that the paper's own values do not carry cannot be
+# rescued by ours. The verdicts reduce curves to single words: read the chapters before quoting one.
 
 # %% tags=["hide-input"]
 say(claims.origins(chosen))
