@@ -37,7 +37,7 @@ setup: $(READY) ## create .venv with everything in it
 ADDRESS = $(if $(call from_user,REPOSITORY),EMOLIB_REPOSITORY=$(call quote,$(REPOSITORY)))
 
 book: $(READY) ## run what is stale and render the book
-	@$(BIN)/emolib run $(FLAGS)
+	@$(BIN)/emolib run $(FLAGS) || [ $$? -eq 1 ] # 1: a notebook failed; the others are shown, then emolib book fails
 	@$(ADDRESS) $(BIN)/emolib book
 
 pdf: $(READY) ## print the book as it is now to one PDF (needs Chromium)

@@ -13,10 +13,10 @@ import sys
 
 from emolib.execute import (
     configured_runs,
-    corpus_files,
     measures,
     notebook_sources,
     select_notebooks,
+    user_files,
     write_parameters,
 )
 
@@ -51,7 +51,7 @@ for number, notebook in enumerate(NOTEBOOKS):
         input:
             notebook=f"notebooks/{notebook}.ipynb",
             sources=notebook_sources(notebook),
-            corpus=lambda wildcards: corpus_files(RUNS[wildcards.run]),
+            given=lambda wildcards: user_files(RUNS[wildcards.run]),
             measured=[] if notebook in MEASURING else [f"runs/{{run}}/{name}.ipynb" for name in MEASURING],
         # The run's parameters are no input: its device does not make a result stale, and all else is in its name.
         params:

@@ -108,7 +108,9 @@ def main(arguments: list[str]) -> int:
         seconds = time.perf_counter() - start
         print(f"{name}: done after {seconds:.0f} s", file=sys.stderr, flush=True)
         text = json.dumps(dict(figure=name, provenance=provenance(size, seconds)) | record, indent=1)
-        (chosen.folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+        partial = chosen.folder / f"{name}.json.partial"
+        partial.write_text(text + "\n", encoding="utf-8")
+        partial.replace(chosen.folder / f"{name}.json")
         records[name] = record
     print("\n".join(lines(records)))
     return 0

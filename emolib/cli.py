@@ -42,7 +42,9 @@ def main(arguments: list[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     cut = given.index("--") if "--" in given else len(given)
     try:
-        options = parser(given[0] if given else "").parse_args(given[:cut])
+        options, unknown = parser(given[0] if given else "").parse_known_args(given[:cut])
+        if unknown:
+            raise ValueError(unknown_option(unknown[0], options))
         return options.command(options, given[cut + 1 :])
     except (ValueError, OSError) as error:
         print(f"emolib: {error}", file=sys.stderr)
@@ -50,6 +52,15 @@ def main(arguments: list[str] | None = None) -> int:
     except RuntimeError as error:
         print(f"emolib: {error}", file=sys.stderr)
         return 1
+
+
+def unknown_option(given: str, options: argparse.Namespace) -> str:
+    """Return what to say of an argument that the command does not have, with the nearest that it has."""
+    from emolib.execute import suggestion
+
+    known = [f"--{name.replace('_', '-')}" for name in vars(options) if name not in ("command", "what")]
+    offered = f"choose from {', '.join(known)}" if known else "this command has no options"
+    return f"unknown option {given!r}{suggestion(given.partition('=')[0], known)}: {offered}"
 
 
 def parser(command: str) -> argparse.ArgumentParser:
@@ -88,11 +99,15 @@ def _add_fields(run: argparse.ArgumentParser) -> None:
 
 def run_command(options: argparse.Namespace, snakemake: list[str]) -> int:
     """Return Snakemake's status for the run described by the options, validated first."""
-    from emolib.book.render import publish
-    from emolib.execute import select_notebooks
+    from emolib.book.render import check_publishable, publish
+    from emolib.execute import measures, select_notebooks
     from emolib.runs import REFERENCE, Run
 
     root = checkout()
+    if options.cores < 1:
+        raise ValueError(f"cores {options.cores}: expected a whole number from 1 on")
+    if options.model == "" or (options.model or "").endswith("/") and not Path(options.model).is_dir():
+        raise ValueError(f"model {options.model!r}: expected a name of `emolib models`, a Hugging Face id, or a folder")
     given = {field.name: value for field in fields(Run) if (value := getattr(options, field.name)) is not None}
     run = replace(REFERENCE, **given) if options.reference else Run(**given)
     notebooks = select_notebooks(options.only, root)
@@ -102,10 +117,16 @@ def run_command(options: argparse.Namespace, snakemake: list[str]) -> int:
         return 0
     if options.reference and run.slug != REFERENCE.slug:
         raise ValueError(f"the reference run is {REFERENCE.slug}, not {run.slug}: change only where it is computed")
+    if options.reference:
+        check_publishable(run.corpus_path)
     run.load_corpus()  # refuses a corpus that is missing or damaged, before a model loads
     print(", ".join(f"{name} {value}" for name, value in asdict(run).items() if value is not None), flush=True)
     with one_at_a_time(root):
         status = snakemake_status(root, run, notebooks, options.cores, snakemake)
+        summaries = [name for name in notebooks if not measures(name, root)]
+        if status == 1 and summaries and len(summaries) < len(notebooks):
+            print("Not every notebook ran (see above): those that sum up are made from what is there.", flush=True)
+            snakemake_status(root, run, summaries, options.cores, snakemake)
     if status == 0 and options.reference:
         for path in publish(root, run, notebooks):
             print(path.relative_to(root))
@@ -132,12 +153,16 @@ def snakemake_status(root: Path, run: Run, notebooks: list[str], cores: int, ext
 
 
 def book_command(options: argparse.Namespace, extra: list[str]) -> int:
-    """Return 0 after rendering the book and printing its address."""
+    """Return 0 after rendering the book and printing its address; 1 when notebooks that failed are missing in it."""
     from emolib.book.render import build
 
-    page, rendered = build(checkout())
+    root = checkout()
+    page, rendered = build(root)
     print(f"{'The book' if rendered else 'The book, unchanged'}: {page.as_uri()}")
-    return 0
+    failed = sorted(path.relative_to(root).as_posix() for path in (root / "runs").glob("*/*.failed.ipynb"))
+    if failed:
+        print(f"Not in it, because they failed: {', '.join(failed)}", file=sys.stderr)
+    return int(bool(failed))
 
 
 def models_command(options: argparse.Namespace, extra: list[str]) -> int:

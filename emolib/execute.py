@@ -21,6 +21,7 @@ from emolib.provenance import imported
 from emolib.runs import Run
 
 INJECTED = "injected-parameters"
+RECORDS = "results/bench"  # of the benchmark
 
 
 def notebook_names(root: Path = Path()) -> list[str]:
@@ -61,9 +62,12 @@ def select_notebooks(only: str | Iterable[str] | None, root: Path = Path()) -> l
 def configured_runs(config: Mapping[str, Any]) -> list[Run]:
     """Return the validated runs of a Snakemake configuration: one run's fields, or `runs`, a list of such.
 
-    Raises ValueError for a key that is no field of Run, and whatever Run refuses.
+    Raises ValueError for a key that is no field of Run, also beside `runs`, and whatever Run refuses.
     """
     known = [field.name for field in fields(Run)]
+    beside = sorted(set(config) - {"runs"})
+    if config.get("runs") and beside:
+        raise ValueError(f"{beside} beside runs would be ignored: write them into each run")
     runs = config.get("runs") or [config]
     for values in runs:
         for key in values:
@@ -89,7 +93,8 @@ def write_parameters(run: Run, root: Path = Path()) -> Path:
 
 
 def notebook_sources(notebook: str, root: Path = Path()) -> list[str]:
-    """Return the files of emolib a notebook depends on: what it and its experiment import, and the package's data."""
+    """Return the files a notebook depends on: what it and its experiment import of emolib, the package's data, and the
+    benchmark's records where it reads them."""
     start = root / "emolib" / "experiments" / f"{experiment_of(notebook)}.py"
     document = nbformat.read(root / "notebooks" / f"{notebook}.ipynb", as_version=4)
     code = "\n".join(cell.source for cell in document.cells if cell.cell_type == "code")
@@ -101,12 +106,14 @@ def notebook_sources(notebook: str, root: Path = Path()) -> list[str]:
             found.add(path)
             queue.extend(imported(path.read_text(encoding="utf-8"), root))
     data = (path for path in (root / "emolib" / "data").glob("*") if path.is_file())
-    return sorted(path.relative_to(root).as_posix() for path in [*found, *data])
+    records = (root / RECORDS).glob("*.json") if RECORDS in code else ()
+    return sorted(path.relative_to(root).as_posix() for path in [*found, *data, *records])
 
 
-def corpus_files(run: Run) -> list[str]:
-    """Return the user's files the corpus is read from; none for an embedded or downloaded corpus."""
-    return [str(path) for path in (run.corpus, run.corpus_path) if path is not None and Path(path).is_file()]
+def user_files(run: Run) -> list[str]:
+    """Return the user's files that a run reads: of the corpus and the prompt, where they are not emolib's own."""
+    given = (run.corpus, run.corpus_path, run.prompt)
+    return [str(path) for path in given if path is not None and Path(path).is_file()]
 
 
 def check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> None:

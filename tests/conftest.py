@@ -53,7 +53,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if count:
         terminalreporter.write_line(
             f"{count} tests that read the real corpus were left out: no {FILE} in ${VARIABLE} or {BESIDE}. "
-            "Run `emolib fetch` and set the variable to the folder it names, or put the file there, to run them.",
+            "Run `emolib fetch crowd-envent` and set the variable to the folder it names, or put the file there.",
             yellow=True,
         )
 

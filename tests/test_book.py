@@ -288,6 +288,19 @@ def test_publishing_takes_the_reference_run_whole_and_without_paths(tree: Path) 
     assert "papermill" not in chapter["metadata"] and "published 02_b" in chapter["cells"][0]["source"][-1]
 
 
+def test_publishing_refuses_a_notebook_that_was_executed_with_a_path(tree: Path) -> None:
+    folder = tree / "runs" / REFERENCE.slug
+    folder.mkdir(parents=True, exist_ok=True)
+    for given, refused in (("None", False), ("''", False), ("'/somewhere/texts.csv'", True)):
+        cell = new_code_cell(f"seed = 0\ncorpus_path = {given}", metadata={"tags": [INJECTED]})
+        nbformat.write(new_notebook(cells=[cell]), folder / "01_a.ipynb")
+        if refused:
+            with pytest.raises(ValueError, match="where the corpus lies on this machine"):
+                publish(tree, REFERENCE, ["01_a"])
+        else:
+            assert publish(tree, REFERENCE, ["01_a"])
+
+
 def test_publishing_refuses_a_corpus_given_by_its_path(tree: Path) -> None:
     class Elsewhere:
         corpus_path = "somewhere.csv"

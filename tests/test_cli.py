@@ -10,13 +10,22 @@ import subprocess
 import sys
 from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from emolib import cli
-from emolib.execute import check_parameters, configured_runs, execute, experiment_of, notebook_sources, select_notebooks
+from emolib.execute import (
+    check_parameters,
+    configured_runs,
+    execute,
+    experiment_of,
+    notebook_sources,
+    select_notebooks,
+    user_files,
+)
 from emolib.runs import REFERENCE, Run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -85,9 +94,55 @@ def test_a_typo_is_refused_with_what_was_meant_before_anything_runs(
 
 
 def test_an_option_nobody_knows_is_an_error_and_not_an_abbreviation(capsys: pytest.CaptureFixture[str]) -> None:
-    for arguments in (["run", "--prof", "full"], ["run", "--colour", "red"], ["bok"]):
-        with pytest.raises(SystemExit, match="2"):
-            cli.main(arguments)
+    for given, hint in (("--prof", "did you mean '--profile'"), ("--modle=x", "did you mean '--model'"), ("--hue", "")):
+        assert cli.main(["run", given]) == 2
+        message = capsys.readouterr().err
+        assert f"unknown option '{given}'" in message and hint in message and "choose from --model, --corpus" in message
+    assert cli.main(["book", "--quick"]) == 2
+    assert "unknown option '--quick': this command has no options" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["bok"])
+
+
+def test_what_is_no_value_is_refused_before_anything_runs(
+    never_computes: list[object], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    given = (["--model", ""], ["--model", "nope/"], ["--cores", "0"], ["--cores", "-3"],
+             ["--reference", "--corpus-path", str(tmp_path)])  # fmt: skip
+    for arguments in given:
+        assert cli.main(["run", *arguments]) == 2
+        message = capsys.readouterr().err
+        assert (repr(arguments[1]) if "model" in arguments[0] else arguments[0].removeprefix("--")) in message or (
+            "would show where the corpus lies" in message
+        )
+    assert never_computes == []
+
+
+def test_after_a_failure_what_sums_up_is_still_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+
+    def fail(_root: Path, _run: Run, notebooks: list[str], _cores: int, _extra: list[str]) -> int:
+        asked.append(notebooks)
+        return 1 if len(asked) == 1 else 0
+
+    monkeypatch.setattr(cli, "snakemake_status", fail)
+    assert cli.main(["run"]) == 1
+    assert "11_claims" in asked[1] and set(asked[1]) < set(asked[0]) and "05_probing" not in asked[1]
+    asked.clear()
+    assert cli.main(["run", "--only", "05_probing"]) == 1
+    assert len(asked) == 1
+
+
+def test_a_book_that_lacks_a_notebook_says_which(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "checkout", lambda: tmp_path)
+    monkeypatch.setattr("emolib.book.render.build", lambda root: (root / "index.html", True))
+    assert cli.main(["book"]) == 0
+    (tmp_path / "runs" / "mine").mkdir(parents=True)
+    (tmp_path / "runs" / "mine" / "05_probing.failed.ipynb").touch()
+    assert cli.main(["book"]) == 1
+    assert "runs/mine/05_probing.failed.ipynb" in capsys.readouterr().err
 
 
 def test_valid_options_reach_snakemake_as_one_run(never_computes: list[tuple[object, ...]]) -> None:
@@ -159,7 +214,7 @@ def test_make_passes_on_what_is_given_and_nothing_from_the_environment() -> None
 
 
 def test_make_refuses_a_variable_it_does_not_know() -> None:
-    refused = calling("make", "book", "MODLE=x")
+    refused = calling("make", "-n", "book", "MODLE=x")
     assert refused.returncode == 2 and "MODLE" in refused.stderr and "MODEL" in refused.stderr
     spaced = calling("make", "-n", "book", "CORPUS_PATH=/a b=c/d.csv")
     assert spaced.returncode == 0 and "--corpus-path '/a b=c/d.csv'" in spaced.stdout
@@ -261,6 +316,21 @@ def test_sources_follow_imports_and_leave_out_what_is_not_imported(tree: Path) -
     assert not {"emolib/cli.py", "emolib/doctor.py", "emolib/experiments/second.py"} & set(found)
 
 
+def test_records_of_the_benchmark_and_the_users_files_make_a_notebook_stale(tree: Path) -> None:
+    (tree / "results" / "bench").mkdir(parents=True)
+    (tree / "results" / "bench" / "growth.json").write_text("{}")
+    assert not [name for name in notebook_sources("01_first", tree) if "bench" in name]
+    path = tree / "notebooks" / "01_first.ipynb"
+    document = nbformat.read(path, as_version=4)
+    document.cells.append(new_code_cell("records = 'results/bench'"))
+    nbformat.write(document, path)
+    assert "results/bench/growth.json" in notebook_sources("01_first", tree)
+    own = tree / "mine.yml"
+    own.write_text((ROOT / "emolib" / "data" / "prompts.yml").read_text())
+    asked = SimpleNamespace(corpus="situations", corpus_path=None, prompt=str(own))
+    assert user_files(asked) == [str(own)] and user_files(Run()) == []  # type: ignore[arg-type]
+
+
 def test_an_executed_notebook_holds_nothing_of_the_machine(tree: Path) -> None:
     output = tree / "runs" / Run(seed=5).slug / "01_first.ipynb"
     values = {field.name: field.default for field in fields(Run)} | {"seed": 5}
@@ -303,6 +373,8 @@ def test_configuration_is_one_run_or_a_list(tree: Path) -> None:
     assert configured_runs({}) == [Run()]
     assert configured_runs({"seed": 2}) == [Run(seed=2)]
     assert configured_runs({"runs": [{"seed": 1}, {"seed": 2}]}) == [Run(seed=1), Run(seed=2)]
+    with pytest.raises(ValueError, match=r"\['profile'\] beside runs would be ignored"):
+        configured_runs({"runs": [{"seed": 1}], "profile": "full"})
     assert select_notebooks(None, tree) == ["01_first", "02_second"]
     assert select_notebooks("02_second, 01_first", tree) == ["02_second", "01_first"]
     with pytest.raises(ValueError, match="did you mean '01_first'"):

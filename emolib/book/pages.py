@@ -2,7 +2,8 @@
 
 MathJax comes out of the package sphinx-mathjax-offline (one of its 24 MB), Vega out of vl-convert-python; both are
 copied beside the pages when the book is rendered. The extension adds the button that opens a chapter's notebook in
-Colab, if the project has an address (`emolib.book.colab`), and puts that notebook, not its outputs, behind the download.
+Colab, if the project has an address (`emolib.book.colab`), and puts that notebook, not its outputs, behind the
+download.
 """
 
 from __future__ import annotations
@@ -16,8 +17,7 @@ import nbformat
 from sphinx.application import Sphinx
 from sphinx.config import Config
 
-from emolib.book import colab
-from emolib.book import explorer
+from emolib.book import colab, explorer
 
 MATHJAX = "sphinx-mathjax-offline", "static/mathjax/tex-svg.js"
 EXPLORER = "book/explorer"

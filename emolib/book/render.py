@@ -1,11 +1,12 @@
 """The rendered book: the committed pages, and the reader's own runs behind them.
 
-The reference run's chapters are committed in book/chapters; other runs are added by `emolib.book.staging`. Scripts, buttons
-and the explorer's data are added while Sphinx renders, by `emolib.book.pages`. Imports no model library.
+The reference run's chapters are committed in book/chapters; other runs are added by `emolib.book.staging`. Scripts,
+buttons and the explorer's data are added while Sphinx renders, by `emolib.book.pages`. Imports no model library.
 """
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import subprocess
 import sys
@@ -16,10 +17,10 @@ import nbformat
 import yaml
 
 from emolib.book import colab
+from emolib.book.staging import stage_runs
 from emolib.execute import INJECTED, cleaned
 from emolib.provenance import code_sha256
 from emolib.runs import Run
-from emolib.book.staging import stage_runs
 
 CHAPTERS = Path("book/chapters")
 # What decides how a page looks, beside the pages.
@@ -83,20 +84,36 @@ def publish(root: Path, run: Run, names: list[str]) -> list[Path]:
 
     Raises ValueError when a notebook is missing, or when the corpus was given by its path, which would be published.
     """
-    if run.corpus_path is not None:
-        raise ValueError(
-            "a chapter would show where the corpus lies on this machine: leave out --corpus-path, and set "
-            "EMOLIB_CROWD_ENVENT or call emolib fetch crowd-envent instead"
-        )
+    check_publishable(run.corpus_path)
     (root / CHAPTERS).mkdir(parents=True, exist_ok=True)
     written = []
     for name in names:
         source, target = root / "runs" / run.slug / f"{name}.ipynb", root / CHAPTERS / f"{name}.ipynb"
         if not source.is_file():
             raise ValueError(f"{source.relative_to(root)} is missing: call make reference, which computes it")
-        nbformat.write(cleaned(nbformat.read(source, as_version=4)), target)
+        document = nbformat.read(source, as_version=4)
+        check_publishable(_corpus_path(document))
+        nbformat.write(cleaned(document), target)
         written.append(target)
     return written
+
+
+def check_publishable(corpus_path: str | None) -> None:
+    """Return None when no path of the corpus was given; raises ValueError, since a chapter would show it."""
+    if corpus_path:
+        raise ValueError(
+            "a chapter would show where the corpus lies on this machine: leave out --corpus-path (make: CORPUS_PATH), "
+            "and set EMOLIB_CROWD_ENVENT or call emolib fetch crowd-envent instead; where a notebook was executed with "
+            "the path, remove it from runs/ first"
+        )
+
+
+def _corpus_path(document: nbformat.NotebookNode) -> str | None:
+    """Return the path of the corpus that an executed notebook was given."""
+    cells = [cell.source for cell in document.cells if INJECTED in cell.metadata.get("tags", [])]
+    lines = [line for source in cells for line in ast.parse(source).body if isinstance(line, ast.Assign)]
+    given = {line.targets[0].id: ast.literal_eval(line.value) for line in lines}
+    return given.get("corpus_path")
 
 
 def code_cells(document: nbformat.NotebookNode) -> list[str]:
@@ -107,7 +124,7 @@ def code_cells(document: nbformat.NotebookNode) -> list[str]:
 
 
 def _redirect(page: str, root: Path) -> str:
-    """Return the page that leads to the first one: jupyter-book's has no icon, and browsers then ask in vain for one."""
+    """Return the page that leads to the first one: jupyter-book's has no icon, and browsers ask in vain for one."""
     title = yaml.safe_load((root / "_config.yml").read_text())["title"]
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{title}</title>\n'
