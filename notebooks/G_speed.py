@@ -49,7 +49,7 @@ if "google.colab" in sys.modules:
 # equal threads and the same weights. The plain way is too slow to run whole: it runs a sample of its passes spread evenly
 # over the edits, and its time is counted per text and edit. What mean and resample ablation put in is read beforehand
 # without being counted for the plain way, and counted for ours. Probes (scikit-learn: one fit per site, target and fold)
-# are measured on one row a text, and on about as many rows as crowd-enVENT has texts: the last tokens under three prompts.
+# are measured on one row a text, and on about as many rows as crowd-enVENT has texts: the last tokens under several prompts.
 
 # %% tags=["parameters", "hide-input"]
 model = "smollm2-135m"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
+from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +13,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from benchmarks import probing
-from benchmarks.growth import exponent
+from benchmarks.__main__ import FIGURES
+from benchmarks.comparisons import Size
+from benchmarks.growth import POINTS, exponent
 from benchmarks.hooked import HookEngine, unwrapped
 from benchmarks.ours import OurSide, linear_flop, make_edits, read
 from benchmarks.plain import PlainModel, PlainSide
@@ -23,6 +28,7 @@ from emolib.labels import label_tokens
 from emolib.models import load_model
 from emolib.sites import COMPONENTS
 
+ROOT = Path(__file__).resolve().parents[1]
 TEXTS, SLOWEST = 32, 25  # the guard: texts, and how many times faster edits must at least be
 
 
@@ -154,6 +160,16 @@ def test_exponents_are_slopes_with_intervals():
     assert exact["value"] == pytest.approx(1.5) and exact["ci_high"] - exact["ci_low"] < 1e-6
     noisy = exponent(x, [1.0, 2.2, 3.7, 8.1])
     assert noisy["ci_low"] < 1 < noisy["ci_high"]
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_committed_records_were_measured_with_the_sizes_of_the_code(figure: str) -> None:
+    record = json.loads((ROOT / "results" / "bench" / f"{figure}.json").read_text())
+    given = record["provenance"]["parameters"]
+    assert {name: given[name] for name in asdict(Size())} == json.loads(json.dumps(asdict(Size()))), "make bench"
+    if figure == "growth":
+        points = [(point["quantity"], point["value"]) for point in record["points"]]
+        assert points == [(quantity, value) for quantity, values in POINTS.items() for value in values], "make bench"
 
 
 def test_edits_stay_far_faster_than_the_plain_way(embedded_model, plain):
