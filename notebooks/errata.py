@@ -76,8 +76,8 @@ tables = claims.stored_runs().get(run.slug, {})
 # %% [markdown]
 # ## Computed cases
 #
-# One row a comparison. *First* is the paper's side, where it has a number; *second* the corrected or the contrasting one.
-# Where the quantity names two things, the columns follow its order; where it names one, only the second has a number.
+# One row a comparison of two numbers: first the paper's side, where it has a number, then the corrected or the contrasting
+# one. Where the quantity names two things, the numbers follow its order. The grade stands behind the case.
 
 # %% tags=["hide-input"]
 found = [*paper.from_paper(), *counts.from_counts(), *demos.from_demos(), *networks.from_networks()]
@@ -85,14 +85,15 @@ found += [*demos.from_study(study), *stored.from_tables(tables)]
 found += errata_corpus.from_corpus(run.corpus_path) if run.corpus == "crowd-envent" else []
 computed = errata.table(found)
 grades = errata.cases().set_index("id")["grade"]
-numbers = computed.assign(grade=computed["id"].map(grades))[["id", "grade", "quantity", "stated", "corrected", "source"]]
+pairs = zip(computed["stated"], computed["corrected"], strict=True)
+numbers = computed.assign(case=computed["id"] + " " + computed["id"].map(grades), numbers=[
+    ", ".join(f"{value:.4g}" for value in pair if not pd.isna(value)) for pair in pairs])  # fmt: skip
 say(
     f"**{len(numbers)}** rows for **{numbers['id'].nunique()}** of {len(grades)} cases."
     + ("" if run.corpus == "crowd-envent" else f" Cases that need crowd-enVENT ({', '.join(errata_corpus.ONLY_HERE)}) "
        "are left out in this run, which is on another corpus.")
 )
-numbers.rename(columns={"stated": "first", "corrected": "second"}).style.format(
-    {"first": "{:.4g}", "second": "{:.4g}"}, na_rep="–").hide()  # fmt: skip
+numbers[["case", "quantity", "numbers", "source"]].style.hide()
 
 # %% [markdown]
 # ## The projection that is not used (D1, grade A)
