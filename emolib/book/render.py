@@ -124,11 +124,14 @@ def code_cells(document: nbformat.NotebookNode) -> list[str]:
 
 
 def _redirect(page: str, root: Path) -> str:
-    """Return the page that leads to the first one: jupyter-book's has no icon, and browsers ask in vain for one."""
+    """Return the page that leads to the first one; jupyter-book's has no icon, and browsers ask the server for one.
+
+    An empty one, because a file would still be on its way when the next page opens.
+    """
     title = yaml.safe_load((root / "_config.yml").read_text())["title"]
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{title}</title>\n'
-        '<link rel="icon" href="_static/favicon.svg">\n'
+        '<link rel="icon" href="data:,">\n'
         f'<meta http-equiv="refresh" content="0; url={page}.html">\n</head>\n'
         f'<body><a href="{page}.html">{title}</a></body>\n</html>\n'
     )
