@@ -218,3 +218,14 @@ def test_permutation_p_is_uniform_under_the_null_and_small_for_an_effect() -> No
 def test_refusals(call: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_band_of_few_draws_holds_as_many_new_ones_as_it_says() -> None:
+    draws = np.random.default_rng(3).normal(size=(21, 4000))
+    band = stats.null_band(draws[:20])
+    inside = ((band.ci_low <= draws[20]) & (draws[20] <= band.ci_high)).mean()
+    assert inside == pytest.approx(0.95, abs=0.012)
+    plain = np.quantile(draws[:20], [0.025, 0.975], axis=0)
+    assert ((plain[0] <= draws[20]) & (draws[20] <= plain[1])).mean() < 0.9  # what quantiles of so few would hold
+    many = stats.null_band(draws[:20].ravel())
+    assert [many.ci_low, many.ci_high] == pytest.approx(np.quantile(draws[:20], [0.025, 0.975]))
