@@ -23,6 +23,7 @@ from emolib.experiments import appraisals
 from emolib.ratings import held_out_means, label_means, nested_ridge, pearson
 from emolib.results import select
 from emolib.runs import Run
+from emolib.sampling import halves
 from emolib.sites import COMPONENTS
 from emolib.study import Study
 
@@ -235,6 +236,21 @@ def test_a_fall_is_measured_where_its_peak_was_not_looked_for() -> None:
             falls[name].append(found)
     # a curve that does not fall has a highest point all the same
     assert abs(np.mean(falls["flat"])) < 0.03 < np.mean(falls["falling"]) - 0.2
+
+
+def test_the_peak_of_a_fall_comes_from_the_other_half_of_the_writers() -> None:
+    random = np.random.default_rng(6)
+    ratings = random.normal(size=(120, len(APPRAISALS)))
+    curves = {layer: ratings + random.normal(size=ratings.shape) for layer in range(6)}
+    study = SimpleNamespace(groups=np.arange(120) // 2, run=SimpleNamespace(seed=0), model=SimpleNamespace(n_layers=6))
+    rows = appraisals._peaks(study, ratings, curves)
+    falls = {row["label"]: row["value"] for row in rows if row["metric"] == "r2_fall"}
+    half = halves(study.groups, seed=0)
+    for column, name in enumerate(APPRAISALS):
+        one, two = ([r2_score(ratings[side, column], guess[side, column]) for guess in curves.values()]
+                    for side in (half, ~half))  # fmt: skip
+        by_hand = (two[int(np.argmax(one))] - two[-1] + one[int(np.argmax(two))] - one[-1]) / 2
+        assert falls[name] == pytest.approx(by_hand)
 
 
 def test_peak_and_fall_are_those_of_the_curve(table: pd.DataFrame) -> None:
