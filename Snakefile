@@ -4,14 +4,14 @@
     snakemake --cores 4 --config model=smollm2-135m profile=full       # the same, directly
     snakemake --executor slurm --jobs 20 --configfile runs.yml         # many runs on many machines: "runs: [{model: ...}, ...]"
 
-Configuration: the fields of emolib.runs.Run, or `runs`, a list of such; `only`, one notebook or a list of them.
+Configuration: the fields of emolib.study.run.Run, or `runs`, a list of such; `only`, one notebook or a list of them.
 The committed reference results are no target here unless their run is asked for, so a fresh clone recomputes nothing.
 """
 
 import re
 import sys
 
-from emolib.execute import (
+from emolib.book.run import (
     configured_runs,
     measures,
     notebook_sources,
@@ -63,4 +63,4 @@ for number, notebook in enumerate(NOTEBOOKS):
         # A model fills the machine: one notebook at a time on one computer, each on its own node of a cluster.
         threads: workflow.cores or 8
         shell:
-            "{params.python:q} -m emolib.execute runs/{wildcards.run}/run.json {input.notebook} {output}"
+            "{params.python:q} -m emolib.book.run runs/{wildcards.run}/run.json {input.notebook} {output}"

@@ -21,7 +21,7 @@ from benchmarks import comparisons, growth  # noqa: E402
 from benchmarks.comparisons import Size  # noqa: E402
 from benchmarks.sides import Side  # noqa: E402
 from benchmarks.workload import CORPUS, MODEL, PROMPT, corpus  # noqa: E402
-from emolib.provenance import collect_provenance  # noqa: E402
+from emolib.tables.provenance import collect_provenance  # noqa: E402
 
 FIGURES = ("editing", "machine", "overhead", "reading", "probing", "growth")
 REFERENCE_TEXTS = 6600
@@ -55,9 +55,7 @@ def measure(size: Size, figures: tuple[str, ...]) -> Iterator[tuple[str, dict[st
 
 def editing(ours: Side, plain: Side, size: Size) -> dict[str, Any]:
     """All four ablations on fewer texts, then zero ablation alone, and that in bfloat16."""
-    many = comparisons.editing(
-        ours, plain, runs=size.runs, n_texts=size.many_texts, n_kinds=4, passes=size.many_passes
-    )  # fmt: skip
+    many = comparisons.editing(ours, plain, runs=size.runs, n_texts=size.many_texts, n_kinds=4, passes=size.many_passes)
     few = comparisons.editing(ours, plain, runs=size.runs, n_texts=size.edit_texts, n_kinds=1, passes=size.edit_passes)
     with Side("ours", "bfloat16") as other:
         bfloat16 = comparisons.other_precision(ours, other, few)
@@ -119,9 +117,14 @@ def main(arguments: list[str]) -> int:
 def provenance(size: Size, seconds: float) -> dict[str, Any]:
     """Where and with what it was measured; `seconds` since the start, memory of the largest side that has ended."""
     about = collect_provenance(
-        parameters=dict(model=MODEL, corpus=CORPUS, prompt=PROMPT, **asdict(size)), device="cpu", seconds=seconds,
-        corpus_sha256=corpus(size.probe_texts).sha256, model_revision=None, dtype="float32", seed=0,
-    )  # fmt: skip
+        parameters=dict(model=MODEL, corpus=CORPUS, prompt=PROMPT, **asdict(size)),
+        device="cpu",
+        seconds=seconds,
+        corpus_sha256=corpus(size.probe_texts).sha256,
+        model_revision=None,
+        dtype="float32",
+        seed=0,
+    )
     return about | dict(peak_memory_mb=resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.sides import Side, alternate, ratios, spread
 from benchmarks.workload import KINDS, PLAIN_BATCH, edit_sites, plain_sample
-from emolib.sites import COMPONENTS
+from emolib.engine.sites import COMPONENTS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,10 +63,17 @@ def editing(ours: Side, plain: Side, *, runs: int, n_texts: int, n_kinds: int, p
     mine = [np.asarray(ours("answers", sample=sample)) for sample in samples]
     difference = max(float(np.abs(mine[run][fixed[run]] - seen[run][fixed[run]]).max()) for run in range(runs))
     return dict(
-        texts=n_texts, edits=len(sites), kinds=KINDS[:n_kinds], plain_passes=passes * runs,
-        ratio=ratios(seconds["plain"], seconds["ours"]), plain=spread(seconds["plain"]), ours=spread(seconds["ours"]),
-        parts=parts, largest_difference=difference, tokens=plain("tokens", n_texts=n_texts),
-    )  # fmt: skip
+        texts=n_texts,
+        edits=len(sites),
+        kinds=KINDS[:n_kinds],
+        plain_passes=passes * runs,
+        ratio=ratios(seconds["plain"], seconds["ours"]),
+        plain=spread(seconds["plain"]),
+        ours=spread(seconds["ours"]),
+        parts=parts,
+        largest_difference=difference,
+        tokens=plain("tokens", n_texts=n_texts),
+    )
 
 
 def other_precision(ours: Side, other: Side, float32: dict[str, Any]) -> dict[str, Any]:
@@ -86,9 +93,13 @@ def other_precision(ours: Side, other: Side, float32: dict[str, Any]) -> dict[st
     }
     plain, mine = float32["plain"]["median"], float32["ours"]["median"]
     return dict(
-        texts=n_texts, edits=n_edits, ours=spread(seconds), ratio=spread([plain / s for s in seconds]),
-        over_float32=spread([mine / s for s in seconds]), equal_labels=equal,
-    )  # fmt: skip
+        texts=n_texts,
+        edits=n_edits,
+        ours=spread(seconds),
+        ratio=spread([plain / s for s in seconds]),
+        over_float32=spread([mine / s for s in seconds]),
+        equal_labels=equal,
+    )
 
 
 def reading(ours: Side, plain: Side, *, runs: int, n_texts: int, batches: int) -> dict[str, Any]:
@@ -109,10 +120,12 @@ def reading(ours: Side, plain: Side, *, runs: int, n_texts: int, batches: int) -
 
     seconds = alternate(runs, {"plain": sampled("read"), "hidden_states": sampled("hidden_states"), "ours": whole})
     return dict(
-        texts=n_texts, plain_batches=batches * runs, ratio=ratios(seconds["plain"], seconds["ours"]),
+        texts=n_texts,
+        plain_batches=batches * runs,
+        ratio=ratios(seconds["plain"], seconds["ours"]),
         ratio_hidden_states=ratios(seconds["hidden_states"], seconds["ours"]),
         **{name: spread(values) for name, values in seconds.items()},
-    )  # fmt: skip
+    )
 
 
 def probing(ours: Side, *, runs: int, n_texts: int, n_sites: int, names: Sequence[str], keep: int) -> dict[str, Any]:
@@ -141,11 +154,16 @@ def probing(ours: Side, *, runs: int, n_texts: int, n_sites: int, names: Sequenc
             seconds = alternate(runs, {"plain": run_it("plain", slow), "ours": run_it("ours", fast)})
     gap, r2_gap = (np.subtract(found["ours"][key], found["plain"][key]) for key in ("accuracy", "r2"))
     return dict(
-        rows=n_texts * keep * len(names), sites=sites, ratio=ratios(seconds["plain"], seconds["ours"]), parts=parts,
-        **{name: spread(values) for name, values in seconds.items()}, accuracy=found["ours"]["accuracy"],
-        mean_accuracy_gap=float(gap.mean()), largest_accuracy_gap=float(np.abs(gap).max()),
+        rows=n_texts * keep * len(names),
+        sites=sites,
+        ratio=ratios(seconds["plain"], seconds["ours"]),
+        parts=parts,
+        **{name: spread(values) for name, values in seconds.items()},
+        accuracy=found["ours"]["accuracy"],
+        mean_accuracy_gap=float(gap.mean()),
+        largest_accuracy_gap=float(np.abs(gap).max()),
         largest_r2_gap=float(np.abs(r2_gap).max()),
-    )  # fmt: skip
+    )
 
 
 def overhead(ours: Side, hooked: Side, *, runs: int, n_texts: int) -> dict[str, Any]:
@@ -161,9 +179,12 @@ def overhead(ours: Side, hooked: Side, *, runs: int, n_texts: int) -> dict[str, 
     gap = np.asarray(ours("answers", sample=everything)) - np.asarray(hooked("answers", sample=everything))
     percent = [100 * (a / b - 1) for a, b in zip(seconds["nnsight"], seconds["hooks"], strict=True)]
     return dict(
-        texts=n_texts, edits=3 * ours("layers"), percent=spread(percent), largest_difference=float(np.abs(gap).max()),
+        texts=n_texts,
+        edits=3 * ours("layers"),
+        percent=spread(percent),
+        largest_difference=float(np.abs(gap).max()),
         **{name: spread(values) for name, values in seconds.items()},
-    )  # fmt: skip
+    )
 
 
 def machine(ours: Side, hardest: dict[str, Any], *, runs: int, rows: Sequence[int], tokens: int) -> dict[str, Any]:
@@ -182,7 +203,11 @@ def machine(ours: Side, hardest: dict[str, Any], *, runs: int, rows: Sequence[in
     replays = [flop * share * hardest["texts"] * hardest["edits"] / part["replay"] for part in hardest["parts"]]
     encodes = [flop * part["tokens"] / part["encode"] for part in hardest["parts"]]
     return dict(
-        flop_per_token=flop, linear_rate=rates, limit=limit, replay=spread(replays), encode=spread(encodes),
+        flop_per_token=flop,
+        linear_rate=rates,
+        limit=limit,
+        replay=spread(replays),
+        encode=spread(encodes),
         replay_percent=spread([100 * rate / limit for rate in replays]),
         encode_percent=spread([100 * rate / limit for rate in encodes]),
-    )  # fmt: skip
+    )

@@ -19,11 +19,11 @@ import numpy as np
 import torch
 from scipy import stats
 
-from emolib.edits import Add, Edit
-from emolib.engine import Engine
-from emolib.provenance import peak_memory_mb
-from emolib.sites import COMPONENTS
-from emolib.tiny import tiny_model
+from emolib.engine.edits import Add, Edit
+from emolib.engine.engine import Engine
+from emolib.engine.sites import COMPONENTS
+from emolib.engine.tiny import tiny_model
+from emolib.tables.provenance import peak_memory_mb
 
 BASE = dict(texts=128, length=48, edits=24, layers=8, width=192, budget_mb=64, max_texts=64)
 # Sizes from which the machine is busy with the work rather than with its administration.
@@ -37,8 +37,9 @@ POINTS: Mapping[str, Sequence[int]] = {
 }
 # For memory against its budget the budget must be what limits a batch.
 FIXED: Mapping[str, Mapping[str, int]] = {
-    "texts": dict(edits=6, length=24), "budget_mb": dict(texts=200, max_texts=10**6, edits=6, length=96, width=384)
-}  # fmt: skip
+    "texts": dict(edits=6, length=24),
+    "budget_mb": dict(texts=200, max_texts=10**6, edits=6, length=96, width=384),
+}
 
 
 def random_prompts(texts: int, length: int) -> list[str]:

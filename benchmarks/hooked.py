@@ -16,11 +16,11 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.cache_utils import Cache
 
-from emolib.context import ATTENTION
-from emolib.edits import edit_in_place
-from emolib.engine import Engine, Plan
-from emolib.models import LAYOUTS, Model, unwrap
-from emolib.sites import COMPONENTS, Component
+from emolib.engine.context import ATTENTION
+from emolib.engine.edits import edit_in_place
+from emolib.engine.engine import Engine, Plan
+from emolib.engine.model import LAYOUTS, Model, unwrap
+from emolib.engine.sites import COMPONENTS, Component
 
 
 def unwrapped(hf: torch.nn.Module, tokenizer: Any) -> Model:
@@ -36,10 +36,19 @@ class HookEngine(Engine):
     """The engine with hooks: the same passes, the same edits, the same reading."""
 
     def _trace(
-        self, tokens: Tensor, positions: Tensor, masks: Tensor | Mapping[str, Tensor], cache: Cache | None, plan: Plan,
-        rows: Sequence[int], *, first: int = 0, stream: Tensor | None = None,
-        read: Collection[Component] | None = None, remote: bool | str = False,
-    ) -> tuple[Tensor | None, dict[Component, Tensor], Tensor]:  # fmt: skip
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        masks: Tensor | Mapping[str, Tensor],
+        cache: Cache | None,
+        plan: Plan,
+        rows: Sequence[int],
+        *,
+        first: int = 0,
+        stream: Tensor | None = None,
+        read: Collection[Component] | None = None,
+        remote: bool | str = False,
+    ) -> tuple[Tensor | None, dict[Component, Tensor], Tensor]:
         model, index, want = self.model, torch.tensor(rows), read is not None
         modules = {component: model.modules(component) for component in COMPONENTS}
         kept: list[Tensor] = []
@@ -70,9 +79,12 @@ class HookEngine(Engine):
                         handle = modules[component][layer].register_forward_hook(change(layer, component))
                         undo.callback(handle.remove)
             hidden = model.hf.base_model(
-                input_ids=tokens, position_ids=positions, attention_mask=masks, past_key_values=cache,
+                input_ids=tokens,
+                position_ids=positions,
+                attention_mask=masks,
+                past_key_values=cache,
                 use_cache=cache is not None,
-            ).last_hidden_state  # fmt: skip
+            ).last_hidden_state
         activations = {component: torch.stack(values) for component, values in found.items()}
         return torch.stack(kept) if want else None, activations, hidden
 

@@ -1,4 +1,4 @@
-"""emolib's side: the same texts and edits through `emolib.engine`, and the processor's rate on the model's weights."""
+"""emolib's side: the same texts and edits through `engine.engine`, and the processor's rate on the model's weights."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from benchmarks.workload import KINDS, MODEL, PLAIN_BATCH, donors, edit_sites, first_tokens, prompts
-from emolib.edits import Edit, Mean, Noise, Operation, Patch, Zero
-from emolib.engine import Encoding, Engine
-from emolib.models import Model, load_model
-from emolib.runs import DType
-from emolib.sites import COMPONENTS, Component
+from emolib.engine.edits import Edit, Mean, Noise, Operation, Patch, Zero
+from emolib.engine.engine import Encoding, Engine
+from emolib.engine.model import Model, load_model
+from emolib.engine.sites import COMPONENTS, Component
+from emolib.study.run import DType
 
 
 class OurSide:

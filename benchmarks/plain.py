@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from benchmarks.workload import CORPUS, KINDS, PLAIN_BATCH, donors, edit_sites, first_tokens, prompts
-from emolib.sites import COMPONENTS, Component
+from emolib.engine.sites import COMPONENTS, Component
 
 Replace = Callable[[Tensor], Tensor]
 

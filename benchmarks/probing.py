@@ -17,8 +17,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from benchmarks.workload import corpus
-from emolib.corpus import EMOTIONS, writer_groups
-from emolib.probes import cross_validate, cross_validate_ridge, grouped_folds
+from emolib.probes.linear import cross_validate, cross_validate_ridge, grouped_folds
+from emolib.texts.corpus import EMOTIONS, writer_groups
 
 ALPHA = 5.0
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from emolib.corpus import EMOTIONS, Corpus, load_corpus, subset
-from emolib.prompts import get_prompt
-from emolib.sites import COMPONENTS, Component
+from emolib.engine.sites import COMPONENTS, Component
+from emolib.texts.corpus import EMOTIONS, Corpus, load_corpus, subset
+from emolib.texts.prompts import get_prompt
 
 MODEL, CORPUS, PROMPT = "smollm2-135m", "situations", "T1-2shot"
 KINDS = ("zero", "random", "mean", "resample")

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from emolib.runs import Run
+    from emolib.study.run import Run
 
 HELP = {
     "model": "name from `emolib models`, Hugging Face id, or local folder",
@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def unknown_option(given: str, options: argparse.Namespace) -> str:
     """Return what to say of an argument that the command does not have, with the nearest that it has."""
-    from emolib.execute import suggestion
+    from emolib.book.run import suggestion
 
     known = [f"--{name.replace('_', '-')}" for name in vars(options) if name not in ("command", "what")]
     offered = f"choose from {', '.join(known)}" if known else "this command has no options"
@@ -89,7 +89,7 @@ def parser(command: str) -> argparse.ArgumentParser:
 
 
 def _add_fields(run: argparse.ArgumentParser) -> None:
-    from emolib.runs import Run
+    from emolib.study.run import Run
 
     for field in fields(Run):
         default = f" (default: {field.default})" if field.default not in (None, "") else ""
@@ -100,8 +100,8 @@ def _add_fields(run: argparse.ArgumentParser) -> None:
 def run_command(options: argparse.Namespace, snakemake: list[str]) -> int:
     """Return Snakemake's status for the run described by the options, validated first."""
     from emolib.book.render import check_publishable, publish
-    from emolib.execute import measures, select_notebooks
-    from emolib.runs import REFERENCE, Run
+    from emolib.book.run import measures, select_notebooks
+    from emolib.study.run import REFERENCE, Run
 
     root = checkout()
     if options.cores < 1:
@@ -135,7 +135,7 @@ def run_command(options: argparse.Namespace, snakemake: list[str]) -> int:
 
 def snakemake_status(root: Path, run: Run, notebooks: list[str], cores: int, extra: list[str]) -> int:
     """Return the exit status of Snakemake on the notebooks of one run."""
-    from emolib.execute import result_of, write_parameters
+    from emolib.book.run import result_of, write_parameters
 
     command = [sys.executable, "-m", "snakemake", "--cores", str(cores), "--rerun-incomplete", "--keep-going"]
     command += ["--nolock", "--quiet", "rules", "host", "reason"]  # the lock is one_at_a_time
@@ -167,7 +167,7 @@ def book_command(options: argparse.Namespace, extra: list[str]) -> int:
 
 def models_command(options: argparse.Namespace, extra: list[str]) -> int:
     """Return 0 after printing the registry."""
-    from emolib.doctor import models_table
+    from emolib.book.doctor import models_table
 
     print(models_table())
     return 0
@@ -175,7 +175,7 @@ def models_command(options: argparse.Namespace, extra: list[str]) -> int:
 
 def fetch_command(options: argparse.Namespace, extra: list[str]) -> int:
     """Return 0 once the corpus or the embedded model is on this machine."""
-    from emolib.doctor import fetch
+    from emolib.book.doctor import fetch
 
     print(fetch(options.what))
     return 0
@@ -183,7 +183,7 @@ def fetch_command(options: argparse.Namespace, extra: list[str]) -> int:
 
 def doctor_command(options: argparse.Namespace, extra: list[str]) -> int:
     """Return 0 when a run on the embedded model and corpus is possible, 1 when something it needs is missing."""
-    from emolib.doctor import examine
+    from emolib.book.doctor import examine
 
     lines, well = examine(Path.cwd())
     print("\n".join(lines))

@@ -53,15 +53,29 @@ corpus_path = ""
 # %% tags=["hide-input"]
 import pandas as pd
 
-from emolib import claims, paper, plotting
-from emolib.display import say
+from emolib import figures
 from emolib.experiments import behaviour
-from emolib.results import footer, select
-from emolib.runs import Run
-from emolib.study import Study
+from emolib.figures.display import say
+from emolib.paper import claims
+from emolib.study.run import Run
+from emolib.study.study import Study
+from emolib.tables import paper
+from emolib.tables.results import footer, select
 
-run = Run(model=model, corpus=corpus, prompt=prompt, calibration=calibration, scoring=scoring, text=text, tap=tap,
-          dtype=dtype, device=device, seed=seed, profile=profile, corpus_path=corpus_path)  # fmt: skip
+run = Run(
+    model=model,
+    corpus=corpus,
+    prompt=prompt,
+    calibration=calibration,
+    scoring=scoring,
+    text=text,
+    tap=tap,
+    dtype=dtype,
+    device=device,
+    seed=seed,
+    profile=profile,
+    corpus_path=corpus_path,
+)
 study = Study(run)
 data = study.measure(behaviour)
 reference = study.reference(behaviour)
@@ -83,23 +97,36 @@ reference = study.reference(behaviour)
 # chapters.
 
 # %% tags=["hide-input"]
-ours = select(data, metric="accuracy", condition=[f"scoring:{scoring};calibration:{kind}" for kind in ("none", "batch")])
+ours = select(
+    data, metric="accuracy", condition=[f"scoring:{scoring};calibration:{kind}" for kind in ("none", "batch")]
+)
 ours = ours.assign(model=[f"{run.model}, {'calibrated' if 'batch' in c else 'as scored'}" for c in ours["condition"]])
 readers = data[(data["model"] == "human") & (data["metric"] == "accuracy")]
-readers = readers.assign(model=["one reader" if "single" in c else "five readers, majority" for c in readers["condition"]])
+readers = readers.assign(
+    model=["one reader" if "single" in c else "five readers, majority" for c in readers["condition"]]
+)
 before = [] if reference is None else [reference[reference["condition"].isin(ours["condition"])]]
-before = [frame[frame["metric"] == "accuracy"].assign(model="reference run, " + frame["condition"].str[-5:]) for frame in before]
+before = [
+    frame[frame["metric"] == "accuracy"].assign(model="reference run, " + frame["condition"].str[-5:])
+    for frame in before
+]
 published = paper.values("behaviour", metric="accuracy", prompt="T1-2shot", model=[m.name for m in paper.PAPER_MODELS])
 published = published.assign(model=[paper.model_name(name) for name in published["model"]])
-figure = plotting.interval_points(
-    pd.concat([ours, *before, readers]), xlabel="share of events with the writer's label", by="model", paper=published,
-    lines={"chance": 1 / 13}, xlim=(0, 0.7), paper_model="ten models",
+figure = figures.interval_points(
+    pd.concat([ours, *before, readers]),
+    xlabel="share of events with the writer's label",
+    by="model",
+    paper=published,
+    lines={"chance": 1 / 13},
+    xlim=(0, 0.7),
+    paper_model="ten models",
 )
 
 # %% tags=["hide-input"]
 raw, calibrated = (ours[ours["model"].str.endswith(end)].iloc[0] for end in ("as scored", "calibrated"))
-plotting.show(
-    figure, name="fig-behaviour-accuracy",
+figures.show(
+    figure,
+    name="fig-behaviour-accuracy",
     caption=f"Accuracy over thirteen labels on {raw['n']:,} events. Points: this run and, where the corpus has them, human "
     "readers, with 95 % intervals that treat a writer's events as one cluster. Diamonds: the ten models of the paper "
     f"(its Figure 11), on crowd-enVENT. {study.corpus.note}",
@@ -126,14 +153,17 @@ people = counts[counts["model"] == "human"]
 bars |= {"human readers": people} if len(people) else {}
 theirs = paper.values("behaviour", metric="predicted_count", prompt="T1-2shot", model=paper.DETAILED.id)
 bars |= {f"paper, {paper.DETAILED.name}": theirs}
-plotting.show(
-    plotting.stacked_labels(bars), name="fig-behaviour-labels",
+figures.show(
+    figures.stacked_labels(bars),
+    name="fig-behaviour-labels",
     caption="How the answers are spread over the labels: this run as scored and calibrated; human readers, where the "
     "corpus has them; the paper's Llama 3.2 1B (its Figure 10). The written labels are spread nearly evenly.",
     alt="Stacked bars of the labels given: this run as scored, this run calibrated, human readers, and the paper.",
 )
 most = bars["as scored"].sort_values("value").iloc[-1]
-say(f"As scored, the most frequent answer is *{most['label']}*, given to {most['value'] / most['n']:.0%} of all events.")
+say(
+    f"As scored, the most frequent answer is *{most['label']}*, given to {most['value'] / most['n']:.0%} of all events."
+)
 
 # %% [markdown]
 # ## What is taken for what
@@ -144,8 +174,9 @@ say(f"As scored, the most frequent answer is *{most['label']}*, given to {most['
 # %% tags=["hide-input"]
 confusions = select(data, metric="confusion_count", condition=f"calibration:{calibration}")
 theirs = paper.values("behaviour", metric="confusion_count")
-plotting.show(
-    plotting.confusion_matrix(confusions, paper=theirs), name="fig-behaviour-confusion",
+figures.show(
+    figures.confusion_matrix(confusions, paper=theirs),
+    name="fig-behaviour-confusion",
     caption="Answers to the events of each written emotion, in per cent of the row. Above this run "
     f"(calibration: {calibration}), below the paper's Llama 3.2 1B (its Figure 9).",
     alt="Two confusion matrices of thirteen emotions; a strong diagonal means that the label is the writer's.",
@@ -170,7 +201,9 @@ table = words[words["label"] != "others"].head(10)[["label", "value"]]
 table["share"] = table["value"] / share["n"]
 theirs = paper.values("open_vocabulary")
 theirs = theirs[theirs["label"] != "others"].sort_values("value", ascending=False).head(10)
-table["paper, Llama 3.2 1B"] = [f"{w} ({v / 6600:.0%})" for w, v in zip(theirs["label"], theirs["value"], strict=True)][: len(table)]
+table["paper, Llama 3.2 1B"] = [f"{w} ({v / 6600:.0%})" for w, v in zip(theirs["label"], theirs["value"], strict=True)][
+    : len(table)
+]
 say(
     f"The free answer is one of the thirteen labels for {share['value']:.1%} of the events ({share['ci_low']:.1%} to "
     f"{share['ci_high']:.1%}). Its most frequent first words, beside those of the paper's Figure 8:"
@@ -187,8 +220,9 @@ table.rename(columns={"label": "word", "value": "events"}).style.format({"events
 # %% tags=["hide-input"]
 pieces = pd.Series({label: len(tokens) for label, tokens in zip(study.labels.labels, study.labels.tokens, strict=True)})
 rules = data[(data["metric"] == "accuracy") & data["condition"].str.startswith("scoring:")]
-plotting.show(
-    plotting.interval_points(rules, xlabel="accuracy", by="condition", lines={"chance": 1 / 13}), name="fig-behaviour-scoring",
+figures.show(
+    figures.interval_points(rules, xlabel="accuracy", by="condition", lines={"chance": 1 / 13}),
+    name="fig-behaviour-scoring",
     caption="Accuracy by scoring rule and calibration, with 95 % intervals.",
     alt="Accuracy of each scoring rule, without and with batch calibration.",
 )

@@ -62,16 +62,30 @@ corpus_path = ""
 # %% tags=["hide-input"]
 import pandas as pd
 
-from emolib import claims, paper, plotting
-from emolib.display import say
+from emolib import figures
+from emolib.engine.sites import layer_number
 from emolib.experiments import probing
-from emolib.results import footer, select
-from emolib.runs import Run
-from emolib.sites import layer_number
-from emolib.study import Study
+from emolib.figures.display import say
+from emolib.paper import claims
+from emolib.study.run import Run
+from emolib.study.study import Study
+from emolib.tables import paper
+from emolib.tables.results import footer, select
 
-run = Run(model=model, corpus=corpus, prompt=prompt, calibration=calibration, scoring=scoring, text=text, tap=tap,
-          dtype=dtype, device=device, seed=seed, profile=profile, corpus_path=corpus_path)  # fmt: skip
+run = Run(
+    model=model,
+    corpus=corpus,
+    prompt=prompt,
+    calibration=calibration,
+    scoring=scoring,
+    text=text,
+    tap=tap,
+    dtype=dtype,
+    device=device,
+    seed=seed,
+    profile=profile,
+    corpus_path=corpus_path,
+)
 study = Study(run)
 data, reference = study.measure(probing), study.reference(probing)
 
@@ -88,10 +102,21 @@ theirs = paper.values("emotion_probe", model=paper.DETAILED.id, prompt="T1-2shot
 mine = {"n_layers": study.model.n_layers}
 behind = None if reference is None else select(reference, metric="accuracy", condition=probing.RELEASED, position="-1")
 if behind is not None:
-    behind = behind.assign(n_layers=behind["layer"].max() + 1, depth=(behind["layer"] + 1) / (behind["layer"].max() + 1))
-plotting.show(
-    plotting.depth_curves(released, ylabel="held-out accuracy", panel="component", paper=theirs, reference=behind,
-                          x="depth", lines={"chance": 1 / 13}, ylim=(0, 1), **mine),
+    behind = behind.assign(
+        n_layers=behind["layer"].max() + 1, depth=(behind["layer"] + 1) / (behind["layer"].max() + 1)
+    )
+figures.show(
+    figures.depth_curves(
+        released,
+        ylabel="held-out accuracy",
+        panel="component",
+        paper=theirs,
+        reference=behind,
+        x="depth",
+        lines={"chance": 1 / 13},
+        ylim=(0, 1),
+        **mine,
+    ),
     name="fig-probing-depth",
     caption="Held-out accuracy of linear probes at the last token, agreed set, with 95 % intervals "
     f"({released['n'].iloc[0]} test events). Dashed: the paper's Llama 3.2 1B (its Figure 13).",
@@ -128,9 +153,16 @@ ours.sort_values("depth of 95 % of the maximum").style.format("{:.2f}")
 # %% tags=["hide-input"]
 targets = data[(data["metric"] == "balanced_accuracy") & (data["position"] == "-1")]
 targets = targets.assign(condition=targets["condition"].str.removeprefix(f"{probing.OURS};"))
-plotting.show(
-    plotting.depth_curves(targets, ylabel="balanced accuracy", hue="condition", panel="component", x="depth",
-                          lines={"chance": 1 / 13}, **mine),
+figures.show(
+    figures.depth_curves(
+        targets,
+        ylabel="balanced accuracy",
+        hue="condition",
+        panel="component",
+        x="depth",
+        lines={"chance": 1 / 13},
+        **mine,
+    ),
     name="fig-probing-targets",
     caption=f"Balanced held-out accuracy on all {targets['n'].iloc[0]:,} events for the writer's label, the model's own "
     "answer and shuffled labels, five folds grouped by writer, 95 % intervals over writers.",
@@ -154,9 +186,13 @@ say(
 
 # %% tags=["hide-input"]
 tokens = select(data, metric="accuracy", condition=probing.RELEASED)
-plotting.show(
-    plotting.site_heatmap(tokens, label="held-out accuracy", rows="position",
-                          paper=paper.values("emotion_probe", model=paper.DETAILED.id, prompt="T1-2shot")),
+figures.show(
+    figures.site_heatmap(
+        tokens,
+        label="held-out accuracy",
+        rows="position",
+        paper=paper.values("emotion_probe", model=paper.DETAILED.id, prompt="T1-2shot"),
+    ),
     name="fig-probing-tokens",
     caption="Held-out accuracy of linear probes by token, counted from the end of the prompt, and layer; agreed set. Below, "
     "the paper's Llama 3.2 1B (its Figure 18).",
@@ -164,8 +200,13 @@ plotting.show(
 )
 late = tokens[(tokens["component"] == "resid_post") & (tokens["layer"] == tokens["layer"].max())]
 late = late.sort_values("position", ascending=False)
-say("In the last layer's residual stream: " + "; ".join(
-    f"token {row.position} {row.value:.0%} ({row.ci_low:.0%} to {row.ci_high:.0%})" for row in late.itertuples()) + ".")
+say(
+    "In the last layer's residual stream: "
+    + "; ".join(
+        f"token {row.position} {row.value:.0%} ({row.ci_low:.0%} to {row.ci_high:.0%})" for row in late.itertuples()
+    )
+    + "."
+)
 
 # %% [markdown]
 # ## A reader that is not linear
@@ -177,17 +218,29 @@ say("In the last layer's residual stream: " + "; ".join(
 bent = data[data["condition"] == probing.MLP].assign(condition="probe:non-linear")
 both = pd.concat([released.assign(condition="probe:linear"), bent])
 theirs = paper.values("emotion_probe_mlp").assign(condition="probe:non-linear")
-plotting.show(
-    plotting.depth_curves(both, ylabel="held-out accuracy", hue="condition", panel="component", paper=theirs, x="depth",
-                          lines={"chance": 1 / 13}, ylim=(0, 1), **mine),
+figures.show(
+    figures.depth_curves(
+        both,
+        ylabel="held-out accuracy",
+        hue="condition",
+        panel="component",
+        paper=theirs,
+        x="depth",
+        lines={"chance": 1 / 13},
+        ylim=(0, 1),
+        **mine,
+    ),
     name="fig-probing-nonlinear",
     caption="Linear and non-linear probes on the same events; dashed, the paper's non-linear probe (Figure 13, bottom).",
     alt="Held-out accuracy over depth of the linear and the non-linear probe, in three panels.",
 )
 pair = both.pivot_table(index=["component", "layer"], columns="condition", values="value")
 gain = (pair["probe:non-linear"] - pair["probe:linear"]).groupby("component").mean()
-say("Averaged over layers, the non-linear probe differs from the linear one by " + ", ".join(
-    f"{value:+.1%} ({plotting.readable(name)})" for name, value in gain.items()) + ".")
+say(
+    "Averaged over layers, the non-linear probe differs from the linear one by "
+    + ", ".join(f"{value:+.1%} ({figures.readable(name)})" for name, value in gain.items())
+    + "."
+)
 
 # %% [markdown]
 # ## What this shows and what it does not
@@ -204,8 +257,7 @@ beyond = layer_number(tokens["layer"]) / study.model.n_layers > 0.6
 deep = tokens[(tokens["component"] == "resid_post") & several & beyond]
 winners = deep.loc[deep.groupby("layer")["value"].idxmax(), "position"]
 rows = {
-    f"C2: depth at 95 % of the maximum (the paper's ten models: {depths.min():.2f} to {depths.max():.2f})":
-        f"{stream['value']:.2f} ({stream['ci_low']:.2f} to {stream['ci_high']:.2f})",
+    f"C2: depth at 95 % of the maximum (the paper's ten models: {depths.min():.2f} to {depths.max():.2f})": f"{stream['value']:.2f} ({stream['ci_low']:.2f} to {stream['ci_high']:.2f})",
     "C3: rank correlation with the residual stream over layers, feed-forward": f"{follow['mlp_out']:.2f}",
     "C3: the same for attention": f"{follow['attn_out']:.2f}",
     "C4: layers beyond 60 % depth where the last token is read best": f"{(winners == '-1').sum()} of {len(winners)}",

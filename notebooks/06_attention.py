@@ -68,17 +68,31 @@ profile = "quick"
 corpus_path = ""
 
 # %% tags=["hide-input"]
-from emolib import claims, paper, plotting
-from emolib.display import say
+from emolib import figures
+from emolib.engine.sites import layer_number
 from emolib.experiments import attention
-from emolib.plotting.attention import segment_stacks
-from emolib.results import footer, select
-from emolib.runs import Run
-from emolib.sites import layer_number
-from emolib.study import Study
+from emolib.figures.attention import segment_stacks
+from emolib.figures.display import say
+from emolib.paper import claims
+from emolib.study.run import Run
+from emolib.study.study import Study
+from emolib.tables import paper
+from emolib.tables.results import footer, select
 
-run = Run(model=model, corpus=corpus, prompt=prompt, calibration=calibration, scoring=scoring, text=text, tap=tap,
-          dtype=dtype, device=device, seed=seed, profile=profile, corpus_path=corpus_path)  # fmt: skip
+run = Run(
+    model=model,
+    corpus=corpus,
+    prompt=prompt,
+    calibration=calibration,
+    scoring=scoring,
+    text=text,
+    tap=tap,
+    dtype=dtype,
+    device=device,
+    seed=seed,
+    profile=profile,
+    corpus_path=corpus_path,
+)
 study = Study(run)
 data, reference = study.measure(attention), study.reference(attention)
 
@@ -89,7 +103,7 @@ data, reference = study.measure(attention), study.reference(attention)
 # head with nothing to do takes up almost nothing. On the right each weight is therefore multiplied by the length of the
 # value vector that it applies to, $\sum_j \alpha^{(j)}_i \lVert v^{(j)}_i \rVert$, and scaled to sum to 1;
 # {cite:t}`kobayashi2020` count the output projection $W_O$ as well, which we leave out. The control is attention that
-# looks at all tokens alike: the dotted line is the share of the tokens that are the event's. `emolib.attention` reads
+# looks at all tokens alike: the dotted line is the share of the tokens that are the event's. `emolib.experiments.attention.reading` reads
 # the weights of the last token only, from the model's own attention in its plainest implementation.
 
 # %% tags=["hide-input"]
@@ -97,7 +111,7 @@ given = data[data["condition"] == attention.GIVEN]
 uniform = select(given, metric="token_share").set_index("label")["value"]
 named = {"mass": "attention weight", "value_mass": "weight times value length"}
 stacks = given[given["metric"].isin(named)].replace({"metric": named})
-plotting.show(
+figures.show(
     segment_stacks(stacks, uniform=uniform["text"]),
     name="fig-attention-mass",
     caption=f"Attention of the last token by part of the prompt, mean over heads and {stacks['n'].iloc[0]:,} events "
@@ -105,9 +119,15 @@ plotting.show(
     alt="Stacked shares of attention by layer: text, demonstrations, their labels, instruction, format, first token.",
 )
 held = select(given, metric="value_mass").sort_values("value").groupby("label").tail(1)
-say("Largest shares, weighted by value length: " + "; ".join(
-    f"{plotting.readable(row.label)} **{row.value:.0%}** ({row.ci_low:.0%} to {row.ci_high:.0%}) at layer "
-    f"{layer_number(row.layer)}" for row in held[::-1].itertuples()) + ".")
+say(
+    "Largest shares, weighted by value length: "
+    + "; ".join(
+        f"{figures.readable(row.label)} **{row.value:.0%}** ({row.ci_low:.0%} to {row.ci_high:.0%}) at layer "
+        f"{layer_number(row.layer)}"
+        for row in held[::-1].itertuples()
+    )
+    + "."
+)
 
 # %% [markdown]
 # ## The paper's statistic, with its counts
@@ -128,16 +148,25 @@ names = ("demo_1", "demo_2", "evaluated_text", "final_cue", "format", "instructi
 parts = [f"segment:{name}" for name in names]
 behind = None if reference is None else attention.as_shares(reference[reference["label"].isin(parts)])
 if behind is not None:
-    behind = behind.assign(n_layers=behind["layer"].max() + 1, depth=(behind["layer"] + 1) / (behind["layer"].max() + 1))
+    behind = behind.assign(
+        n_layers=behind["layer"].max() + 1, depth=(behind["layer"] + 1) / (behind["layer"].max() + 1)
+    )
 
 # %% tags=["hide-input"]
 shown = data[data["metric"].isin(list(tops)) & data["label"].isin(parts)].sort_values("metric", kind="stable")
 three = ", and those with one of the three most attended there" if shown["metric"].nunique() > 1 else ""
-plotting.show(
-    plotting.depth_curves(attention.as_shares(shown).replace({"metric": tops}), hue="metric", panel="label",
-                          ylabel="share of events", ylim=(0, 1), x="depth", n_layers=study.model.n_layers,
-                          paper=theirs[theirs["label"].isin(parts)].replace({"metric": tops}),
-                          reference=None if behind is None else behind.replace({"metric": tops})),
+figures.show(
+    figures.depth_curves(
+        attention.as_shares(shown).replace({"metric": tops}),
+        hue="metric",
+        panel="label",
+        ylabel="share of events",
+        ylim=(0, 1),
+        x="depth",
+        n_layers=study.model.n_layers,
+        paper=theirs[theirs["label"].isin(parts)].replace({"metric": tops}),
+        reference=None if behind is None else behind.replace({"metric": tops}),
+    ),
     name="fig-attention-top",
     caption=f"Share of {counts['n'].iloc[0]:,} events whose most attended token lies in each part of the prompt{three}, 95 % "
     "intervals over writers. Dashed: the counts behind Figure 4 of the paper (Llama 3.2 1B, 2,740 events), of the most "
@@ -147,12 +176,20 @@ plotting.show(
 
 # %% tags=["hide-input"]
 tokens = counts[counts["label"].str.contains(";token:")].sort_values("value")
-best = tokens.groupby("label").agg(layers=("layer", "nunique"), total=("value", "sum"), most=("layer", "last"),
-                                   count=("value", "last")).nlargest(8, "total")  # fmt: skip
+best = (
+    tokens.groupby("label")
+    .agg(layers=("layer", "nunique"), total=("value", "sum"), most=("layer", "last"), count=("value", "last"))
+    .nlargest(8, "total")
+)
 best.insert(0, "part", best.index.str.extract(r"segment:(\w+)", expand=False).str.replace("_", " "))
 best.insert(1, "token", best.index.str.extract(r"token:(.*)", expand=False))
 best = best.assign(most=[layer_number(layer) for layer in best["most"]])
-headings = {"layers": "in layers", "total": "events, all layers", "most": "most often at layer", "count": "events there"}
+headings = {
+    "layers": "in layers",
+    "total": "events, all layers",
+    "most": "most often at layer",
+    "count": "events there",
+}
 best.rename(columns=headings).style.format(precision=0, thousands=",").hide()
 
 # %% [markdown]
@@ -161,9 +198,14 @@ best.rename(columns=headings).style.format(precision=0, thousands=",").hide()
 
 # %% tags=["hide-input"]
 published = theirs[theirs["label"].str.contains(";token:")].sort_values("value").groupby("label").tail(1)
-say("In the paper's counts the prompt tokens most often on top are " + "; ".join(
-    f"{row.label.rpartition(':')[2]} ({row.value:.0%} of the events at layer {layer_number(row.layer)})"
-    for row in published.nlargest(4, "value").itertuples()) + ".")
+say(
+    "In the paper's counts the prompt tokens most often on top are "
+    + "; ".join(
+        f"{row.label.rpartition(':')[2]} ({row.value:.0%} of the events at layer {layer_number(row.layer)})"
+        for row in published.nlargest(4, "value").itertuples()
+    )
+    + "."
+)
 
 # %% [markdown]
 # ## Demonstrations reordered, relabelled, removed
@@ -175,9 +217,16 @@ say("In the paper's counts the prompt tokens most often on top are " + "; ".join
 
 # %% tags=["hide-input"]
 beyond = data[(data["metric"] == "mass_beyond_first") & data["label"].isin(["text", "demonstration_label"])]
-plotting.show(
-    plotting.depth_curves(beyond, hue="condition", panel="label", ylabel="share beyond first token", x="depth",
-                          ylim=(0, 1), n_layers=study.model.n_layers),
+figures.show(
+    figures.depth_curves(
+        beyond,
+        hue="condition",
+        panel="label",
+        ylabel="share beyond first token",
+        x="depth",
+        ylim=(0, 1),
+        n_layers=study.model.n_layers,
+    ),
     name="fig-attention-demonstrations",
     caption="Share of the attention beyond the first token that goes to the event's text and to the labels of the "
     f"demonstrations, {beyond['n'].iloc[0]:,} events, 95 % intervals over writers.",
@@ -189,9 +238,14 @@ texts = beyond[beyond["label"] == "text"]
 later = texts[(texts["layer"] + 1) / study.model.n_layers > attention.EARLY]
 alike = select(data, metric="token_share").pivot_table(index="condition", columns="label", values="value")
 alike = alike["text"] / (1 - alike["first_token"])
-say("Mean share of the text in the second half of the layers: " + "; ".join(
-    f"{plotting.readable(name)} **{value:.0%}** (uniform attention: {alike[name]:.0%})"
-    for name, value in later.groupby("condition", sort=False)["value"].mean().items()) + ".")
+say(
+    "Mean share of the text in the second half of the layers: "
+    + "; ".join(
+        f"{figures.readable(name)} **{value:.0%}** (uniform attention: {alike[name]:.0%})"
+        for name, value in later.groupby("condition", sort=False)["value"].mean().items()
+    )
+    + "."
+)
 
 # %% [markdown]
 # ## Which words of the event
@@ -207,12 +261,20 @@ say("Mean share of the text in the second half of the layers: " + "; ".join(
 enriched = data[data["metric"] == "enrichment"]
 curves = enriched[enriched["layer"].notna()]
 curves = curves.assign(panel=curves["label"].str.startswith("mask").map({True: "masked texts", False: "words"}))
-figure = plotting.depth_curves(curves, hue="label", panel="panel", ylabel="enrichment", x="depth",
-                               lines={"no preference": 1.0}, n_layers=study.model.n_layers)  # fmt: skip
+figure = figures.depth_curves(
+    curves,
+    hue="label",
+    panel="panel",
+    ylabel="enrichment",
+    x="depth",
+    lines={"no preference": 1.0},
+    n_layers=study.model.n_layers,
+)
 figure.axes[0].set_yscale("log", base=2)
 figure.axes[0].yaxis.set_major_formatter("{x:g}")
-plotting.show(
-    figure, name="fig-attention-words",
+figures.show(
+    figure,
+    name="fig-attention-words",
     caption="Attention of the last token to kinds of words of the event, relative to other words at the same place"
     " (emotion words: and of the same frequency), 95 % intervals over writers.",
     alt="Enrichment over depth for content words and, where the corpus masks them, for masks and emotion words.",
@@ -221,9 +283,14 @@ plotting.show(
 # %% tags=["hide-input"]
 middle = enriched[enriched["condition"] == f"{attention.GIVEN};layers:middle"]
 missing = "" if len(middle) > 1 else " This corpus masks no emotion words: which they are is not known, and not tested."
-say("In the middle layers (depth 0.5 to 0.7): " + "; ".join(
-    f"{plotting.readable(row.label)} **{row.value:.2f}** ({row.ci_low:.2f} to {row.ci_high:.2f}, {row.n:,} events)"
-    for row in middle.itertuples()) + f".{missing}")
+say(
+    "In the middle layers (depth 0.5 to 0.7): "
+    + "; ".join(
+        f"{figures.readable(row.label)} **{row.value:.2f}** ({row.ci_low:.2f} to {row.ci_high:.2f}, {row.n:,} events)"
+        for row in middle.itertuples()
+    )
+    + f".{missing}"
+)
 
 # %% [markdown]
 # ## What this shows and what it does not
@@ -237,19 +304,31 @@ turn = data[data["metric"] == "mid_minus_early"].set_index("condition")
 llama = theirs[theirs["label"] == "segment:evaluated_text"]
 within = llama[llama["depth"].between(attention.EARLY, attention.MIDDLE, "right")]["value"].mean()
 change = within - llama[llama["depth"] <= attention.EARLY]["value"].mean()
-asked = {"mass": "attention to the text, depth 0.5 to 0.7 minus before", "value_mass": "the same by value length",
-         "top1_share": f"share of events whose top token is in the text, the same (the paper: {change:+.3f})"}
+asked = {
+    "mass": "attention to the text, depth 0.5 to 0.7 minus before",
+    "value_mass": "the same by value length",
+    "top1_share": f"share of events whose top token is in the text, the same (the paper: {change:+.3f})",
+}
 rows = {sentence: turn.loc[f"{attention.GIVEN};measure:{name}"] for name, sentence in asked.items()}
 others = {name: f"demonstrations:{name};measure:mass" for name in ("shuffled", "relabelled", "removed")}
-rows |= {f"attention to the text, the same, demonstrations {name}": turn.loc[key]
-         for name, key in others.items() if key in turn.index}
-say("\n".join(f"- {name}: **{row.value:+.3f}** ({row.ci_low:+.3f} to {row.ci_high:+.3f})" for name, row in rows.items()))
+rows |= {
+    f"attention to the text, the same, demonstrations {name}": turn.loc[key]
+    for name, key in others.items()
+    if key in turn.index
+}
+say(
+    "\n".join(f"- {name}: **{row.value:+.3f}** ({row.ci_low:+.3f} to {row.ci_high:+.3f})" for name, row in rows.items())
+)
 
 # %% tags=["hide-input"]
 early = enriched[enriched["condition"] == f"{attention.GIVEN};layers:early"].set_index("label")["value"]
-say("\n".join(
-    f"- enrichment, {plotting.readable(row.label)}, depth 0.5 to 0.7: **{row.value:.2f}** ({row.ci_low:.2f} to "
-    f"{row.ci_high:.2f}); before: {early[row.label]:.2f}" for row in middle.itertuples()))
+say(
+    "\n".join(
+        f"- enrichment, {figures.readable(row.label)}, depth 0.5 to 0.7: **{row.value:.2f}** ({row.ci_low:.2f} to "
+        f"{row.ci_high:.2f}); before: {early[row.label]:.2f}"
+        for row in middle.itertuples()
+    )
+)
 
 # %% [markdown]
 # An interval above 0 in the first lines, and above 1 in the last, speaks for the claim. Early layers spread attention

@@ -64,17 +64,31 @@ corpus_path = ""
 # %% tags=["hide-input"]
 import pandas as pd
 
-from emolib import claims, paper, plotting
-from emolib.display import say
+from emolib import figures
+from emolib.engine.sites import layer_number
 from emolib.experiments import patching
-from emolib.plotting.outcomes import outcome_stacks
-from emolib.results import footer, select
-from emolib.runs import Run
-from emolib.sites import layer_number
-from emolib.study import Study
+from emolib.figures.display import say
+from emolib.figures.outcomes import outcome_stacks
+from emolib.paper import claims
+from emolib.study.run import Run
+from emolib.study.study import Study
+from emolib.tables import paper
+from emolib.tables.results import footer, select
 
-run = Run(model=model, corpus=corpus, prompt=prompt, calibration=calibration, scoring=scoring, text=text, tap=tap,
-          dtype=dtype, device=device, seed=seed, profile=profile, corpus_path=corpus_path)  # fmt: skip
+run = Run(
+    model=model,
+    corpus=corpus,
+    prompt=prompt,
+    calibration=calibration,
+    scoring=scoring,
+    text=text,
+    tap=tap,
+    dtype=dtype,
+    device=device,
+    seed=seed,
+    profile=profile,
+    corpus_path=corpus_path,
+)
 study = Study(run)
 data, reference = study.measure(patching), study.reference(patching)
 
@@ -83,22 +97,26 @@ data, reference = study.measure(patching), study.reference(patching)
 #
 # The paper draws 200 pairs anew for every layer and site. Here one set of pairs serves all sites, so that two sites
 # differ by what is patched and by nothing else. Events the model answers right, the emotions as equally frequent as
-# possible, are matched in rounds (`emolib.pairs.matchings`): in a round every event has one partner of another emotion
+# possible, are matched in rounds (`emolib.stats.pairs.matchings`): in a round every event has one partner of another emotion
 # and another writer, gives its activation to it and takes its partner's. Every pair is thus used in both directions.
 
 # %% tags=["hide-input"]
-main = data[(data["position"] == "-1") & (data["condition"] == "") & data["metric"].isin(["transfer", "kept", "neither"])]
+main = data[
+    (data["position"] == "-1") & (data["condition"] == "") & data["metric"].isin(["transfer", "kept", "neither"])
+]
 if reference is not None:
     last = reference["layer"].max() + 1
     reference = reference.assign(n_layers=last, depth=(reference["layer"] + 1).astype(float) / last)
 counts, n = select(data, metric="pair_count"), main["n"].iloc[0]
-say(f"This run has **{n:,} pairs**. Each of the {len(counts)} ordered pairs of emotions occurs "
-    f"{counts['value'].min():.0f} to {counts['value'].max():.0f} times.")
+say(
+    f"This run has **{n:,} pairs**. Each of the {len(counts)} ordered pairs of emotions occurs "
+    f"{counts['value'].min():.0f} to {counts['value'].max():.0f} times."
+)
 
 # %% [markdown]
 # Two pairs that share a writer, be it of the base or of the source, are not independent. The intervals of shares are
 # Wilson's with the number of pairs divided by a design effect that counts all such ties
-# (`emolib.pairs.share_interval`); ignoring the source would make them too narrow.
+# (`emolib.stats.pairs.share_interval`); ignoring the source would make them too narrow.
 #
 # ## One layer
 #
@@ -108,9 +126,12 @@ say(f"This run has **{n:,} pairs**. Each of the {len(counts)} ordered pairs of e
 # %% tags=["hide-input"]
 single, llama = select(main, span=1), dict(model=paper.DETAILED.id, prompt="T1-2shot", position="-1")
 theirs = paper.values("patching", span=1, **llama)
-behind = None if reference is None else select(reference, span=1, position="-1", condition="",
-                                               metric=["transfer", "kept", "neither"])
-plotting.show(
+behind = (
+    None
+    if reference is None
+    else select(reference, span=1, position="-1", condition="", metric=["transfer", "kept", "neither"])
+)
+figures.show(
     outcome_stacks(single, n_layers=study.model.n_layers, paper=theirs, reference=behind),
     name="fig-patching-single",
     caption=f"Outcome of patching one layer at the last token, {n:,} pairs, 95 % intervals. Dashed, for attention only: "
@@ -129,9 +150,10 @@ plotting.show(
 # %% tags=["hide-input"]
 triple, theirs = select(main, span=3), paper.values("patching", span=3, **llama)
 stream = theirs["component"] == "resid_post"
-theirs = theirs.assign(layer=theirs["layer"].mask(stream, theirs["last_layer"]),
-                       depth=theirs["depth"].mask(stream, theirs["last_depth"]))
-plotting.show(
+theirs = theirs.assign(
+    layer=theirs["layer"].mask(stream, theirs["last_layer"]), depth=theirs["depth"].mask(stream, theirs["last_depth"])
+)
+figures.show(
     outcome_stacks(triple, n_layers=study.model.n_layers, paper=theirs),
     name="fig-patching-three",
     caption=f"Outcome of patching three neighbouring layers at the last token, {n:,} pairs, 95 % intervals, at the "
@@ -142,12 +164,15 @@ plotting.show(
 
 # %% tags=["hide-input"]
 shares = main[main["component"] == "resid_post"].merge(
-    single, on=["component", "layer", "metric"], suffixes=("", "_single"))
+    single, on=["component", "layer", "metric"], suffixes=("", "_single")
+)
 wide = shares[shares["span"] > 1]
 apart = (wide["value"] - wide["value_single"]).abs()
-say(f"Measured, not assumed: over {len(wide)} shares of windows of three and five layers in the stream, the largest "
+say(
+    f"Measured, not assumed: over {len(wide)} shares of windows of three and five layers in the stream, the largest "
     f"difference to patching the last layer alone is **{apart.max():.4f}**, that is {(apart * wide['n']).max():.0f} of "
-    f"{n:,} pairs. {(apart == 0).sum()} of the {len(wide)} shares are equal.")
+    f"{n:,} pairs. {(apart == 0).sum()} of the {len(wide)} shares are equal."
+)
 
 # %% [markdown]
 # In exact arithmetic every difference would be zero. A computer rounds, and differently when the same number is reached
@@ -160,7 +185,7 @@ say(f"Measured, not assumed: over {len(wide)} shares of windows of three and fiv
 # %% tags=["hide-input"]
 spans = main[main["component"] == "attn_out"]
 theirs = pd.concat([paper.values("patching", component="attn_out", span=span, **llama) for span in (1, 3, 5)])
-plotting.show(
+figures.show(
     outcome_stacks(spans, panel="span", n_layers=study.model.n_layers, paper=theirs),
     name="fig-patching-spans",
     caption="Outcome of patching attention outputs in windows of one, three and five layers, at the centre of the "
@@ -168,9 +193,15 @@ plotting.show(
     alt="Shares of transferred, neither and kept over depth for attention in windows of one, three and five layers.",
 )
 best = spans[spans["metric"] == "transfer"].sort_values("value").groupby("span").tail(1).sort_values("span")
-say("Attention transfers most: " + "; ".join(
-    f"window of {row.span} around layer {layer_number(row.layer)}, **{row.value:.2f}** ({row.ci_low:.2f} to "
-    f"{row.ci_high:.2f})" for row in best.itertuples()) + ".")
+say(
+    "Attention transfers most: "
+    + "; ".join(
+        f"window of {row.span} around layer {layer_number(row.layer)}, **{row.value:.2f}** ({row.ci_low:.2f} to "
+        f"{row.ci_high:.2f})"
+        for row in best.itertuples()
+    )
+    + "."
+)
 
 # %% [markdown]
 # ## Which token?
@@ -184,8 +215,8 @@ wanted = 3 if (shown[shown["position"] != "-1"]["span"] == 3).any() else 1
 shown = shown[shown["span"] == shown["component"].map({"attn_out": wanted, "mlp_out": wanted, "resid_post": 1})]
 theirs = paper.values("patching", span=3, metric="transfer", model=paper.DETAILED.id, prompt="T1-2shot")
 theirs = theirs.assign(layer=theirs["layer"].mask(theirs["component"] == "resid_post", theirs["last_layer"]))
-plotting.show(
-    plotting.site_heatmap(shown, label="share of pairs transferred", rows="position", paper=theirs),
+figures.show(
+    figures.site_heatmap(shown, label="share of pairs transferred", rows="position", paper=theirs),
     name="fig-patching-tokens",
     caption=f"Share of pairs transferred by token and layer. This run: windows of {wanted} for attention and "
     f"feed-forward, single layers of the stream, {shown['n'].min()} pairs at tokens -2 to -5. Below, the paper's Llama "
@@ -216,9 +247,17 @@ plotting.show(
 recovery = select(data, metric="recovery", span=1)
 limits = (min(-0.05, recovery["ci_low"].min()), max(1.05, recovery["ci_high"].max()))
 behind = None if reference is None else select(reference, metric="recovery", span=1)
-plotting.show(
-    plotting.depth_curves(recovery, ylabel="recovered evidence", hue="condition", panel="component", x="depth",
-                          reference=behind, n_layers=study.model.n_layers, ylim=limits),
+figures.show(
+    figures.depth_curves(
+        recovery,
+        ylabel="recovered evidence",
+        hue="condition",
+        panel="component",
+        x="depth",
+        reference=behind,
+        n_layers=study.model.n_layers,
+        ylim=limits,
+    ),
     name="fig-patching-recovery",
     caption=f"Normalised recovery when one layer is patched at the last token, {n:,} pairs, ratio of means with 95 % "
     "intervals that count shared writers. 1 is all of the evidence.",
@@ -237,9 +276,16 @@ control = data[(data["metric"] == "kept") & (data["condition"] == patching.SAME)
 other = main[(main["metric"] == "kept") & (main["span"] < 5)]
 both = pd.concat([control.assign(source="same emotion"), other.assign(source="other emotion")])
 for span in sorted(set(control["span"])):
-    plotting.show(
-        plotting.depth_curves(both[both["span"] == span], ylabel="share kept", hue="source", panel="component", x="depth",
-                              n_layers=study.model.n_layers, ylim=(0, 1)),
+    figures.show(
+        figures.depth_curves(
+            both[both["span"] == span],
+            ylabel="share kept",
+            hue="source",
+            panel="component",
+            x="depth",
+            n_layers=study.model.n_layers,
+            ylim=(0, 1),
+        ),
         name=f"fig-patching-control-{span}",
         caption="Share of answers kept when the source has another emotion or the same one "
         f"({control['n'].iloc[0]} pairs); windows of {span}, last token, 95 % intervals.",
@@ -253,7 +299,7 @@ for span in sorted(set(control["span"])):
 # critical layer (C5), attention outputs carry it only in a band in the middle and feed-forward outputs a little later
 # (C6), and wider windows transfer more while the place stays the same (C8). Depth is the layer over the number of layers.
 # Intervals of places resample the writers of bases and sources, which makes them wide rather than narrow
-# (`emolib.pairs.over_texts`); a depth beyond 1 means never. First the paper's ten models, with its windows of five
+# (`emolib.stats.pairs.over_texts`); a depth beyond 1 means never. First the paper's ten models, with its windows of five
 # layers.
 
 # %% tags=["hide-input"]
@@ -261,8 +307,9 @@ ten = paper.values("patching", metric="transfer", prompt="T1-2shot", position="-
 ten = ten.assign(model=ten["model"].map(paper.model_name))
 stream = ten[(ten["component"] == "resid_post") & (ten["value"] >= patching.ONSET)].groupby("model")["last_depth"].min()
 peaks = ten.loc[ten.groupby(["model", "component"])["value"].idxmax()].set_index(["component", "model"])["depth"]
-published = pd.DataFrame({"stream: half transferred": stream, "attention: peak": peaks["attn_out"],
-                          "feed-forward: peak": peaks["mlp_out"]})
+published = pd.DataFrame(
+    {"stream: half transferred": stream, "attention: peak": peaks["attn_out"], "feed-forward: peak": peaks["mlp_out"]}
+)
 own = data[data["metric"].str.endswith("_depth")].set_index(["metric", "component", "span"])
 five = 5 if ("peak_depth", "attn_out", 5) in own.index else own.index.get_level_values("span").max()
 sites = [("onset_depth", "resid_post", 1), ("peak_depth", "attn_out", five), ("peak_depth", "mlp_out", five)]
@@ -276,11 +323,15 @@ early = stream[stream.index < 0.25 * study.model.n_layers]
 difference = select(data, metric="peak_difference_layer").set_index("span")
 place = best.iloc[0]["layer"]
 gain = data[(data["metric"] == "span_gain") & (data["component"] == "attn_out") & (data["layer"] == place)]
-gain = [f"{row.span} layers over {row.span - 2} {row.value:+.2f} ({row.ci_low:+.2f} to {row.ci_high:+.2f})"
-        for row in gain.sort_values("span").itertuples()]
+gain = [
+    f"{row.span} layers over {row.span - 2} {row.value:+.2f} ({row.ci_low:+.2f} to {row.ci_high:+.2f})"
+    for row in gain.sort_values("span").itertuples()
+]
 found = {name: f"{row.value:.2f} ({row.ci_low:.2f} to {row.ci_high:.2f})" for name, row in own.iterrows()}
-apart = [f"{row.value:+.0f} ({row.ci_low:+.0f} to {row.ci_high:+.0f}), window of {span}"
-         for span, row in difference.iterrows()]
+apart = [
+    f"{row.value:+.0f} ({row.ci_low:+.0f} to {row.ci_high:+.0f}), window of {span}"
+    for span, row in difference.iterrows()
+]
 
 # %% tags=["hide-input"]
 theirs = published.drop(run.model).agg(["min", "max"])
@@ -293,7 +344,8 @@ rows = {
     f"C6: depth of the feed-forward peak, window of {five} {theirs[2]}": found[sites[2]],
     "C6: layers from attention's peak to the feed-forward peak": "; ".join(apart),
     "C8: layer at which attention peaks": "; ".join(
-        f"{layer_number(row.layer)}, window of {row.span}" for row in best.itertuples()),
+        f"{layer_number(row.layer)}, window of {row.span}" for row in best.itertuples()
+    ),
     f"C8: what a wider window adds at layer {layer_number(place)}": "; ".join(gain) or "it does not fit there",
 }
 say("\n".join(f"- {name}: **{value}**" for name, value in rows.items()))

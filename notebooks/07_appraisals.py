@@ -63,17 +63,31 @@ corpus_path = ""
 # %% tags=["hide-input"]
 import pandas as pd
 
-from emolib import claims, paper, plotting
-from emolib.display import say
+from emolib import figures
+from emolib.engine.sites import layer_number
 from emolib.experiments import appraisals
-from emolib.plotting.appraisals import radar, with_keys
-from emolib.results import footer, select
-from emolib.runs import Run
-from emolib.sites import layer_number
-from emolib.study import Study
+from emolib.figures.appraisals import radar, with_keys
+from emolib.figures.display import say
+from emolib.paper import claims
+from emolib.study.run import Run
+from emolib.study.study import Study
+from emolib.tables import paper
+from emolib.tables.results import footer, select
 
-run = Run(model=model, corpus=corpus, prompt=prompt, calibration=calibration, scoring=scoring, text=text, tap=tap,
-          dtype=dtype, device=device, seed=seed, profile=profile, corpus_path=corpus_path)  # fmt: skip
+run = Run(
+    model=model,
+    corpus=corpus,
+    prompt=prompt,
+    calibration=calibration,
+    scoring=scoring,
+    text=text,
+    tap=tap,
+    dtype=dtype,
+    device=device,
+    seed=seed,
+    profile=profile,
+    corpus_path=corpus_path,
+)
 study = Study(run)
 data, reference = study.measure(appraisals), study.reference(appraisals)
 
@@ -95,8 +109,10 @@ alone = select(data, metric="r2", condition=f"{appraisals.LABEL};set:agreed", la
 levels = [alone.assign(layer=layer, component="label only") for layer in sorted(released["layer"].unique())]
 
 # %% tags=["hide-input"]
-plotting.show(
-    plotting.depth_curves(pd.concat([released, *levels]), paper=theirs, lines={"the mean rating": 0}, ylim=limits, **mine),
+figures.show(
+    figures.depth_curves(
+        pd.concat([released, *levels]), paper=theirs, lines={"the mean rating": 0}, ylim=limits, **mine
+    ),
     name="fig-appraisals-released",
     caption=f"Held-out $R^2$ of six appraisal probes as released, and of the emotion label alone, on the same "
     f"{released['n'].iloc[0]} test events of the agreed set, 95 % intervals over writers. Dashed: the probes of the "
@@ -104,9 +120,15 @@ plotting.show(
     alt="R2 over depth in six panels, one an appraisal, for each component, ours and the paper's, and for the label alone.",
 )
 best = released.loc[released.groupby("label")["value"].idxmax()].set_index("label")
-say("Best $R^2$ of any site, in brackets that of the label alone on the same events, and the paper's best: " + "; ".join(
-    f"{plotting.readable(name)} **{row.value:.2f}** ({alone.set_index('label').loc[name, 'value']:.2f}; "
-    f"{theirs[theirs['label'] == name]['value'].max():.2f})" for name, row in best.loc[named].iterrows()) + ".")
+say(
+    "Best $R^2$ of any site, in brackets that of the label alone on the same events, and the paper's best: "
+    + "; ".join(
+        f"{figures.readable(name)} **{row.value:.2f}** ({alone.set_index('label').loc[name, 'value']:.2f}; "
+        f"{theirs[theirs['label'] == name]['value'].max():.2f})"
+        for name, row in best.loc[named].iterrows()
+    )
+    + "."
+)
 
 # %% [markdown]
 # ## All events, and what the label alone explains
@@ -124,13 +146,19 @@ curves = {"residual stream": appraisals.OURS, "shuffled": appraisals.SHUFFLED}
 curves = [stream[stream["condition"] == source].assign(condition=name) for name, source in curves.items()]
 behind = None if reference is None else select(reference, component="resid_post", metric="r2", label=named)
 if behind is not None:
-    behind = behind[behind["condition"] == appraisals.OURS].assign(condition="residual stream", n_layers=behind["layer"].max() + 1)
+    behind = behind[behind["condition"] == appraisals.OURS].assign(
+        condition="residual stream", n_layers=behind["layer"].max() + 1
+    )
     behind = behind.assign(depth=(behind["layer"] + 1) / behind["n_layers"])
 
 # %% tags=["hide-input"]
-plotting.show(
-    plotting.depth_curves(pd.concat([*curves, *(rows.assign(condition="label only") for rows in flat)]), hue="condition",
-                          reference=behind, **mine),
+figures.show(
+    figures.depth_curves(
+        pd.concat([*curves, *(rows.assign(condition="label only") for rows in flat)]),
+        hue="condition",
+        reference=behind,
+        **mine,
+    ),
     name="fig-appraisals-ours",
     caption=f"Held-out $R^2$ in the residual stream, all {curves[0]['n'].iloc[0]:,} events, five folds grouped by writer, "
     "95 % intervals; what the writer's label alone explains, on the same events; and probes of shuffled ratings.",
@@ -146,16 +174,18 @@ plotting.show(
 sites = select(data, metric="r2", condition=appraisals.OURS, component="resid_post")
 layer = int(sites.groupby("layer")["value"].mean().idxmax())
 beyond = select(data, metric="partial_r2", component="resid_post", layer=layer).sort_values("value", ascending=False)
-plotting.show(
-    plotting.interval_points(beyond, by="label", xlabel="partial $R^2$ beyond the label", lines={"nothing": 0}),
+figures.show(
+    figures.interval_points(beyond, by="label", xlabel="partial $R^2$ beyond the label", lines={"nothing": 0}),
     name="fig-appraisals-partial",
     caption=f"Share of the variance left by the label that the residual stream after layer {layer_number(layer)} explains, "
     "for all 21 appraisals, 95 % intervals. The layer is the one with the highest mean $R^2$.",
     alt="Points with intervals for 21 appraisals, ordered by how much the activations explain beyond the emotion label.",
 )
 above = beyond[beyond["ci_low"] > 0]
-say(f"After layer {layer_number(layer)} the activations add to the label for **{len(above)} of {len(beyond)}** appraisals "
-    f"(interval above 0), most for {plotting.readable(beyond.iloc[0]['label'])} ({beyond.iloc[0]['value']:.2f}).")
+say(
+    f"After layer {layer_number(layer)} the activations add to the label for **{len(above)} of {len(beyond)}** appraisals "
+    f"(interval above 0), most for {figures.readable(beyond.iloc[0]['label'])} ({beyond.iloc[0]['value']:.2f})."
+)
 
 # %% [markdown]
 # ## Beside human readers
@@ -173,11 +203,13 @@ columns = {
     "label only, all events": label,
     "probe": select(data, metric="r2", condition=probe, component="resid_post", layer=layer),
     "beyond the label, all events": beyond,
-} | {name: data[(data["metric"] == "r2") & (data["condition"] == condition)] for name, condition in
-     {"one reader": "reader:single", "mean of five": "reader:mean_of_5"}.items()}
+} | {
+    name: data[(data["metric"] == "r2") & (data["condition"] == condition)]
+    for name, condition in {"one reader": "reader:single", "mean of five": "reader:mean_of_5"}.items()
+}
 shape = "{0.value:.2f} ({0.ci_low:.2f}, {0.ci_high:.2f})".format
 cells = {name: part.set_index("label").apply(shape, axis=1) for name, part in columns.items() if len(part)}
-table = pd.DataFrame(cells).loc[list(appraisals.APPRAISALS)].rename(index=plotting.readable)
+table = pd.DataFrame(cells).loc[list(appraisals.APPRAISALS)].rename(index=figures.readable)
 table
 
 # %% [markdown]
@@ -192,7 +224,7 @@ theirs = with_keys(paper.values("appraisal_profile", model=paper.DETAILED.id))
 shown = profile[profile["emotion"].isin(theirs["emotion"]) & profile["appraisal"].isin(named)]
 shown = shown.assign(set=shown["set"].map({"agreed": "agreed set", "all": "all events"}))
 shown = shown.set_index("appraisal").loc[named].reset_index()
-plotting.show(
+figures.show(
     radar(shown, paper=theirs),
     name="fig-appraisals-profile",
     caption="Mean ratings by the writers, 1 in the centre to 5 outside: foreseen (predictability), pleasant, other's doing "
@@ -204,8 +236,10 @@ plotting.show(
 # %% tags=["hide-input"]
 both = shown.pivot_table(index=["emotion", "appraisal"], columns="set", values="value").dropna()
 gap = (both["agreed set"] - both["all events"]).abs()
-say(f"Agreed set and all events differ by {gap.mean():.2f} points on average, by {gap.max():.2f} at most "
-    f"({gap.idxmax()[0]}, {plotting.readable(gap.idxmax()[1])}).")
+say(
+    f"Agreed set and all events differ by {gap.mean():.2f} points on average, by {gap.max():.2f} at most "
+    f"({gap.idxmax()[0]}, {figures.readable(gap.idxmax()[1])})."
+)
 
 # %% [markdown]
 # ## From appraisals to the emotion
@@ -221,9 +255,15 @@ real = real.assign(condition=real["source"].str.replace("_", " "))
 levels = real[real["layer"].isna()]
 deep = real[real["layer"].notna()]
 control = named_by[(named_by["target"] == "shuffled") & (named_by["source"] == "activations")]
-plotting.show(
-    plotting.depth_curves(pd.concat([deep, control.assign(condition="shuffled labels")]), hue="condition", x="depth",
-                          ylabel="balanced accuracy", lines={"chance": 1 / 13}, n_layers=study.model.n_layers),
+figures.show(
+    figures.depth_curves(
+        pd.concat([deep, control.assign(condition="shuffled labels")]),
+        hue="condition",
+        x="depth",
+        ylabel="balanced accuracy",
+        lines={"chance": 1 / 13},
+        n_layers=study.model.n_layers,
+    ),
     name="fig-appraisals-emotion",
     caption="Balanced accuracy of the emotion named from the 21 probed ratings and from the residual stream, by layer. "
     "Folds grouped by writer, 95 % intervals.",
@@ -233,11 +273,18 @@ plotting.show(
 # %% tags=["hide-input"]
 words = {"ratings": "all 21 ratings", "six ratings": "the six of the paper"}
 top = deep.loc[deep.groupby("condition")["value"].idxmax()]
-say("From the writers' own ratings: " + "; ".join(
-    f"{words[row.condition]} **{row.value:.1%}** ({row.ci_low:.1%} to {row.ci_high:.1%})" for row in levels.itertuples())
-    + ". At the best layer drawn: " + "; ".join(
-    f"{row.condition} **{row.value:.1%}** ({row.ci_low:.1%} to {row.ci_high:.1%})" for row in top.itertuples())
-    + f". Chance is {1 / 13:.1%}.")
+say(
+    "From the writers' own ratings: "
+    + "; ".join(
+        f"{words[row.condition]} **{row.value:.1%}** ({row.ci_low:.1%} to {row.ci_high:.1%})"
+        for row in levels.itertuples()
+    )
+    + ". At the best layer drawn: "
+    + "; ".join(
+        f"{row.condition} **{row.value:.1%}** ({row.ci_low:.1%} to {row.ci_high:.1%})" for row in top.itertuples()
+    )
+    + f". Chance is {1 / 13:.1%}."
+)
 
 # %% [markdown]
 # ## What this shows and what it does not
@@ -254,13 +301,19 @@ say("From the writers' own ratings: " + "; ".join(
 fall, depth = (select(data, metric=metric, label=named).set_index("label") for metric in ("r2_fall", "peak_depth"))
 top = select(data, metric="partial_r2", label=named)
 top = top.loc[top.groupby("label")["value"].idxmax()].set_index("label")
-table = pd.DataFrame({
-    "best R2 as released": best["value"].map("{:.2f}".format),
-    "label only, same events": alone.set_index("label").apply(shape, axis=1),
-    "best partial R2": top.apply(shape, axis=1),
-    "depth of the peak": depth.apply(shape, axis=1),
-    "fall from peak to end": fall.apply(shape, axis=1),
-}).loc[named].rename(index=plotting.readable)
+table = (
+    pd.DataFrame(
+        {
+            "best R2 as released": best["value"].map("{:.2f}".format),
+            "label only, same events": alone.set_index("label").apply(shape, axis=1),
+            "best partial R2": top.apply(shape, axis=1),
+            "depth of the peak": depth.apply(shape, axis=1),
+            "fall from peak to end": fall.apply(shape, axis=1),
+        }
+    )
+    .loc[named]
+    .rename(index=figures.readable)
+)
 say("First two columns: agreed set; others: all events. Best of all sites; peak and fall in the residual stream.")
 table
 

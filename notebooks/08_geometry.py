@@ -71,17 +71,31 @@ corpus_path = ""
 # %% tags=["hide-input"]
 import pandas as pd
 
-from emolib import claims, paper, plotting
-from emolib.display import say
+from emolib import figures
+from emolib.engine.sites import layer_number
 from emolib.experiments import geometry
-from emolib.plotting.appraisals import emotion_map, paths, space, with_keys
-from emolib.results import footer, select
-from emolib.runs import Run
-from emolib.sites import layer_number
-from emolib.study import Study
+from emolib.figures.appraisals import emotion_map, paths, space, with_keys
+from emolib.figures.display import say
+from emolib.paper import claims
+from emolib.study.run import Run
+from emolib.study.study import Study
+from emolib.tables import paper
+from emolib.tables.results import footer, select
 
-run = Run(model=model, corpus=corpus, prompt=prompt, calibration=calibration, scoring=scoring, text=text, tap=tap,
-          dtype=dtype, device=device, seed=seed, profile=profile, corpus_path=corpus_path)  # fmt: skip
+run = Run(
+    model=model,
+    corpus=corpus,
+    prompt=prompt,
+    calibration=calibration,
+    scoring=scoring,
+    text=text,
+    tap=tap,
+    dtype=dtype,
+    device=device,
+    seed=seed,
+    profile=profile,
+    corpus_path=corpus_path,
+)
 study = Study(run)
 data, reference = study.measure(geometry), study.reference(geometry)
 
@@ -101,7 +115,7 @@ own = cosines[cosines["emotion"].isin(six) & cosines["appraisal"].isin(plane) & 
 titles = {"probe": "probe, this run", "mean_difference": "mean difference", "whitened": "whitened"}
 walks = [own[own["vector"] == vector].assign(panel=title) for vector, title in titles.items()]
 walks = pd.concat([theirs.assign(panel=f"probe, {paper.DETAILED.name}"), *walks])
-plotting.show(
+figures.show(
     paths(walks, x=plane[0], y=plane[1]),
     name="fig-geometry-paths",
     caption="Cosines of six emotion directions with pleasantness (across) and other-agency (up), residual stream, first "
@@ -125,9 +139,17 @@ null = with_keys(select(data, metric="cosine_null", condition=own["condition"].u
 # one band for two appraisals, as far as either reaches
 band = null[null["vector"] == "probe"].groupby(["emotion", "layer"], as_index=False)
 band = band.agg({"value": "mean", "ci_low": "min", "ci_high": "max"}).assign(appraisal="ratings shuffled")
-plotting.show(
-    plotting.depth_curves(pd.concat([band, probes]), hue="appraisal", panel="emotion", paper=theirs, ylabel="cosine",
-                          ylim=(-0.8, 0.9), lines={"orthogonal": 0}, **mine),
+figures.show(
+    figures.depth_curves(
+        pd.concat([band, probes]),
+        hue="appraisal",
+        panel="emotion",
+        paper=theirs,
+        ylabel="cosine",
+        ylim=(-0.8, 0.9),
+        lines={"orthogonal": 0},
+        **mine,
+    ),
     name="fig-geometry-curves",
     caption="Cosine of probe directions by depth, 95 % intervals. Ratings shuffled: mean and the range of 95 % of the draws, "
     "of both appraisals together. Dashed: the paper's Llama 3.2 1B.",
@@ -136,26 +158,42 @@ plotting.show(
 
 # %% tags=["hide-input"]
 pairs = own.merge(null, on=["emotion", "appraisal", "vector", "layer"], suffixes=("", "_null"))
-pairs = pairs.assign(reach=(pairs["ci_high_null"] - pairs["ci_low_null"]) / 2,
-                     beyond=~pairs["value"].between(pairs["ci_low_null"], pairs["ci_high_null"]),
-                     half=((pairs["layer"] + 1) / study.model.n_layers <= geometry.EARLY).map({True: 0, False: 1}))
+pairs = pairs.assign(
+    reach=(pairs["ci_high_null"] - pairs["ci_low_null"]) / 2,
+    beyond=~pairs["value"].between(pairs["ci_low_null"], pairs["ci_high_null"]),
+    half=((pairs["layer"] + 1) / study.model.n_layers <= geometry.EARLY).map({True: 0, False: 1}),
+)
 found = pairs.groupby(["vector", "half"])[["reach", "beyond"]].mean()
-say("How far shuffled ratings reach, on average over the twelve pairs, in the first and in the second half of the layers, "
-    "and the share of our cosines that lie beyond: " + "; ".join(
-    f"{names[name]} ±{rows['reach'].iloc[0]:.2f} and ±{rows['reach'].iloc[-1]:.2f}, beyond **{rows['beyond'].iloc[0]:.0%}** "
-    f"and **{rows['beyond'].iloc[-1]:.0%}**" for name, rows in found.groupby(level=0, sort=False)) + ".")
+say(
+    "How far shuffled ratings reach, on average over the twelve pairs, in the first and in the second half of the layers, "
+    "and the share of our cosines that lie beyond: "
+    + "; ".join(
+        f"{names[name]} ±{rows['reach'].iloc[0]:.2f} and ±{rows['reach'].iloc[-1]:.2f}, beyond **{rows['beyond'].iloc[0]:.0%}** "
+        f"and **{rows['beyond'].iloc[-1]:.0%}**"
+        for name, rows in found.groupby(level=0, sort=False)
+    )
+    + "."
+)
 
 # %% tags=["hide-input"]
 contrast = with_keys(select(data, metric="rating_contrast"))
-contrast = contrast[contrast["emotion"].isin(six) & contrast["appraisal"].isin(plane)].set_index(["emotion", "appraisal"])
+contrast = contrast[contrast["emotion"].isin(six) & contrast["appraisal"].isin(plane)].set_index(
+    ["emotion", "appraisal"]
+)
 signs = (2 * (contrast["value"] > 0) - 1).rename("expected")
 early = own[(own["layer"] + 1) / study.model.n_layers <= geometry.EARLY].join(signs, on=["emotion", "appraisal"])
 right = (early["value"] * early["expected"] > 0).groupby([early["vector"], early["emotion"], early["appraisal"]]).mean()
-table = contrast[["value"]].rename(columns={"value": "rating, from the mean of emotions"}).join(
-    right.unstack("vector").reindex(columns=list(names)).rename(columns=names)).rename(index=plotting.readable)
+table = (
+    contrast[["value"]]
+    .rename(columns={"value": "rating, from the mean of emotions"})
+    .join(right.unstack("vector").reindex(columns=list(names)).rename(columns=names))
+    .rename(index=figures.readable)
+)
 shares = ", ".join(f"{names[name]} **{part.mean():.0%}**" for name, part in right.groupby("vector"))
-say("Share of the layers in the first half in which the cosine has the sign that the ratings give. Over all pairs and "
-    f"layers: {shares}.")
+say(
+    "Share of the layers in the first half in which the cosine has the sign that the ratings give. Over all pairs and "
+    f"layers: {shares}."
+)
 table.style.format({table.columns[0]: "{:+.2f}"} | dict.fromkeys(table.columns[1:], "{:.0%}"))
 
 # %% [markdown]
@@ -175,12 +213,19 @@ table.style.format({table.columns[0]: "{:+.2f}"} | dict.fromkeys(table.columns[1
 #   directions makes these cosines smaller, never larger.
 
 # %% tags=["hide-input"]
-shown = {"alignment": "measured", "alignment_split": "two halves", "alignment_by_construction": "both shuffled",
-         "alignment_null": "ratings shuffled"}
+shown = {
+    "alignment": "measured",
+    "alignment_split": "two halves",
+    "alignment_by_construction": "both shuffled",
+    "alignment_null": "ratings shuffled",
+}
 sources = {"ours": data} | ({} if reference is None else {"reference": reference})
 curves = {key: with_keys(select(table, metric=list(shown))) for key, table in sources.items()}
 curves = {key: rows[(rows["set"] == "") & rows["vector"].isin(list(titles))] for key, rows in curves.items()}
-curves = {key: rows.assign(condition=rows["metric"].map(shown), panel=rows["vector"].map(names)) for key, rows in curves.items()}
+curves = {
+    key: rows.assign(condition=rows["metric"].map(shown), panel=rows["vector"].map(names))
+    for key, rows in curves.items()
+}
 lines, behind = curves["ours"], curves.get("reference")
 lines = pd.concat([lines[lines["condition"] == word] for word in shown.values()])
 if behind is not None:
@@ -188,9 +233,16 @@ if behind is not None:
     behind = behind.assign(depth=(behind["layer"] + 1) / behind["n_layers"])
 
 # %% tags=["hide-input"]
-plotting.show(
-    plotting.depth_curves(lines, hue="condition", panel="panel", reference=behind, ylabel="alignment with theory",
-                          lines={"none": 0}, **mine),
+figures.show(
+    figures.depth_curves(
+        lines,
+        hue="condition",
+        panel="panel",
+        reference=behind,
+        ylabel="alignment with theory",
+        lines={"none": 0},
+        **mine,
+    ),
     name="fig-geometry-alignment",
     caption="Mean over twelve pairs of the cosine times its expected sign, residual stream. Measured: 95 % interval over "
     "writers; two halves: mean and interval from random splits; shuffled: mean and the range of 95 % of the draws.",
@@ -201,14 +253,23 @@ plotting.show(
 wide = lines.pivot(index=["vector", "layer"], columns="condition", values=["value", "ci_low", "ci_high"])
 beyond = wide["ci_low"]["measured"] > wide["ci_high"]["both shuffled"]
 halves = wide["ci_low"]["two halves"] > 0
-say("Layers in which the measured alignment lies beyond that of both shuffled (interval against range): "
-    + "; ".join(f"{names[name]} **{part.sum()} of {len(part)}**" for name, part in beyond.groupby(level=0)) + ".")
+say(
+    "Layers in which the measured alignment lies beyond that of both shuffled (interval against range): "
+    + "; ".join(f"{names[name]} **{part.sum()} of {len(part)}**" for name, part in beyond.groupby(level=0))
+    + "."
+)
 first = wide[(wide.index.get_level_values("layer") + 1) / study.model.n_layers <= geometry.EARLY]["value"]
 rest = wide.drop(first.index)["value"]
-say("Measured alignment in the first and in the second half of the layers, and the same from two halves of the writers: "
-    + "; ".join(f"{names[name]} {first.loc[name, 'measured'].mean():.2f}, {rest.loc[name, 'measured'].mean():.2f} against "
-                f"**{first.loc[name, 'two halves'].mean():.2f}, {rest.loc[name, 'two halves'].mean():.2f}** (above 0 in "
-                f"{part.sum()} of {len(part)} layers)" for name, part in halves.groupby(level=0)) + ".")
+say(
+    "Measured alignment in the first and in the second half of the layers, and the same from two halves of the writers: "
+    + "; ".join(
+        f"{names[name]} {first.loc[name, 'measured'].mean():.2f}, {rest.loc[name, 'measured'].mean():.2f} against "
+        f"**{first.loc[name, 'two halves'].mean():.2f}, {rest.loc[name, 'two halves'].mean():.2f}** (above 0 in "
+        f"{part.sum()} of {len(part)} layers)"
+        for name, part in halves.groupby(level=0)
+    )
+    + "."
+)
 
 # %% [markdown]
 # ## Do the directions become orthogonal?
@@ -221,12 +282,18 @@ say("Measured alignment in the first and in the second half of the layers, and t
 fades = with_keys(select(data, metric=["halving", "fade"]))
 fades = fades.assign(condition=fades["vector"].map(names) + fades["set"].map({"": "", "agreed": ", agreed set"}))
 sizes = theirs.assign(size=theirs["value"].abs()).groupby("depth")["size"].mean()
-known = {"halving": sizes[geometry.HALVING[1]] / sizes[geometry.HALVING[0]],
-         "fade": sizes[sizes.index >= geometry.LATE].mean() / sizes[sizes.index <= geometry.EARLY].mean()}
+known = {
+    "halving": sizes[geometry.HALVING[1]] / sizes[geometry.HALVING[0]],
+    "fade": sizes[sizes.index >= geometry.LATE].mean() / sizes[sizes.index <= geometry.EARLY].mean(),
+}
 last = fades[fades["metric"] == "fade"]
-plotting.show(
-    plotting.interval_points(last, by="condition", xlabel="mean size of the cosines, last quarter / first half",
-                             lines={"no change": 1, "paper": known["fade"]}),
+figures.show(
+    figures.interval_points(
+        last,
+        by="condition",
+        xlabel="mean size of the cosines, last quarter / first half",
+        lines={"no change": 1, "paper": known["fade"]},
+    ),
     name="fig-geometry-fade",
     caption="Size of the twelve cosines in the last quarter of the layers over that in the first half, 95 % intervals.",
     alt="Points with intervals for seven kinds of vectors, the paper's ratio and the level of no change.",
@@ -246,7 +313,7 @@ layer = int(parted.loc[parted["value"].idxmax(), "layer"])
 corner = (*plane, "self_responsblt")
 here = cosines[(cosines["vector"] == "whitened") & (cosines["set"] == "") & (cosines["layer"] == layer)]
 here = here[here["emotion"].isin(six)]
-plotting.show(
+figures.show(
     space(here[here["appraisal"].isin(corner)], axes=corner),
     name="fig-geometry-space",
     caption=f"Cosines of the emotions' whitened directions with three appraisals after layer {layer_number(layer)}; the "
@@ -265,10 +332,12 @@ plotting.show(
 spots = with_keys(select(data, metric="pc_coordinate", layer=layer))
 spots = spots[spots["vector"] == "whitened"].pivot(index="label", columns="pc", values="value").reset_index()
 share = select(data, metric="pc_share", condition="vector:whitened", layer=layer).set_index("label")["value"]
-plotting.show(
-    emotion_map(spots.rename(columns={"1": "x", "2": "y"}),
-                xlabel=f"first component ({share['pc1']:.0%} of the variance)",
-                ylabel=f"second component ({share['pc2']:.0%})"),
+figures.show(
+    emotion_map(
+        spots.rename(columns={"1": "x", "2": "y"}),
+        xlabel=f"first component ({share['pc1']:.0%} of the variance)",
+        ylabel=f"second component ({share['pc2']:.0%})",
+    ),
     name="fig-geometry-map",
     caption="Centroids of the thirteen emotions on their first two principal components, whitened residual stream after "
     f"layer {layer_number(layer)}. Signs are chosen so that pleasant emotions are to the right.",
@@ -279,8 +348,8 @@ plotting.show(
 kinds = {"pc1_valence": "measured", "pc1_valence_null": "labels shuffled"}
 valence = with_keys(select(data, metric=list(kinds)))
 valence = valence.assign(condition=valence["metric"].map(kinds), vector=valence["vector"].map(names))
-plotting.show(
-    plotting.depth_curves(valence, hue="condition", panel="vector", ylabel="|r| with valence", ylim=(0, 1), **mine),
+figures.show(
+    figures.depth_curves(valence, hue="condition", panel="vector", ylabel="|r| with valence", ylim=(0, 1), **mine),
     name="fig-geometry-valence",
     caption="Correlation over thirteen emotions of the first component with rated valence (its sign is free). Measured: 95 % "
     "interval over writers; shuffled labels: mean and the range of 95 % of the draws.",
@@ -288,8 +357,10 @@ plotting.show(
 )
 chance = select(data, metric="pc1_valence_p", condition="vector:whitened", layer=layer)["value"].iloc[0]
 at = valence[(valence["layer"] == layer) & (valence["vector"] == "whitened")].set_index("condition").loc["measured"]
-say(f"After layer {layer_number(layer)}, whitened: |r| = **{at['value']:.2f}** ({at['ci_low']:.2f} to {at['ci_high']:.2f}), "
-    f"p = {chance:.4f} when valence is permuted over the emotions.")
+say(
+    f"After layer {layer_number(layer)}, whitened: |r| = **{at['value']:.2f}** ({at['ci_low']:.2f} to {at['ci_high']:.2f}), "
+    f"p = {chance:.4f} when valence is permuted over the emotions."
+)
 
 # %% [markdown]
 # ## What this shows and what it does not
@@ -302,14 +373,17 @@ say(f"After layer {layer_number(layer)}, whitened: |r| = **{at['value']:.2f}** (
 
 # %% tags=["hide-input"]
 means = early[early["vector"] == "probe"].groupby(["emotion", "appraisal"])[["value", "expected"]].mean()
-rows = {"C13: pairs with the expected sign, averaged over the first half (probe)":
-        f"{(means['value'] * means['expected'] > 0).sum()} of {len(means)}"}
+rows = {
+    "C13: pairs with the expected sign, averaged over the first half (probe)": f"{(means['value'] * means['expected'] > 0).sum()} of {len(means)}"
+}
 ratio = "{0.value:.2f} ({0.ci_low:.2f} to {0.ci_high:.2f})".format
 for kind, name in names.items():
     part = fades[(fades["vector"] == kind) & (fades["set"] == "")].set_index("metric")
-    rows |= {f"C13: size at depth {geometry.HALVING[1]} over that at {geometry.HALVING[0]}, {name} (the paper: "
-             f"{known['halving']:.2f})": ratio(part.loc["halving"]),
-             f"C13: last quarter over first half, {name} (the paper: {known['fade']:.2f})": ratio(part.loc["fade"])}
+    rows |= {
+        f"C13: size at depth {geometry.HALVING[1]} over that at {geometry.HALVING[0]}, {name} (the paper: "
+        f"{known['halving']:.2f})": ratio(part.loc["halving"]),
+        f"C13: last quarter over first half, {name} (the paper: {known['fade']:.2f})": ratio(part.loc["fade"]),
+    }
 say("\n".join(f"- {name}: **{value}**" for name, value in rows.items()))
 
 # %% [markdown]

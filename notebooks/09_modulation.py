@@ -81,17 +81,33 @@ corpus_path = ""
 # %% tags=["hide-input"]
 import pandas as pd
 
-from emolib import claims, paper, paper_tables, plotting, theory
-from emolib.display import say
+from emolib import figures
+from emolib.engine.sites import layer_number
 from emolib.experiments import modulation
-from emolib.plotting.flows import label_flows
-from emolib.results import footer, select
-from emolib.runs import Run
-from emolib.sites import layer_number
-from emolib.study import Study
+from emolib.figures.display import say
+from emolib.figures.flows import label_flows
+from emolib.interventions import theory
+from emolib.paper import claims
+from emolib.paper import tables as paper_tables
+from emolib.study.run import Run
+from emolib.study.study import Study
+from emolib.tables import paper
+from emolib.tables.results import footer, select
 
-run = Run(model=model, corpus=corpus, prompt=prompt, calibration=calibration, scoring=scoring, text=text, tap=tap,
-          dtype=dtype, device=device, seed=seed, profile=profile, corpus_path=corpus_path)  # fmt: skip
+run = Run(
+    model=model,
+    corpus=corpus,
+    prompt=prompt,
+    calibration=calibration,
+    scoring=scoring,
+    text=text,
+    tap=tap,
+    dtype=dtype,
+    device=device,
+    seed=seed,
+    profile=profile,
+    corpus_path=corpus_path,
+)
 study = Study(run)
 data, reference = study.measure(modulation), study.reference(modulation)
 
@@ -115,10 +131,12 @@ base = select(data, condition="baseline")
 scores, counts = (select(data, metric=name, span=3) for name in ("theory_score", "count"))
 null = theory.null_bands(select(data, metric="theory_score_null", span=3))
 where, texts = layer_number(centre), base["n"].iloc[0]
-say(f"Judged on **{texts}** texts. Chosen centre: layer **{where}** of {n_layers}; the paper's depth is at layer "
+say(
+    f"Judged on **{texts}** texts. Chosen centre: layer **{where}** of {n_layers}; the paper's depth is at layer "
     f"{layer_number(there)}. At layer {where} the residual stream is {norm[centre]:.0f} long, so that β = 4 is a share of"
     f" {4 / norm[centre]:.3f} and a share of {dose:g} is β = {dose * norm[centre]:.1f}; over the layers the length runs "
-    f"from {norm.min():.0f} to {norm.max():.0f}.")
+    f"from {norm.min():.0f} to {norm.max():.0f}."
+)
 
 # %% [markdown]
 # ## What the labels become
@@ -133,8 +151,9 @@ for name in [setting for setting in theory.printed() if "predict_event" not in s
     bars[theory.abbreviated(name)] = select(counts, **here)
     theirs = {"condition": f"{name};vector:raw", "metric": "count", "layer": 8, "coefficient": 2}
     bars[f"{theory.abbreviated(name)} (paper)"] = select(every, **theirs)
-plotting.show(
-    plotting.stacked_labels(bars), name="fig-modulation-labels",
+figures.show(
+    figures.stacked_labels(bars),
+    name="fig-modulation-labels",
     caption=f"Predicted labels under pushes of raw vectors around layer {where}, each {dose:g} of the residual norm. In "
     "parentheses, the paper's Llama 3.2 1B around its layer 9 at β = 2 (its Figure 7). Our sample has the emotions in "
     "more equal shares than the paper's agreed set, so compare each bar with its own baseline.",
@@ -147,8 +166,9 @@ stacks = select(counts, condition=[f"{name};vector:raw;unit:norm" for name in mo
 noise = select(counts, condition=["random:0;unit:norm", "random:1;unit:norm"], coefficient=dose)
 stacks = stacks.assign(condition=stacks["condition"].map(theory.abbreviated))
 noise = noise.assign(condition=noise["condition"].str.extract(r"(random:\d)")[0])
-plotting.show(
-    plotting.depth_stacks(pd.concat([stacks, noise])), name="fig-modulation-layers",
+figures.show(
+    figures.depth_stacks(pd.concat([stacks, noise])),
+    name="fig-modulation-layers",
     caption=f"Predicted labels for a push of {dose:g} of the residual norm around each layer, raw vectors, and two "
     "random directions of the same length (the paper's Figures 30, 31 and 36; it never shows other-agency up over "
     "layers: the first row of its Figure 31 repeats another figure).",
@@ -162,17 +182,30 @@ plotting.show(
 # $z_{a,e}$ the mean rating of appraisal $a$ by writers who felt emotion $e$, standardised over the emotions, the label
 # $e$ should shift by $\sum_a \gamma_a z_{a,e}$. The **theory score** is the rank correlation, over the labels, of this
 # expectation with the shift that is observed, $\log\frac{n_e + 1/2}{n^0_e + 1/2}$, from $-1$ to 1
-# (`emolib.theory.theory_score`). Random directions of the same length, the same one in all layers of the window
+# (`emolib.interventions.theory.theory_score`). Random directions of the same length, the same one in all layers of the window
 # so that they add up as fitted vectors do, say which scores mean nothing.
 
 # %% tags=["hide-input"]
-panel = {name: theory.abbreviated(name) for name in (
-    "settings:printed", "pleasantness:+1", "other_responsblt:+1", "predict_event:-1",
-    "pleasantness:+1;other_responsblt:-1", "self_responsblt:+1")}
+panel = {
+    name: theory.abbreviated(name)
+    for name in (
+        "settings:printed",
+        "pleasantness:+1",
+        "other_responsblt:+1",
+        "predict_event:-1",
+        "pleasantness:+1;other_responsblt:-1",
+        "self_responsblt:+1",
+    )
+}
 sizes = {(";unit:norm", dose): f"{dose:g} of the norm", ("", 2.0): "β = 2"}
-rows = [frame.assign(panel=title, what=what) for name, title in panel.items() for (unit, size), word in sizes.items()
-        for what, table in ((word, scores), (f"random, {word}", null)) if table is scores or name != "settings:printed"
-        for frame in [select(table, condition=f"{name};vector:raw{unit}", coefficient=size)]]
+rows = [
+    frame.assign(panel=title, what=what)
+    for name, title in panel.items()
+    for (unit, size), word in sizes.items()
+    for what, table in ((word, scores), (f"random, {word}", null))
+    if table is scores or name != "settings:printed"
+    for frame in [select(table, condition=f"{name};vector:raw{unit}", coefficient=size)]
+]
 printed = [f"{name};vector:raw" for name in theory.printed() if name != "other_responsblt:+1"]
 theirs = select(every, metric="theory_score", coefficient=2, condition=printed)
 mean = theirs.groupby(["layer", "depth", "n_layers"])["value"].mean().reset_index().assign(condition="settings:printed")
@@ -181,9 +214,17 @@ behind = behind.assign(panel=behind["condition"].map(theory.abbreviated))
 behind = behind[behind["panel"].isin(panel.values())]
 
 # %% tags=["hide-input"]
-plotting.show(
-    plotting.depth_curves(pd.concat(rows), hue="what", panel="panel", paper=behind, x="depth", n_layers=n_layers,
-                          ylabel="theory score", ylim=(-1, 1)),
+figures.show(
+    figures.depth_curves(
+        pd.concat(rows),
+        hue="what",
+        panel="panel",
+        paper=behind,
+        x="depth",
+        n_layers=n_layers,
+        ylabel="theory score",
+        ylim=(-1, 1),
+    ),
     name="fig-modulation-depth",
     caption="Theory score of raw vectors around each layer, for two lengths of push, with 95 % intervals over writers; "
     "*random*: mean of at least 20 directions and the range in which 95 % of new ones would lie; for the mean of settings "
@@ -207,8 +248,9 @@ mine = select(scores, condition=raw, **at)
 draws = select(data, metric="theory_score_null", condition=raw, span=3, **at)
 draws = draws.assign(seed=draws["label"].str.removeprefix("draw:").astype(int))
 mine, draws = (frame.assign(condition=frame["condition"].map(theory.abbreviated)) for frame in (mine, draws))
-plotting.show(
-    plotting.against_null(mine, draws, xlabel="theory score"), name="fig-modulation-null",
+figures.show(
+    figures.against_null(mine, draws, xlabel="theory score"),
+    name="fig-modulation-null",
     caption=f"Theory scores around layer {where}, {dose:g} of the norm, against {draws['seed'].nunique()} random "
     "directions of the same accumulated length, each scored against the setting's expectation; their mean against "
     f"{(draws['condition'] == theory.abbreviated('settings:printed')).sum()} sets of random directions.",
@@ -230,8 +272,8 @@ sets = scores["condition"].str.split(";vector", n=1).str[0]
 some = scores.assign(condition=sets, vector=kind)[sets.isin(names) & kind.isin(kinds)]
 some = some[(some["layer"] == centre) & (some["coefficient"] == dose)]
 some = some.assign(condition=some["condition"].map(theory.abbreviated))
-plotting.show(
-    plotting.interval_points(some, by="condition", hue="vector", xlabel="theory score", xlim=(-1, 1)),
+figures.show(
+    figures.interval_points(some, by="condition", hue="vector", xlabel="theory score", xlim=(-1, 1)),
     name="fig-modulation-vectors",
     caption=f"Theory scores of four kinds of vectors around layer {where}, {dose:g} of the norm, 95 % intervals.",
     alt="Theory scores of raw, fix3, fixall and mean-difference vectors for single appraisals and their mean.",
@@ -251,8 +293,9 @@ for word, vector, span in [*((kind, kind, 3) for kind in (*kinds, "unit")), ("sp
     score = select(data, metric="theory_score", span=span, condition=ours, **at)["value"].mean()
     left = kept.loc[kept["condition"].str.endswith(f":{vector}"), "value"].mean()
     lines.append([word, len(both), score, alike.mean(), alike.min(), alike.max(), left])
-pd.DataFrame(lines, columns=["vector", "settings", "theory score", "agrees with the paper", "lowest", "highest", "kept"]
-             ).style.format(precision=2, na_rep="–").hide()
+pd.DataFrame(
+    lines, columns=["vector", "settings", "theory score", "agrees with the paper", "lowest", "highest", "kept"]
+).style.format(precision=2, na_rep="–").hide()
 
 # %% [markdown]
 # *Agrees with the paper* is the rank correlation over labels between our shift and that of the paper's counts at its
@@ -276,9 +319,10 @@ llama = llama.assign(setting=llama["condition"].map(theory.abbreviated))
 llama = llama[llama["setting"].isin(found["setting"])]
 
 # %% tags=["hide-input"]
-plotting.show(
-    plotting.interval_points(found, by="dose", hue="setting", xlabel="theory score", xlim=(-1, 1), paper=llama,
-                             paper_model="Llama 3.2 1B"),
+figures.show(
+    figures.interval_points(
+        found, by="dose", hue="setting", xlabel="theory score", xlim=(-1, 1), paper=llama, paper_model="Llama 3.2 1B"
+    ),
     name="fig-modulation-dose",
     caption=f"Theory score by length of push around layer {where}, raw vectors, 95 % intervals; diamonds: the paper's "
     "counts at its layer 9. A push that is too strong gives one label to all texts, and the order of the others is lost.",
@@ -293,9 +337,12 @@ plotting.show(
 
 # %% tags=["hide-input"]
 flow = select(data, metric="flow", layer=centre, coefficient=dose)
-flows = {name: select(flow, condition=f"{name};vector:raw;unit:norm") for name in ("pleasantness:+1", "pleasantness:-1")}
-plotting.show(
-    label_flows(flows, before="no push", after="pushed"), name="fig-modulation-flow",
+flows = {
+    name: select(flow, condition=f"{name};vector:raw;unit:norm") for name in ("pleasantness:+1", "pleasantness:-1")
+}
+figures.show(
+    label_flows(flows, before="no push", after="pushed"),
+    name="fig-modulation-flow",
     caption=f"Labels before and after a push of pleasantness around layer {where}, {dose:g} of the norm, {texts} judged "
     "texts. Pale ribbons keep their label.",
     alt="Two flow diagrams of labels before and after pleasantness is pushed up and down.",
@@ -311,19 +358,33 @@ plotting.show(
 # %% tags=["hide-input"]
 agency = {name: f"{name};vector:raw;unit:norm" for name in modulation.EXTRA}
 bars = {"no push": base} | {theory.abbreviated(name): select(counts, condition=c, **at) for name, c in agency.items()}
-plotting.show(
-    plotting.stacked_labels(bars), name="fig-modulation-self",
+figures.show(
+    figures.stacked_labels(bars),
+    name="fig-modulation-self",
     caption=f"Predicted labels when self-agency (sa) is pushed up or down around layer {where}, {dose:g} of the norm.",
     alt="Stacked bars of predicted labels without push and with self-agency pushed up and down.",
 )
 groups = {"guilt or shame": ["guilt", "shame"], "sadness or anger": ["sadness", "anger"]}
-say("; ".join(f"{name}: " + ", ".join(f"{frame[frame['label'].isin(part)]['value'].sum():.0f} texts {word}"
-                                      for word, part in groups.items()) for name, frame in bars.items()) + ".")
+say(
+    "; ".join(
+        f"{name}: "
+        + ", ".join(
+            f"{frame[frame['label'].isin(part)]['value'].sum():.0f} texts {word}" for word, part in groups.items()
+        )
+        for name, frame in bars.items()
+    )
+    + "."
+)
 limit = {name: select(null, condition=c, **at)["limit"].item() for name, c in agency.items()}
-say("Theory scores: " + "; ".join(
-    f"{theory.abbreviated(row.condition)} **{row.value:.2f}** ({row.ci_low:.2f} to {row.ci_high:.2f}), 99 % of random "
-    f"directions below {limit[row.condition.split(';')[0]]:.2f}"
-    for row in select(scores, condition=[*agency.values()], **at).itertuples()) + ".")
+say(
+    "Theory scores: "
+    + "; ".join(
+        f"{theory.abbreviated(row.condition)} **{row.value:.2f}** ({row.ci_low:.2f} to {row.ci_high:.2f}), 99 % of random "
+        f"directions below {limit[row.condition.split(';')[0]]:.2f}"
+        for row in select(scores, condition=[*agency.values()], **at).itertuples()
+    )
+    + "."
+)
 
 # %% [markdown]
 # ## What this shows and what it does not
@@ -336,9 +397,10 @@ say("Theory scores: " + "; ".join(
 
 # %% tags=["hide-input"]
 few = pd.Series(paper_tables.thinned_scores(int(texts), layer=8, coefficient=2))
-rows = {"mean theory score of the paper's 14 settings at its layer 9, β 2":
-        f"{theirs.set_index('coefficient')['value'][2]:.2f}; drawn down to {texts} texts {few.mean():.2f} "
-        f"({few.quantile(0.025):.2f} to {few.quantile(0.975):.2f})"}
+rows = {
+    "mean theory score of the paper's 14 settings at its layer 9, β 2": f"{theirs.set_index('coefficient')['value'][2]:.2f}; drawn down to {texts} texts {few.mean():.2f} "
+    f"({few.quantile(0.025):.2f} to {few.quantile(0.975):.2f})"
+}
 tried = [(centre, dose, ";unit:norm"), (there, dose, ";unit:norm"), (there, 2.0, "")]
 for place, size, unit in tried:
     here, single = {"layer": place, "coefficient": size}, [f"{name};vector:raw{unit}" for name in theory.settings()]
@@ -348,7 +410,8 @@ for place, size, unit in tried:
     push = f"{size:g} of the norm" if unit else f"β {size:g}"
     rows[f"C14 to C16: the same here, layer {layer_number(place)}, {push}"] = (
         f"{row['value']:.2f} ({row['ci_low']:.2f} to {row['ci_high']:.2f}), sets of random directions {band['ci_low']:.2f} to "
-        f"{band['ci_high']:.2f}; {beyond} of {len(single)} settings beyond 99 % of {limit['n'].max()} random directions")
+        f"{band['ci_high']:.2f}; {beyond} of {len(single)} settings beyond 99 % of {limit['n'].max()} random directions"
+    )
 say("\n".join(f"- {name}: **{value}**" for name, value in rows.items()))
 
 # %% [markdown]

@@ -63,13 +63,27 @@ corpus_path = ""
 # %% tags=["hide-input"]
 import pandas as pd
 
-from emolib import claims, paper, plotting
-from emolib import models_overview as models
-from emolib.display import say
-from emolib.runs import Run
+from emolib import figures
+from emolib.figures.display import say
+from emolib.paper import claims
+from emolib.paper import overview as models
+from emolib.study.run import Run
+from emolib.tables import paper
 
-run = Run(model=model, corpus=corpus, prompt=prompt, calibration=calibration, scoring=scoring, text=text, tap=tap,
-          dtype=dtype, device=device, seed=seed, profile=profile, corpus_path=corpus_path)  # fmt: skip
+run = Run(
+    model=model,
+    corpus=corpus,
+    prompt=prompt,
+    calibration=calibration,
+    scoring=scoring,
+    text=text,
+    tap=tap,
+    dtype=dtype,
+    device=device,
+    seed=seed,
+    profile=profile,
+    corpus_path=corpus_path,
+)
 stored = claims.stored_runs()
 found = models.overview(stored)
 order = found.sort_values("parameters")["model"].drop_duplicates().tolist()
@@ -84,8 +98,8 @@ order = found.sort_values("parameters")["model"].drop_duplicates().tolist()
 depths = found[found["metric"].isin(list(models.DEPTHS))]
 kinds = {"model": pd.CategoricalDtype(order), "metric": pd.CategoricalDtype(list(models.DEPTHS))}
 depths = depths.astype(kinds).sort_values(["model", "metric"]).astype({"model": str, "metric": str})
-plotting.show(
-    plotting.interval_points(depths, xlabel="depth (layer / number of layers)", by="model", hue="metric", xlim=(0, 1)),
+figures.show(
+    figures.interval_points(depths, xlabel="depth (layer / number of layers)", by="model", hue="metric", xlim=(0, 1)),
     name="fig-models-depth",
     caption="Three landmarks on one depth axis: the paper's ten models, from its Figures 2, 3 and 12, and the stored runs "
     "of this book (the intervals are theirs). Patching onsets stand at the layer that is overwritten last, which the "
@@ -119,9 +133,10 @@ curves = curves.assign(name=curves["model"].map(paper.model_name)).set_index("na
 names = [name for name in order if name in curves.index]
 
 # %% tags=["hide-input"]
-plotting.show(
-    plotting.depth_curves(curves.loc[names].reset_index(), hue="name", panel="panel", x="depth", ylim=(0, 1),
-                          ylabel="share of events"),
+figures.show(
+    figures.depth_curves(
+        curves.loc[names].reset_index(), hue="name", panel="panel", x="depth", ylim=(0, 1), ylabel="share of events"
+    ),
     name="fig-models-curves",
     caption="The paper's ten models, smallest first (its Figures 2, 3 and 12), without intervals. Accuracy of probes of the "
     "residual stream; pairs transferred by windows of five layers of attention; agreement after zeroing three layers of "
@@ -145,8 +160,9 @@ for slug, tables in stored.items():
         how = tables["behaviour"].attrs["provenance"]["parameters"]["calibration"]
         given = tables["behaviour"][tables["behaviour"]["condition"] == f"calibration:{how}"]
         bars |= {models.run_name(tables, slug): given[given["metric"] == "predicted_count"]}
-plotting.show(
-    plotting.stacked_labels(bars), name="fig-models-answers",
+figures.show(
+    figures.stacked_labels(bars),
+    name="fig-models-answers",
     caption="How answers are spread over the labels: the paper's ten models, smallest first, as scored (its Figure 10), and "
     "the stored runs of this book with the calibration each uses. The writers' labels are spread nearly evenly.",
     alt="A stacked bar of thirteen labels for each of the paper's ten models and each stored run.",
@@ -161,17 +177,21 @@ plotting.show(
 # comparison is not quite fair to the claim.
 
 # %% tags=["hide-input"]
-plotting.show(
-    models.against_size(found), name="fig-models-size",
+figures.show(
+    models.against_size(found),
+    name="fig-models-size",
     caption="Accuracy over thirteen labels; best transfer of attention in windows of five layers (three where five were not "
     "run); agreement with the clean answer after zeroing three layers of attention, and of feed-forward, at the "
     "worst place. Hollow: the paper's models (its Figures 3, 11, 12) with intervals from their number of texts or pairs.",
     alt="Four panels over the number of parameters: accuracy, attention transfer, agreement without attention and without MLP.",
 )
 rows = {name: models.trend(found, name) for name in (*models.SIZES, *models.DEPTHS)}
-say("Rank correlation with the number of parameters over the paper's ten models: " + "; ".join(
-    f"{name} **{rho:+.2f}** (p = {p:.3f})" for name, (rho, p, _) in rows.items()) + ". Ten models of five families are few, "
-    "and families differ in more than size.")
+say(
+    "Rank correlation with the number of parameters over the paper's ten models: "
+    + "; ".join(f"{name} **{rho:+.2f}** (p = {p:.3f})" for name, (rho, p, _) in rows.items())
+    + ". Ten models of five families are few, "
+    "and families differ in more than size."
+)
 
 # %% [markdown]
 # ## All numbers
@@ -180,7 +200,8 @@ say("Rank correlation with the number of parameters over the paper's ten models:
 table = found.pivot(index=["model", "source", "parameters", "layers"], columns="metric", values="value").reset_index()
 table = table.sort_values("parameters")[["model", "source", "parameters", "layers", *[m for m in rows if m in table]]]
 table.assign(parameters=table["parameters"] / 1e9).rename(columns={"parameters": "parameters (10⁹)"}).style.format(
-    precision=2, na_rep="–").hide()  # fmt: skip
+    precision=2, na_rep="–"
+).hide()
 
 # %% [markdown]
 # ## What this shows and what it does not

@@ -72,13 +72,26 @@ corpus_path = ""
 import pandas as pd
 from myst_nb import glue
 
-from emolib import claims, paper
-from emolib.display import say
-from emolib.models_overview import run_name
-from emolib.runs import REFERENCE, Run
+from emolib.figures.display import say
+from emolib.paper import claims
+from emolib.paper.overview import run_name
+from emolib.study.run import REFERENCE, Run
+from emolib.tables import paper
 
-run = Run(model=model, corpus=corpus, prompt=prompt, calibration=calibration, scoring=scoring, text=text, tap=tap,
-          dtype=dtype, device=device, seed=seed, profile=profile, corpus_path=corpus_path)  # fmt: skip
+run = Run(
+    model=model,
+    corpus=corpus,
+    prompt=prompt,
+    calibration=calibration,
+    scoring=scoring,
+    text=text,
+    tap=tap,
+    dtype=dtype,
+    device=device,
+    seed=seed,
+    profile=profile,
+    corpus_path=corpus_path,
+)
 stored = claims.stored_runs()
 tables = stored.get(run.slug, {})
 
@@ -142,9 +155,13 @@ several[["claim", "model", "outcome", "numbers"]].rename(columns={"numbers": "de
 # the paper's when one of its own models is run.
 
 # %% tags=["hide-input"]
-say("\n\n".join(
-    f"**{about.id}** {about.sentence} *Published* (section {about.section}, {about.figure}): {about.values}. "
-    f"*Test:* {about.test}. *Tolerance:* {about.tolerance:g}." for about in claims.claims().values()))
+say(
+    "\n\n".join(
+        f"**{about.id}** {about.sentence} *Published* (section {about.section}, {about.figure}): {about.values}. "
+        f"*Test:* {about.test}. *Tolerance:* {about.tolerance:g}."
+        for about in claims.claims().values()
+    )
+)
 
 # %% [markdown]
 # ## What this shows and what it does not

@@ -66,17 +66,31 @@ corpus_path = ""
 # %% tags=["hide-input"]
 import pandas as pd
 
-from emolib import claims, paper, plotting
-from emolib.claims.causes import EDGE
-from emolib.display import say
+from emolib import figures
+from emolib.engine.sites import layer_number
 from emolib.experiments import ablation
-from emolib.results import footer, select
-from emolib.runs import Run
-from emolib.sites import layer_number
-from emolib.study import Study
+from emolib.figures.display import say
+from emolib.paper import claims
+from emolib.paper.claims.causes import EDGE
+from emolib.study.run import Run
+from emolib.study.study import Study
+from emolib.tables import paper
+from emolib.tables.results import footer, select
 
-run = Run(model=model, corpus=corpus, prompt=prompt, calibration=calibration, scoring=scoring, text=text, tap=tap,
-          dtype=dtype, device=device, seed=seed, profile=profile, corpus_path=corpus_path)  # fmt: skip
+run = Run(
+    model=model,
+    corpus=corpus,
+    prompt=prompt,
+    calibration=calibration,
+    scoring=scoring,
+    text=text,
+    tap=tap,
+    dtype=dtype,
+    device=device,
+    seed=seed,
+    profile=profile,
+    corpus_path=corpus_path,
+)
 study = Study(run)
 data, reference = study.measure(ablation), study.reference(ablation)
 
@@ -90,19 +104,35 @@ data, reference = study.measure(ablation), study.reference(ablation)
 agreement = select(data, metric="agreement")
 floor = select(data, metric="constant_agreement").iloc[0]
 single, triple = (agreement[agreement["span"] == span] for span in (1, 3))
-published = {edit: paper.values(f"{edit}_ablation", model=paper.DETAILED.id, prompt="T1-2shot", position="-1", span=1)
-             for edit in ("zero", "random")}
+published = {
+    edit: paper.values(f"{edit}_ablation", model=paper.DETAILED.id, prompt="T1-2shot", position="-1", span=1)
+    for edit in ("zero", "random")
+}
 theirs = pd.concat([frame.assign(condition=f"edit:{edit}") for edit, frame in published.items()])
-mine = {"n_layers": study.model.n_layers, "ylabel": "agreement", "lines": {"constant answer": floor["value"]}, "ylim": (0, 1)}
+mine = {
+    "n_layers": study.model.n_layers,
+    "ylabel": "agreement",
+    "lines": {"constant answer": floor["value"]},
+    "ylim": (0, 1),
+}
 pair = ["edit:zero", "edit:random"]
 behind = None if reference is None else select(reference, metric="agreement", span=1, condition=pair)
 if behind is not None:
-    behind = behind.assign(n_layers=behind["layer"].max() + 1, depth=(behind["layer"] + 1) / (behind["layer"].max() + 1))
+    behind = behind.assign(
+        n_layers=behind["layer"].max() + 1, depth=(behind["layer"] + 1) / (behind["layer"].max() + 1)
+    )
 
 # %% tags=["hide-input"]
-plotting.show(
-    plotting.depth_curves(single[single["condition"].isin(pair)], hue="condition", panel="component", paper=theirs,
-                          reference=behind, x="depth", **mine),
+figures.show(
+    figures.depth_curves(
+        single[single["condition"].isin(pair)],
+        hue="condition",
+        panel="component",
+        paper=theirs,
+        reference=behind,
+        x="depth",
+        **mine,
+    ),
     name="fig-ablation-single",
     caption=f"Agreement after zero and random ablation of one layer at the last token, {floor['n']:,} agreed events, 95 % "
     "intervals over writers. Dashed: the paper's Llama 3.2 1B (its Figures 14 and 15). Dotted line: a constant answer.",
@@ -113,11 +143,18 @@ plotting.show(
 zeroed = single[single["condition"] == "edit:zero"]
 inner = zeroed[zeroed["layer"].between(EDGE, study.model.n_layers - 1 - EDGE)]
 inner = inner if len(inner) else zeroed  # a model of few layers has no inner ones
-dips, deepest = (rows.loc[rows.groupby("component")["value"].idxmin()].set_index("component") for rows in (inner, zeroed))
+dips, deepest = (
+    rows.loc[rows.groupby("component")["value"].idxmin()].set_index("component") for rows in (inner, zeroed)
+)
 for words, rows in {f"first and last {EDGE} layers aside": dips, "over all layers": deepest}.items():
-    say(f"Deepest dips of zero ablation, {words}: " + "; ".join(
-        f"{plotting.readable(name)} layer {layer_number(row.layer)} (**{row.value:.2f}**, {row.ci_low:.2f} to {row.ci_high:.2f})"
-        for name, row in rows.iterrows()) + f". A constant answer scores {floor['value']:.2f}.")
+    say(
+        f"Deepest dips of zero ablation, {words}: "
+        + "; ".join(
+            f"{figures.readable(name)} layer {layer_number(row.layer)} (**{row.value:.2f}**, {row.ci_low:.2f} to {row.ci_high:.2f})"
+            for name, row in rows.iterrows()
+        )
+        + f". A constant answer scores {floor['value']:.2f}."
+    )
 
 # %% [markdown]
 # ## Gentler removals
@@ -127,8 +164,8 @@ for words, rows in {f"first and last {EDGE} layers aside": dips, "over all layer
 
 # %% tags=["hide-input"]
 gentle = single[single["component"] != "resid_post"]
-plotting.show(
-    plotting.depth_curves(gentle, hue="condition", panel="component", x="depth", **mine),
+figures.show(
+    figures.depth_curves(gentle, hue="condition", panel="component", x="depth", **mine),
     name="fig-ablation-kinds",
     caption="Four ablations of one layer at the last token, 95 % intervals. The residual stream is left out: overwriting "
     "it removes the event altogether, whatever it is overwritten with.",
@@ -147,13 +184,15 @@ table.rename(columns={"layer": "lowest at layer", "value": "agreement"}).style.f
 # are not one treatment for all models.
 
 # %% tags=["hide-input"]
-wide = {edit: paper.values(f"{edit}_ablation", model=paper.DETAILED.id, prompt="T1-2shot", position="-1", span=3)
-        for edit in ("zero", "random")}
+wide = {
+    edit: paper.values(f"{edit}_ablation", model=paper.DETAILED.id, prompt="T1-2shot", position="-1", span=3)
+    for edit in ("zero", "random")
+}
 theirs = pd.concat([frame.assign(condition=f"edit:{edit}") for edit, frame in wide.items()])
 spans = triple[triple["component"] != "resid_post"]
 theirs = theirs[theirs["component"] != "resid_post"]
-plotting.show(
-    plotting.depth_curves(spans, hue="condition", panel="component", paper=theirs, x="depth", **mine),
+figures.show(
+    figures.depth_curves(spans, hue="condition", panel="component", paper=theirs, x="depth", **mine),
     name="fig-ablation-span",
     caption="Agreement after ablation of three neighbouring layers, at the centre of the window, 95 % intervals. Dashed: "
     "zero and random ablation of the paper's Llama 3.2 1B (its Figure 12).",
@@ -171,7 +210,9 @@ stream = agreement[(agreement["component"] == "resid_post") & agreement["conditi
 wide = stream[stream["span"] == 3].assign(layer=stream["layer"] + 1)
 both = wide.merge(stream[stream["span"] == 1], on=keys, suffixes=("_3", "_1"))
 difference = (both["value_3"] - both["value_1"]).abs().max()
-say(f"Largest difference between a window of three and its last layer alone, over {len(both)} pairs: **{difference:.4f}**.")
+say(
+    f"Largest difference between a window of three and its last layer alone, over {len(both)} pairs: **{difference:.4f}**."
+)
 
 # %% [markdown]
 # ## What this shows and what it does not
@@ -183,7 +224,9 @@ say(f"Largest difference between a window of three and its last layer alone, ove
 zero = single[(single["condition"] == "edit:zero") & (single["component"] == "attn_out")].set_index("layer")
 dip = dips.loc["attn_out"]
 later, low_at = zero[zero.index > dip["layer"]], int(zero["value"].idxmin())
-resampled = single[(single["condition"] == "edit:resample") & (single["component"] == "attn_out")].set_index("layer")["value"]
+resampled = single[(single["condition"] == "edit:resample") & (single["component"] == "attn_out")].set_index("layer")[
+    "value"
+]
 llama = published["zero"][published["zero"]["component"] == "attn_out"].set_index("layer")
 low = llama.loc[llama["value"].idxmin()]
 after = llama[llama.index > low.name]["value"].min()
@@ -191,8 +234,7 @@ depth = layer_number(dip["layer"]) / study.model.n_layers
 
 # %% tags=["hide-input"]
 rows = {
-    f"depth of the deepest dip of attention, first and last {EDGE} layers aside (the paper: {low['depth']:.2f})":
-        f"{depth:.2f}, layer {layer_number(dip['layer'])} of {study.model.n_layers}",
+    f"depth of the deepest dip of attention, first and last {EDGE} layers aside (the paper: {low['depth']:.2f})": f"{depth:.2f}, layer {layer_number(dip['layer'])} of {study.model.n_layers}",
     f"agreement there (the paper: {low['value']:.2f})": f"{dip['value']:.2f} ({dip['ci_low']:.2f} to {dip['ci_high']:.2f})",
     "lowest over all layers": f"{zero['value'].min():.2f}, layer {layer_number(low_at)}",
     "lowest when another event's attention is put in": f"{resampled.min():.2f}, layer {layer_number(int(resampled.idxmin()))}",

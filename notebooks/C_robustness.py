@@ -65,17 +65,31 @@ corpus_path = ""
 # %% tags=["hide-input"]
 import pandas as pd
 
-from emolib import claims, paper, plotting
-from emolib import robustness_tables as views
-from emolib.display import say
+from emolib import figures
 from emolib.experiments import robustness
-from emolib.prompts import PAPER_PROMPTS
-from emolib.results import footer
-from emolib.runs import Run
-from emolib.study import Study
+from emolib.experiments.robustness import views as views
+from emolib.figures.display import say
+from emolib.paper import claims
+from emolib.study.run import Run
+from emolib.study.study import Study
+from emolib.tables import paper
+from emolib.tables.results import footer
+from emolib.texts.prompts import PAPER_PROMPTS
 
-run = Run(model=model, corpus=corpus, prompt=prompt, calibration=calibration, scoring=scoring, text=text, tap=tap,
-          dtype=dtype, device=device, seed=seed, profile=profile, corpus_path=corpus_path)  # fmt: skip
+run = Run(
+    model=model,
+    corpus=corpus,
+    prompt=prompt,
+    calibration=calibration,
+    scoring=scoring,
+    text=text,
+    tap=tap,
+    dtype=dtype,
+    device=device,
+    seed=seed,
+    profile=profile,
+    corpus_path=corpus_path,
+)
 study = Study(run)
 data, reference = study.measure(robustness), study.reference(robustness)
 
@@ -91,9 +105,16 @@ data, reference = study.measure(robustness), study.reference(robustness)
 accuracy = views.pairs_of(views.pick(data, "check:prompts", metric="accuracy", component=""))
 accuracy = accuracy.replace({"calibration": {"none": "not calibrated", "batch": "calibrated"}})
 theirs = paper.values("behaviour", model=paper.DETAILED.id, metric="accuracy", condition="", prompt=list(PAPER_PROMPTS))
-plotting.show(
-    plotting.interval_points(accuracy, xlabel="accuracy", by="prompt", hue="calibration", lines={"chance": 1 / 13},
-                             paper=theirs.assign(calibration="not calibrated"), paper_model=paper.DETAILED.name),
+figures.show(
+    figures.interval_points(
+        accuracy,
+        xlabel="accuracy",
+        by="prompt",
+        hue="calibration",
+        lines={"chance": 1 / 13},
+        paper=theirs.assign(calibration="not calibrated"),
+        paper_model=paper.DETAILED.name,
+    ),
     name="fig-robustness-accuracy",
     caption=f"Accuracy on {accuracy['n'].iloc[0]:,} events under each prompt, 95 % intervals over writers. Diamonds: the "
     "paper's Llama 3.2 1B on 6,600 events (its Figure 25, not calibrated), which knows no `0shot` and no `chat`.",
@@ -101,10 +122,12 @@ plotting.show(
 )
 
 # %% tags=["hide-input"]
-answers = {name: views.pick(data, "check:prompts;calibration:none", metric="predicted_count", prompt=name)
-           for name in accuracy["prompt"].unique()}
-plotting.show(
-    plotting.stacked_labels(answers, xlabel="share of answers, not calibrated"),
+answers = {
+    name: views.pick(data, "check:prompts;calibration:none", metric="predicted_count", prompt=name)
+    for name in accuracy["prompt"].unique()
+}
+figures.show(
+    figures.stacked_labels(answers, xlabel="share of answers, not calibrated"),
     name="fig-robustness-answers",
     caption="What is answered under each prompt before calibration, on the same events; every emotion is the right "
     "answer about equally often. The paper's Figure 24 shows the same for its model.",
@@ -119,9 +142,14 @@ plotting.show(
 
 # %% tags=["hide-input"]
 mine = views.by_prompt(views.pick(data, "check:prompts"))
-plotting.show(
-    plotting.site_heatmap(mine, label="share of pairs or events", rows="prompt", panel="panel",
-                          paper=views.paper_by_prompt(list(PAPER_PROMPTS))),
+figures.show(
+    figures.site_heatmap(
+        mine,
+        label="share of pairs or events",
+        rows="prompt",
+        panel="panel",
+        paper=views.paper_by_prompt(list(PAPER_PROMPTS)),
+    ),
     name="fig-robustness-prompts",
     caption="Attention output at the last token under each prompt. Left: share of patched pairs that take over the other "
     "event's answer. Right: share of answers that survive zero ablation. Below, the paper's Llama 3.2 1B (Figure 27 and "
@@ -132,9 +160,10 @@ plotting.show(
 # %% tags=["hide-input"]
 shift = views.shifts(data, "check:prompts")
 shift = shift[shift["metric"].isin(["peak_shift", "dip_shift"])]
-plotting.show(
-    plotting.interval_points(shift, xlabel="layers later than under the default", by="prompt", hue="kind",
-                             lines={"default": 0}),
+figures.show(
+    figures.interval_points(
+        shift, xlabel="layers later than under the default", by="prompt", hue="kind", lines={"default": 0}
+    ),
     name="fig-robustness-shift",
     caption="How many layers later than under the default prompt patching of attention peaks and zero ablation of "
     "attention costs most, first and last three layers aside; paired 95 % intervals. In the paper all are zero.",
@@ -142,9 +171,12 @@ plotting.show(
 )
 gap = views.pick(data, "check:prompts", metric="balanced_accuracy_change")
 far = gap[(gap["ci_low"] > 0.10) | (gap["ci_high"] < -0.10)]
-say(f"Probes of the writer's label differ from the default's by at most **{gap['value'].abs().max():.2f}** over "
+say(
+    f"Probes of the writer's label differ from the default's by at most **{gap['value'].abs().max():.2f}** over "
     f"{len(gap)} prompts and layers; {len(far)} differ by more than .10 with their whole interval."
-    if len(gap) else "The samples of this run are too small to probe under each prompt.")
+    if len(gap)
+    else "The samples of this run are too small to probe under each prompt."
+)
 
 # %% [markdown]
 # ## Demonstrations that are in the corpus, and masks
@@ -159,18 +191,34 @@ say(f"Probes of the writer's label differ from the default's by at most **{gap['
 # %% tags=["hide-input"]
 leak = views.pick(data, "check:demonstrations")
 own = leak[leak["prompt"] != "all"]
-say("No two events of this corpus are demonstrations." if leak.empty else
-    f"With these events in, accuracy changes by at most **{own['value'].abs().max():.2%}** under any prompt. "
-    "They themselves are answered right under prompts that show them, and that do not: " + "; ".join(
-        f"{views.LEAKED[row.condition]} {views.interval(row, '.0%')}" for row in leak[leak["prompt"] == "all"].itertuples()) + ".")
+say(
+    "No two events of this corpus are demonstrations."
+    if leak.empty
+    else f"With these events in, accuracy changes by at most **{own['value'].abs().max():.2%}** under any prompt. "
+    "They themselves are answered right under prompts that show them, and that do not: "
+    + "; ".join(
+        f"{views.LEAKED[row.condition]} {views.interval(row, '.0%')}"
+        for row in leak[leak["prompt"] == "all"].itertuples()
+    )
+    + "."
+)
 mask = views.pick(data, "baseline:mask_count"), views.pick(data, "baseline:shuffled")
-say("The texts of this corpus have no masks." if mask[0].empty else
-    f"The number of masks alone gives a balanced accuracy of **{views.interval(mask[0].iloc[0], '.1%')}**, with shuffled "
-    f"labels {views.interval(mask[1].iloc[0], '.1%')}; chance is {1 / 13:.1%}.")
+say(
+    "The texts of this corpus have no masks."
+    if mask[0].empty
+    else f"The number of masks alone gives a balanced accuracy of **{views.interval(mask[0].iloc[0], '.1%')}**, with shuffled "
+    f"labels {views.interval(mask[1].iloc[0], '.1%')}; chance is {1 / 13:.1%}."
+)
 apart = pd.concat([views.pick(data, f"check:text;set:{name}") for name in ("changed", "unchanged")])
-say("There is only one column of texts, so nothing to unmask." if apart.empty else "Accuracy on the texts as masked and as written:\n\n" + "\n".join(
-    f"- {row.set} by masking, {row.text.replace('_', ' ')}: {views.interval(row, '.1%')} ({row.n} events)"
-    for row in views.pairs_of(apart).itertuples()))
+say(
+    "There is only one column of texts, so nothing to unmask."
+    if apart.empty
+    else "Accuracy on the texts as masked and as written:\n\n"
+    + "\n".join(
+        f"- {row.set} by masking, {row.text.replace('_', ' ')}: {views.interval(row, '.1%')} ({row.n} events)"
+        for row in views.pairs_of(apart).itertuples()
+    )
+)
 
 # %% [markdown]
 # ## Is it emotion? Two other questions about the same events
@@ -184,9 +232,17 @@ say("There is only one column of texts, so nothing to unmask." if apart.empty el
 # %% tags=["hide-input"]
 carried, theirs = views.by_task(data), views.paper_by_task()
 if len(carried):
-    plotting.show(
-        plotting.depth_curves(carried, ylabel="transfer", hue="task", panel="panel", x="depth", ylim=(0, 1),
-                              n_layers=study.model.n_layers, paper=theirs),
+    figures.show(
+        figures.depth_curves(
+            carried,
+            ylabel="transfer",
+            hue="task",
+            panel="panel",
+            x="depth",
+            ylim=(0, 1),
+            n_layers=study.model.n_layers,
+            paper=theirs,
+        ),
         name="fig-robustness-controls",
         caption="Share of patched pairs that take over the other event's answer: attention in windows of three layers, "
         "the residual stream layer by layer, 95 % intervals. Dashed: the paper's first-word task (its Figure 23).",
@@ -195,9 +251,18 @@ if len(carried):
 
 # %% tags=["hide-input"]
 moved = pd.concat([views.shifts(data, f"check:{name}") for name in views.CONTROLS])
-say("Control minus emotion on the same events, in layers: " + ("; ".join(
-    f"{row.prompt.replace('_', ' ')}, {row.kind} **{views.interval(row, '+.0f')}**" for row in moved.itertuples())
-    if len(moved) else "neither task can be measured here") + ".")
+say(
+    "Control minus emotion on the same events, in layers: "
+    + (
+        "; ".join(
+            f"{row.prompt.replace('_', ' ')}, {row.kind} **{views.interval(row, '+.0f')}**"
+            for row in moved.itertuples()
+        )
+        if len(moved)
+        else "neither task can be measured here"
+    )
+    + "."
+)
 views.tasks(data).style.format(precision=2, na_rep="")
 
 # %% [markdown]
@@ -209,9 +274,16 @@ views.tasks(data).style.format(precision=2, na_rep="")
 # %% tags=["hide-input"]
 read = views.by_task(data, "balanced_accuracy", "target:writer")
 if len(read):
-    plotting.show(
-        plotting.depth_curves(read, ylabel="balanced accuracy", hue="task", panel="panel", x="depth", ylim=(0, 1),
-                              n_layers=study.model.n_layers),
+    figures.show(
+        figures.depth_curves(
+            read,
+            ylabel="balanced accuracy",
+            hue="task",
+            panel="panel",
+            x="depth",
+            ylim=(0, 1),
+            n_layers=study.model.n_layers,
+        ),
         name="fig-robustness-control-probes",
         caption="Balanced held-out accuracy of probes of the right answer in the residual stream, 95 % intervals over "
         "writers. Chance is one over the number of answers of a task.",
@@ -226,10 +298,13 @@ else:
 # %% tags=["hide-input"]
 tokens = views.pick(data, "check:positions;edit:zero", metric="agreement")
 if len(tokens):
-    plotting.show(
-        plotting.site_heatmap(
-            tokens, label="agreement after zero ablation", rows="position",
-            paper=paper.values("zero_ablation", model=paper.DETAILED.id, span=1, prompt="T1-2shot")),
+    figures.show(
+        figures.site_heatmap(
+            tokens,
+            label="agreement after zero ablation",
+            rows="position",
+            paper=paper.values("zero_ablation", model=paper.DETAILED.id, span=1, prompt="T1-2shot"),
+        ),
         name="fig-robustness-tokens",
         caption="Share of answers that survive zero ablation of one layer at one of the last five tokens, or at all, "
         f"{tokens['n'].iloc[0]} agreed events. Below, the paper's Llama 3.2 1B (its Figure 19).",
@@ -251,9 +326,16 @@ views.lowest_by_token(data).style.format(precision=2, na_rep="")
 # %% tags=["hide-input"]
 six = views.missed(data)
 if len(six):
-    plotting.show(
-        plotting.interval_points(six, xlabel="missed minus correct, points on the scale 1 to 5", by="cell", hue="source",
-                                 paper=views.paper_missed(), paper_model=paper.DETAILED.name, lines={"none": 0}),
+    figures.show(
+        figures.interval_points(
+            six,
+            xlabel="missed minus correct, points on the scale 1 to 5",
+            by="cell",
+            hue="source",
+            paper=views.paper_missed(),
+            paper_model=paper.DETAILED.name,
+            lines={"none": 0},
+        ),
         name="fig-robustness-missed",
         caption="Appraisals of missed minus correct events at the layer that reads them best, 95 % intervals over "
         "writers. Diamonds: the paper's Table 3.",
@@ -269,9 +351,15 @@ else:
 spread = views.pick(data, "check:splits", metric=["accuracy_sd", "sampling_sd"])
 spread[["value", "ci_low", "ci_high"]] *= 100
 if len(spread):
-    plotting.show(
-        plotting.depth_curves(spread, ylabel="deviation of accuracy, points", hue="metric", x="depth",
-                              n_layers=study.model.n_layers, lines={"paper's limit": 1.5}),
+    figures.show(
+        figures.depth_curves(
+            spread,
+            ylabel="deviation of accuracy, points",
+            hue="metric",
+            x="depth",
+            n_layers=study.model.n_layers,
+            lines={"paper's limit": 1.5},
+        ),
         name="fig-robustness-splits",
         caption=f"Standard deviation of the probe's accuracy over {spread['n'].iloc[0]} random splits of the agreed set, "
         "its 95 % interval, and what as many independent test events vary by chance. The paper reports at most 1.5.",
@@ -291,19 +379,26 @@ else:
 # every other prompt, the verdict about the paper's nine:
 
 # %% tags=["hide-input"]
-rows = {f"C10: {row.kind}, layers later for the topic than for emotion": views.interval(row, "+.0f")
-        for row in views.shifts(data, "check:topic").itertuples()}
+rows = {
+    f"C10: {row.kind}, layers later for the topic than for emotion": views.interval(row, "+.0f")
+    for row in views.shifts(data, "check:topic").itertuples()
+}
 close = shift.assign(near=shift["value"].abs() <= max(1, round(study.model.n_layers / 16)))
-rows |= {f"C11: other prompts whose {kind} is within a sixteenth of depth of the default's":
-         f"{part['near'].sum()} of {len(part)}" for kind, part in close.groupby("kind")}
+rows |= {
+    f"C11: other prompts whose {kind} is within a sixteenth of depth of the default's": f"{part['near'].sum()} of {len(part)}"
+    for kind, part in close.groupby("kind")
+}
 for source, words in {"probe": "probed differences", "beyond label": "those beyond what the answer explains"}.items():
     clear, cells = views.with_paper_sign(six, source)
     rows[f"C18: {words} with the paper's sign and an interval without zero"] = f"{clear} of {cells}"
 told = {row.text: views.interval(row, ".1%") for row in views.pairs_of(views.pick(apart, "set:changed")).itertuples()}
 rows |= {f"accuracy on events with an emotion word, {text.replace('_', ' ')}": value for text, value in told.items()}
 worst = spread[spread["metric"] == "accuracy_sd"]["value"]
-rows |= {"C19: median and largest deviation over splits, points":
-         f"{worst.median():.1f}, {worst.max():.1f}"} if len(worst) else {}
+rows |= (
+    {"C19: median and largest deviation over splits, points": f"{worst.median():.1f}, {worst.max():.1f}"}
+    if len(worst)
+    else {}
+)
 say("\n".join(f"- {name}: **{value}**" for name, value in rows.items()))
 
 # %% [markdown]

@@ -76,17 +76,31 @@ corpus_path = ""
 # %% tags=["hide-input"]
 import pandas as pd
 
-from emolib import claims, paper, plotting
-from emolib.display import say
+from emolib import figures
+from emolib.engine.sites import layer_number
 from emolib.experiments import promotion
-from emolib.paper_tables import paper_tables
-from emolib.results import footer, select
-from emolib.runs import Run
-from emolib.sites import layer_number
-from emolib.study import Study
+from emolib.figures.display import say
+from emolib.paper import claims
+from emolib.paper.tables import paper_tables
+from emolib.study.run import Run
+from emolib.study.study import Study
+from emolib.tables import paper
+from emolib.tables.results import footer, select
 
-run = Run(model=model, corpus=corpus, prompt=prompt, calibration=calibration, scoring=scoring, text=text, tap=tap,
-          dtype=dtype, device=device, seed=seed, profile=profile, corpus_path=corpus_path)  # fmt: skip
+run = Run(
+    model=model,
+    corpus=corpus,
+    prompt=prompt,
+    calibration=calibration,
+    scoring=scoring,
+    text=text,
+    tap=tap,
+    dtype=dtype,
+    device=device,
+    seed=seed,
+    profile=profile,
+    corpus_path=corpus_path,
+)
 study = Study(run)
 data, reference = study.measure(promotion), study.reference(promotion)
 
@@ -103,27 +117,40 @@ norm = select(data, metric="residual_norm").set_index("layer")["value"]
 doses = {f"β = {size:g}": ("", size) for size in (1.0, 2.0, 4.0)}
 doses |= {f"{size:g} of the norm": (";unit:norm", size) for size in (0.1, 0.2) if (scores["coefficient"] == size).any()}
 kinds = {"vector:probe": "probe", "vector:mean_difference": "mean difference", "vector:random": "random"}
-rows = [select(scores, condition=f"{kind}{unit}", coefficient=size).assign(vector=name, dose=dose)
-        for kind, name in kinds.items() for dose, (unit, size) in doses.items()
-        if ((scores["condition"] == f"{kind}{unit}") & (scores["coefficient"] == size)).any()]
+rows = [
+    select(scores, condition=f"{kind}{unit}", coefficient=size).assign(vector=name, dose=dose)
+    for kind, name in kinds.items()
+    for dose, (unit, size) in doses.items()
+    if ((scores["condition"] == f"{kind}{unit}") & (scores["coefficient"] == size)).any()
+]
 table = pd.concat(rows)
 texts = base["n"].iloc[0]
-say(f"Judged on **{texts}** texts. The residual stream is {norm.min():.0f} to {norm.max():.0f} long over the layers, and "
-    f"{norm[n_layers // 2]:.0f} in the middle, where β = 4 is a share of {4 / norm[n_layers // 2]:.3f}.")
+say(
+    f"Judged on **{texts}** texts. The residual stream is {norm.min():.0f} to {norm.max():.0f} long over the layers, and "
+    f"{norm[n_layers // 2]:.0f} in the middle, where β = 4 is a share of {4 / norm[n_layers // 2]:.3f}."
+)
 
 # %% [markdown]
 # ## Every emotion, every layer
 
 # %% tags=["hide-input"]
 theirs = paper_tables(paper.DETAILED.id)["promotion"]
-theirs = theirs.assign(n_layers=paper.DETAILED.layers, depth=(theirs["layer"] + 1).astype(float) / paper.DETAILED.layers)
+theirs = theirs.assign(
+    n_layers=paper.DETAILED.layers, depth=(theirs["layer"] + 1).astype(float) / paper.DETAILED.layers
+)
 theirs = theirs.assign(dose="β = " + theirs["coefficient"].map("{:g}".format), component="probe")
 heat = table[table["vector"] == "probe"]
 for dose in doses:
     known = theirs[theirs["dose"] == dose] if dose.startswith("β") else None
-    plotting.show(
-        plotting.site_heatmap(heat[heat["dose"] == dose].assign(component="probe"), rows="label", paper=known,
-                              label="promotion score", limits=(-1, 1), centre=0),
+    figures.show(
+        figures.site_heatmap(
+            heat[heat["dose"] == dose].assign(component="probe"),
+            rows="label",
+            paper=known,
+            label="promotion score",
+            limits=(-1, 1),
+            centre=0,
+        ),
         name=f"fig-promotion-{list(doses).index(dose) + 1}",
         caption=f"Promotion score of each emotion's probe vector, {dose}, by centre of three layers, {texts} texts"
         + ("; below, the paper's six emotions in Llama 3.2 1B (its Figure 28)." if dose.startswith("β") else "."),
@@ -140,9 +167,17 @@ for dose in doses:
 keys = ["vector", "dose", "layer"]
 means = table.groupby(keys)["value"].mean().reset_index().set_index("dose").loc[[*doses]].reset_index()
 both = theirs.groupby(["dose", "layer", "depth", "n_layers"])["value"].mean().reset_index().assign(vector="probe")
-plotting.show(
-    plotting.depth_curves(means, hue="vector", panel="dose", paper=both, n_layers=n_layers, x="depth", ylim=(-1, 1),
-                          ylabel="mean promotion score"),
+figures.show(
+    figures.depth_curves(
+        means,
+        hue="vector",
+        panel="dose",
+        paper=both,
+        n_layers=n_layers,
+        x="depth",
+        ylim=(-1, 1),
+        ylabel="mean promotion score",
+    ),
     name="fig-promotion-depth",
     caption="Promotion score averaged over emotions, for probe vectors, mean differences and random directions. Dashed: "
     "the paper's mean over its six emotions.",
@@ -159,8 +194,8 @@ strong = "0.1 of the norm"
 measured = sorted(table["layer"].astype(int).unique())
 place = min((abs((layer + 1) / n_layers - 10 / paper.DETAILED.layers), layer) for layer in measured)[1]
 here = table[(table["dose"] == strong) & (table["layer"] == place)]
-plotting.show(
-    plotting.interval_points(here, by="label", hue="vector", xlabel="promotion score", xlim=(-1, 1)),
+figures.show(
+    figures.interval_points(here, by="label", hue="vector", xlabel="promotion score", xlim=(-1, 1)),
     name="fig-promotion-emotions",
     caption=f"Promotion score around layer {layer_number(place)}, {strong}, {texts} texts.",
     alt="Promotion scores with intervals for thirteen emotions and three kinds of vectors.",
@@ -188,7 +223,8 @@ for dose in doses:
     known = "".join(f"; the paper: {row.value:.2f}, first at depth {row.depth:.2f}" for row in peak.itertuples())
     rows[f"best mean score, {dose}{known}"] = (
         f"{curve['probe'][top]:.2f} at layer {layer_number(top)} (depth {layer_number(top) / n_layers:.2f}), random "
-        f"directions {curve['random'][top]:.2f}; {ahead} of {len(ends)} emotions beyond the range of random directions")
+        f"directions {curve['random'][top]:.2f}; {ahead} of {len(ends)} emotions beyond the range of random directions"
+    )
 say("\n".join(f"- {name}: **{value}**" for name, value in rows.items()))
 
 # %% [markdown]

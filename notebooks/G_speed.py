@@ -38,7 +38,7 @@ if "google.colab" in sys.modules:
 #
 # The *plain way* is that of the paper's released code ({cite:t}`tak2025`): for every edit a full forward pass over four
 # texts padded to one length, with a hook that changes the one activation. In a causal model nothing before the edited
-# token can change, so `emolib.engine` reads each text once (*encode*), keeps its keys, values and residual stream, and
+# token can change, so `emolib.engine.engine` reads each text once (*encode*), keeps its keys, values and residual stream, and
 # runs again only the edited token from the edited layer on (*replay*), many edits beside one another. With $T$ tokens a
 # text, $L$ layers, one edit in each, and $c$ operations per token and layer, $E$ edits of a text cost
 #
@@ -72,12 +72,13 @@ from pathlib import Path
 import matplotlib as mpl
 import pandas as pd
 
-from emolib import plotting, results
-from emolib.display import say
-from emolib.palette import CYCLE, INK, style
-from emolib.plotting.panels import label_axes, panels
-from emolib.results import footer
-from emolib.runs import REFERENCE
+from emolib import figures
+from emolib.figures.display import say
+from emolib.figures.palette import CYCLE, INK, style
+from emolib.figures.panels import label_axes, panels
+from emolib.study.run import REFERENCE
+from emolib.tables import results
+from emolib.tables.results import footer
 
 bench = {path.stem: json.loads(path.read_text()) for path in sorted(Path("results/bench").glob("*.json"))}
 
@@ -104,7 +105,9 @@ rows = [dict(figure=name, unit="times", goal=goals[name], sign=1, **ratio) for n
 if "overhead" in bench:
     rows.append(dict(figure="nnsight, at most", unit="%", goal=15, sign=-1, **bench["overhead"]["percent"]))
 if machine:
-    rows.append(dict(figure="replay, share of the machine's rate", unit="%", goal=40, sign=1, **machine["replay_percent"]))
+    rows.append(
+        dict(figure="replay, share of the machine's rate", unit="%", goal=40, sign=1, **machine["replay_percent"])
+    )
 table = pd.DataFrame(rows, columns=["figure", "unit", "goal", "median", "min", "max", "sign"])
 table["reached"] = (table["sign"] * (table["median"] - table["goal"]) >= 0).map({True: "yes", False: "no"})
 
@@ -113,14 +116,15 @@ if found:
     faster = table[table["unit"] == "times"].rename(columns={"median": "value", "min": "ci_low", "max": "ci_high"})
     goal = faster.assign(value=faster["goal"].astype(float), ci_low=float("nan"), ci_high=float("nan"), kind="goal")
     drawn = pd.concat([faster.assign(kind="measured, range over rounds"), goal])
-    plotting.show(
-        plotting.interval_points(drawn, by="figure", hue="kind", xlabel="times faster than the plain way"),
+    figures.show(
+        figures.interval_points(drawn, by="figure", hue="kind", xlabel="times faster than the plain way"),
         name="fig-speed-ratios",
         caption="How many times faster than the plain way: per text and edit, per text read, per site probed. Median and "
         "range over rounds.",
-        alt="Speed ratios, goals in brackets: " + "; ".join(
-            f"{row.figure} {row.value:.0f} ({row.goal})" for row in faster.itertuples()) + ".",
-    )  # fmt: skip
+        alt="Speed ratios, goals in brackets: "
+        + "; ".join(f"{row.figure} {row.value:.0f} ({row.goal})" for row in faster.itertuples())
+        + ".",
+    )
 table.drop(columns="sign").rename(columns={"min": "least", "max": "greatest"}).style.format(precision=1).hide()
 
 # %% [markdown]
@@ -135,29 +139,41 @@ if editing:
     few, many, half = (editing[key] for key in ("edits_90", "edits_360", "bfloat16"))
     passes = few["plain_passes"] + many["plain_passes"]
     gap = max(few["largest_difference"], many["largest_difference"])
-    say(f"Zero ablation of all sites runs on {few['texts']} texts, all four kinds on {many['texts']}. Over {passes} plain "
+    say(
+        f"Zero ablation of all sites runs on {few['texts']} texts, all four kinds on {many['texts']}. Over {passes} plain "
         f"passes a label's logit differs by at most **{gap:.1e}**. A plain edit takes {1e3 * few['plain']['median']:.0f} ms "
-        f"a text, ours {1e3 * few['ours']['median']:.2f} ms with 90 edits, {1e3 * many['ours']['median']:.2f} with 360.")
-    say(f"In bfloat16 ours is {half['over_float32']['median']:.1f} times as fast as in float32, which is "
+        f"a text, ours {1e3 * few['ours']['median']:.2f} ms with 90 edits, {1e3 * many['ours']['median']:.2f} with 360."
+    )
+    say(
+        f"In bfloat16 ours is {half['over_float32']['median']:.1f} times as fast as in float32, which is "
         f"**{half['ratio']['median']:.0f}** times the plain float32 way; **{100 * half['equal_labels']['batch']:.1f} %** of "
         f"the calibrated labels stay equal ({100 * half['equal_labels']['none']:.1f} % without calibration). The reference "
-        "run is in float32, so that none of its labels depends on the rounding.")
+        "run is in float32, so that none of its labels depends on the rounding."
+    )
 
 # %% tags=["hide-input"]
 for record in probing.values():
-    plain, ours = ({key: sum(part[key] for part in record["parts"][side]) for key in ("labels", "ratings")}
-                   for side in ("plain", "ours"))  # fmt: skip
-    say(f"Probing {record['rows']:,} rows: accuracy at a site differs by at most {100 * record['largest_accuracy_gap']:.2f} "
+    plain, ours = (
+        {key: sum(part[key] for part in record["parts"][side]) for key in ("labels", "ratings")}
+        for side in ("plain", "ours")
+    )
+    say(
+        f"Probing {record['rows']:,} rows: accuracy at a site differs by at most {100 * record['largest_accuracy_gap']:.2f} "
         f"points, $R^2$ by {record['largest_r2_gap']:.0e}. Label probes are {plain['labels'] / ours['labels']:.1f} times as "
-        f"fast as scikit-learn's, rating probes {plain['ratings'] / ours['ratings']:.1f} times.")
+        f"fast as scikit-learn's, rating probes {plain['ratings'] / ours['ratings']:.1f} times."
+    )
 if "reading" in bench:
     hooks, states, ours = (1e3 * bench["reading"][name]["median"] for name in ("plain", "hidden_states", "ours"))
-    say(f"Reading: {hooks:.0f} ms a text with hooks, {states:.0f} ms with `output_hidden_states`, which has the residual "
-        f"stream only ({bench['reading']['ratio_hidden_states']['median']:.1f} times ours), {ours:.0f} ms ours.")
+    say(
+        f"Reading: {hooks:.0f} ms a text with hooks, {states:.0f} ms with `output_hidden_states`, which has the residual "
+        f"stream only ({bench['reading']['ratio_hidden_states']['median']:.1f} times ours), {ours:.0f} ms ours."
+    )
 if "overhead" in bench:
     record = bench["overhead"]
-    say(f"nnsight: logits differ by {record['largest_difference']:.1e}; it costs **{record['percent']['median']:.1f} %** "
-        f"({record['percent']['min']:.1f} to {record['percent']['max']:.1f}) over plain hooks.")
+    say(
+        f"nnsight: logits differ by {record['largest_difference']:.1e}; it costs **{record['percent']['median']:.1f} %** "
+        f"({record['percent']['min']:.1f} to {record['percent']['max']:.1f}) over plain hooks."
+    )
 
 # %% [markdown]
 # ## The machine's limit
@@ -170,17 +186,22 @@ if "overhead" in bench:
 if machine:
     rates = {f"{int(n):,} rows": r for n, r in machine["linear_rate"].items()}
     rates |= {"replay": machine["replay"], "encode": machine["encode"]}
-    speed = pd.DataFrame([dict(what=name, **rate) for name, rate in rates.items()]).assign(kind="median, range over rounds")
+    speed = pd.DataFrame([dict(what=name, **rate) for name, rate in rates.items()]).assign(
+        kind="median, range over rounds"
+    )
     speed["value"], speed["ci_low"], speed["ci_high"] = (speed[key] / 1e9 for key in ("median", "min", "max"))
-    plotting.show(
-        plotting.interval_points(speed, by="what", hue="kind", xlabel="GFLOP/s", xlim=(0, None)), name="fig-speed-machine",
+    figures.show(
+        figures.interval_points(speed, by="what", hue="kind", xlabel="GFLOP/s", xlim=(0, None)),
+        name="fig-speed-machine",
         caption="Rate of the model's linear layers alone, by number of rows, and what replay (360 edits a text) and encode "
         f"reach: {machine['replay_percent']['median']:.0f} and {machine['encode_percent']['median']:.0f} % of the fastest.",
         alt="GFLOP/s: " + "; ".join(f"{row.what} {row.value:.0f}" for row in speed.itertuples()) + ".",
-    )  # fmt: skip
+    )
     own, whole = few["parts"][0]["tokens"] / few["texts"], few["tokens"]["padded"]
-    say(f"This is also what bounds reading, which can only save the shared prefix and the unembedding: the plain way "
-        f"multiplies {whole:.0f} tokens a text, padding included, ours {own:.0f}, **{whole / own:.1f}** times fewer.")
+    say(
+        f"This is also what bounds reading, which can only save the shared prefix and the unembedding: the plain way "
+        f"multiplies {whole:.0f} tokens a text, padding included, ours {own:.0f}, **{whole / own:.1f}** times fewer."
+    )
 
 # %% [markdown]
 # ## Growth
@@ -199,7 +220,9 @@ with mpl.rc_context(style()):
         for (label, (what, marker)), colour in zip(look.items(), CYCLE, strict=False):
             if len(part):
                 first = part.iloc[0][["value", what]].clip(lower=1e-3)
-                ax.loglog(part["value"] / first["value"], part[what] / first[what], marker, ls="-", c=colour, label=label)
+                ax.loglog(
+                    part["value"] / first["value"], part[what] / first[what], marker, ls="-", c=colour, label=label
+                )
         ax.loglog([1, 100], [1, 100], color=INK, linewidth=1, linestyle=(0, (1, 3)), label="in proportion")
         ax.set(title={"length": "tokens a text", "edits": "edits a text"}.get(name, name))
     label_axes(axes, "times the smallest", "times the first")
@@ -207,24 +230,33 @@ with mpl.rc_context(style()):
 
 # %% tags=["hide-input"]
 if len(points):
-    plotting.show(
-        fig, name="fig-speed-growth",
+    figures.show(
+        fig,
+        name="fig-speed-growth",
         caption="Time for all edits of all texts, encoding included, and memory taken beyond the model, relative to the "
         "smallest value of each quantity. Both axes logarithmic; dotted: in proportion.",
         alt="Growth of time and memory with texts, tokens, edits, layers and width; the exponents are in the table below.",
-    )  # fmt: skip
+    )
 form, columns = "{value:.2f} ({ci_low:.2f} to {ci_high:.2f})", {"time": "seconds", "memory": "memory_mb"}
-pd.DataFrame({
-    name: {f"exponent of {what}, 95 % interval": form.format(**growth["exponents"][name][key]) for what, key in columns.items()}
-    for name in names if name in growth["exponents"]
-}).T  # fmt: skip
+pd.DataFrame(
+    {
+        name: {
+            f"exponent of {what}, 95 % interval": form.format(**growth["exponents"][name][key])
+            for what, key in columns.items()
+        }
+        for name in names
+        if name in growth["exponents"]
+    }
+).T
 
 # %% tags=["hide-input"]
 if len(points):
     budget, many = (points[points["quantity"] == name] for name in ("budget_mb", "texts"))
     taken = "; ".join(f"{row.memory_mb:.0f} MiB taken of {row.value} MiB" for row in budget.itertuples())
-    say(f"Memory follows the budget that the engine is given for a batch: {taken}. From {many['value'].min():,} to "
-        f"{many['value'].max():,} texts it goes from {many['memory_mb'].iloc[0]:.0f} to {many['memory_mb'].iloc[-1]:.0f} MiB.")
+    say(
+        f"Memory follows the budget that the engine is given for a batch: {taken}. From {many['value'].min():,} to "
+        f"{many['value'].max():,} texts it goes from {many['memory_mb'].iloc[0]:.0f} to {many['memory_mb'].iloc[-1]:.0f} MiB."
+    )
 
 # %% [markdown]
 # ## What the reference run costs, and would cost
@@ -249,9 +281,15 @@ if editing and len(costs):
     here = editing["edits_90"]["tokens"]["padded"]
     longer = (editing["reference_tokens"] or {"padded": here})["padded"] / here
     costs["plain"] = costs["passes"] * longer * editing["edits_90"]["plain"]["median"] / 3600
-    say(f"The reference run took **{costs['measured'].sum():.1f} hours** (goal: 3); the plain way would take "
-        f"**{costs['plain'].sum():,.0f} hours** for its passes alone" + (f" (prompts {longer:.2f} times as long as here)."
-        if editing["reference_tokens"] else " (were its prompts as long as here)."))
+    say(
+        f"The reference run took **{costs['measured'].sum():.1f} hours** (goal: 3); the plain way would take "
+        f"**{costs['plain'].sum():,.0f} hours** for its passes alone"
+        + (
+            f" (prompts {longer:.2f} times as long as here)."
+            if editing["reference_tokens"]
+            else " (were its prompts as long as here)."
+        )
+    )
 heads = {"measured": "hours, measured", "passes": "plain passes", "plain": "hours, plain (estimated)"}
 costs.rename(columns=heads).style.format(precision=1, thousands=",").hide()
 

@@ -60,16 +60,28 @@ corpus_path = ""
 # %% tags=["hide-input"]
 import pandas as pd
 
-from emolib import claims, errata
-from emolib.display import say
-from emolib.errata import corpus as errata_corpus
-from emolib.errata import counts, demos, networks, paper, stored
-from emolib.results import footer, select
-from emolib.runs import Run
-from emolib.study import Study
+from emolib.figures.display import say
+from emolib.paper import claims, errata
+from emolib.paper.errata import corpus as errata_corpus
+from emolib.paper.errata import counts, demos, networks, paper, stored
+from emolib.study.run import Run
+from emolib.study.study import Study
+from emolib.tables.results import footer, select
 
-run = Run(model=model, corpus=corpus, prompt=prompt, calibration=calibration, scoring=scoring, text=text, tap=tap,
-          dtype=dtype, device=device, seed=seed, profile=profile, corpus_path=corpus_path)  # fmt: skip
+run = Run(
+    model=model,
+    corpus=corpus,
+    prompt=prompt,
+    calibration=calibration,
+    scoring=scoring,
+    text=text,
+    tap=tap,
+    dtype=dtype,
+    device=device,
+    seed=seed,
+    profile=profile,
+    corpus_path=corpus_path,
+)
 study = Study(run)
 tables = claims.stored_runs().get(run.slug, {})
 
@@ -86,12 +98,18 @@ found += errata_corpus.from_corpus(run.corpus_path) if run.corpus == "crowd-enve
 computed = errata.table(found)
 grades = errata.cases().set_index("id")["grade"]
 pairs = zip(computed["stated"], computed["corrected"], strict=True)
-numbers = computed.assign(case=computed["id"] + " " + computed["id"].map(grades), numbers=[
-    ", ".join(f"{value:.4g}" for value in pair if not pd.isna(value)) for pair in pairs])  # fmt: skip
+numbers = computed.assign(
+    case=computed["id"] + " " + computed["id"].map(grades),
+    numbers=[", ".join(f"{value:.4g}" for value in pair if not pd.isna(value)) for pair in pairs],
+)
 say(
     f"**{len(numbers)}** rows for **{numbers['id'].nunique()}** of {len(grades)} cases."
-    + ("" if run.corpus == "crowd-envent" else f" Cases that need crowd-enVENT ({', '.join(errata_corpus.ONLY_HERE)}) "
-       "are left out in this run, which is on another corpus.")
+    + (
+        ""
+        if run.corpus == "crowd-envent"
+        else f" Cases that need crowd-enVENT ({', '.join(errata_corpus.ONLY_HERE)}) "
+        "are left out in this run, which is on another corpus."
+    )
 )
 numbers[["case", "quantity", "numbers", "source"]].style.hide()
 
@@ -103,8 +121,12 @@ numbers[["case", "quantity", "numbers", "source"]].style.hide()
 # the vector computed has no component along the others; the one injected does.
 
 # %% tags=["hide-input"]
-say("\n".join(f"- {row.quantity}: **{row.stated:.3f}**, **{row.corrected:.3f}**"
-              for row in computed[computed["id"] == "D1"].itertuples()))  # fmt: skip
+say(
+    "\n".join(
+        f"- {row.quantity}: **{row.stated:.3f}**, **{row.corrected:.3f}**"
+        for row in computed[computed["id"] == "D1"].itertuples()
+    )
+)
 
 # %% [markdown]
 # ## A window that is none (M1, P19)
@@ -114,8 +136,12 @@ say("\n".join(f"- {row.quantity}: **{row.stated:.3f}**, **{row.corrected:.3f}**"
 # the stored ablations of this run all say so.
 
 # %% tags=["hide-input"]
-say("\n".join(f"- {row.quantity}: {'' if pd.isna(row.stated) else f'{row.stated:.3f}, '}**{row.corrected:.4f}**"
-              for row in computed[computed["id"] == "M1"].itertuples()))  # fmt: skip
+say(
+    "\n".join(
+        f"- {row.quantity}: {'' if pd.isna(row.stated) else f'{row.stated:.3f}, '}**{row.corrected:.4f}**"
+        for row in computed[computed["id"] == "M1"].itertuples()
+    )
+)
 if "ablation" in tables:
     zero = select(tables["ablation"], metric="agreement", component="resid_post", condition="edit:zero", position="-1")
     gap, pairs = paper.vacuous_window(zero)

@@ -16,13 +16,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from emolib.corpus import APPRAISALS, EMOTIONS, Corpus, load_corpus
-from emolib.prompts import get_prompt
-from emolib.runs import Run
+from emolib.study.run import Run
+from emolib.texts.corpus import APPRAISALS, EMOTIONS, Corpus, load_corpus
+from emolib.texts.prompts import get_prompt
 
 if TYPE_CHECKING:
-    from emolib.models import Model
-    from emolib.study import Study
+    from emolib.engine.model import Model
+    from emolib.study.study import Study
 
 VARIABLE = "EMOLIB_CROWD_ENVENT"
 FILE = "enVent_gen_Data.csv"
@@ -152,7 +152,7 @@ def word_tokenizer() -> Any:
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the weights and the word tokenizer of a random five-layer Llama, as a model of one's own."""
-    from emolib.tiny import tiny_model
+    from emolib.engine.tiny import tiny_model
 
     folder = tmp_path_factory.mktemp("models") / "tiny-llama"
     model = tiny_model("llama", tokenizer=word_tokenizer(), num_hidden_layers=5, hidden_size=32, intermediate_size=64)
@@ -178,7 +178,7 @@ def tiny_run(tiny_folder: Path, tiny_corpus: Path) -> Run:
 @pytest.fixture(scope="session")
 def tiny_study(tiny_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Study:
     """The study of that run in a folder of its own; tests that change files make another one."""
-    from emolib.study import Study
+    from emolib.study.study import Study
 
     return Study(tiny_run, folder=tmp_path_factory.mktemp("study"))
 
@@ -195,6 +195,6 @@ def plain_llama(tiny_folder: Path) -> Any:
 @pytest.fixture(scope="session")
 def embedded_model() -> Model:
     """The model that comes as a Python package, loaded as every chapter loads it."""
-    from emolib.models import load_model
+    from emolib.engine.model import load_model
 
     return load_model("smollm2-135m", device="cpu")

@@ -10,14 +10,14 @@ import pandas as pd
 import pytest
 import torch
 
-from emolib import results
-from emolib.corpus import EMOTIONS
+from emolib.engine.model import unwrap
+from emolib.engine.sites import COMPONENTS
 from emolib.experiments import ablation
-from emolib.models import unwrap
-from emolib.results import select
-from emolib.runs import Run
-from emolib.sites import COMPONENTS
-from emolib.study import Study
+from emolib.study.run import Run
+from emolib.study.study import Study
+from emolib.tables import results
+from emolib.tables.results import select
+from emolib.texts.corpus import EMOTIONS
 
 KINDS = ("zero", "random", "mean", "resample")
 LAST = 4  # of the five layers of the tiny model

@@ -17,15 +17,17 @@ from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from emolib import paper, ratings, results, scores
-from emolib.corpus import APPRAISALS, EMOTIONS
+from emolib.engine.sites import COMPONENTS
 from emolib.experiments import appraisals
-from emolib.ratings import held_out_means, label_means, nested_ridge, pearson
-from emolib.results import select
-from emolib.runs import Run
-from emolib.sampling import halves
-from emolib.sites import COMPONENTS
-from emolib.study import Study
+from emolib.probes import ridge as ratings
+from emolib.probes.ridge import held_out_means, label_means, nested_ridge, pearson
+from emolib.stats import scores
+from emolib.stats.sampling import halves
+from emolib.study.run import Run
+from emolib.study.study import Study
+from emolib.tables import paper, results
+from emolib.tables.results import select
+from emolib.texts.corpus import APPRAISALS, EMOTIONS
 
 N, WIDTH, LAYERS, WRITERS = 390, 20, 3, 78
 CARRIES_RATING, CARRIES_LABEL = ("mlp_out", 1), ("resid_post", 2)
@@ -93,8 +95,10 @@ def test_the_rating_is_found_where_it_is_and_nowhere_else(table: pd.DataFrame, c
 
 def test_shuffled_ratings_are_not_found_even_where_the_rating_is(table: pd.DataFrame) -> None:
     assert max(values(table, "r2", appraisals.SHUFFLED).values()) < 0.05
-    gap, full, null = (values(table, *key) for key in (
-        ("selectivity", appraisals.OURS), ("r2", appraisals.OURS), ("r2", appraisals.SHUFFLED)))  # fmt: skip
+    gap, full, null = (
+        values(table, *key)
+        for key in (("selectivity", appraisals.OURS), ("r2", appraisals.OURS), ("r2", appraisals.SHUFFLED))
+    )
     assert gap == pytest.approx({key: full[key] - null[key] for key in full})
 
 
@@ -247,8 +251,10 @@ def test_the_peak_of_a_fall_comes_from_the_other_half_of_the_writers() -> None:
     falls = {row["label"]: row["value"] for row in rows if row["metric"] == "r2_fall"}
     half = halves(study.groups, seed=0)
     for column, name in enumerate(APPRAISALS):
-        one, two = ([r2_score(ratings[side, column], guess[side, column]) for guess in curves.values()]
-                    for side in (half, ~half))  # fmt: skip
+        one, two = (
+            [r2_score(ratings[side, column], guess[side, column]) for guess in curves.values()]
+            for side in (half, ~half)
+        )
         by_hand = (two[int(np.argmax(one))] - two[-1] + one[int(np.argmax(two))] - one[-1]) / 2
         assert falls[name] == pytest.approx(by_hand)
 

@@ -12,8 +12,11 @@ from conftest import tiny_table, word_tokenizer
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import DynamicCache, PreTrainedTokenizerFast
 
-from emolib import results, words
-from emolib.attention import (
+from emolib.engine.model import Model
+from emolib.engine.tiny import FAMILIES, byte_tokenizer, tiny_model
+from emolib.experiments import attention
+from emolib.experiments.attention import words
+from emolib.experiments.attention.reading import (
     FIRST,
     SEGMENTS,
     TEXT,
@@ -24,14 +27,12 @@ from emolib.attention import (
     segment_mass,
     tokenize,
     value_weighted,
-)  # fmt: skip
-from emolib.experiments import attention
-from emolib.models import Model
-from emolib.prompts import get_prompt
-from emolib.results import select
-from emolib.runs import Run
-from emolib.study import Study
-from emolib.tiny import FAMILIES, byte_tokenizer, tiny_model
+)
+from emolib.study.run import Run
+from emolib.study.study import Study
+from emolib.tables import results
+from emolib.tables.results import select
+from emolib.texts.prompts import get_prompt
 
 PROMPT = get_prompt("T1-2shot")
 TEXTS = ("The boss lost my letter, twice.", "Rain.", "The boss lost my ladder, twice.", "I felt ... today. “Café”!")
@@ -92,7 +93,7 @@ def test_weights_and_norms_are_those_of_a_plain_pass(model: Model) -> None:
 def test_weights_are_the_softmax_of_queries_and_keys() -> None:
     model = tiny_model("llama")
     ids = model.tokenizer(PROMPT.render(TEXTS[0]))["input_ids"]
-    (_, weights, _), = last_token_attention(model, [ids])  # fmt: skip
+    ((_, weights, _),) = last_token_attention(model, [ids])
     assert torch.allclose(weights[0, 0], softmax_of_queries_and_keys(model, ids), atol=1e-5)
 
 
@@ -136,8 +137,13 @@ def test_every_token_belongs_where_its_characters_are() -> None:
     tokens = tokenize(byte_tokenizer(), prompt, "He ... é.")
     expected = [FIRST] + [SEGMENTS.index("instruction")] * len(prompt.instruction)
     for shown, label in prompt.demonstrations:
-        for characters, segment in ((" Context:", "format"), (f" {shown}", "demonstration"), (" Answer:", "format"),
-                                    (f" {label}", "demonstration_label"), (";", "format")):  # fmt: skip
+        for characters, segment in (
+            (" Context:", "format"),
+            (f" {shown}", "demonstration"),
+            (" Answer:", "format"),
+            (f" {label}", "demonstration_label"),
+            (";", "format"),
+        ):
             expected += [SEGMENTS.index(segment)] * len(characters)
     # "é" is two bytes; the blank before a piece of text is its own byte here, and belongs to "Context: "
     expected += [SEGMENTS.index("format")] * 10 + [TEXT] * 10 + [SEGMENTS.index("format")] * 8
@@ -146,8 +152,10 @@ def test_every_token_belongs_where_its_characters_are() -> None:
     assert set(differ) <= set(blanks)
     assert tokens.starts[tokens.starts >= 0].tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 7, 8]
     assert [place for place in tokens.places if "evaluated" in place] == [
-        *["segment:evaluated_text"] * 3, *["segment:evaluated_text;token:mask"] * 3, *["segment:evaluated_text"] * 4
-    ]  # fmt: skip
+        *["segment:evaluated_text"] * 3,
+        *["segment:evaluated_text;token:mask"] * 3,
+        *["segment:evaluated_text"] * 4,
+    ]
 
 
 @pytest.mark.parametrize("bos", [True, False])
@@ -161,8 +169,11 @@ def test_words_of_the_prompt_have_names_and_words_of_the_text_have_none(bos: boo
     assert tokens.places[0] == "segment:first_token" and tokens.segments[0] == FIRST
     assert (tokens.places[1] == "segment:instruction;token:What") is bos
     assert tokens.places[-2:] == ["segment:final_cue;token:Answer", "segment:final_cue;token:colon"]
-    labels = [place for place, segment in zip(tokens.places, tokens.segments, strict=True)
-              if SEGMENTS[segment] == "demonstration_label"]  # fmt: skip
+    labels = [
+        place
+        for place, segment in zip(tokens.places, tokens.segments, strict=True)
+        if SEGMENTS[segment] == "demonstration_label"
+    ]
     assert labels == ["segment:demo_1;token:joy", "segment:demo_2;token:sadness"]
 
 
@@ -172,8 +183,10 @@ def test_a_blank_in_front_does_not_pull_a_word_into_the_part_before_it() -> None
     inner.pre_tokenizer = pre_tokenizers.Split(Regex(r" ?\w+| ?[^\w\s]+"), "isolated")
     tokens = tokenize(PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="<unk>"), PROMPT, "My dog ... laughed")
     assert tokens.places[-6:-2] == [
-        *["segment:evaluated_text"] * 2, "segment:evaluated_text;token:mask", "segment:evaluated_text"
-    ]  # fmt: skip
+        *["segment:evaluated_text"] * 2,
+        "segment:evaluated_text;token:mask",
+        "segment:evaluated_text",
+    ]
     assert tokens.starts[-6:].tolist() == [0, 3, 7, 11, -1, -1]
     assert tokens.places.count("segment:demo_2;token:sadness") == 1
     assert (tokens.segments == SEGMENTS.index("demonstration_label")).sum() == 2
@@ -313,8 +326,10 @@ def test_emotion_words_are_those_the_mask_stands_for(opened: Study, table: pd.Da
     bands = [f"{attention.GIVEN};layers:{band}" for band in ("early", "middle")]
     assert len(select(table, metric="enrichment", condition=bands)) == 2 * len(kinds)
     # only one layer of five is in the middle
-    only, middle = (select(table, metric="enrichment", **keys)["value"].tolist()
-                    for keys in (dict(layer=2), dict(condition=bands[1])))  # fmt: skip
+    only, middle = (
+        select(table, metric="enrichment", **keys)["value"].tolist()
+        for keys in (dict(layer=2), dict(condition=bands[1]))
+    )
     assert middle == pytest.approx(only)
     text = "my joy today suddenly happy dog joy"
     looks = look(opened.model, PROMPT, [text])

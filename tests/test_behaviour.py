@@ -14,14 +14,14 @@ import torch
 from conftest import TINY_TEXTS, word_tokenizer
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix
 
-from emolib import results
-from emolib.clean import Clean
-from emolib.corpus import EMOTIONS, Corpus
+from emolib.engine.tiny import tiny_model
 from emolib.experiments import behaviour
-from emolib.results import select
-from emolib.runs import Run
-from emolib.study import Study
-from emolib.tiny import tiny_model
+from emolib.study.clean import Clean
+from emolib.study.run import Run
+from emolib.study.study import Study
+from emolib.tables import results
+from emolib.tables.results import select
+from emolib.texts.corpus import EMOTIONS, Corpus
 
 OF = {calibration: f"calibration:{calibration}" for calibration in ("none", "batch")}
 
@@ -200,10 +200,7 @@ def test_whole_labels_are_scored_by_the_sum_of_their_tokens(split_study: Study, 
 def test_accuracy_by_whole_labels(split_study: Study, log_probabilities: np.ndarray, calibration: str) -> None:
     frame = results.tidy(behaviour.run(split_study), experiment="behaviour", model="tiny")
     lengths = np.array([len(pieces) for pieces in split_study.labels.tokens])
-    for rule, scores in (
-        ("log_probability", log_probabilities),
-        ("mean_log_probability", log_probabilities / lengths),
-    ):
+    for rule, scores in (("log_probability", log_probabilities), ("mean_log_probability", log_probabilities / lengths)):
         guess = (scores - (scores.mean(axis=0) if calibration == "batch" else 0)).argmax(axis=1)
         found = select(frame, metric="accuracy", condition=f"scoring:{rule};{OF[calibration]}")["value"]
         assert found.tolist() == pytest.approx([(guess == split_study.truth).mean()])

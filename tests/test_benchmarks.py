@@ -21,12 +21,12 @@ from benchmarks.ours import OurSide, linear_flop, make_edits, read
 from benchmarks.plain import PlainModel, PlainSide
 from benchmarks.sides import Side, alternate, ratios, spread
 from benchmarks.workload import KINDS, PLAIN_BATCH, edit_sites, first_tokens, plain_sample, prompts
-from emolib.corpus import EMOTIONS
-from emolib.edits import Edit, Noise
-from emolib.engine import Engine
-from emolib.labels import label_tokens
-from emolib.models import load_model
-from emolib.sites import COMPONENTS
+from emolib.engine.edits import Edit, Noise
+from emolib.engine.engine import Engine
+from emolib.engine.labels import label_tokens
+from emolib.engine.model import load_model
+from emolib.engine.sites import COMPONENTS
+from emolib.texts.corpus import EMOTIONS
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXTS, SLOWEST = 32, 25  # the guard: texts, and how many times faster edits must at least be
@@ -48,8 +48,11 @@ def ours(embedded_model) -> OurSide:
 
 def test_plain_way_and_emolib_give_the_same_logits(ours, plain):
     sites = edit_sites(KINDS, ours.layers())
-    chosen = [sites.index((kind, component, layer)) for kind in ("zero", "mean", "resample")
-              for component, layer in (("attn_out", 0), ("mlp_out", 12), ("resid_post", 17))]  # fmt: skip
+    chosen = [
+        sites.index((kind, component, layer))
+        for kind in ("zero", "mean", "resample")
+        for component, layer in (("attn_out", 0), ("mlp_out", 12), ("resid_post", 17))
+    ]
     sample = [(2 * (place % 2), edit) for place, edit in enumerate(chosen)]
     plain.prepare(n_texts=13)
     theirs, mine = (torch.tensor(s) for s in (plain.edit(13, 4, sample), ours.answers(sample)))
@@ -86,8 +89,10 @@ def test_hooks_in_place_of_nnsight_change_nothing(tiny_folder):
     labels, texts = torch.tensor([5, 6, 9]), prompts(13)
     edits = [
         Edit(component=component, layers=layers, operation=Noise(1), position=position)
-        for component in COMPONENTS for layers in ((0,), (1, 2), (3,)) for position in (-1, -2)
-    ]  # fmt: skip
+        for component in COMPONENTS
+        for layers in ((0,), (1, 2), (3,))
+        for position in (-1, -2)
+    ]
     one, two = Engine(lm, texts, labels, keep=2), HookEngine(hooks, texts, labels, keep=2)
     first, second = (engine.encode([0, 3, 5], read=COMPONENTS) for engine in (one, two))
     assert torch.equal(first.resid_pre, second.resid_pre) and torch.equal(first.logits, second.logits)

@@ -20,12 +20,12 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from emolib.book import colab
 from emolib.book.render import build, code_cells, effective_toc, publish
+from emolib.book.run import INJECTED, notebook_names, result_of, write_parameters
 from emolib.book.staging import adopted
-from emolib.corpus import Corpus
-from emolib.display import MIME
-from emolib.execute import INJECTED, notebook_names, result_of, write_parameters
-from emolib.prompts import get_prompt
-from emolib.runs import REFERENCE, Run
+from emolib.figures.display import MIME
+from emolib.study.run import REFERENCE, Run
+from emolib.texts.corpus import Corpus
+from emolib.texts.prompts import get_prompt
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = notebook_names(ROOT)

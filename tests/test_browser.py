@@ -25,16 +25,20 @@ import pytest
 import yaml
 from axe_playwright_python.sync_playwright import Axe
 
-from emolib import results
 from emolib.book import browser, colab
 from emolib.book.render import build, effective_toc
-from emolib.runs import REFERENCE
+from emolib.study.run import REFERENCE
+from emolib.tables import results
 
 ROOT = Path(__file__).resolve().parents[1]
 WORD, PLANTED = "quokkaphone", "book/how_to_read"
 ADDRESS = "https://github.com/someone/something/tree/trunk"
-MODES = {"wide light": (1280, "light", "http"), "wide dark": (1280, "dark", "file"),
-         "narrow light": (390, "light", "file"), "narrow dark": (390, "dark", "http")}  # fmt: skip
+MODES = {
+    "wide light": (1280, "light", "http"),
+    "wide dark": (1280, "dark", "file"),
+    "narrow light": (390, "light", "file"),
+    "narrow dark": (390, "dark", "http"),
+}
 # Both themes and both widths, once each: an accessibility check takes longer than the page.
 CHECKED = ("wide light", "narrow dark")
 SEEN = """() => {
@@ -162,10 +166,18 @@ def watch(page: Any, base: str, problems: list[str]) -> None:
     page.on("console", lambda line: problems.append(f"console: {line.text}") if line.type == "error" else None)
     page.on("pageerror", lambda error: problems.append(f"script: {error}"))
     page.on("requestfailed", lambda request: problems.append(f"failed: {request.url}"))
-    page.on("response", lambda response: problems.append(f"{response.status}: {response.url}")
-            if response.status >= 400 else None)  # fmt: skip
-    page.on("request", lambda request: problems.append(f"elsewhere: {request.url}")
-            if not request.url.startswith((base, "data:", "blob:")) else None)  # fmt: skip
+    page.on(
+        "response",
+        lambda response: problems.append(f"{response.status}: {response.url}") if response.status >= 400 else None,
+    )
+    page.on(
+        "request",
+        lambda request: (
+            problems.append(f"elsewhere: {request.url}")
+            if not request.url.startswith((base, "data:", "blob:"))
+            else None
+        ),
+    )
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -235,8 +247,13 @@ def test_search_finds_a_planted_word(opened: Any, site: Path, server: str, schem
 def test_explorer_reacts_and_its_tooltip_shows_the_stored_value(opened: Any, site: Path, server: str) -> None:
     page = opened.new_page(viewport={"width": 1280, "height": 900})
     page.goto(f"{server}/book/explorer.html")
-    chosen = {"experiment": "ablation", "metric": "agreement", "component": "mlp_out", "span": "1",
-              "condition": "edit:mean"}  # fmt: skip
+    chosen = {
+        "experiment": "ablation",
+        "metric": "agreement",
+        "component": "mlp_out",
+        "span": "1",
+        "condition": "edit:mean",
+    }
     page.wait_for_selector(".emolib-explorer[data-rows]")
     before = page.inner_html(".emolib-chart svg")
     for name, value in chosen.items():
@@ -262,7 +279,7 @@ def test_explorer_reacts_and_its_tooltip_shows_the_stored_value(opened: Any, sit
 
 
 def test_explorer_draws_models_of_the_paper_beside_ours_and_lists_their_values(opened: Any, server: str) -> None:
-    from emolib import paper
+    from emolib.tables import paper
 
     page = opened.new_page(viewport={"width": 390, "height": 844}, has_touch=True)
     page.goto(f"{server}/book/explorer.html")

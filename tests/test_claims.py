@@ -12,14 +12,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from emolib import claims, paper, results, task_profile
-from emolib.claims.appraisals import SIGNS, SIX
-from emolib.claims.causes import EDGE
-from emolib.claims.errors import MISSED
-from emolib.claims.theory import LEADERS, SECOND, SINGLE
-from emolib.claims.verdicts import Check, above, absent, at_least, at_most, inside, judge
-from emolib.corpus import EMOTIONS
-from emolib.paper_tables import paper_tables
+from emolib.experiments.robustness import task_profile
+from emolib.paper import claims
+from emolib.paper.claims.appraisals import SIGNS, SIX
+from emolib.paper.claims.causes import EDGE
+from emolib.paper.claims.errors import MISSED
+from emolib.paper.claims.theory import LEADERS, SECOND, SINGLE
+from emolib.paper.claims.verdicts import Check, above, absent, at_least, at_most, inside, judge
+from emolib.paper.tables import paper_tables
+from emolib.tables import paper, results
+from emolib.texts.corpus import EMOTIONS
 
 LAYERS = 20
 SITE = dict(position="-1", span=1)
@@ -43,8 +45,16 @@ def rising(middle: float, top: float = 0.9, steep: float = 1.0) -> np.ndarray:
 
 
 def behaviour() -> list[dict[str, Any]]:
-    return [dict(metric="accuracy", condition="scoring:first_subtoken;calibration:none", value=0.5, ci_low=0.48,
-                 ci_high=0.52, n=600)]  # fmt: skip
+    return [
+        dict(
+            metric="accuracy",
+            condition="scoring:first_subtoken;calibration:none",
+            value=0.5,
+            ci_low=0.48,
+            ci_high=0.52,
+            n=600,
+        )
+    ]
 
 
 def probing() -> list[dict[str, Any]]:
@@ -139,18 +149,34 @@ def robustness() -> list[dict[str, Any]]:
     for emotion, numbers in missed.items():
         names = [(a, s) for a in ("pleasantness", "other_responsblt") for s in ("correct", "missed")]
         rows += [
-            dict(metric="mean_rating", condition=f"check:misclassified;emotion:{emotion};appraisal:{a};set:{s}",
-                 value=v, ci_low=v - 0.05, ci_high=v + 0.05, n=80)
+            dict(
+                metric="mean_rating",
+                condition=f"check:misclassified;emotion:{emotion};appraisal:{a};set:{s}",
+                value=v,
+                ci_low=v - 0.05,
+                ci_high=v + 0.05,
+                n=80,
+            )
             for (a, s), v in zip(names, numbers, strict=True)
-        ]  # fmt: skip
+        ]
     return rows + [dict(metric="accuracy_sd", condition="check:splits", layer=i, value=0.01) for i in range(LAYERS)]
 
 
 MAKERS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     maker.__name__: maker
-    for maker in (behaviour, probing, patching, ablation, attention, appraisals, geometry, modulation, promotion,
-                  robustness)
-}  # fmt: skip
+    for maker in (
+        behaviour,
+        probing,
+        patching,
+        ablation,
+        attention,
+        appraisals,
+        geometry,
+        modulation,
+        promotion,
+        robustness,
+    )
+}
 
 
 @pytest.fixture(scope="module")
@@ -321,9 +347,7 @@ def test_a_check_without_a_number_is_named_and_does_not_count(tables: dict[str, 
     assert found.outcome == "reproduced" and "above shuffled labels [no number]" in found.numbers
 
 
-def test_a_dip_in_the_first_layers_is_not_the_one_that_prompts_are_compared_by(
-    tables: dict[str, pd.DataFrame],
-) -> None:
+def test_a_dip_in_the_first_layers_is_not_the_one_that_prompts_are_compared_by(tables: dict[str, pd.DataFrame]) -> None:
     rows = tables["robustness"]
     early = (rows["metric"] == "agreement") & (rows["layer"] == 1)
     assert early.sum() == 3
@@ -343,8 +367,21 @@ def test_a_gain_over_the_same_pairs_decides_whether_wider_windows_transfer_more(
     near = (wide["span"] == 5) & (wide["component"] == "attn_out") & (wide["layer"] == 10)
     wide.loc[near, ["value", "ci_low", "ci_high"]] = [0.62, 0.60, 0.64]  # span 3 has 0.60, 0.58 to 0.62
     assert claims.verdict("C8", tables | {"patching": wide}).outcome == "partly"
-    gains = [dict(experiment="patching", model="m", metric="span_gain", component="attn_out", span=span, layer=10,
-                  position="-1", value=0.02, ci_low=0.01, ci_high=0.03) for span in (3, 5)]  # fmt: skip
+    gains = [
+        dict(
+            experiment="patching",
+            model="m",
+            metric="span_gain",
+            component="attn_out",
+            span=span,
+            layer=10,
+            position="-1",
+            value=0.02,
+            ci_low=0.01,
+            ci_high=0.03,
+        )
+        for span in (3, 5)
+    ]
     both = pd.concat([wide, results.tidy(pd.DataFrame(gains))], ignore_index=True)
     assert claims.verdict("C8", tables | {"patching": both}).outcome == "reproduced"
 
@@ -456,5 +493,5 @@ def test_stored_runs_are_read_by_their_folder(tables: dict[str, pd.DataFrame], t
 
 
 def test_claims_need_no_model_library() -> None:
-    code = "import sys, emolib.claims; assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
+    code = "import sys, emolib.paper.claims; assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

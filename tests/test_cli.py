@@ -17,7 +17,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from emolib import cli
-from emolib.execute import (
+from emolib.book.run import (
     check_parameters,
     configured_runs,
     execute,
@@ -26,7 +26,7 @@ from emolib.execute import (
     select_notebooks,
     user_files,
 )
-from emolib.runs import REFERENCE, Run
+from emolib.study.run import REFERENCE, Run
 
 ROOT = Path(__file__).resolve().parents[1]
 FIELDS = [field.name for field in fields(Run)]
@@ -107,8 +107,13 @@ def test_an_option_nobody_knows_is_an_error_and_not_an_abbreviation(capsys: pyte
 def test_what_is_no_value_is_refused_before_anything_runs(
     never_computes: list[object], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    given = (["--model", ""], ["--model", "nope/"], ["--cores", "0"], ["--cores", "-3"],
-             ["--reference", "--corpus-path", str(tmp_path)])  # fmt: skip
+    given = (
+        ["--model", ""],
+        ["--model", "nope/"],
+        ["--cores", "0"],
+        ["--cores", "-3"],
+        ["--reference", "--corpus-path", str(tmp_path)],
+    )
     for arguments in given:
         assert cli.main(["run", *arguments]) == 2
         message = capsys.readouterr().err
@@ -171,11 +176,7 @@ def test_outside_a_checkout_commands_say_so(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_two_runs_in_one_folder_are_refused_and_a_finished_one_is_not(tmp_path: Path) -> None:
-    with (
-        cli.one_at_a_time(tmp_path),
-        pytest.raises(RuntimeError, match="another run"),
-        cli.one_at_a_time(tmp_path),
-    ):
+    with cli.one_at_a_time(tmp_path), pytest.raises(RuntimeError, match="another run"), cli.one_at_a_time(tmp_path):
         pass
     with cli.one_at_a_time(tmp_path):
         pass
@@ -255,9 +256,9 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def write_notebook(tree: Path, name: str, last: str = "") -> Path:
     experiment = experiment_of(name)
-    (tree / "emolib" / "experiments" / f"{experiment}.py").write_text("import emolib.stats\n")
+    (tree / "emolib" / "experiments" / f"{experiment}.py").write_text("import emolib.stats.intervals\n")
     work = (
-        "import sys\nfrom pathlib import Path\nfrom emolib.runs import Run\n"
+        "import sys\nfrom pathlib import Path\nfrom emolib.study.run import Run\n"
         "folder = Path('results') / Run(seed=seed).slug\nfolder.mkdir(parents=True, exist_ok=True)\n"
         "print('a bar', file=sys.stderr)\nprint('shown', seed)\n"
         f"size = (folder / '{experiment}.parquet').write_text('measured')\n" + last
@@ -283,7 +284,7 @@ def test_only_what_changed_is_computed_again(tree: Path) -> None:
     assert {path.name for path in (tree / "results" / slug).iterdir()} == {"first.parquet", "second.parquet"}
     (tree / "emolib" / "stats.py").touch()
     assert stale("--config", "device=cpu") == set(), "neither a new date alone, as after git checkout, nor the device"
-    (tree / "emolib" / "experiments" / "second.py").write_text("import emolib.stats\n# changed\n")
+    (tree / "emolib" / "experiments" / "second.py").write_text("import emolib.stats.intervals\n# changed\n")
     assert stale() == {"02_second"}
     write_notebook(tree, "01_first", last="1 / 0")
     assert cli.main(["run", "--cores", "1"]) != 0

@@ -29,13 +29,13 @@ from conftest import tiny_table
 from nbformat.v4 import new_markdown_cell, new_notebook
 
 from emolib.book import colab
-from emolib.execute import notebook_names
-from emolib.runs import Run
+from emolib.book.run import notebook_names
+from emolib.study.run import Run
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = notebook_names(ROOT)
 PLACE = colab.Repository(owner="owner", name="name")
-RUNNER = '''
+RUNNER = """
 import json, os, sys, traceback
 from pathlib import Path
 
@@ -64,7 +64,7 @@ for notebook in map(Path, sys.argv[4:]):
             if "parameters" in cell["metadata"].get("tags", []):
                 shell.user_ns.update(replaced)
     (folder / f"{notebook.stem}.txt").write_text(outcome)
-'''
+"""
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,9 @@ def test_address_is_read(address: str, expected: colab.Repository) -> None:
     assert colab.parse(address) == expected
 
 
-@pytest.mark.parametrize("address", ["owner/name", "https://gitlab.com/owner/name", "https://github.com/owner", "http://x"])
+@pytest.mark.parametrize(
+    "address", ["owner/name", "https://gitlab.com/owner/name", "https://github.com/owner", "http://x"]
+)
 def test_other_addresses_are_refused_with_the_one_expected(address: str) -> None:
     with pytest.raises(ValueError, match="https://github.com/owner/name"):
         colab.parse(address)
@@ -203,7 +205,7 @@ def agreeing_corpus(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory)
 
     The answers do not change with the labels, because calibration looks at the texts alone.
     """
-    from emolib.study import Study
+    from emolib.study.study import Study
 
     folder = tmp_path_factory.mktemp("agreeing")
     path, table = folder / "agreeing.csv", tiny_table(400, writers=80)

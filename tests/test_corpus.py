@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emolib import sources
-from emolib.corpus import EMOTIONS, Corpus, demonstration_rows, load_corpus, load_readings, subset, writer_groups
-from emolib.events import normalised
-from emolib.prompts import Prompt, get_prompt, paper_demonstrations
+from emolib.texts import sources
+from emolib.texts.corpus import EMOTIONS, Corpus, demonstration_rows, load_corpus, load_readings, subset, writer_groups
+from emolib.texts.events import normalised
+from emolib.texts.prompts import Prompt, get_prompt, paper_demonstrations
 
 Save = Callable[..., Path]
 # Brief, section 8: label means of the corpus in the order of EMOTIONS.
@@ -209,7 +209,5 @@ def test_no_worker_id_survives(crowd_envent: Corpus, crowd_envent_path: Path) ->
 
 
 def test_no_model_library_is_imported() -> None:
-    code = (
-        "import sys, emolib.corpus, emolib.prompts; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
-    )
+    code = "import sys, emolib.texts.corpus; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -9,9 +9,10 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from emolib import directions, theory
-from emolib.corpus import APPRAISALS, EMOTIONS
-from emolib.directions import USED, SteeringVectors
+from emolib.interventions import theory
+from emolib.probes import directions
+from emolib.probes.directions import USED, SteeringVectors
+from emolib.texts.corpus import APPRAISALS, EMOTIONS
 
 LAYERS, TEXTS, WIDTH = 3, 90, 64
 PAIR = {"pleasantness": 1, "other_responsblt": -1}

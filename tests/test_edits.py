@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from emolib.edits import Add, Edit, Mean, Noise, Patch, ProjectOut, Where, Zero, fingerprint
-from emolib.sites import COMPONENTS, centres, check_layers, span_layers
+from emolib.engine.edits import Add, Edit, Mean, Noise, Patch, ProjectOut, Where, Zero, fingerprint
+from emolib.engine.sites import COMPONENTS, centres, check_layers, span_layers
 
 LAYERS, TEXTS, WIDTH = 4, 6, 8
 
@@ -88,9 +88,13 @@ def test_every_operation_keeps_shape_and_dtype(dtype: torch.dtype) -> None:
     values = {component: draw(LAYERS, TEXTS, WIDTH) for component in COMPONENTS}
     old = draw(3, WIDTH).to(dtype)
     for operation in (
-        Zero(), Noise(0), Mean({component: value[:, 0] for component, value in values.items()}),
-        Patch(values, torch.arange(TEXTS)), Add(draw(LAYERS, WIDTH)), ProjectOut(draw(LAYERS, 2, WIDTH)),
-    ):  # fmt: skip
+        Zero(),
+        Noise(0),
+        Mean({component: value[:, 0] for component, value in values.items()}),
+        Patch(values, torch.arange(TEXTS)),
+        Add(draw(LAYERS, WIDTH)),
+        ProjectOut(draw(LAYERS, 2, WIDTH)),
+    ):
         before = old.clone()
         found = operation(old, at())
         assert (found.shape, found.dtype) == (old.shape, dtype)
@@ -125,8 +129,12 @@ def test_noise_differs_by_seed_layer_component_text_and_token() -> None:
     old = torch.ones(1, 512)
     addresses = [
         (seed, at([row], layer=layer, component=component, positions=[place]))
-        for seed in (0, 1) for layer in (0, 1) for component in COMPONENTS for row in (0, 1) for place in (20, 21)
-    ]  # fmt: skip
+        for seed in (0, 1)
+        for layer in (0, 1)
+        for component in COMPONENTS
+        for row in (0, 1)
+        for place in (20, 21)
+    ]
     found = torch.cat([Noise(seed)(old, where) for seed, where in addresses])
     cosines = found @ found.T / 512
     cosines.fill_diagonal_(0)
@@ -222,9 +230,14 @@ def test_fingerprints_are_equal_exactly_when_every_number_is() -> None:
     same = fingerprint(edits())
     assert fingerprint(edits()) == same
     others = [
-        dict(component="attn_out"), dict(layer=2), dict(position=-2), dict(seed=1), dict(scale=1.5), dict(donor=3),
+        dict(component="attn_out"),
+        dict(layer=2),
+        dict(position=-2),
+        dict(seed=1),
+        dict(scale=1.5),
+        dict(donor=3),
         dict(weight=1e-6),
-    ]  # fmt: skip
+    ]
     found = {fingerprint(edits(**change)) for change in others} | {fingerprint(edits()[:3]), fingerprint(edits()[::-1])}
     assert len(found) == len(others) + 2 and same not in found
     vectors = draw(LAYERS, WIDTH)

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from emolib.batching import batches, text_bytes
-from emolib.edits import Add, Edit, Mean, Noise, Patch, ProjectOut, Where, Zero
-from emolib.engine import Engine
-from emolib.models import Model, unwrap
-from emolib.sites import COMPONENTS, Component, span_layers
-from emolib.tiny import FAMILIES, tiny_model
+from emolib.engine.batching import batches, text_bytes
+from emolib.engine.edits import Add, Edit, Mean, Noise, Patch, ProjectOut, Where, Zero
+from emolib.engine.engine import Engine
+from emolib.engine.model import Model, unwrap
+from emolib.engine.sites import COMPONENTS, Component, span_layers
+from emolib.engine.tiny import FAMILIES, tiny_model
 
 TEXTS = [
     "The bus left early.",
@@ -72,7 +72,7 @@ def operations(model) -> dict[str, object]:
         "patch": Patch({c: draw(layers, len(TEXTS), width) for c in COMPONENTS}, torch.tensor([2, 0, 3, 1])),
         "add": Add(draw(layers, width), 2.0),
         "project": ProjectOut(draw(layers, 2, width)),
-    }  # fmt: skip
+    }
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -104,12 +104,15 @@ def site_edits(model):
     kinds = operations(model)
     edits = [
         Edit(component=component, layers=(layer,), operation=kinds["noise"], position=position)
-        for component in COMPONENTS for layer in range(model.n_layers) for position in range(-5, 0)
-    ]  # fmt: skip
+        for component in COMPONENTS
+        for layer in range(model.n_layers)
+        for position in range(-5, 0)
+    ]
     edits += [
         Edit(component=component, layers=span_layers(centre, 3, model.n_layers), operation=kinds["add"])
-        for component in COMPONENTS for centre in (1, 2)
-    ]  # fmt: skip
+        for component in COMPONENTS
+        for centre in (1, 2)
+    ]
     return edits, plain_of_all(model, edits)
 
 
@@ -130,8 +133,10 @@ def test_every_operation_in_one_batch(model):
     engine = Engine(model, PROMPTS, LABELS, keep=2)
     edits = [
         Edit(component=component, layers=(1, 2), operation=operation, position=position)
-        for operation in operations(model).values() for component in COMPONENTS for position in (-1, -2)
-    ]  # fmt: skip
+        for operation in operations(model).values()
+        for component in COMPONENTS
+        for position in (-1, -2)
+    ]
     assert_equal(model, engine, edits)
 
 
@@ -140,8 +145,9 @@ def test_edits_of_all_positions_use_the_full_pass(model):
     kinds = operations(model)
     edits = [
         Edit(component=component, layers=(1,), operation=kinds[kind], position="all")
-        for component in COMPONENTS for kind in ("zero", "noise")
-    ]  # fmt: skip
+        for component in COMPONENTS
+        for kind in ("zero", "noise")
+    ]
     edits.append(Edit(component="mlp_out", layers=(0, 1, 2), operation=kinds["add"], position=-2))
     assert_equal(model, engine, edits, method="forward")
 
@@ -157,9 +163,7 @@ def test_span_of_five_layers():
 @pytest.mark.parametrize("family", ["gemma2", "olmo2"])
 def test_module_tap_of_post_norm_families(family):
     model = tiny_model(family, tap="module")
-    edits = [
-        Edit(component=c, layers=(1, 2), operation=op) for c in COMPONENTS for op in operations(model).values()
-    ]  # fmt: skip
+    edits = [Edit(component=c, layers=(1, 2), operation=op) for c in COMPONENTS for op in operations(model).values()]
     assert_equal(model, Engine(model, PROMPTS, LABELS), edits)
 
 
@@ -172,8 +176,9 @@ def hooked_outputs(model: Model, row: int) -> dict[tuple[Component, int], torch.
 
     handles = [
         module.register_forward_hook(keep((component, layer)))
-        for component in COMPONENTS for layer, module in enumerate(model.modules(component, view=model.hf))
-    ]  # fmt: skip
+        for component in COMPONENTS
+        for layer, module in enumerate(model.modules(component, view=model.hf))
+    ]
     plain_logits(model, row, [None])
     for handle in handles:
         handle.remove()
@@ -298,11 +303,14 @@ def test_memory_of_a_text_counts_what_stays_and_what_a_layer_works_with():
     assert text_bytes(model, 40, run=20, keep=1) > short
 
 
-@pytest.mark.parametrize(("layers", "position", "message"), [
-    ((4,), -1, "layer 4 is outside tiny-llama: it has layers 0..3"),
-    ((1,), -2, "keeps -1..-1"),
-    ((1,), "all", "use forward"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("layers", "position", "message"),
+    [
+        ((4,), -1, "layer 4 is outside tiny-llama: it has layers 0..3"),
+        ((1,), -2, "keeps -1..-1"),
+        ((1,), "all", "use forward"),
+    ],
+)
 def test_what_cannot_be_replayed_is_refused(layers, position, message):
     engine = Engine(tiny_model("llama"), PROMPTS, LABELS)
     edit = Edit(component="mlp_out", layers=layers, operation=Zero(), position=position)

@@ -12,14 +12,14 @@ import pandas as pd
 import pytest
 import torch
 
-from emolib import claims
-from emolib import paper as paper_values
-from emolib.corpus import APPRAISALS, EMOTIONS, Corpus, load_corpus
-from emolib.errata import Finding, cases, established, finding, table
-from emolib.errata import corpus as errata_corpus
-from emolib.errata import counts as errata_counts
-from emolib.errata import paper as errata_paper
-from emolib.runs import REFERENCE
+from emolib.paper import claims
+from emolib.paper.errata import Finding, cases, established, finding, table
+from emolib.paper.errata import corpus as errata_corpus
+from emolib.paper.errata import counts as errata_counts
+from emolib.paper.errata import paper as errata_paper
+from emolib.study.run import REFERENCE
+from emolib.tables import paper as paper_values
+from emolib.texts.corpus import APPRAISALS, EMOTIONS, Corpus, load_corpus
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -214,8 +214,8 @@ def test_the_corpus_decides_its_own_counts(
 
 @pytest.fixture(scope="module")
 def demos() -> list[Finding]:
-    from emolib.errata import demos as errata_demos
-    from emolib.errata import networks
+    from emolib.paper.errata import demos as errata_demos
+    from emolib.paper.errata import networks
 
     return errata_demos.from_demos() + networks.from_networks()
 
@@ -226,8 +226,8 @@ def test_the_injected_vector_is_not_the_projected_one(demos: list[Finding]) -> N
 
 
 def test_projection_against_a_hand_computation() -> None:
-    from emolib.directions import project_out
-    from emolib.errata import demos as errata_demos
+    from emolib.paper.errata import demos as errata_demos
+    from emolib.probes.directions import project_out
 
     target, held = torch.tensor([3.0, 4.0, 5.0]), torch.tensor([[1.0, 0.0, 0.0], [1.0, 1.0, 0.0]])
     assert torch.allclose(project_out(target, held), torch.tensor([0.0, 0.0, 5.0], dtype=torch.float64))
@@ -252,9 +252,9 @@ def test_a_norm_after_the_sub_layer_breaks_the_sum_as_released_only(demos: list[
 
 
 def test_the_equation_with_the_layer_before_gives_the_stream_and_the_printed_one_does_not() -> None:
-    from emolib.checks import PROBES
-    from emolib.errata import networks
-    from emolib.tiny import tiny_model
+    from emolib.engine.checks import PROBES
+    from emolib.engine.tiny import tiny_model
+    from emolib.paper.errata import networks
 
     model = tiny_model("llama")
     caught: dict[str, list[torch.Tensor]] = {"attention": [], "before": [], "after": []}
@@ -286,8 +286,8 @@ def test_the_equation_with_the_layer_before_gives_the_stream_and_the_printed_one
 
 
 def test_a_hook_whose_return_is_ignored_acts_only_in_place(demos: list[Finding]) -> None:
-    from emolib.errata import networks
-    from emolib.tiny import tiny_model
+    from emolib.engine.tiny import tiny_model
+    from emolib.paper.errata import networks
 
     (returned, in_place), used = of(demos, "X2")
     assert returned == 0 < in_place and used == (in_place, in_place)
@@ -300,7 +300,7 @@ def test_a_hook_whose_return_is_ignored_acts_only_in_place(demos: list[Finding])
 def test_hooked_logits_are_plain_logits_and_a_planted_difference_is_seen(
     demos: list[Finding], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from emolib.errata import networks
+    from emolib.paper.errata import networks
 
     ((unchanged, silenced),) = of(demos, "X3")
     assert unchanged < 1e-4 and silenced > 0.01
@@ -322,7 +322,7 @@ def test_vectors_of_one_seed_change_where_their_place_in_the_stream_does(demos: 
 
 
 def test_random_vectors_of_both_kinds_differ_between_texts_and_layers() -> None:
-    from emolib.errata import networks
+    from emolib.paper.errata import networks
 
     for draw in (networks.one_seed, networks.own_seeds):
         vectors = draw(range(4), 2, 3, 48).flatten(0, 1)
@@ -330,7 +330,7 @@ def test_random_vectors_of_both_kinds_differ_between_texts_and_layers() -> None:
 
 
 def test_four_labels_are_scored_on_a_fragment() -> None:
-    from emolib.errata import demos as errata_demos
+    from emolib.paper.errata import demos as errata_demos
 
     found = errata_demos.label_pieces(errata_demos.llama_2_like()).set_index("label")
     assert found.loc["disgust", "pieces"] == "disg + ust" and found.loc["disgust", "last"] == "ust"
@@ -340,7 +340,7 @@ def test_four_labels_are_scored_on_a_fragment() -> None:
 
 
 def test_findings_on_a_run_s_own_activations(tiny_study) -> None:
-    from emolib.errata import demos as errata_demos
+    from emolib.paper.errata import demos as errata_demos
 
     found = errata_demos.from_study(tiny_study) if len(tiny_study.agreed) > 5 else errata_demos.norms(tiny_study)
     stream = tiny_study.activations("resid_post", 0).float()
@@ -351,8 +351,8 @@ def test_findings_on_a_run_s_own_activations(tiny_study) -> None:
 
 
 def test_tokens_of_the_control_prompt_are_counted_letter_by_letter() -> None:
-    from emolib.errata import demos as errata_demos
-    from emolib.tiny import byte_tokenizer
+    from emolib.engine.tiny import byte_tokenizer
+    from emolib.paper.errata import demos as errata_demos
 
     (found,) = errata_demos.control_prompt(byte_tokenizer())
     assert (found.stated, found.corrected) == (2, 1), "two semicolons; the u of mouldy"
@@ -362,7 +362,7 @@ def test_the_released_probe_stops_on_features_of_unequal_size() -> None:
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
-    from emolib.errata import demos as errata_demos
+    from emolib.paper.errata import demos as errata_demos
 
     random = np.random.default_rng(0)
     labels = np.arange(300) % 3
@@ -377,7 +377,7 @@ def test_the_released_probe_stops_on_features_of_unequal_size() -> None:
 
 
 def test_thirteen_rows_do_not_take_nine(demos: list[Finding]) -> None:
-    from emolib.errata import demos as errata_demos
+    from emolib.paper.errata import demos as errata_demos
 
     assert of(demos, "D5") == [(13, 9), (0, 1)]
     rows, failing = errata_demos.missing_labels(missing=("trust",))
@@ -393,7 +393,7 @@ def test_two_names_without_a_comma_are_one(demos: list[Finding]) -> None:
 
 
 def test_planted_attention_is_averaged_over_the_middle_layers() -> None:
-    from emolib.errata import stored
+    from emolib.paper.errata import stored
 
     rows = [
         dict(condition="demonstrations:given", metric=metric, label="text", layer=layer, value=scale * layer)
@@ -408,7 +408,7 @@ def test_planted_attention_is_averaged_over_the_middle_layers() -> None:
 
 
 def planted_modulation() -> pd.DataFrame:
-    from emolib import theory
+    from emolib.interventions import theory
 
     tail = ";vector:raw;unit:norm"
     pushed = dict(span=3, coefficient=0.1, n=50)
@@ -426,7 +426,7 @@ def planted_modulation() -> pd.DataFrame:
 
 
 def test_planted_modulation_gives_shares_and_means_of_the_same_cells() -> None:
-    from emolib.errata import stored
+    from emolib.paper.errata import stored
 
     found = {
         one.id: one for one in stored.from_tables({"modulation": planted_modulation(), "ablation": pd.DataFrame()})
@@ -438,7 +438,7 @@ def test_planted_modulation_gives_shares_and_means_of_the_same_cells() -> None:
 
 
 def test_the_tables_of_the_reference_run_are_read(paper_findings: list[Finding], demos: list[Finding]) -> None:
-    from emolib.errata import stored
+    from emolib.paper.errata import stored
 
     tables = claims.stored_runs(ROOT)[REFERENCE.slug]
     found = {one.id: one for one in stored.from_tables(tables)}
@@ -450,5 +450,5 @@ def test_the_tables_of_the_reference_run_are_read(paper_findings: list[Finding],
 
 
 def test_cases_and_published_findings_need_no_model_library() -> None:
-    code = "import sys, emolib.errata.counts, emolib.errata.corpus; assert 'torch' not in sys.modules"
+    code = "import sys, emolib.paper.errata.counts, emolib.paper.errata.corpus; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from emolib import sources
-from emolib.corpus import APPRAISALS, EMOTIONS, load_corpus
+from emolib.texts import sources
+from emolib.texts.corpus import APPRAISALS, EMOTIONS, load_corpus
 
 Save = Callable[..., Path]
 
@@ -86,10 +86,7 @@ def rated(**changed: object) -> pd.DataFrame:
     ("table", "message"),
     [
         (general_table().drop(columns="text"), r"mine.csv lacks the column text; it has emotion\."),
-        (
-            general_table().rename(columns={"emotion": "emotions"}),
-            r"it has emotions, text\. 'emotion' may be",
-        ),
+        (general_table().rename(columns={"emotion": "emotions"}), r"it has emotions, text\. 'emotion' may be"),
         (
             general_table().assign(emotion=["joy", "feer", "xx"]),
             r"unknown emotion \(row 2: 'feer', row 3: 'xx'\); expected one of anger.*'feer' may be 'fear'\.",

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from emolib import paper, results
 from emolib.book import explorer
-from emolib.runs import REFERENCE
+from emolib.study.run import REFERENCE
+from emolib.tables import paper, results
 
 PARAMETERS = {"model": "tiny", "corpus": "situations", "profile": "quick", "prompt": "T1-2shot", "calibration": "none"}
 SLUG = "tiny_situations"
@@ -22,13 +22,18 @@ ROOT = Path(__file__).resolve().parents[1]
 def root(tmp_path: Path) -> Path:
     """A checkout with one stored table: two layers of one condition, an overall value, a numbered random direction."""
     row = {"component": "resid_post", "position": "-1", "condition": "vector:probe", "label": "joy", "metric": "cosine"}
-    table = results.tidy([
-        {**row, "layer": 0, "value": 0.123456789, "ci_low": 0.1, "ci_high": 0.2, "n": 7},
-        {**row, "layer": 4, "value": -0.5},
-        {**row, "layer": None, "value": 0.9},
-        {**row, "layer": 1, "condition": "random:3", "value": 0.3},
-        {**row, "layer": 1, "condition": "vector:random", "value": 0.4},
-    ], experiment="geometry", model="tiny", seed=0)  # fmt: skip
+    table = results.tidy(
+        [
+            {**row, "layer": 0, "value": 0.123456789, "ci_low": 0.1, "ci_high": 0.2, "n": 7},
+            {**row, "layer": 4, "value": -0.5},
+            {**row, "layer": None, "value": 0.9},
+            {**row, "layer": 1, "condition": "random:3", "value": 0.3},
+            {**row, "layer": 1, "condition": "vector:random", "value": 0.4},
+        ],
+        experiment="geometry",
+        model="tiny",
+        seed=0,
+    )
     results.write(table, tmp_path / "results" / SLUG / "geometry.parquet", {"parameters": PARAMETERS})
     return tmp_path
 
@@ -63,8 +68,10 @@ def test_every_value_of_the_paper_over_layers_is_there(root: Path) -> None:
     joined = stored["experiment"].eq("attention") | stored["component"].eq("resid_post") & stored["span"].gt(1)
     single = stored[~joined].assign(source=stored["model"].map(paper.model_name) + " (paper)")
     shown = {site: rows.to_numpy() for site, rows in theirs.groupby(["source", "layer"])["value"]}
-    nearest = [min(shown[row.source, row.layer], key=lambda value, row=row: abs(value - row.value))
-               for row in single.itertuples()]  # fmt: skip
+    nearest = [
+        min(shown[row.source, row.layer], key=lambda value, row=row: abs(value - row.value))
+        for row in single.itertuples()
+    ]
     assert len(single) > 3000 and nearest == pytest.approx(single["value"].tolist(), rel=1e-4, abs=1e-4)
 
 
@@ -75,8 +82,9 @@ def test_one_choice_shows_the_paper_s_values_and_ours_of_the_same_thing() -> Non
     reference = {path.stem for path in (ROOT / "results" / REFERENCE.slug).glob("*.parquet")}
     # Behaviour has no layers.
     assert set(shared[shared].index.get_level_values("experiment")) == reference - {"behaviour"}
-    theirs = paper.values("zero_ablation", model="Llama 3.2 1B", component="attn_out", span=1, position="-1", layer=4,
-                          prompt="T1-2shot")  # fmt: skip
+    theirs = paper.values(
+        "zero_ablation", model="Llama 3.2 1B", component="attn_out", span=1, position="-1", layer=4, prompt="T1-2shot"
+    )
     rows = frame[(frame["source"] == "Llama 3.2 1B (paper)") & (frame["condition"] == "edit:zero")]
     keys = {"component": "attn_out", "span": "1", "position": "-1", "layer": 4, "prompt": "T1-2shot"}
     found = results.select(rows, **keys)

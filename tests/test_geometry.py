@@ -16,15 +16,25 @@ from sklearn.covariance import LedoitWolf
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from emolib import alignment, results
-from emolib.alignment import Sample, components, correlation, interval, metrics, moments, sample, unit
-from emolib.corpus import APPRAISALS, EMOTIONS
 from emolib.experiments import geometry
-from emolib.probes import class_directions, released_split
-from emolib.ratings import NAMED
-from emolib.results import select
-from emolib.runs import Run
-from emolib.study import Study
+from emolib.experiments.geometry import alignment
+from emolib.experiments.geometry.alignment import (
+    Sample,
+    components,
+    correlation,
+    interval,
+    metrics,
+    moments,
+    sample,
+    unit,
+)
+from emolib.probes.linear import class_directions, released_split
+from emolib.probes.ridge import NAMED
+from emolib.study.run import Run
+from emolib.study.study import Study
+from emolib.tables import results
+from emolib.tables.results import select
+from emolib.texts.corpus import APPRAISALS, EMOTIONS
 
 N, WIDTH, LAYERS, WRITERS = 520, 24, 2, 130
 NOISE, PLANTED = 0, 1
@@ -103,8 +113,9 @@ def test_without_knowledge_alignment_is_there_by_construction_and_gone_between_h
     table: pd.DataFrame, vector: str
 ) -> None:
     condition = f"vector:{vector}"
-    found, built, split, null = (level(table, f"alignment{end}", condition, NOISE)
-                                 for end in ("", "_by_construction", "_split", "_null"))  # fmt: skip
+    found, built, split, null = (
+        level(table, f"alignment{end}", condition, NOISE) for end in ("", "_by_construction", "_split", "_null")
+    )
     band = select(table, metric="alignment_by_construction", condition=condition, layer=NOISE).iloc[0]
     assert built > 0.15 and band["ci_low"] < found < band["ci_high"]  # noise aligns, as much as shuffles say
     assert abs(split) < 0.12 and abs(null) < 0.06  # unless the two directions come from different writers, or ratings
@@ -142,8 +153,9 @@ def test_closed_directions_are_those_of_the_library_and_of_numpy(planted: Study,
 def test_whitened_cosines_do_not_depend_on_the_basis(planted: Study, everyone: Sample) -> None:
     x = planted.activations("resid_post", PLANTED)
     stretched = x * torch.logspace(-2, 2, WIDTH)
-    found, same = (moments(part, everyone).cosines(metrics(part, everyone.labels)["whitened"], 13).value
-                   for part in (x, stretched))  # fmt: skip
+    found, same = (
+        moments(part, everyone).cosines(metrics(part, everyone.labels)["whitened"], 13).value for part in (x, stretched)
+    )
     raw, other = (moments(part, everyone).cosines(torch.eye(WIDTH), 13).value for part in (x, stretched))
     assert np.allclose(found, same, atol=1e-3) and not np.allclose(raw, other, atol=0.2)
 
@@ -251,8 +263,10 @@ def test_the_first_component_is_valence_where_it_was_planted(table: pd.DataFrame
     assert level(table, "pc1_valence", condition, PLANTED) > 0.8
     assert level(table, "pc1_valence_p", condition, PLANTED) < 0.01
     assert level(table, "pc1_valence_p", condition, NOISE) > 0.02
-    share, null = (select(table, metric=metric, condition=condition, layer=PLANTED).iloc[0]
-                   for metric in ("between_share", "between_share_null"))  # fmt: skip
+    share, null = (
+        select(table, metric=metric, condition=condition, layer=PLANTED).iloc[0]
+        for metric in ("between_share", "between_share_null")
+    )
     assert share["value"] > 2 * null["ci_high"]
     noise, null = (level(table, metric, condition, NOISE) for metric in ("between_share", "between_share_null"))
     assert noise == pytest.approx(null, rel=0.35) and null == pytest.approx(12 / N, rel=0.25)

@@ -8,9 +8,9 @@ import pytest
 import torch
 from conftest import word_tokenizer
 
-from emolib.corpus import EMOTIONS
-from emolib.labels import CALIBRATIONS, LABEL_SCORES, SCORINGS, LabelTokens, calibration_offsets, label_tokens
-from emolib.tiny import byte_tokenizer
+from emolib.engine.labels import CALIBRATIONS, LABEL_SCORES, SCORINGS, LabelTokens, calibration_offsets, label_tokens
+from emolib.engine.tiny import byte_tokenizer
+from emolib.texts.corpus import EMOTIONS
 
 
 def piece_tokenizer(*words: str) -> Any:

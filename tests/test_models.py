@@ -13,19 +13,27 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from emolib import checks, models, registry
-from emolib.checks import PROBES, UnsupportedModel, check_model
-from emolib.edits import Edit
-from emolib.engine import Encoding, Engine
-from emolib.models import Model, load_model, resolve_device, unwrap, wrap_model
-from emolib.sites import COMPONENTS
-from emolib.tiny import FAMILIES, byte_tokenizer, tiny_model
+from emolib.engine import checks, registry
+from emolib.engine import model as models
+from emolib.engine.checks import PROBES, UnsupportedModel, check_model
+from emolib.engine.edits import Edit
+from emolib.engine.engine import Encoding, Engine
+from emolib.engine.model import Model, load_model, resolve_device, unwrap, wrap_model
+from emolib.engine.sites import COMPONENTS
+from emolib.engine.tiny import FAMILIES, byte_tokenizer, tiny_model
 
 PROMPT = "Context: I lost my keys on the way home. Answer:"
 SIZES = dict(
-    vocab_size=258, hidden_size=32, intermediate_size=64, num_hidden_layers=4, num_attention_heads=4,
-    num_key_value_heads=2, pad_token_id=0, bos_token_id=1, eos_token_id=1,
-)  # fmt: skip
+    vocab_size=258,
+    hidden_size=32,
+    intermediate_size=64,
+    num_hidden_layers=4,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    pad_token_id=0,
+    bos_token_id=1,
+    eos_token_id=1,
+)
 
 
 def wrapped(family: str, **settings: Any) -> Model:
@@ -251,14 +259,17 @@ def test_modules_are_those_whose_outputs_add_up(family: str) -> None:
     assert torch.allclose(total, seen["resid_post"], atol=1e-4)
 
 
-@pytest.mark.parametrize(("family", "tap", "attention", "mlp"), [
-    ("llama", "contribution", "self_attn", "mlp"),
-    ("llama", "module", "self_attn", "mlp"),
-    ("gemma2", "contribution", "post_attention_layernorm", "post_feedforward_layernorm"),
-    ("gemma2", "module", "self_attn", "mlp"),
-    ("olmo2", "contribution", "post_attention_layernorm", "post_feedforward_layernorm"),
-    ("olmo2", "module", "self_attn", "mlp"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("family", "tap", "attention", "mlp"),
+    [
+        ("llama", "contribution", "self_attn", "mlp"),
+        ("llama", "module", "self_attn", "mlp"),
+        ("gemma2", "contribution", "post_attention_layernorm", "post_feedforward_layernorm"),
+        ("gemma2", "module", "self_attn", "mlp"),
+        ("olmo2", "contribution", "post_attention_layernorm", "post_feedforward_layernorm"),
+        ("olmo2", "module", "self_attn", "mlp"),
+    ],
+)
 def test_taps_of_families_with_and_without_a_norm_behind(family: str, tap: Any, attention: str, mlp: str) -> None:
     model = tiny_model(family, tap=tap)
     for component, name in (("attn_out", attention), ("mlp_out", mlp)):
@@ -267,19 +278,22 @@ def test_taps_of_families_with_and_without_a_norm_behind(family: str, tap: Any, 
         assert all(one is other for one, other in zip(found, expected, strict=True))
 
 
-@pytest.mark.parametrize(("family", "settings", "expected"), [
-    ("llama", {}, (None,) * 4),
-    ("gpt2", {}, (None,) * 4),
-    ("gpt_neox", {}, (None,) * 4),
-    ("olmo2", {}, (None,) * 4),
-    ("phi3", {}, (None,) * 4),
-    ("phi3", {"sliding_window": 12}, (12,) * 4),
-    ("mistral", {}, (24,) * 4),
-    ("ministral", {}, (24, None, 24, None)),
-    ("gemma2", {}, (24, None, 24, None)),
-    ("qwen2", {"sliding_window": 16}, (None,) * 4),
-    ("qwen2", {"sliding_window": 16, "use_sliding_window": True, "max_window_layers": 3}, (None, None, None, 16)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("family", "settings", "expected"),
+    [
+        ("llama", {}, (None,) * 4),
+        ("gpt2", {}, (None,) * 4),
+        ("gpt_neox", {}, (None,) * 4),
+        ("olmo2", {}, (None,) * 4),
+        ("phi3", {}, (None,) * 4),
+        ("phi3", {"sliding_window": 12}, (12,) * 4),
+        ("mistral", {}, (24,) * 4),
+        ("ministral", {}, (24, None, 24, None)),
+        ("gemma2", {}, (24, None, 24, None)),
+        ("qwen2", {"sliding_window": 16}, (None,) * 4),
+        ("qwen2", {"sliding_window": 16, "use_sliding_window": True, "max_window_layers": 3}, (None, None, None, 16)),
+    ],
+)
 def test_windows(family: str, settings: dict[str, Any], expected: tuple[int | None, ...]) -> None:
     assert tiny_model(family, **settings).windows == expected
 
@@ -311,10 +325,10 @@ def test_the_cap_on_logits_is_applied() -> None:
     assert torch.allclose(model.unembed(hidden), 3.0 * torch.tanh(raw / 3.0), atol=1e-4)
 
 
-@pytest.mark.parametrize(("family", "settings", "factor"), [
-    ("cohere", {"logit_scale": 0.25}, 0.25),
-    ("granite", {"logits_scaling": 8.0}, 1 / 8),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("family", "settings", "factor"),
+    [("cohere", {"logit_scale": 0.25}, 0.25), ("granite", {"logits_scaling": 8.0}, 1 / 8)],
+)
 def test_the_scale_of_logits_is_applied(family: str, settings: dict[str, float], factor: float) -> None:
     model = wrapped(family, **settings)
     hidden = torch.randn(3, model.width, generator=torch.Generator().manual_seed(0))

@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from emolib import models_overview, paper, results
-from emolib.models_overview import against_size, overview, parameters, run_name, trend
-from emolib.results import select
+from emolib.paper import overview as models_overview
+from emolib.paper.overview import against_size, overview, parameters, run_name, trend
+from emolib.tables import paper, results
+from emolib.tables.results import select
 
 # model: layers of saturation, onset (last overwritten block) and dip, agreement without attention and feed-forward,
 # best transfer of attention; read from the figures before this code was written.
@@ -38,8 +39,12 @@ def test_landmarks_of_the_paper_s_models(model: paper.PaperModel, published: pd.
     saturation, onset, dip, attention, forward, peak = BY_HAND[model.name]
     layers = {"probe saturation": saturation, "patching onset": onset, "ablation dip": dip}
     assert {name: round(rows.loc[name, "value"] * model.layers) for name in layers} == layers
-    for name, value in {"agreement without attention": attention, "agreement without feed-forward": forward,
-                        "attention transfer": peak, "accuracy": model.accuracy}.items():  # fmt: skip
+    for name, value in {
+        "agreement without attention": attention,
+        "agreement without feed-forward": forward,
+        "attention transfer": peak,
+        "accuracy": model.accuracy,
+    }.items():
         assert rows.loc[name, "value"] == pytest.approx(value, abs=0.006), name
     assert (rows["layers"] == model.layers).all() and (rows["source"] == "paper").all()
     assert rows.loc["accuracy", "ci_low"] < model.accuracy < rows.loc["accuracy", "ci_high"]
@@ -48,8 +53,9 @@ def test_landmarks_of_the_paper_s_models(model: paper.PaperModel, published: pd.
 @pytest.fixture
 def run() -> dict[str, pd.DataFrame]:
     """A ten-layer run: the probe saturates at layer 6, three layers of attention are missed most around layer 5."""
-    provenance = {"parameters": {"model": "smollm2-135m", "corpus": "situations", "profile": "quick",
-                                 "calibration": "batch"}}  # fmt: skip
+    provenance = {
+        "parameters": {"model": "smollm2-135m", "corpus": "situations", "profile": "quick", "calibration": "batch"}
+    }
     probe = dict(metric="accuracy", condition="setting:as_released", component="resid_post", position="-1")
     curve = [0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.8, 0.8, 0.8, 0.8]
     tables = {
@@ -58,17 +64,30 @@ def run() -> dict[str, pd.DataFrame]:
         ),
         "ablation": results.tidy(
             [
-                dict(metric="agreement", condition="edit:zero", component=name, layer=i, span=3, position="-1",
-                     value=depth if i == 4 else 0.9)
-                for name, depth in (("attn_out", 0.2), ("mlp_out", 0.6)) for i in range(1, 9)
+                dict(
+                    metric="agreement",
+                    condition="edit:zero",
+                    component=name,
+                    layer=i,
+                    span=3,
+                    position="-1",
+                    value=depth if i == 4 else 0.9,
+                )
+                for name, depth in (("attn_out", 0.2), ("mlp_out", 0.6))
+                for i in range(1, 9)
             ],
-            experiment="ablation", model="m",
+            experiment="ablation",
+            model="m",
         ),
         "behaviour": results.tidy(
-            [dict(metric="accuracy", condition=f"scoring:first_subtoken;calibration:{kind}", value=value)
-             for kind, value in (("none", 0.1), ("batch", 0.3))], experiment="behaviour", model="m",
+            [
+                dict(metric="accuracy", condition=f"scoring:first_subtoken;calibration:{kind}", value=value)
+                for kind, value in (("none", 0.1), ("batch", 0.3))
+            ],
+            experiment="behaviour",
+            model="m",
         ),
-    }  # fmt: skip
+    }
     for table in tables.values():
         table.attrs["provenance"] = provenance
     return tables
@@ -78,8 +97,12 @@ def test_landmarks_of_a_planted_run_and_what_it_lacks(run: dict[str, pd.DataFram
     rows = overview({"slug": run})
     mine = rows[rows["source"] == "ours"].set_index("metric")
     assert set(mine.index) == {
-        "accuracy", "probe saturation", "agreement without attention", "agreement without feed-forward", "ablation dip"
-    }  # fmt: skip
+        "accuracy",
+        "probe saturation",
+        "agreement without attention",
+        "agreement without feed-forward",
+        "ablation dip",
+    }
     assert mine.loc["probe saturation", "value"] == pytest.approx(0.6)
     assert mine.loc["ablation dip", "value"] == pytest.approx(0.5)
     assert mine.loc["agreement without attention", "value"] == 0.2

@@ -14,19 +14,21 @@ import torch
 from matplotlib.patches import PathPatch, Rectangle
 from scipy.stats import spearmanr
 
-from emolib import results, stats, steering, theory
-from emolib.corpus import APPRAISALS, EMOTIONS
-from emolib.edits import Add
-from emolib.engine import Engine
+from emolib import stats
+from emolib.engine.edits import Add
+from emolib.engine.engine import Engine
+from emolib.engine.model import unwrap
+from emolib.engine.tiny import tiny_model
 from emolib.experiments import modulation
-from emolib.models import unwrap
-from emolib.paper import values
-from emolib.plotting import flows as flow_plots
-from emolib.results import select
-from emolib.runs import Run
-from emolib.steering import Cell, Dose
-from emolib.study import Study
-from emolib.tiny import tiny_model
+from emolib.figures import flows as flow_plots
+from emolib.interventions import steering, theory
+from emolib.interventions.steering import Cell, Dose
+from emolib.study.run import Run
+from emolib.study.study import Study
+from emolib.tables import results
+from emolib.tables.paper import values
+from emolib.tables.results import select
+from emolib.texts.corpus import APPRAISALS, EMOTIONS
 
 UP, DOWN = "pleasantness:+1;vector:raw;unit:norm", "pleasantness:-1;vector:raw;unit:norm"
 
@@ -56,8 +58,10 @@ def test_random_draws_are_a_hundred_where_it_matters_and_twenty_elsewhere() -> N
         assert {len(cell.names) for cell in main if cell.centre == 5} == {100}
         assert {len(cell.names) for cell in random if cell not in main or cell.centre != 5} <= {20, 100}
         # no window, dose or centre of the raw vectors goes without random directions
-        run = {kind: {(cell.span, cell.dose, cell.centre) for cell in cells if cell.kind == kind}
-               for kind in ("raw", "random")}  # fmt: skip
+        run = {
+            kind: {(cell.span, cell.dose, cell.centre) for cell in cells if cell.kind == kind}
+            for kind in ("raw", "random")
+        }
         assert run["raw"] == run["random"]
 
 
@@ -87,8 +91,12 @@ def test_a_push_adds_the_vector_of_each_layer_of_the_window(family: str) -> None
     unit_vectors = {("raw", "x"): torch.randn(model.n_layers, model.width, generator=torch.Generator().manual_seed(0))}
     norms = torch.tensor([0.5, 1.0, 2.0, 3.0])
     vectors = steering.in_both_units(unit_vectors, norms)
-    cells = [Cell("raw", span, Dose(size, unit), centre, ["x"])
-             for span in (1, 3) for size, unit in ((2.0, ""), (0.5, "norm")) for centre in (1, 2)]  # fmt: skip
+    cells = [
+        Cell("raw", span, Dose(size, unit), centre, ["x"])
+        for span in (1, 3)
+        for size, unit in ((2.0, ""), (0.5, "norm"))
+        for centre in (1, 2)
+    ]
     engine = Engine(model, prompts, ids)
     found = engine.replay(engine.encode([0, 1]), steering.edits(cells, vectors, model.n_layers))
     stream = model.modules("resid_post", view=model.hf)
@@ -135,18 +143,25 @@ def planted(*, theory_holds: bool, profile: str = "full", seed: int = 0) -> Any:
 
     def intervene(edits: list[Any], rows: np.ndarray, *, name: str) -> torch.Tensor:
         assert name
-        moves = [sum(edit.operation.coefficient * edit.operation.vectors[layer] for layer in edit.layers)
-                 for edit in edits]  # fmt: skip
+        moves = [
+            sum(edit.operation.coefficient * edit.operation.vectors[layer] for layer in edit.layers) for edit in edits
+        ]
         assert all(isinstance(edit.operation, Add) for edit in edits)
         return clean[rows][:, None] + (torch.stack(moves) @ reading.T)[None]
 
     return SimpleNamespace(
-        run=SimpleNamespace(profile=profile, seed=seed), events=events, truth=truth, groups=np.arange(n) // 4,
-        corpus=SimpleNamespace(ratings=events[list(APPRAISALS)]), predicted=clean.argmax(-1).numpy(),
-        agreed=np.flatnonzero(clean.argmax(-1).numpy() == truth), model=SimpleNamespace(n_layers=n_layers),
-        stacked=lambda component: stream.expand(n_layers, -1, -1), decide=lambda logits: logits.argmax(-1).numpy(),
+        run=SimpleNamespace(profile=profile, seed=seed),
+        events=events,
+        truth=truth,
+        groups=np.arange(n) // 4,
+        corpus=SimpleNamespace(ratings=events[list(APPRAISALS)]),
+        predicted=clean.argmax(-1).numpy(),
+        agreed=np.flatnonzero(clean.argmax(-1).numpy() == truth),
+        model=SimpleNamespace(n_layers=n_layers),
+        stacked=lambda component: stream.expand(n_layers, -1, -1),
+        decide=lambda logits: logits.argmax(-1).numpy(),
         intervene=intervene,
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture(scope="module", autouse=True)

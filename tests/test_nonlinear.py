@@ -7,7 +7,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 
-from emolib.nonlinear import predict_mlp
+from emolib.probes.mlp import predict_mlp
 
 
 def xor(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from matplotlib.collections import Collection
 
-from emolib.palette import INK
-from emolib.plotting.outcomes import outcome_stacks
+from emolib.figures.outcomes import outcome_stacks
+from emolib.figures.palette import INK
 
 
 def outcomes(layers: range = range(4), *, n_layers: int | None = None) -> pd.DataFrame:
@@ -18,9 +18,7 @@ def outcomes(layers: range = range(4), *, n_layers: int | None = None) -> pd.Dat
             transfer, kept = 0.1 + 0.1 * layer, 0.6 - 0.1 * layer * (component == "resid_post")
             shares = {"transfer": transfer, "kept": kept, "neither": 1 - transfer - kept}
             key = dict(component=component, layer=layer)
-            rows += [
-                key | dict(metric=m, value=v, ci_low=v - 0.05, ci_high=v + 0.04, n=100) for m, v in shares.items()
-            ]
+            rows += [key | dict(metric=m, value=v, ci_low=v - 0.05, ci_high=v + 0.04, n=100) for m, v in shares.items()]
     frame = pd.DataFrame(rows)
     return frame if n_layers is None else frame.assign(depth=(frame["layer"] + 1) / n_layers, n_layers=n_layers)
 

@@ -18,8 +18,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from emolib.doctor import embedded_model, memory_gb, models_table
-from emolib.registry import registry
+from emolib.book.doctor import embedded_model, memory_gb, models_table
+from emolib.engine.registry import registry
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -27,15 +27,30 @@ DEPENDENCIES = [Requirement(line) for line in PROJECT["dependencies"]]
 TEST_EXTRA = [Requirement(line) for line in PROJECT["optional-dependencies"]["test"]]
 # Declared without being imported: started as a program, or needed by transformers to read the embedded model.
 NOT_IMPORTED = {
-    "accelerate", "gguf", "ipykernel", "jupyter-book", "snakemake", "ruff", "soupsieve", "sphinx-mathjax-offline",
-}  # fmt: skip
+    "accelerate",
+    "gguf",
+    "ipykernel",
+    "jupyter-book",
+    "snakemake",
+    "ruff",
+    "soupsieve",
+    "sphinx-mathjax-offline",
+}
 # What comes with a declared package and is imported on purpose: the book's machinery, and scikit-learn's companions.
 BROUGHT = {
-    "docutils": "jupyter-book", "sphinx": "jupyter-book", "myst-nb": "jupyter-book", "markdown-it-py": "jupyter-book",
-    "ipython": "ipykernel", "nbclient": "papermill", "pillow": "matplotlib", "joblib": "scikit-learn",
-    "threadpoolctl": "scikit-learn", "packaging": "jupyter-book", "tokenizers": "transformers",
+    "docutils": "jupyter-book",
+    "sphinx": "jupyter-book",
+    "myst-nb": "jupyter-book",
+    "markdown-it-py": "jupyter-book",
+    "ipython": "ipykernel",
+    "nbclient": "papermill",
+    "pillow": "matplotlib",
+    "joblib": "scikit-learn",
+    "threadpoolctl": "scikit-learn",
+    "packaging": "jupyter-book",
+    "tokenizers": "transformers",
     "huggingface-hub": "transformers",
-}  # fmt: skip
+}
 
 
 def locked() -> dict[str, str]:

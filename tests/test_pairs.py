@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import norm, t
 
-from emolib import pairs, scores, stats
+from emolib import stats
+from emolib.stats import pairs, scores
 
 
 def texts(n: int, *, classes: int = 13, writers: int | None = None, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

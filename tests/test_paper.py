@@ -13,8 +13,9 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from emolib import paper, paper_tables, results
-from emolib.events import APPRAISALS, EMOTIONS
+from emolib.paper import tables as paper_tables
+from emolib.tables import paper, results
+from emolib.texts.events import APPRAISALS, EMOTIONS
 
 CSV_SHA256 = "799fb86f06077325e4d8cef3e9c7634533c957d3ef0c9269eb327ebb6101d92f"
 LLAMA = "Llama 3.2 1B"

@@ -13,17 +13,19 @@ import pytest
 import torch
 from conftest import word_tokenizer
 
-from emolib import interchange, pairs, results
-from emolib.corpus import EMOTIONS
-from emolib.edits import Edit, Patch
+from emolib.engine.edits import Edit, Patch
+from emolib.engine.model import unwrap
+from emolib.engine.sites import COMPONENTS
+from emolib.engine.tiny import tiny_model
 from emolib.experiments import patching
-from emolib.experiments.patching import SAME, Outcome, Site
-from emolib.models import unwrap
-from emolib.results import select
-from emolib.runs import Run
-from emolib.sites import COMPONENTS
-from emolib.study import Study
-from emolib.tiny import tiny_model
+from emolib.experiments.patching.measure import SAME, Outcome, Site
+from emolib.interventions import interchange
+from emolib.stats import pairs
+from emolib.study.run import Run
+from emolib.study.study import Study
+from emolib.tables import results
+from emolib.tables.results import select
+from emolib.texts.corpus import EMOTIONS
 
 LAYERS = 5  # of the tiny model
 DIRECTIONS = ["direction:denoising", "direction:noising", "direction:both"]
@@ -93,9 +95,14 @@ def swapped(n: int) -> np.ndarray:
 def test_patching_equals_plain_passes_in_every_family(family: str, tiny_run: Run, tmp_path: Path) -> None:
     study = opened(tiny_run, tiny_model(family, tokenizer=word_tokenizer()), tmp_path).variant(rows=[3, 70, 120, 11])
     sites = [
-        Site("attn_out", 1, 1), Site("mlp_out", 2, 3), Site("resid_post", 0, 1), Site("attn_out", 2, 3, -2),
-        Site("mlp_out", 0, 1, -4), Site("resid_post", 1, 3, -3), Site("resid_post", 3, 1),
-    ]  # fmt: skip
+        Site("attn_out", 1, 1),
+        Site("mlp_out", 2, 3),
+        Site("resid_post", 0, 1),
+        Site("attn_out", 2, 3, -2),
+        Site("mlp_out", 0, 1, -4),
+        Site("resid_post", 1, 3, -3),
+        Site("resid_post", 3, 1),
+    ]
     outcome = patching.patch(study, np.arange(4), [(sites, swapped(4))])[0]
     assert outcome.base.tolist() == [0, 1, 2, 3] and outcome.source.tolist() == [1, 0, 3, 2]
     clean = study.clean.logits
@@ -113,10 +120,16 @@ def test_a_text_patched_with_itself_gives_its_clean_answer(study: Study) -> None
     itself = torch.zeros(len(study.truth), dtype=torch.long)
     itself[pool] = torch.arange(40)
     edits = [
-        Edit(component=component, layers=layers, position=position,
-             operation=Patch(interchange.activations_at(study, pool, position), itself))
-        for component in COMPONENTS for layers in ((0,), (1, 2, 3)) for position in (-1, -3, -5)
-    ]  # fmt: skip
+        Edit(
+            component=component,
+            layers=layers,
+            position=position,
+            operation=Patch(interchange.activations_at(study, pool, position), itself),
+        )
+        for component in COMPONENTS
+        for layers in ((0,), (1, 2, 3))
+        for position in (-1, -3, -5)
+    ]
     found = study.intervene(edits, pool, name="itself")
     assert torch.allclose(found, study.clean.logits[pool][:, None], atol=1e-3)
 
@@ -225,9 +238,15 @@ def test_the_same_run_gives_the_same_table_and_another_seed_other_pairs(
 def planted(patched: torch.Tensor, clean: torch.Tensor, labels: Sequence[int], sites: list[Site]) -> Outcome:
     base, source = np.arange(len(labels)), np.arange(len(labels)) ^ 1
     return Outcome(
-        sites=sites, base=base, source=source, patched=patched, answers=patched.argmax(-1).numpy(), clean=clean,
-        labels=np.asarray(labels), writers=np.arange(len(labels)),
-    )  # fmt: skip
+        sites=sites,
+        base=base,
+        source=source,
+        patched=patched,
+        answers=patched.argmax(-1).numpy(),
+        clean=clean,
+        labels=np.asarray(labels),
+        writers=np.arange(len(labels)),
+    )
 
 
 @pytest.fixture
@@ -308,15 +327,21 @@ def test_onset_and_peaks_where_they_were_planted(clean: tuple[torch.Tensor, np.n
     }
     transfer = {
         Site(component, layer + span // 2, span): share  # type: ignore[arg-type]
-        for component, spans in height.items() for span, shares in spans.items() for layer, share in enumerate(shares)
-    }  # fmt: skip
+        for component, spans in height.items()
+        for span, shares in spans.items()
+        for layer, share in enumerate(shares)
+    }
     outcome = curves(transfer, clean)
     found = results.tidy(patching.onsets(outcome, 6, seed=0), experiment="patching", model="tiny")
     expected = {
-        ("peak", "attn_out", 1): 2, ("peak", "mlp_out", 1): 4, ("peak_difference", "", 1): 2,
-        ("peak", "attn_out", 3): 3, ("peak", "mlp_out", 3): 4, ("peak_difference", "", 3): 1,
+        ("peak", "attn_out", 1): 2,
+        ("peak", "mlp_out", 1): 4,
+        ("peak_difference", "", 1): 2,
+        ("peak", "attn_out", 3): 3,
+        ("peak", "mlp_out", 3): 4,
+        ("peak_difference", "", 3): 1,
         ("onset", "resid_post", 1): 3,
-    }  # fmt: skip
+    }
     assert len(found) == 2 * len(expected)
     for (metric, component, span), layer in expected.items():
         row = select(found, metric=f"{metric}_layer", component=component, span=span).iloc[0]

@@ -53,8 +53,10 @@ def test_book_is_printed_whole(root: Path) -> None:
     texts = [" ".join(page.extract_text().split()) for page in reader.pages]
     title = yaml.safe_load((root / "_config.yml").read_text())["title"]
     assert title in texts[0] and "The emolib authors" in texts[0]
-    starts = [next(i for i, text in enumerate(texts) if i and text.startswith(f"The {name} page"))
-              for name in ("second", "third")]  # fmt: skip
+    starts = [
+        next(i for i, text in enumerate(texts) if i and text.startswith(f"The {name} page"))
+        for name in ("second", "third")
+    ]
     assert 0 < starts[0] < starts[1], "each page of the book begins on a page of its own"
     assert {page.mediabox.width for page in reader.pages} == {reader.pages[0].mediabox.width}
     targets = links(reader)

@@ -15,22 +15,15 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from emolib import display, paper, plotting, results
+from emolib import figures
 from emolib.book.mystnb import FigureRenderer
-from emolib.events import EMOTIONS
-from emolib.palette import (
-    COMPONENT_COLOURS,
-    EMOTION_COLOURS,
-    INK,
-    luminance,
-    ordered,
-    palette,
-    style,
-    text_on,
-)  # fmt: skip
-from emolib.plotting.labels import confusion_shares, label_shares
-from emolib.plotting.panels import readable
-from emolib.sites import COMPONENTS
+from emolib.engine.sites import COMPONENTS
+from emolib.figures import display
+from emolib.figures.labels import confusion_shares, label_shares
+from emolib.figures.palette import COMPONENT_COLOURS, EMOTION_COLOURS, INK, luminance, ordered, palette, style, text_on
+from emolib.figures.panels import readable
+from emolib.tables import paper, results
+from emolib.texts.events import EMOTIONS
 
 PAGES = ("#ffffff", "#14181e")
 LLAMA = "Llama 3.2 1B"
@@ -54,17 +47,17 @@ def null_draws() -> pd.DataFrame:
 
 
 KINDS: dict[str, Callable[[], Figure]] = {
-    "curves": lambda: plotting.depth_curves(
+    "curves": lambda: figures.depth_curves(
         ours(PROBES), ylabel="a", paper=PROBES, n_layers=16, lines={"chance": 1 / 13}
     ),
-    "panels": lambda: plotting.depth_curves(ours(TRANSFER), ylabel="a", hue="prompt", panel="component", n_layers=16),
-    "heatmap": lambda: plotting.site_heatmap(ours(TRANSFER), label="a", rows="prompt", paper=TRANSFER),
-    "confusion": lambda: plotting.confusion_matrix(CONFUSION, paper=CONFUSION),
-    "labels": lambda: plotting.stacked_labels({"this run": label_rows({"joy": 1.0}), "b": label_rows({"fear": 2.0})}),
-    "stacks": lambda: plotting.depth_stacks(MODULATION),
-    "bars": lambda: plotting.grouped_bars(ours(R2), by="condition", xlabel="a", paper=R2),
-    "points": lambda: plotting.interval_points(ours(R2), by="condition", hue="component", xlabel="a", lines={"c": 0.1}),
-    "null": lambda: plotting.against_null(null_draws().head(1).assign(value=0.9), null_draws(), xlabel="a"),
+    "panels": lambda: figures.depth_curves(ours(TRANSFER), ylabel="a", hue="prompt", panel="component", n_layers=16),
+    "heatmap": lambda: figures.site_heatmap(ours(TRANSFER), label="a", rows="prompt", paper=TRANSFER),
+    "confusion": lambda: figures.confusion_matrix(CONFUSION, paper=CONFUSION),
+    "labels": lambda: figures.stacked_labels({"this run": label_rows({"joy": 1.0}), "b": label_rows({"fear": 2.0})}),
+    "stacks": lambda: figures.depth_stacks(MODULATION),
+    "bars": lambda: figures.grouped_bars(ours(R2), by="condition", xlabel="a", paper=R2),
+    "points": lambda: figures.interval_points(ours(R2), by="condition", hue="component", xlabel="a", lines={"c": 0.1}),
+    "null": lambda: figures.against_null(null_draws().head(1).assign(value=0.9), null_draws(), xlabel="a"),
 }
 
 
@@ -91,7 +84,7 @@ def test_every_kind_is_valid_svg_on_any_page(kind: str) -> None:
 
 
 def test_curves_are_the_table_with_layers_from_one() -> None:
-    fig = plotting.depth_curves(ours(PROBES), ylabel="accuracy", n_layers=16)
+    fig = figures.depth_curves(ours(PROBES), ylabel="accuracy", n_layers=16)
     lines = {line.get_color(): line for line in fig.axes[0].lines}
     for component in COMPONENTS:
         line = lines[COMPONENT_COLOURS[component]]
@@ -105,7 +98,7 @@ def test_curves_are_the_table_with_layers_from_one() -> None:
 
 
 def test_models_of_another_depth_share_the_fraction_of_depth() -> None:
-    fig = plotting.depth_curves(ours(PROBES), ylabel="a", n_layers=32, paper=PROBES)
+    fig = figures.depth_curves(ours(PROBES), ylabel="a", n_layers=32, paper=PROBES)
     solid = [line for line in fig.axes[0].lines if line.get_linestyle() == "-"]
     dashed = [line for line in fig.axes[0].lines if line.get_linestyle() == "--"]
     assert len(solid) == len(dashed) == 3
@@ -116,7 +109,7 @@ def test_models_of_another_depth_share_the_fraction_of_depth() -> None:
 
 
 def test_heatmap_cells_are_the_table() -> None:
-    fig = plotting.site_heatmap(TRANSFER, label="a", rows="prompt")
+    fig = figures.site_heatmap(TRANSFER, label="a", rows="prompt")
     image = fig.axes[0].images[0]
     cells = np.asarray(image.get_array().filled(np.nan))
     rows = TRANSFER[(TRANSFER["component"] == "attn_out") & (TRANSFER["prompt"] == "T3-2shot")]
@@ -132,23 +125,24 @@ def test_shares_of_labels() -> None:
     assert shares.loc["shame", "anger"] == pytest.approx(120 / 275)
     np.testing.assert_allclose(shares.sum(axis=1), 1)
     assert label_shares(label_rows({"joy": 3, "fear": 1}), "x") == dict.fromkeys(EMOTION_COLOURS, 0.0) | {
-        "joy": 0.75, "fear": 0.25,
-    }  # fmt: skip
-    fig = plotting.stacked_labels({"a": label_rows({"fear": 1, "joy": 3})})
+        "joy": 0.75,
+        "fear": 0.25,
+    }
+    fig = figures.stacked_labels({"a": label_rows({"fear": 1, "joy": 3})})
     widths = [bar.get_width() for bar in fig.axes[0].patches]
     assert sum(widths) == pytest.approx(1) and widths[0] == 0.75  # joy first, as the paper stacks
-    stack = plotting.depth_stacks(MODULATION).axes[0].collections
+    stack = figures.depth_stacks(MODULATION).axes[0].collections
     tops = [layer.get_paths()[0].get_extents().ymax for layer in stack]
     assert len(stack) == 13 and max(tops) == pytest.approx(1)
 
 
 def test_bars_and_points_are_the_table() -> None:
-    fig = plotting.grouped_bars(ours(R2), by="condition", xlabel="a")
+    fig = figures.grouped_bars(ours(R2), by="condition", xlabel="a")
     widths = sorted(bar.get_width() for bar in fig.axes[0].patches)
     np.testing.assert_allclose(widths, sorted(0.9 * R2["value"]))
     names = [text.get_text() for text in fig.axes[0].get_yticklabels()]
     assert "other-agency" in names and "predictability" in names
-    point = plotting.interval_points(ours(R2), by="condition", hue="component", xlabel="a")
+    point = figures.interval_points(ours(R2), by="condition", hue="component", xlabel="a")
     drawn = np.concatenate([line.get_xdata() for line in point.axes[0].lines])
     np.testing.assert_allclose(np.sort(drawn), np.sort(0.9 * R2["value"]))
 
@@ -156,19 +150,21 @@ def test_bars_and_points_are_the_table() -> None:
 @pytest.mark.parametrize(
     ("draw", "message"),
     [
-        (lambda: plotting.depth_curves(pd.concat([PROBES, PROBES.assign(prompt="T2-2shot")]), ylabel="a"),
-         r"several rows for one point.*differ in \['prompt'\]"),
-        (lambda: plotting.depth_curves(ours(PROBES), ylabel="a", paper=PROBES), "share an axis only with n_layers"),
-        (lambda: plotting.depth_curves(ours(PROBES), ylabel="a", n_layers=12), "layer 16 of a model of 12 layers"),
-        (lambda: plotting.depth_curves(CONFUSION, ylabel="a", hue="label"), "every row needs a layer"),
-        (lambda: plotting.depth_curves(PROBES, ylabel="a", hue="colour"), "no column 'colour'"),
-        (lambda: plotting.site_heatmap(TRANSFER, label="a", rows="prompt", limits=(0, 0.5)), "widen limits"),
-        (lambda: plotting.confusion_matrix(PROBES), "several rows|expected 'true=>pred'"),
-        (lambda: plotting.confusion_matrix(CONFUSION[13:]), r"no counts for the true labels \['anger'\]"),
-        (lambda: plotting.stacked_labels({"x": label_rows({"happiness": 1})}), r"x: labels \['happiness'\]"),
-        (lambda: plotting.depth_curves(MODULATION, ylabel="a", hue="value"), "share 10 colours"),
+        (
+            lambda: figures.depth_curves(pd.concat([PROBES, PROBES.assign(prompt="T2-2shot")]), ylabel="a"),
+            r"several rows for one point.*differ in \['prompt'\]",
+        ),
+        (lambda: figures.depth_curves(ours(PROBES), ylabel="a", paper=PROBES), "share an axis only with n_layers"),
+        (lambda: figures.depth_curves(ours(PROBES), ylabel="a", n_layers=12), "layer 16 of a model of 12 layers"),
+        (lambda: figures.depth_curves(CONFUSION, ylabel="a", hue="label"), "every row needs a layer"),
+        (lambda: figures.depth_curves(PROBES, ylabel="a", hue="colour"), "no column 'colour'"),
+        (lambda: figures.site_heatmap(TRANSFER, label="a", rows="prompt", limits=(0, 0.5)), "widen limits"),
+        (lambda: figures.confusion_matrix(PROBES), "several rows|expected 'true=>pred'"),
+        (lambda: figures.confusion_matrix(CONFUSION[13:]), r"no counts for the true labels \['anger'\]"),
+        (lambda: figures.stacked_labels({"x": label_rows({"happiness": 1})}), r"x: labels \['happiness'\]"),
+        (lambda: figures.depth_curves(MODULATION, ylabel="a", hue="value"), "share 10 colours"),
     ],
-)  # fmt: skip
+)
 def test_refusals(draw: Callable[[], Figure], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         draw()
@@ -236,7 +232,7 @@ def test_order_and_names() -> None:
 def test_show_puts_one_captioned_figure_on_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[dict[str, object]] = []
     monkeypatch.setattr(display, "display", lambda data, raw: shown.append(data))
-    plotting.show(KINDS["curves"](), **WORDS)
+    figures.show(KINDS["curves"](), **WORDS)
     (data,) = shown
     assert data[display.MIME] == WORDS
     html = str(data["text/html"])
@@ -281,8 +277,10 @@ def test_renderer_leaves_other_outputs_alone() -> None:
 
 
 def test_nothing_here_loads_a_model_library() -> None:
-    modules = ("results provenance stats scores paper plotting display palette "
-        "plotting.panels plotting.labels plotting.categories book.mystnb")
+    modules = (
+        "results provenance stats scores paper plotting display palette "
+        "figures.panels figures.labels figures.categories book.mystnb"
+    )
     code = (
         f"import sys, importlib\n[importlib.import_module('emolib.' + m) for m in '{modules}'.split()]\n"
         "from emolib import results\n"

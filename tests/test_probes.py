@@ -10,8 +10,9 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 
-from emolib import probes, solvers
-from emolib.scores import balanced_accuracy
+from emolib.probes import linear as probes
+from emolib.probes import solvers
+from emolib.stats.scores import balanced_accuracy
 
 torch.set_num_threads(2)
 CLASSES = 6

@@ -14,13 +14,13 @@ from conftest import tiny_table
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 
-from emolib import results
-from emolib.corpus import EMOTIONS
+from emolib.engine.sites import COMPONENTS
 from emolib.experiments import probing
-from emolib.results import select
-from emolib.runs import Run
-from emolib.sites import COMPONENTS
-from emolib.study import Study
+from emolib.study.run import Run
+from emolib.study.study import Study
+from emolib.tables import results
+from emolib.tables.results import select
+from emolib.texts.corpus import EMOTIONS
 
 N, WIDTH, LAYERS, WRITERS = 390, 24, 4, 78
 CARRIES_LAST = {("mlp_out", 1), ("resid_post", 2), ("resid_post", 3)}
@@ -55,7 +55,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Stud
 @pytest.fixture(scope="module")
 def table(planted: Study) -> pd.DataFrame:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(probing, "RESAMPLES", 60)  # the intervals are tested with emolib.stats
+        patch.setattr(probing, "RESAMPLES", 60)  # the intervals are tested with emolib.stats.intervals
         return results.tidy(probing.run(planted), experiment="probing", model="planted")
 
 
@@ -65,11 +65,14 @@ def curve(table: pd.DataFrame, metric: str, condition: str, position: str = "-1"
     return dict(zip(sites, found["value"], strict=True))
 
 
-@pytest.mark.parametrize(("metric", "condition"), [
-    ("accuracy", "setting:as_released"),
-    ("accuracy", "probe:mlp"),
-    ("balanced_accuracy", "setting:ours;target:writer"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("metric", "condition"),
+    [
+        ("accuracy", "setting:as_released"),
+        ("accuracy", "probe:mlp"),
+        ("balanced_accuracy", "setting:ours;target:writer"),
+    ],
+)
 def test_the_label_is_found_where_it_is_and_nowhere_else(table: pd.DataFrame, metric: str, condition: str) -> None:
     found = curve(table, metric, condition)
     assert set(found) == {(component, layer) for component in COMPONENTS for layer in range(LAYERS)}

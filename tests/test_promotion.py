@@ -13,16 +13,17 @@ import torch
 from test_modulation import planted
 from torch.nn.functional import layer_norm
 
-from emolib import results, steering
-from emolib.corpus import EMOTIONS
-from emolib.engine import Engine
+from emolib.engine.engine import Engine
+from emolib.engine.tiny import tiny_model
 from emolib.experiments import promotion
-from emolib.paper import values
-from emolib.results import select
-from emolib.runs import Run
-from emolib.steering import Cell, Dose
-from emolib.study import Study
-from emolib.tiny import tiny_model
+from emolib.interventions import steering
+from emolib.interventions.steering import Cell, Dose
+from emolib.study.run import Run
+from emolib.study.study import Study
+from emolib.tables import results
+from emolib.tables.paper import values
+from emolib.tables.results import select
+from emolib.texts.corpus import EMOTIONS
 
 PROMPTS = ["Name it. Context: We won! Answer:", "Name it. Context: The bus left early and it rained. Answer:"]
 LABELS = torch.arange(60, 73)
@@ -60,9 +61,9 @@ def test_pushing_an_unembedding_row_in_the_last_layer_has_the_closed_form(family
         )
         model.hf(torch.tensor([model.tokenizer(prompt)["input_ids"]]))
         handle.remove()
-        moved = torch.cat([
-            states[0][0, -1] + length * rows / rows.norm(dim=-1, keepdim=True) for length in (2.0, 4.0, 5.0)
-        ])  # fmt: skip
+        moved = torch.cat(
+            [states[0][0, -1] + length * rows / rows.norm(dim=-1, keepdim=True) for length in (2.0, 4.0, 5.0)]
+        )
         expected = final_norm(model, moved) @ rows.T
         if family == "gemma2":
             expected = 3.0 * torch.tanh(expected / 3.0)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from emolib.corpus import EMOTIONS, Corpus
-from emolib.prompts import (
+from emolib.texts.corpus import EMOTIONS, Corpus
+from emolib.texts.prompts import (
     PAPER_PROMPTS,
     Prompt,
     first_words,
@@ -113,9 +113,20 @@ def test_first_words_is_case_sensitive_and_leaves_others_empty() -> None:
 def test_first_words_of_the_real_corpus(crowd_envent: Corpus) -> None:
     counts = first_words(crowd_envent.events["text"], get_prompt("first_word")).value_counts().drop("")
     assert counts.to_dict() == {
-        "I": 3551, "My": 438, "my": 421, "When": 418, "when": 344, "i": 326, "A": 96, "a": 69, "The": 40, "the": 38,
-        "someone": 37, "Someone": 36, "we": 18,
-    }  # fmt: skip
+        "I": 3551,
+        "My": 438,
+        "my": 421,
+        "When": 418,
+        "when": 344,
+        "i": 326,
+        "A": 96,
+        "a": 69,
+        "The": 40,
+        "the": 38,
+        "someone": 37,
+        "Someone": 36,
+        "we": 18,
+    }
     assert counts.sum() == 5832
 
 

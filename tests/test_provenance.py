@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 import emolib
-from emolib import provenance
+from emolib.tables import provenance
 
-MODULE = "emolib.experiments.ablation"
+MODULE = "emolib.experiments.ablation.measure"
 Change = Callable[[str, str, str], bool]
 
 
@@ -60,29 +60,35 @@ def test_the_copy_has_the_hash_of_the_original(code_sha256: Callable[..., str]) 
     assert len(code_sha256()) == 64
 
 
-@pytest.mark.parametrize(("file", "old", "new"), [
-    ("experiments/ablation.py", '"""What the answer needs', '"""What is needed by the answer'),
-    ("experiments/ablation.py", "    runs take every second centre of the wider span.\n", ""),
-    ("edits.py", '    """The zero vector (E4, zero ablation)."""\n', '    """Nothing."""\n'),
-    ("experiments/ablation.py", "  # one random cycle: every text gives once, none to itself", ""),
-    ("experiments/ablation.py", "SPANS = (1, 3)", "# Widths of the windows.\nSPANS = (\n    1,\n    3,\n)"),
-    ("stats.py", "LEVEL = 0.95\n", "\n\nLEVEL = (0.95)\n"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("experiments/ablation.py", '"""What the answer needs', '"""What is needed by the answer'),
+        ("experiments/ablation.py", "    runs take every second centre of the wider span.\n", ""),
+        ("edits.py", '    """The zero vector (E4, zero ablation)."""\n', '    """Nothing."""\n'),
+        ("experiments/ablation.py", "  # one random cycle: every text gives once, none to itself", ""),
+        ("experiments/ablation.py", "SPANS = (1, 3)", "# Widths of the windows.\nSPANS = (\n    1,\n    3,\n)"),
+        ("stats.py", "LEVEL = 0.95\n", "\n\nLEVEL = (0.95)\n"),
+    ],
+)
 def test_words_and_layout_do_not_count(changes_hash: Change, file: str, old: str, new: str) -> None:
     assert not changes_hash(file, old, new)
 
 
-@pytest.mark.parametrize(("file", "old", "new"), [
-    ("experiments/ablation.py", "SPANS = (1, 3)", "SPANS = (1, 5)"),
-    ("experiments/ablation.py", "np.roll(order, 1)", "np.roll(order, 2)"),
-    ("experiments/ablation.py", '"zero": Zero(),', '"nil": Zero(),'),
-    ("edits.py", "1_000_003", "1_000_033"),  # imported
-    ("stats.py", "LEVEL = 0.95\n", "LEVEL = 0.9\n"),  # imported with `from emolib import`
-    ("clean.py", "KEEP = 5 ", "KEEP = 4 "),
-    ("scores.py", "correct[rows]", "-correct[rows]"),  # imported by what is imported
-    ("context.py", "enable_gqa=True", "enable_gqa=False"),
-    ("checks.py", "torch.float32: 1e-4", "torch.float32: 1e-3"),  # imported inside a function
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("experiments/ablation.py", "SPANS = (1, 3)", "SPANS = (1, 5)"),
+        ("experiments/ablation.py", "np.roll(order, 1)", "np.roll(order, 2)"),
+        ("experiments/ablation.py", '"zero": Zero(),', '"nil": Zero(),'),
+        ("edits.py", "1_000_003", "1_000_033"),  # imported
+        ("stats.py", "LEVEL = 0.95\n", "LEVEL = 0.9\n"),  # imported with `from emolib import`
+        ("clean.py", "KEEP = 5 ", "KEEP = 4 "),
+        ("scores.py", "correct[rows]", "-correct[rows]"),  # imported by what is imported
+        ("context.py", "enable_gqa=True", "enable_gqa=False"),
+        ("checks.py", "torch.float32: 1e-4", "torch.float32: 1e-3"),  # imported inside a function
+    ],
+)
 def test_what_is_computed_counts_wherever_it_is_imported_from(
     changes_hash: Change, file: str, old: str, new: str
 ) -> None:
@@ -95,8 +101,11 @@ def test_what_only_fetches_names_and_keeps_does_not_count(changes_hash: Change) 
 
 
 def test_what_is_not_imported_does_not_count(changes_hash: Change, package: Path) -> None:
-    assert not changes_hash("plotting/__init__.py", "\nfrom __future__ import annotations\n",
-                            "\nfrom __future__ import annotations\nX = 1\n")  # fmt: skip
+    assert not changes_hash(
+        "plotting/__init__.py",
+        "\nfrom __future__ import annotations\n",
+        "\nfrom __future__ import annotations\nX = 1\n",
+    )
     (package / "experiments" / "new.py").write_text("X = 1\n")
     assert not changes_hash("experiments/behaviour.py", "TOP_WORDS = 20", "TOP_WORDS = 30")
 
@@ -136,8 +145,10 @@ def test_imported_files_by_hand(tmp_path: Path) -> None:
     (package / "experiments").mkdir(parents=True)
     for name in ("__init__", "stats", "edits", "study", "experiments/__init__", "experiments/probing"):
         (package / f"{name}.py").write_text("")
-    code = "%matplotlib inline\n!ls\nimport numpy\nimport emolib.edits as e\nfrom emolib import stats\n"
-    code += "from os import path\nfrom emolib.experiments import probing\nif 1:\n    from emolib.study import Study\n"
+    code = "%matplotlib inline\n!ls\nimport numpy\nimport emolib.engine.edits as e\nfrom emolib import stats\n"
+    code += (
+        "from os import path\nfrom emolib.experiments import probing\nif 1:\n    from emolib.study.study import Study\n"
+    )
     found = {path.relative_to(package).as_posix() for path in provenance.imported(code, tmp_path)}
     modules = {"edits.py", "stats.py", "study.py", "experiments/probing.py"}
     assert found == modules | {"__init__.py", "experiments/__init__.py"}

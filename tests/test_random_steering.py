@@ -7,11 +7,19 @@ import pandas as pd
 import pytest
 import torch
 
-from emolib import stats, theory
-from emolib.corpus import EMOTIONS
-from emolib.directions import unit
-from emolib.random_steering import RANDOM, RANDOM_SETS, RELEASED_RANDOM, null_rows, random_names, random_vectors
-from emolib.steering import Cell, Dose
+from emolib import stats
+from emolib.interventions import theory
+from emolib.interventions.random_steering import (
+    RANDOM,
+    RANDOM_SETS,
+    RELEASED_RANDOM,
+    null_rows,
+    random_names,
+    random_vectors,
+)
+from emolib.interventions.steering import Cell, Dose
+from emolib.probes.directions import unit
+from emolib.texts.corpus import EMOTIONS
 
 WIDTH, TEXTS, DRAWS = 24, 300, 230
 

@@ -15,25 +15,35 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from emolib import provenance, results
+from emolib.tables import provenance, results
 
 RUN = {"experiment": "patching", "model": "tiny", "metric": "transfer"}
 
 
 def rows(n: int = 3) -> pd.DataFrame:
     layers = [
-        {"component": "attn_out", "layer": i, "position": -1, "value": i / 10, "ci_low": i / 10 - 0.05,
-         "ci_high": i / 10 + 0.05, "n": 200}
+        {
+            "component": "attn_out",
+            "layer": i,
+            "position": -1,
+            "value": i / 10,
+            "ci_low": i / 10 - 0.05,
+            "ci_high": i / 10 + 0.05,
+            "n": 200,
+        }
         for i in range(n)
-    ]  # fmt: skip
+    ]
     return results.tidy(layers, **RUN)
 
 
 def facts(**changes: object) -> dict[str, object]:
     given: dict[str, object] = {
         "parameters": {"model": "tiny", "dtype": "float32", "seed": 3, "corpus_path": None},
-        "corpus_sha256": "ab" * 32, "model_revision": "main", "device": "cpu", "seconds": 1.25,
-    }  # fmt: skip
+        "corpus_sha256": "ab" * 32,
+        "model_revision": "main",
+        "device": "cpu",
+        "seconds": 1.25,
+    }
     return results.collect_provenance(**{**given, **changes})
 
 
@@ -124,8 +134,12 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypa
 
 def test_write_refuses_bad_provenance_before_touching_the_disk(tmp_path: Path) -> None:
     target = tmp_path / "x.parquet"
-    for about, message in (({}, "empty"), ({"a": object()}, "not plain JSON"), ({"a": float("nan")}, "not plain JSON"),
-                           ({"p": {"q": ["/srv/data/x.csv"]}}, "local paths")):  # fmt: skip
+    for about, message in (
+        ({}, "empty"),
+        ({"a": object()}, "not plain JSON"),
+        ({"a": float("nan")}, "not plain JSON"),
+        ({"p": {"q": ["/srv/data/x.csv"]}}, "local paths"),
+    ):
         with pytest.raises(ValueError, match=message):
             results.write(rows(), target, about)
     assert not target.exists()
@@ -156,9 +170,13 @@ def test_provenance_is_plain_and_private(tmp_path: Path) -> None:
     book = tmp_path / "06_patching.ipynb"
     book.write_text("{}")
     parameters = {
-        "model": str(tmp_path / "llama"), "corpus_path": tmp_path / "events.csv", "hub": "org/name",
-        "many": ["~/x/y.csv", "../up/z.csv", 3], "seed": 7, "dtype": "bfloat16",
-    }  # fmt: skip
+        "model": str(tmp_path / "llama"),
+        "corpus_path": tmp_path / "events.csv",
+        "hub": "org/name",
+        "many": ["~/x/y.csv", "../up/z.csv", 3],
+        "seed": 7,
+        "dtype": "bfloat16",
+    }
     about = facts(parameters=parameters, notebook=book)
     assert about["parameters"]["model"] == "llama"
     assert about["parameters"]["corpus_path"] == "events.csv"

@@ -16,16 +16,20 @@ from conftest import TINY_WORDS, tiny_table, word_tokenizer
 from tokenizers import Tokenizer, processors
 from transformers import PreTrainedTokenizerFast
 
-from emolib import control_tasks, interchange, misclassified, results, scores, spot_checks, task_profile, task_rows
-from emolib import robustness_tables as views
-from emolib.corpus import EMOTIONS, Corpus
+from emolib.engine.model import unwrap
 from emolib.experiments import ablation, robustness
-from emolib.models import unwrap
-from emolib.prompts import PAPER_PROMPTS, Prompt, get_prompt
-from emolib.results import select
-from emolib.runs import Run
-from emolib.study import Study
-from emolib.task_profile import Scale, TaskProfile
+from emolib.experiments.robustness import misclassified, spot_checks, task_profile, task_rows
+from emolib.experiments.robustness import views as views
+from emolib.experiments.robustness.task_profile import Scale, TaskProfile
+from emolib.interventions import interchange
+from emolib.stats import scores
+from emolib.study.run import Run
+from emolib.study.study import Study
+from emolib.tables import results
+from emolib.tables.results import select
+from emolib.texts import control_tasks
+from emolib.texts.corpus import EMOTIONS, Corpus
+from emolib.texts.prompts import PAPER_PROMPTS, Prompt, get_prompt
 
 ONES = np.ones((1, 1))
 TEMPLATE = (
@@ -153,29 +157,51 @@ def planted(probe_from: int, dip: int, peak: int, onset: int, *, noise: float = 
     right = random.random((N, LAYERS)) < np.where(layers >= probe_from, 1 - noise / 10, 0.3)
     kept = random.random((len(agreed), LAYERS)) < np.where(layers == dip, 0.2, 1 - noise)
     kept[:, [0, 1, 2, -3, -2, -1]] = False  # the ends do not count
-    sites = [site for site in interchange.sites(LAYERS, (1, 3)) if (site.component, site.span) in
-             {("attn_out", 3), ("resid_post", 1)}]  # fmt: skip
+    sites = [
+        site
+        for site in interchange.sites(LAYERS, (1, 3))
+        if (site.component, site.span) in {("attn_out", 3), ("resid_post", 1)}
+    ]
     pool = agreed[:100]
     base, source = np.arange(100), np.roll(np.arange(100), 1)
-    shares = [(0.8 if s.centre == peak else noise) if s.component == "attn_out" else (0.9 if s.centre >= onset else 0.1)
-              for s in sites]  # fmt: skip
+    shares = [
+        (0.8 if s.centre == peak else noise) if s.component == "attn_out" else (0.9 if s.centre >= onset else 0.1)
+        for s in sites
+    ]
     hit = random.random((100, len(sites))) < np.array(shares)
     labels = truth[pool]
     outcome = interchange.Outcome(
-        sites=sites, base=base, source=source, patched=torch.zeros(100, len(sites), 13), labels=labels,
-        answers=np.where(hit, labels[source][:, None], labels[base][:, None]), clean=torch.zeros(100, 13),
+        sites=sites,
+        base=base,
+        source=source,
+        patched=torch.zeros(100, len(sites), 13),
+        labels=labels,
+        answers=np.where(hit, labels[source][:, None], labels[base][:, None]),
+        clean=torch.zeros(100, 13),
         writers=pool // 2,
-    )  # fmt: skip
+    )
     logits = torch.nn.functional.one_hot(torch.as_tensor(predicted), 13).float()
     study = SimpleNamespace(
-        truth=truth, predicted=predicted, agreed=agreed, groups=np.arange(N) // 2, words=EMOTIONS,
-        events=pd.DataFrame({"text_id": np.arange(N).astype(str)}), model=SimpleNamespace(n_layers=LAYERS),
-        run=SimpleNamespace(seed=0), clean=SimpleNamespace(logits=logits),
-    )  # fmt: skip
+        truth=truth,
+        predicted=predicted,
+        agreed=agreed,
+        groups=np.arange(N) // 2,
+        words=EMOTIONS,
+        events=pd.DataFrame({"text_id": np.arange(N).astype(str)}),
+        model=SimpleNamespace(n_layers=LAYERS),
+        run=SimpleNamespace(seed=0),
+        clean=SimpleNamespace(logits=logits),
+    )
     return TaskProfile(
-        key=dict(prompt="p", condition="check:prompts"), study=study, weights=np.ones(N), probed=layers,
-        guesses={"all": np.where(right, truth[:, None], -1)}, kept=kept, patched=outcome, pool=pool,
-    )  # fmt: skip
+        key=dict(prompt="p", condition="check:prompts"),
+        study=study,
+        weights=np.ones(N),
+        probed=layers,
+        guesses={"all": np.where(right, truth[:, None], -1)},
+        kept=kept,
+        patched=outcome,
+        pool=pool,
+    )
 
 
 def test_curves_turn_where_they_were_made_to() -> None:
@@ -256,9 +282,15 @@ def rated() -> Any:
     features[:, 1] += torch.as_tensor(8.0 * table["other_responsblt"].to_numpy())
     layers = {0: torch.as_tensor(random.normal(size=(n, 10))), 1: features}
     return SimpleNamespace(
-        truth=truth, predicted=predicted, groups=np.arange(n) // 2, events=table, corpus=SimpleNamespace(rated=True),
-        run=SimpleNamespace(seed=0), activations=lambda component, layer: layers[layer], missed=missed,
-    )  # fmt: skip
+        truth=truth,
+        predicted=predicted,
+        groups=np.arange(n) // 2,
+        events=table,
+        corpus=SimpleNamespace(rated=True),
+        run=SimpleNamespace(seed=0),
+        activations=lambda component, layer: layers[layer],
+        missed=missed,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -352,9 +384,11 @@ def test_leaked_demonstrations_by_hand() -> None:
 
     def profile(name: str) -> Any:
         study = SimpleNamespace(
-            predicted=np.where(right & (name != "none"), truth[:40], 9), truth=truth[:40], prompt=name,
+            predicted=np.where(right & (name != "none"), truth[:40], 9),
+            truth=truth[:40],
+            prompt=name,
             decide=lambda logits: logits,
-        )  # fmt: skip
+        )
         return SimpleNamespace(study=study, weights=np.tile([3.0, 1, 1, 1], 10))
 
     def variant(*, rows: np.ndarray, prompt: str) -> Any:
@@ -395,9 +429,13 @@ def test_masked_and_original_apart_by_hand() -> None:
     table = results.tidy(spot_checks.masked_apart(*pair), experiment="robustness", model="m").set_index("condition")
     value = {key.removeprefix("check:text;text:"): row for key, row in table["value"].items()}
     assert value == {
-        "masked;set:changed": 0.5, "original;set:changed": 0.75, "original_minus_masked;set:changed": 0.25,
-        "masked;set:unchanged": 0.75, "original;set:unchanged": 0.75, "original_minus_masked;set:unchanged": 0.0,
-    }  # fmt: skip
+        "masked;set:changed": 0.5,
+        "original;set:changed": 0.75,
+        "original_minus_masked;set:changed": 0.25,
+        "masked;set:unchanged": 0.75,
+        "original;set:unchanged": 0.75,
+        "original_minus_masked;set:unchanged": 0.0,
+    }
 
 
 def test_splits_vary_as_much_as_chance_would_have_it() -> None:
@@ -454,7 +492,7 @@ def test_tokens_are_ablated_as_in_plain_passes(tiny_run: Run, tiny_study: Study,
 
 @pytest.fixture(scope="module")
 def small_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    from emolib.tiny import tiny_model
+    from emolib.engine.tiny import tiny_model
 
     folder = tmp_path_factory.mktemp("robustness")
     model = tiny_model("llama", tokenizer=small_tokenizer(chat=True), num_hidden_layers=4, hidden_size=32)
@@ -482,7 +520,7 @@ def table(study: Study) -> pd.DataFrame:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(robustness, "SCALES", {"quick": SMALL})
         patch.setattr(robustness, "PAPER_PROMPTS", ("T1-2shot", "T1-3shot"))
-        patch.setattr(task_rows, "RESAMPLES", 40)  # the intervals are tested with emolib.stats
+        patch.setattr(task_rows, "RESAMPLES", 40)  # the intervals are tested with emolib.stats.intervals
         frame = robustness.run(study)
     return results.tidy(frame.assign(prompt=frame["prompt"].fillna("T1-2shot")), experiment="robustness", model="m")
 
@@ -573,9 +611,13 @@ def test_rows_are_picked_by_pairs_of_their_condition(table: pd.DataFrame) -> Non
 def test_the_paper_beside_the_chapter() -> None:
     missed = views.paper_missed().set_index("cell")["value"].round(1).to_dict()
     assert missed == {
-        "sadness, pleasantness": 0.3, "joy, pleasantness": -0.3, "guilt, pleasantness": -0.3,
-        "sadness, other-agency": 1.0, "joy, other-agency": -0.4, "guilt, other-agency": 0.5,
-    }  # fmt: skip
+        "sadness, pleasantness": 0.3,
+        "joy, pleasantness": -0.3,
+        "guilt, pleasantness": -0.3,
+        "sadness, other-agency": 1.0,
+        "joy, other-agency": -0.4,
+        "guilt, other-agency": 0.5,
+    }
     prompts = views.paper_by_prompt(list(PAPER_PROMPTS)).reset_index(drop=True)
     moved, left = (prompts[prompts["metric"] == metric] for metric in ("transfer", "agreement"))
     # the paper's claim C11: layer 10 of its 16, under each of the nine prompts

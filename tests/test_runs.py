@@ -12,19 +12,22 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from emolib import runs as run_modules
-from emolib.runs import OPTIONAL, REFERENCE, Run
+from emolib.study import run as run_modules
+from emolib.study.run import OPTIONAL, REFERENCE, Run
 
 
-@pytest.mark.parametrize(("field", "given", "expected", "near"), [
-    ("profile", "ful", "quick, full", "full"),
-    ("dtype", "float23", "float32, bfloat16, float16", "float32"),
-    ("dtype", "bf16", "float32, bfloat16, float16", "bfloat16"),
-    ("calibration", "bach", "none, batch", "batch"),
-    ("scoring", "last_token", "first_subtoken, last_subtoken", "last_subtoken"),
-    ("text", "orginal", "masked, original", "original"),
-    ("tap", "contributions", "contribution, module", "contribution"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("field", "given", "expected", "near"),
+    [
+        ("profile", "ful", "quick, full", "full"),
+        ("dtype", "float23", "float32, bfloat16, float16", "float32"),
+        ("dtype", "bf16", "float32, bfloat16, float16", "bfloat16"),
+        ("calibration", "bach", "none, batch", "batch"),
+        ("scoring", "last_token", "first_subtoken, last_subtoken", "last_subtoken"),
+        ("text", "orginal", "masked, original", "original"),
+        ("tap", "contributions", "contribution, module", "contribution"),
+    ],
+)
 def test_a_misspelt_choice_is_refused_with_all_choices_and_the_nearest(
     field: str, given: str, expected: str, near: str
 ) -> None:
@@ -108,9 +111,17 @@ def test_the_slug_is_the_one_that_results_are_committed_under() -> None:
 
 
 CHANGES = dict(
-    model="owner/name", corpus="crowd-envent", prompt="T2-2shot", calibration="none", scoring="last_subtoken",
-    text="original", tap="module", dtype="bfloat16", seed=1, profile="full",
-)  # fmt: skip
+    model="owner/name",
+    corpus="crowd-envent",
+    prompt="T2-2shot",
+    calibration="none",
+    scoring="last_subtoken",
+    text="original",
+    tap="module",
+    dtype="bfloat16",
+    seed=1,
+    profile="full",
+)
 
 
 def test_every_field_that_decides_numbers_is_in_the_slug() -> None:
@@ -155,7 +166,7 @@ def test_slugs_are_file_names(tmp_path: Path) -> None:
 
 
 def test_a_slug_does_not_depend_on_the_process_or_its_folder(tmp_path: Path) -> None:
-    code = "from emolib.runs import Run; print(Run(model='owner/name', seed=3).slug)"
+    code = "from emolib.study.run import Run; print(Run(model='owner/name', seed=3).slug)"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == Run(model="owner/name", seed=3).slug
 
@@ -172,7 +183,7 @@ def test_a_run_gives_its_corpus_and_prompt(tiny_run: Run) -> None:
 
 def test_naming_a_run_loads_no_model_library() -> None:
     code = (
-        "import sys; from emolib.runs import Run; Run().slug; Run(model='owner/name'); "
+        "import sys; from emolib.study.run import Run; Run().slug; Run(model='owner/name'); "
         "print([name for name in ('torch', 'transformers', 'nnsight', 'sklearn') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

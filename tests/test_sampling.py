@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from emolib.sampling import balanced_rows, halves
+from emolib.stats.sampling import balanced_rows, halves
 
 LABELS = np.array([0] * 50 + [1] * 50 + [2] * 3 + [3] * 20)
 

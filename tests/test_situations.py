@@ -21,8 +21,8 @@ from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, SplineTransformer
 
-from emolib.corpus import APPRAISALS, EMOTIONS, Corpus, load_corpus
-from emolib.events import normalised
+from emolib.texts.corpus import APPRAISALS, EMOTIONS, Corpus, load_corpus
+from emolib.texts.events import normalised
 
 WORDS_LIMIT, RUNS_LIMIT = 0.45, 0.34
 # Words of the emotion families, as regular expressions of whole words; a text may contain none, of any emotion.
@@ -195,10 +195,12 @@ def test_topics_persons_and_openings_vary(events: pd.DataFrame, topics: pd.Serie
     shares = {
         group: events["text"].str.contains(people.format(words), case=False, regex=True).mean()
         for group, words in {
-            "i": "i|me|my", "we": "we|us|our", "he or she": "he|him|his|she|her",
+            "i": "i|me|my",
+            "we": "we|us|our",
+            "he or she": "he|him|his|she|her",
             "relatives": "mother|mum|father|dad|son|daughter|brother|sister|grand\\w*|uncle|aunt|cousin|wife|husband",
         }.items()
-    }  # fmt: skip
+    }
     assert min(shares.values()) > 0.15, shares
 
 
@@ -222,11 +224,20 @@ def explained_by_label(corpus: Corpus, column: str) -> float:
 @pytest.mark.parametrize(
     ("column", "real"),
     [
-        ("suddenness", 0.19), ("familiarity", 0.10), ("predict_event", 0.12), ("self_responsblt", 0.20),
-        ("other_responsblt", 0.12), ("chance_control", 0.06), ("chance_responsblt", 0.05), ("other_control", 0.07),
-        ("goal_relevance", 0.13), ("effort", 0.15), ("pleasantness", 0.63), ("unpleasantness", 0.59),
+        ("suddenness", 0.19),
+        ("familiarity", 0.10),
+        ("predict_event", 0.12),
+        ("self_responsblt", 0.20),
+        ("other_responsblt", 0.12),
+        ("chance_control", 0.06),
+        ("chance_responsblt", 0.05),
+        ("other_control", 0.07),
+        ("goal_relevance", 0.13),
+        ("effort", 0.15),
+        ("pleasantness", 0.63),
+        ("unpleasantness", 0.59),
     ],
-)  # fmt: skip
+)
 def test_ratings_are_of_the_event_not_of_the_label(corpus: Corpus, column: str, real: float) -> None:
     # One author agrees with himself more than a crowd does, so the label explains somewhat more than in the crowd's.
     assert explained_by_label(corpus, column) < real + 0.16

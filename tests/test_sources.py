@@ -16,9 +16,9 @@ from typing import ClassVar
 import pandas as pd
 import pytest
 
-from emolib import sources
-from emolib.corpus import APPRAISALS, EMOTIONS, load_corpus, load_readings
-from emolib.events import content_digest
+from emolib.texts import sources
+from emolib.texts.corpus import APPRAISALS, EMOTIONS, load_corpus, load_readings
+from emolib.texts.events import content_digest
 
 Save = Callable[..., Path]
 pytestmark = pytest.mark.usefixtures("no_settings_of_the_user")

@@ -7,7 +7,8 @@ import pytest
 from scipy import stats as reference
 from sklearn.metrics import balanced_accuracy_score, r2_score
 
-from emolib import scores, stats
+from emolib import stats
+from emolib.stats import scores
 
 RNG = np.random.default_rng(20)
 GROUPS = RNG.integers(0, 14, 60)

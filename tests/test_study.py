@@ -16,19 +16,20 @@ import torch
 from conftest import TINY_TEXTS, TINY_WRITERS
 from safetensors import safe_open
 
-from emolib import results, shards, study
-from emolib.clean import KEEP
-from emolib.corpus import EMOTIONS
-from emolib.edits import Add, Edit, Noise, Zero
-from emolib.engine import Engine
-from emolib.models import unwrap
-from emolib.prompts import get_prompt
-from emolib.provenance import local_paths
-from emolib.runs import REFERENCE, Run
-from emolib.sites import COMPONENTS
-from emolib.study import Study
+from emolib.engine.edits import Add, Edit, Noise, Zero
+from emolib.engine.engine import Engine
+from emolib.engine.model import unwrap
+from emolib.engine.sites import COMPONENTS
+from emolib.study import shards, study
+from emolib.study.clean import KEEP
+from emolib.study.run import REFERENCE, Run
+from emolib.study.study import Study
+from emolib.tables import results
+from emolib.tables.provenance import local_paths
+from emolib.texts.corpus import EMOTIONS
+from emolib.texts.prompts import get_prompt
 
-ABLATION = "emolib.experiments.ablation"
+ABLATION = "emolib.experiments.ablation.measure"
 Fresh = Callable[..., Study]
 
 
@@ -86,7 +87,7 @@ def test_labels_that_share_a_token_are_refused_before_any_weight_is_loaded(
         words = words.replace(f'"{label}"', f'"no {label}"')
     (folder / "tokenizer.json").write_text(words)
     loaded: list[object] = []
-    monkeypatch.setattr("emolib.models.AutoModelForCausalLM.from_pretrained", lambda *a, **k: loaded.append(a))
+    monkeypatch.setattr("emolib.engine.model.AutoModelForCausalLM.from_pretrained", lambda *a, **k: loaded.append(a))
     study = Study(Run(model=str(folder), corpus=str(tiny_corpus), device="cpu"), folder=tmp_path)
     with pytest.raises(ValueError, match="cannot tell labels apart.*shame = trust share a token.*another tokenizer"):
         _ = study.model
@@ -127,8 +128,10 @@ def test_activations_equal_hooks_at_every_site(tiny_study: Study) -> None:
     model = tiny_study.model
     found = {
         (component, layer, position): tiny_study.activations(component, layer, position)
-        for component in COMPONENTS for layer in range(model.n_layers) for position in range(-KEEP, 0)
-    }  # fmt: skip
+        for component in COMPONENTS
+        for layer in range(model.n_layers)
+        for position in range(-KEEP, 0)
+    }
     for row in (0, 7, 99, TINY_TEXTS - 1):
         ids = model.tokenizer(tiny_study.prompt.render(tiny_study.events["text"][row]), return_tensors="pt")
         for component in COMPONENTS:
@@ -383,10 +386,12 @@ class Experiment(SimpleNamespace):
         self.calls += 1
         if np.isnan(self.value):
             raise RuntimeError("the experiment failed")
-        return pd.DataFrame([
-            dict(metric="agreement", component="mlp_out", layer=2, value=self.value, n=10),
-            dict(metric="accuracy", model="human", value=0.25, n=3),
-        ])  # fmt: skip
+        return pd.DataFrame(
+            [
+                dict(metric="agreement", component="mlp_out", layer=2, value=self.value, n=10),
+                dict(metric="accuracy", model="human", value=0.25, n=3),
+            ]
+        )
 
 
 def stored(opened: Study) -> Path:

@@ -10,21 +10,29 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
-from emolib import paper, scores, stats, theory
-from emolib.corpus import APPRAISALS, EMOTIONS, Corpus
+from emolib import stats
+from emolib.interventions import theory
+from emolib.stats import scores
+from emolib.tables import paper
+from emolib.texts.corpus import APPRAISALS, EMOTIONS, Corpus
 
 # Theory scores of the paper's counts at layer 9, for beta 1, 2, 4, worked out by hand from its Figures 7 and 30-34.
 PRINTED = {
-    "pleasantness:+1": (0.79, 0.88, 0.88), "pleasantness:-1": (0.76, 0.88, 0.73),
-    "other_responsblt:+1": (0.69, 0.63, 0.45), "other_responsblt:-1": (0.55, 0.60, 0.54),
-    "predict_event:+1": (0.40, 0.45, 0.31), "predict_event:-1": (0.72, 0.67, 0.43),
+    "pleasantness:+1": (0.79, 0.88, 0.88),
+    "pleasantness:-1": (0.76, 0.88, 0.73),
+    "other_responsblt:+1": (0.69, 0.63, 0.45),
+    "other_responsblt:-1": (0.55, 0.60, 0.54),
+    "predict_event:+1": (0.40, 0.45, 0.31),
+    "predict_event:-1": (0.72, 0.67, 0.43),
     "pleasantness:+1;other_responsblt:+1": (0.69, 0.76, 0.72),
     "pleasantness:+1;other_responsblt:-1": (0.76, 0.76, 0.83),
     "pleasantness:-1;other_responsblt:-1": (0.66, 0.65, 0.53),
     "pleasantness:-1;other_responsblt:+1": (0.65, 0.64, 0.69),
-    "pleasantness:+1;predict_event:+1": (0.54, 0.48, 0.79), "pleasantness:+1;predict_event:-1": (0.76, 0.66, 0.56),
-    "pleasantness:-1;predict_event:-1": (0.81, 0.84, 0.69), "pleasantness:-1;predict_event:+1": (0.44, 0.64, 0.68),
-}  # fmt: skip
+    "pleasantness:+1;predict_event:+1": (0.54, 0.48, 0.79),
+    "pleasantness:+1;predict_event:-1": (0.76, 0.66, 0.56),
+    "pleasantness:-1;predict_event:-1": (0.81, 0.84, 0.69),
+    "pleasantness:-1;predict_event:+1": (0.44, 0.64, 0.68),
+}
 MEAN_BY_LAYER = (0.07, 0.01, 0.13, 0.21, 0.38, 0.44, 0.60, 0.69, 0.68, 0.61, 0.47, 0.26, 0.15, 0.09)
 PLEASANT_BY_LAYER = (-0.08, 0.01, 0.26, 0.22, 0.68, 0.77, 0.85, 0.88, 0.85, 0.72, 0.52, 0.07, -0.11, -0.17)
 LAYER_9 = 8
@@ -198,9 +206,12 @@ def test_null_bands_are_quantiles_of_the_draws_of_each_site() -> None:
     random = np.random.default_rng(0)
     draws = {(layer, size): random.normal(layer, size, 200) for layer in (3, 4) for size in (1.0, 2.0)}
     null = pd.DataFrame(
-        [dict(condition="x:+1", layer=layer, span=3, coefficient=size, value=value)
-         for (layer, size), values in draws.items() for value in values]
-    )  # fmt: skip
+        [
+            dict(condition="x:+1", layer=layer, span=3, coefficient=size, value=value)
+            for (layer, size), values in draws.items()
+            for value in values
+        ]
+    )
     found = theory.null_bands(null.sample(frac=1, random_state=0)).set_index(["layer", "coefficient"])
     for site, values in draws.items():
         row = found.loc[site]

@@ -3,7 +3,7 @@
     python tools/build_paper_values.py paper_values.csv [emolib/data/paper_values.parquet]
 
 The csv holds numbers read from the paper's figures and from the authors' stored outputs, no text or code of theirs.
-Layers stay 1-based in both files; `emolib.paper.load_values` converts them once, on loading.
+Layers stay 1-based in both files; `emolib.tables.paper.load_values` converts them once, on loading.
 """
 
 from __future__ import annotations
@@ -20,9 +20,26 @@ TARGET = Path(__file__).resolve().parents[1] / "emolib" / "data" / "paper_values
 TEXT = ("figure", "experiment", "model", "prompt", "component", "position", "condition", "label", "metric", "how")
 COUNTS = ("layer", "last_layer", "n_layers", "span", "n", "seed")
 ORDER = (
-    "figure", "experiment", "model", "prompt", "component", "layer", "last_layer", "n_layers", "span", "position", "n",
-    "coefficient", "seed", "condition", "label", "metric", "value", "tolerance", "how",
-)  # fmt: skip
+    "figure",
+    "experiment",
+    "model",
+    "prompt",
+    "component",
+    "layer",
+    "last_layer",
+    "n_layers",
+    "span",
+    "position",
+    "n",
+    "coefficient",
+    "seed",
+    "condition",
+    "label",
+    "metric",
+    "value",
+    "tolerance",
+    "how",
+)
 
 
 def read_csv(path: Path) -> pd.DataFrame:

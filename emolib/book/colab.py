@@ -22,7 +22,7 @@ TAG = "colab"
 TAGS = (TAG, "remove-cell")
 CELL_ID = "install-on-colab"
 ADDRESS = re.compile(r"https://github\.com/([\w.-]+)/([\w.-]+?)(?:\.git)?(?:/tree/([\w./-]+?))?/?")
-SOURCE = '''\
+SOURCE = """\
 # On Colab this installs the project and its embedded model. Anywhere else it does nothing.
 import importlib.metadata
 import importlib.util
@@ -38,7 +38,7 @@ if "google.colab" in sys.modules:
     subprocess.run([sys.executable, "-m", "emolib.cli", "fetch", "smollm2-135m"], check=True)
     if "numpy" in sys.modules and sys.modules["numpy"].__version__ != importlib.metadata.version("numpy"):
         raise RuntimeError("packages were replaced: choose Runtime, Restart session, then run all; it starts at once")
-'''.rstrip()
+""".rstrip()
 # In a jupytext script: from the cell's marker to the next one.
 SCRIPT_CELL = re.compile(r'^# %% tags=\["colab", "remove-cell"\]\n.*?(?=^# %%)', re.DOTALL | re.MULTILINE)
 SCRIPT_HEADER = re.compile(r"\A# ---\n(?:#.*\n)*?# ---\n\n")

@@ -12,9 +12,9 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-from emolib import sources
 from emolib.book import browser
-from emolib.registry import registry
+from emolib.engine.registry import registry
+from emolib.texts import sources
 
 EMBEDDED = "smollm2-135m"
 PACKAGES = ("torch", "transformers", "nnsight", "scikit-learn", "pandas", "jupyter-book", "papermill", "snakemake")

@@ -15,9 +15,10 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from emolib import paper, paper_tables, results
-from emolib.palette import APPRAISAL_LABELS, COMPONENT_LABELS, CYCLE
-from emolib.registry import registry
+from emolib.engine.registry import registry
+from emolib.figures.palette import APPRAISAL_LABELS, COMPONENT_LABELS, CYCLE
+from emolib.paper import tables as paper_tables
+from emolib.tables import paper, results
 
 # What is chosen, in this order; the page shows a choice only where there is one.
 CHOICES = ("experiment", "metric", "component", "span", "position", "condition", "label", "coefficient", "prompt")
@@ -44,8 +45,15 @@ def payload(root: Path) -> dict[str, Any]:
     numbers = {name: [_short(value) for value in frame[name].astype(float)] for name in NUMBERS}
     sources = coloured(frame)
     names = {"component": dict(COMPONENT_LABELS), "label": dict(APPRAISAL_LABELS)}
-    return {"spec": chart(sources), "choices": list(CHOICES), "sources": sources, "names": names,
-            "texts": coded, "series": series.tolist(), "numbers": numbers}  # fmt: skip
+    return {
+        "spec": chart(sources),
+        "choices": list(CHOICES),
+        "sources": sources,
+        "names": names,
+        "texts": coded,
+        "series": series.tolist(),
+        "numbers": numbers,
+    }
 
 
 def coloured(frame: pd.DataFrame) -> list[dict[str, str]]:
@@ -93,8 +101,9 @@ def published() -> pd.DataFrame:
     """Return the paper's rows over layers in our words, `where` naming figure, way of reading and reading error."""
     parts = [
         rows[rows["model"] == model.id].assign(experiment=experiment)
-        for model in paper.PAPER_MODELS for experiment, rows in paper_tables.aligned(model.id).items()
-    ]  # fmt: skip
+        for model in paper.PAPER_MODELS
+        for experiment, rows in paper_tables.aligned(model.id).items()
+    ]
     frame = drawn(pd.concat(parts, ignore_index=True).reindex(columns=[*results.COLUMNS, *EXTRAS]))
     frame[TEXTS] = frame[TEXTS].fillna("")
     frame["where"] = frame["figure"].str.replace("Fig ", "Figure ") + ", " + frame["how"]
@@ -120,9 +129,15 @@ def chart(sources: list[dict[str, str]]) -> dict[str, Any]:
     depth = alt.X("depth:Q", axis=axis, scale=alt.Scale(domain=[0, 1]))
     tooltip = [
         alt.Tooltip(f"{name}:N", title=title)
-        for name, title in {"source": "model", "shown": "value", "interval": "95 % interval", "n": "n",
-                            "place": "layer", "where": "source"}.items()
-    ]  # fmt: skip
+        for name, title in {
+            "source": "model",
+            "shown": "value",
+            "interval": "95 % interval",
+            "n": "n",
+            "place": "layer",
+            "where": "source",
+        }.items()
+    ]
     base = alt.Chart(alt.NamedData("rows")).encode(x=depth, color=hue)
     dash = alt.condition("datum.kind === 'paper'", alt.value([5, 3]), alt.value([1, 0]))
     band = base.transform_filter("isValid(datum.ci_low)").mark_area(opacity=0.18, aria=False)
@@ -131,9 +146,17 @@ def chart(sources: list[dict[str, str]]) -> dict[str, Any]:
     line = base.mark_line(strokeWidth=2, aria=False).encode(y=y, strokeDash=dash)
     points = base.mark_point(filled=True, size=40, opacity=1).encode(y=y, tooltip=tooltip)
     layered = alt.layer(band, line, points).properties(width="container", height=360, background="transparent")
-    ink = {"labelColor": "currentColor", "titleColor": "currentColor", "domainColor": "currentColor",
-           "tickColor": "currentColor", "gridColor": "currentColor", "gridOpacity": 0.15,
-           "labelFontSize": 13, "titleFontSize": 13, "titleFontWeight": "normal"}  # fmt: skip
+    ink = {
+        "labelColor": "currentColor",
+        "titleColor": "currentColor",
+        "domainColor": "currentColor",
+        "tickColor": "currentColor",
+        "gridColor": "currentColor",
+        "gridOpacity": 0.15,
+        "labelFontSize": 13,
+        "titleFontSize": 13,
+        "titleFontWeight": "normal",
+    }
     configured = layered.configure(font="system-ui, sans-serif").configure_axis(**ink).configure_view(stroke=None)
     return configured.to_dict(context={"pre_transform": False})
 

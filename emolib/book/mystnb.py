@@ -1,4 +1,4 @@
-"""Numbered figures in the book: a MyST-NB renderer for the outputs of `emolib.display.show`.
+"""Numbered figures in the book: a MyST-NB renderer for the outputs of `emolib.figures.display.show`.
 
 MyST-NB takes captions and anchors from a cell's metadata, which a run cannot compute. This plugin, registered as the
 entry point `emolib` in the group `myst_nb.mime_renderers`, reads them from the output instead and makes a figure with
@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from docutils import nodes
 from sphinx import addnodes
 
-from emolib.display import MIME
+from emolib.figures.display import MIME
 
 
 class FigureRenderer:

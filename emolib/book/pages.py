@@ -63,9 +63,13 @@ def add_button(app: Sphinx, pagename: str, templatename: str, context: dict[str,
     if place is None or _notebook(app, pagename) is None:
         return
     button = {
-        "type": "link", "url": place.colab(Path(pagename).name), "tooltip": "Open this chapter's notebook in Colab",
-        "text": "Colab", "icon": "_static/images/logo_colab.png", "label": "colab-button",
-    }  # fmt: skip
+        "type": "link",
+        "url": place.colab(Path(pagename).name),
+        "tooltip": "Open this chapter's notebook in Colab",
+        "text": "Colab",
+        "icon": "_static/images/logo_colab.png",
+        "label": "colab-button",
+    }
     context["header_buttons"].insert(0, button)
 
 

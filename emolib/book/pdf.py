@@ -72,10 +72,16 @@ def print_page(source: Path, target: Path, program: str, about: list[str]) -> No
         page.evaluate(PREPARE, about)
         page.emulate_media(media="print", color_scheme="light")
         page.pdf(
-            path=target, format="A4", outline=True, tagged=True, print_background=True, display_header_footer=True,
-            header_template="<span></span>", footer_template=FOOTER,
+            path=target,
+            format="A4",
+            outline=True,
+            tagged=True,
+            print_background=True,
+            display_header_footer=True,
+            header_template="<span></span>",
+            footer_template=FOOTER,
             margin={"top": "18mm", "bottom": "18mm", "left": "18mm", "right": "18mm"},
-        )  # fmt: skip
+        )
 
 
 def _about(root: Path) -> list[str]:

@@ -17,10 +17,10 @@ import nbformat
 import yaml
 
 from emolib.book import colab
+from emolib.book.run import INJECTED, cleaned
 from emolib.book.staging import stage_runs
-from emolib.execute import INJECTED, cleaned
-from emolib.provenance import code_sha256
-from emolib.runs import Run
+from emolib.study.run import Run
+from emolib.tables.provenance import code_sha256
 
 CHAPTERS = Path("book/chapters")
 # What decides how a page looks, beside the pages.

@@ -1,6 +1,6 @@
 """Running the notebooks of a run: which there are, what they depend on, and papermill around one of them.
 
-The Snakefile decides what is out of date and calls `python -m emolib.execute PARAMETERS NOTEBOOK OUTPUT` for it.
+The Snakefile decides what is out of date and calls `python -m emolib.book.run PARAMETERS NOTEBOOK OUTPUT` for it.
 Imports no model library.
 """
 
@@ -17,8 +17,8 @@ from typing import Any
 
 import nbformat
 
-from emolib.provenance import imported
-from emolib.runs import Run
+from emolib.study.run import Run
+from emolib.tables.provenance import imported
 
 INJECTED = "injected-parameters"
 RECORDS = "results/bench"  # of the benchmark
@@ -36,7 +36,7 @@ def experiment_of(notebook: str) -> str:
 
 def measures(notebook: str, root: Path = Path()) -> bool:
     """Return whether a notebook has an experiment of its own; the others read what the experiments have stored."""
-    return (root / "emolib" / "experiments" / f"{experiment_of(notebook)}.py").is_file()
+    return (root / "emolib" / "experiments" / experiment_of(notebook) / "measure.py").is_file()
 
 
 def result_of(notebook: str, slug: str, root: Path = Path()) -> Path | None:
@@ -95,7 +95,7 @@ def write_parameters(run: Run, root: Path = Path()) -> Path:
 def notebook_sources(notebook: str, root: Path = Path()) -> list[str]:
     """Return the files a notebook depends on: what it and its experiment import of emolib, the package's data, and the
     benchmark's records where it reads them."""
-    start = root / "emolib" / "experiments" / f"{experiment_of(notebook)}.py"
+    start = root / "emolib" / "experiments" / experiment_of(notebook) / "measure.py"
     document = nbformat.read(root / "notebooks" / f"{notebook}.ipynb", as_version=4)
     code = "\n".join(cell.source for cell in document.cells if cell.cell_type == "code")
     queue = [*imported(code, root), *([start] if start.is_file() else [])]
@@ -127,7 +127,7 @@ def check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> None:
     missing, unknown = sorted(set(parameters) - declared), sorted(declared - set(parameters))
     if missing or unknown:
         raise ValueError(
-            f"the parameters cell of {notebook.name} must have the fields of emolib.runs.Run: "
+            f"the parameters cell of {notebook.name} must have the fields of emolib.study.run.Run: "
             f"missing {missing}, unknown {unknown}"
         )
 
@@ -153,9 +153,15 @@ def execute(parameters: Mapping[str, Any], notebook: Path, output: Path) -> None
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
     try:
         papermill.execute_notebook(
-            str(notebook), str(partial), parameters=dict(parameters), kernel_name="python3", progress_bar=False,
-            stdout_file=sys.stdout, stderr_file=sys.stderr, extra_arguments=["--log-level=ERROR"],
-        )  # fmt: skip
+            str(notebook),
+            str(partial),
+            parameters=dict(parameters),
+            kernel_name="python3",
+            progress_bar=False,
+            stdout_file=sys.stdout,
+            stderr_file=sys.stderr,
+            extra_arguments=["--log-level=ERROR"],
+        )
         result = result_of(notebook.stem, output.parent.name)
         if result is not None and not result.is_file():
             raise RuntimeError(f"{notebook.name} ran, but did not store {result}: it must save its experiment's table")
@@ -195,7 +201,7 @@ def _plain(value: Any) -> Any:
 
 
 def main(arguments: list[str]) -> int:
-    """Return the exit status of `python -m emolib.execute PARAMETERS NOTEBOOK OUTPUT`."""
+    """Return the exit status of `python -m emolib.book.run PARAMETERS NOTEBOOK OUTPUT`."""
     parameters, notebook, output = map(Path, arguments)
     print(f"{notebook.stem}: {parameters.parent.name}", file=sys.stderr, flush=True)
     try:

@@ -14,9 +14,9 @@ from typing import Any
 
 import nbformat
 
-from emolib.display import MIME
-from emolib.execute import notebook_names
-from emolib.runs import REFERENCE
+from emolib.book.run import notebook_names
+from emolib.figures.display import MIME
+from emolib.study.run import REFERENCE
 
 LABEL = re.compile(r"^\(([^)\s]+)\)=\s*$|^:(?:name|label): *(\S+) *$", re.MULTILINE)
 CHAPTER_LINK = re.compile(r"\]\((\w+)\.ipynb")

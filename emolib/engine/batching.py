@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from emolib.models import Model
-from emolib.sites import COMPONENTS
+from emolib.engine.model import Model
+from emolib.engine.sites import COMPONENTS
 
 WORK = 12  # tensors as wide as a layer at its widest that are alive at once, measured: gate, up, product, and copies
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from emolib.edits import Edit, Zero
-from emolib.engine import Engine
-from emolib.models import Model, unwrap
-from emolib.sites import COMPONENTS
+from emolib.engine.edits import Edit, Zero
+from emolib.engine.engine import Engine
+from emolib.engine.model import Model, unwrap
+from emolib.engine.sites import COMPONENTS
 
 PROBES = ("Context: The bus left early. Answer:", "Context: My neighbour returned the ladder after a year. Answer:")
 # Largest difference that rounding explains, as a share of the largest number compared.

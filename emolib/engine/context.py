@@ -46,9 +46,15 @@ def pad(ids: Sequence[Sequence[int]], *, start: int, token: int, device: torch.d
 
 
 def attention_masks(
-    positions: Tensor, start: Tensor, cached: Tensor, own: Tensor, chain: Tensor, *,
-    windows: Sequence[int | None], dtype: torch.dtype,
-) -> Tensor | dict[str, Tensor]:  # fmt: skip
+    positions: Tensor,
+    start: Tensor,
+    cached: Tensor,
+    own: Tensor,
+    chain: Tensor,
+    *,
+    windows: Sequence[int | None],
+    dtype: torch.dtype,
+) -> Tensor | dict[str, Tensor]:
     """Additive masks [B, 1, Q, K + Q]; by kind of layer where only some layers have a sliding window.
 
     A query at `positions` [B, Q] sees the keys at `cached` [B, K] before the `start` [B, Q] of its chain, and the keys
@@ -70,14 +76,26 @@ def attention_masks(
 
 
 def _grouped_sdpa(
-    module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None,
-    dropout: float = 0.0, scaling: float | None = None, **_: Any,
-) -> tuple[Tensor, None]:  # fmt: skip
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
     # transformers copies every key/value head once per query head; on the CPU that costs more than the attention.
     out = scaled_dot_product_attention(
-        query, key, value, attn_mask=attention_mask, dropout_p=dropout, scale=scaling, enable_gqa=True,
+        query,
+        key,
+        value,
+        attn_mask=attention_mask,
+        dropout_p=dropout,
+        scale=scaling,
+        enable_gqa=True,
         is_causal=attention_mask is None and query.shape[2] > 1,
-    )  # fmt: skip
+    )
     return out.transpose(1, 2).contiguous(), None
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emolib.sites import COMPONENTS, Component, Position, check_component, check_position
+from emolib.engine.sites import COMPONENTS, Component, Position, check_component, check_position
 
 
 class Where(NamedTuple):
@@ -161,9 +161,13 @@ def _digest(value: object, known: dict[int, str]) -> str:
 
 
 def edit_in_place(
-    output: Tensor, jobs: Sequence[tuple[slice, Edit]], layer: int, component: Component, rows: Tensor,
+    output: Tensor,
+    jobs: Sequence[tuple[slice, Edit]],
+    layer: int,
+    component: Component,
+    rows: Tensor,
     positions: Tensor,
-) -> None:  # fmt: skip
+) -> None:
     """Apply each edit to its columns of a component's output [B, Q, d]; other columns are untouched."""
     for columns, edit in jobs:
         old = output[:, columns]

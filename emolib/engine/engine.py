@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache
 
-from emolib.batching import batches, text_bytes
-from emolib.context import NEVER, SlotLayer, attention_masks, pad
-from emolib.edits import Edit, edit_in_place
-from emolib.models import Model, unwrap
-from emolib.sites import COMPONENTS, Component, check_layers
+from emolib.engine.batching import batches, text_bytes
+from emolib.engine.context import NEVER, SlotLayer, attention_masks, pad
+from emolib.engine.edits import Edit, edit_in_place
+from emolib.engine.model import Model, unwrap
+from emolib.engine.sites import COMPONENTS, Component, check_layers
 
 ROOM = 32  # columns one replay may hold: enough rows for a fast product, few enough for the masks to stay small
 Plan = Mapping[tuple[int, Component], Sequence[tuple[slice, Edit]]]
@@ -59,9 +59,16 @@ class Engine:
     """
 
     def __init__(
-        self, model: Model, prompts: Sequence[str], labels: Tensor, *, keep: int = 1, prefix: str = "shared",
-        max_texts: int = 64, memory_bytes: int = 2**30,
-    ) -> None:  # fmt: skip
+        self,
+        model: Model,
+        prompts: Sequence[str],
+        labels: Tensor,
+        *,
+        keep: int = 1,
+        prefix: str = "shared",
+        max_texts: int = 64,
+        memory_bytes: int = 2**30,
+    ) -> None:
         self.model, self.labels, self.keep, self.max_texts = model, labels.to(model.device), keep, max_texts
         self.ids: list[list[int]] = model.tokenizer(list(prompts))["input_ids"]
         short = [row for row, ids in enumerate(self.ids) if len(ids) < keep]
@@ -87,10 +94,12 @@ class Engine:
         rest = [self.ids[row][len(self.prefix) :] for row in rows]
         tokens, own = self._pad(rest, start=len(self.prefix))
         shared = torch.arange(len(self.prefix), device=own.device).expand(len(rows), -1)
-        cache = Cache(layers=[
-            SlotLayer(k.expand(len(rows), -1, -1, -1), v.expand(len(rows), -1, -1, -1), tokens.shape[1] + ROOM)
-            for k, v in self._prefix_states()
-        ])  # fmt: skip
+        cache = Cache(
+            layers=[
+                SlotLayer(k.expand(len(rows), -1, -1, -1), v.expand(len(rows), -1, -1, -1), tokens.shape[1] + ROOM)
+                for k, v in self._prefix_states()
+            ]
+        )
         positions = own.where(own < NEVER, len(self.prefix))
         start = torch.full_like(positions, len(self.prefix))
         masks = self._masks(positions, start, shared, own, chain=torch.zeros_like(positions[0]))
@@ -98,10 +107,16 @@ class Engine:
         for layer in cache.layers:
             layer.length += tokens.shape[1]
         return Encoding(
-            rows=torch.tensor(rows), tokens=tokens[:, -self.keep :], positions=positions[:, -self.keep :],
-            key_positions=torch.cat([shared, own], 1), cache=cache, resid_pre=resid, activations=activations,
-            hidden=hidden[:, -1], logits=self.model.unembed(hidden[:, -1], self.labels),
-        )  # fmt: skip
+            rows=torch.tensor(rows),
+            tokens=tokens[:, -self.keep :],
+            positions=positions[:, -self.keep :],
+            key_positions=torch.cat([shared, own], 1),
+            cache=cache,
+            resid_pre=resid,
+            activations=activations,
+            hidden=hidden[:, -1],
+            logits=self.model.unembed(hidden[:, -1], self.labels),
+        )
 
     def replay(self, encoding: Encoding, edits: Sequence[Edit]) -> Tensor:
         """Label logits [B, n_edits, n_labels] under each edit, equal to a full forward pass with that edit.
@@ -185,9 +200,16 @@ class Engine:
         return self._chains(encoding, tokens, positions, tokens.shape[1], {})
 
     def _chains(
-        self, encoding: Encoding, tokens: Tensor, positions: Tensor, length: int, plan: Plan, *, first: int = 0,
+        self,
+        encoding: Encoding,
+        tokens: Tensor,
+        positions: Tensor,
+        length: int,
+        plan: Plan,
+        *,
+        first: int = 0,
         stream: Tensor | None = None,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         """Final-norm outputs [B, n, d] of chains of `length` tokens that see the cache before them and themselves."""
         chain = torch.arange(tokens.shape[1], device=tokens.device) // length
         start = positions[:, ::length].repeat_interleave(length, 1)
@@ -196,10 +218,19 @@ class Engine:
         return self._trace(tokens, positions, masks, encoding.cache, plan, rows, first=first, stream=stream)[2]
 
     def _trace(
-        self, tokens: Tensor, positions: Tensor, masks: Tensor | Mapping[str, Tensor], cache: Cache | None, plan: Plan,
-        rows: Sequence[int], *, first: int = 0, stream: Tensor | None = None,
-        read: Collection[Component] | None = None, remote: bool | str = False,
-    ) -> tuple[Tensor | None, dict[Component, Tensor], Tensor]:  # fmt: skip
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        masks: Tensor | Mapping[str, Tensor],
+        cache: Cache | None,
+        plan: Plan,
+        rows: Sequence[int],
+        *,
+        first: int = 0,
+        stream: Tensor | None = None,
+        read: Collection[Component] | None = None,
+        remote: bool | str = False,
+    ) -> tuple[Tensor | None, dict[Component, Tensor], Tensor]:
         """The final norm's output and, unless `read` is None, the stream and components read at the last tokens."""
         view, options = (self.model.remote, {"remote": remote}) if remote else (self.model.lm, {})
         modules = {component: self.model.modules(component, view=view) for component in COMPONENTS}

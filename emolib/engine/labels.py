@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from emolib.runs import Calibration, Scoring
+from emolib.study.run import Calibration, Scoring
 
 LabelScore = Literal[Scoring, "log_probability", "mean_log_probability"]
 SCORINGS: tuple[Scoring, ...] = get_args(Scoring)

@@ -2,7 +2,7 @@
 
 A `Model` offers the same sites on Llama, Mistral, Gemma-2, Phi-3, OLMo-2, Qwen-2/3, GPT-2 and GPT-NeoX layouts. On
 families with a norm after the sub-layer (Gemma-2, OLMo-2) `tap="contribution"` reads after that norm, which is what is
-added to the residual stream; `tap="module"` reads before it, as the paper's released code does. `emolib.checks` proves
+added to the residual stream; `tap="module"` reads before it, as the paper's released code does. `engine.checks` proves
 on loading that the sites mean what they say.
 """
 
@@ -22,11 +22,11 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-from emolib.context import ATTENTION
-from emolib.registry import locate
-from emolib.runs import DType, Tap, check_choice
-from emolib.sites import Component
-from emolib.sources import cache_folder, folder_revision
+from emolib.engine.context import ATTENTION
+from emolib.engine.registry import locate
+from emolib.engine.sites import Component
+from emolib.study.run import DType, Tap, check_choice
+from emolib.texts.sources import cache_folder, folder_revision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,16 +140,21 @@ def unwrap(output: Any) -> Tensor:
 
 
 def load_model(
-    name: str, *, dtype: DType = "float32", device: str = "auto", tap: Tap = "contribution",
-    revision: str | None = None, accept: Callable[[Any], object] = lambda tokenizer: None,
-) -> Model:  # fmt: skip
+    name: str,
+    *,
+    dtype: DType = "float32",
+    device: str = "auto",
+    tap: Tap = "contribution",
+    revision: str | None = None,
+    accept: Callable[[Any], object] = lambda tokenizer: None,
+) -> Model:
     """The model called `name` (registry name, Hugging Face id or local folder), ready for the engine.
 
     `accept` sees the tokenizer before any weight is loaded, and raises what it has against it. Raises ValueError for an
     unknown name, dtype, device or tap before anything is loaded; RuntimeError when the weights cannot be had;
-    emolib.checks.UnsupportedModel when the model fails a check.
+    emolib.engine.checks.UnsupportedModel when the model fails a check.
     """
-    from emolib.checks import check_model
+    from emolib.engine.checks import check_model
 
     check_choice("dtype", dtype, DType)
     check_choice("tap", tap, Tap)
@@ -234,7 +239,7 @@ def _unpacked(gguf: Path) -> Path:
     where = dict(pretrained_model_name_or_path=str(gguf.parent), gguf_file=gguf.name)
     hf = AutoModelForCausalLM.from_pretrained(
         **where, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
-    )  # fmt: skip
+    )
     settings = {k: v for k, v in hf.config.to_dict().items() if k not in ("quantization_config", "dtype")}
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         plain = type(hf)(type(hf.config).from_dict(settings))

@@ -10,18 +10,27 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from emolib.models import Model, wrap_model
-from emolib.runs import Tap
+from emolib.engine.model import Model, wrap_model
+from emolib.study.run import Tap
 
 _COMMON = dict(
-    hidden_size=48, intermediate_size=96, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=2,
-    max_position_embeddings=1024, pad_token_id=0, bos_token_id=1, eos_token_id=1,
-)  # fmt: skip
+    hidden_size=48,
+    intermediate_size=96,
+    num_hidden_layers=4,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    max_position_embeddings=1024,
+    pad_token_id=0,
+    bos_token_id=1,
+    eos_token_id=1,
+)
 FAMILIES: dict[str, dict[str, Any]] = {
     "llama": {"rope_theta": 1e4},
     "mistral": {"sliding_window": 24},
     "ministral": {
-        "sliding_window": 24, "head_dim": 12, "rope_parameters": {"rope_type": "default", "rope_theta": 1e4},
+        "sliding_window": 24,
+        "head_dim": 12,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e4},
         "layer_types": ["sliding_attention", "full_attention"] * 2,
     },
     "gemma2": {"head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 24, "final_logit_softcapping": 3.0},
@@ -32,7 +41,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "qwen3_moe": {"head_dim": 16, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32},
     "gpt2": {"n_embd": 48, "n_layer": 4, "n_head": 4, "n_inner": 96, "n_positions": 1024},
     "gpt_neox": {},
-}  # fmt: skip
+}
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:

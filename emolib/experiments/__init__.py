@@ -1,1 +1,1 @@
-"""One module per experiment; each has `run(study) -> DataFrame`, a long table as described in `emolib.results`."""
+"""One package per experiment; each has `run(study) -> DataFrame`, a long table as described in `tables.results`."""

@@ -1,6 +1,6 @@
 """Figures of appraisals and of directions: profiles (radar), paths of cosines over layers, a view in space, a map.
 
-They take rows of `emolib.results` whose `condition` names emotion and appraisal; `with_keys` spreads it into columns.
+They take rows of `tables.results` whose `condition` names emotion and appraisal; `with_keys` spreads it into columns.
 """
 
 from __future__ import annotations
@@ -12,14 +12,20 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from emolib.palette import EMOTION_COLOURS, INK, ordered, palette
-from emolib.paper import DETAILED
-from emolib.plotting.panels import LINES, WIDTH, check_rows, panels, readable, styled
+from emolib.figures.palette import EMOTION_COLOURS, INK, ordered, palette
+from emolib.figures.panels import LINES, WIDTH, check_rows, panels, readable, styled
+from emolib.tables.paper import DETAILED
 
 FULL_CIRCLE = 2 * np.pi
 # Around a small circle there is room for one short word.
-SHORT = {"predict_event": "foreseen", "pleasantness": "pleasant", "other_responsblt": "other's", "suddenness": "sudden",
-         "unpleasantness": "unpleasant", "self_responsblt": "own"}  # fmt: skip
+SHORT = {
+    "predict_event": "foreseen",
+    "pleasantness": "pleasant",
+    "other_responsblt": "other's",
+    "suddenness": "sudden",
+    "unpleasantness": "unpleasant",
+    "self_responsblt": "own",
+}
 LETTER, LINE = 6.2, 13  # width of a letter and height of a line, in points
 
 
@@ -96,8 +102,10 @@ def paths(ours: pd.DataFrame, *, x: str, y: str, panel: str = "panel") -> Figure
             ax.set_xlabel(f"cosine with {readable(x)}")
         if place.is_first_col():
             ax.set_ylabel(f"cosine with {readable(y)}")
-    handles = [Line2D([], [], color=colour, marker="o", label=emotion)
-               for emotion, (colour, _) in palette(ordered(list(ours["emotion"]))).items()]  # fmt: skip
+    handles = [
+        Line2D([], [], color=colour, marker="o", label=emotion)
+        for emotion, (colour, _) in palette(ordered(list(ours["emotion"]))).items()
+    ]
     fig.legend(handles=handles, loc="outside lower center", ncols=3)
     return fig
 
@@ -119,8 +127,12 @@ def space(ours: pd.DataFrame, *, axes: tuple[str, str, str]) -> Figure:
         ax.text(a, b, c, f" {emotion}", fontsize=9.5)
     wide, deep, high = (1.1 * table.abs().max()).tolist()
     ax.plot_surface(*np.meshgrid([-wide, wide], [-deep, deep]), np.zeros((2, 2)), color=INK, alpha=0.06, linewidth=0)
-    ax.set(xlim=(-wide, wide), ylim=(-deep, deep), zlim=(-high, high), **{
-        f"{name}label": readable(appraisal) for name, appraisal in zip("xyz", axes, strict=True)})  # fmt: skip
+    ax.set(
+        xlim=(-wide, wide),
+        ylim=(-deep, deep),
+        zlim=(-high, high),
+        **{f"{name}label": readable(appraisal) for name, appraisal in zip("xyz", axes, strict=True)},
+    )
     ax.view_init(elev=24, azim=-68)
     ax.set_box_aspect((1.3, 1, 0.9), zoom=0.9)
     for axis in (ax.xaxis, ax.yaxis, ax.zaxis):
@@ -154,8 +166,10 @@ def _beside(ours: pd.DataFrame) -> list[tuple[float, float]]:
     for (x, y), name in zip(spots, ours["label"], strict=True):
         half = LETTER * len(name) / 2
         ways = [(0.0, 12.0), (0.0, -12.0), (half + 9, 0.0), (-half - 9, 0.0)]
-        covered = [sum(max(0.0, half + w - abs(x + dx - a)) * max(0.0, LINE / 2 + h - abs(y + dy - b))
-                       for a, b, w, h in taken) for dx, dy in ways]  # fmt: skip
+        covered = [
+            sum(max(0.0, half + w - abs(x + dx - a)) * max(0.0, LINE / 2 + h - abs(y + dy - b)) for a, b, w, h in taken)
+            for dx, dy in ways
+        ]
         dx, dy = ways[int(np.argmin(covered))]
         taken.append((x + dx, y + dy, half, LINE / 2))
         chosen.append((dx, dy))
@@ -167,5 +181,10 @@ def _ring(
 ) -> None:
     values = rows.set_index("appraisal")["value"].reindex(spokes).to_numpy(dtype=float)
     around = [*range(len(spokes)), 0]
-    ax.plot(angles[around] + FULL_CIRCLE * (np.arange(len(around)) == len(spokes)), values[around], color=colour,
-            linestyle=line, linewidth=width)  # fmt: skip
+    ax.plot(
+        angles[around] + FULL_CIRCLE * (np.arange(len(around)) == len(spokes)),
+        values[around],
+        color=colour,
+        linestyle=line,
+        linewidth=width,
+    )

@@ -12,15 +12,21 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from emolib.palette import INK
-from emolib.plotting.panels import check_rows, label_axes, names_of, panels, readable, rows_where, styled
-from emolib.sites import layer_number
+from emolib.engine.sites import layer_number
+from emolib.figures.palette import INK
+from emolib.figures.panels import check_rows, label_axes, names_of, panels, readable, rows_where, styled
 
 # From the foot: the text first, so that its height can be read; the first token, which is little else, last.
-SEGMENT_COLOURS = MappingProxyType({
-    "text": "#d55e00", "demonstration_label": "#7331a0", "demonstration": "#cc79a7", "instruction": "#56b4e9",
-    "format": "#0072b2", "first_token": "#d0d0d0",
-})  # fmt: skip
+SEGMENT_COLOURS = MappingProxyType(
+    {
+        "text": "#d55e00",
+        "demonstration_label": "#7331a0",
+        "demonstration": "#cc79a7",
+        "instruction": "#56b4e9",
+        "format": "#0072b2",
+        "first_token": "#d0d0d0",
+    }
+)
 
 
 @styled

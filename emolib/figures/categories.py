@@ -1,6 +1,6 @@
 """Figures of measurements side by side: points or bars with intervals, and a measurement against its null.
 
-Part of `emolib.plotting`, which offers these functions too.
+Part of `emolib.figures`, which offers these functions too.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from emolib.palette import GREY, INK, PRIMARY, palette
-from emolib.paper import DETAILED
-from emolib.plotting.panels import (
+from emolib.figures.palette import GREY, INK, PRIMARY, palette
+from emolib.figures.panels import (
     OURS,
     WIDTH,
     check_rows,
@@ -28,6 +27,7 @@ from emolib.plotting.panels import (
     styled,
     two_sources,
 )
+from emolib.tables.paper import DETAILED
 
 
 @styled

@@ -1,7 +1,7 @@
-"""Figures of the book, one function per kind: each takes rows of `emolib.results` and returns a matplotlib Figure.
+"""Figures of the book, one function per kind: each takes rows of `tables.results` and returns a matplotlib Figure.
 
 Rows are selected before they come here: a point that two rows claim is an error, not an average. The paper's rows come
-from `emolib.paper.values`. Ours is solid with its 95 % interval, the paper dashed, a reference run dotted. Layers are
+from `tables.paper.values`. Ours is solid with its 95 % interval, the paper dashed, a reference run dotted. Layers are
 counted from 1 on axes. `show` puts a figure on the page.
 """
 
@@ -18,12 +18,12 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
-from emolib.display import show
-from emolib.palette import INK, palette
-from emolib.paper import DETAILED
-from emolib.plotting.categories import against_null, grouped_bars, interval_points
-from emolib.plotting.labels import confusion_matrix, depth_stacks, stacked_labels
-from emolib.plotting.panels import (
+from emolib.engine.sites import layer_number
+from emolib.figures.categories import against_null, grouped_bars, interval_points
+from emolib.figures.display import show
+from emolib.figures.labels import confusion_matrix, depth_stacks, stacked_labels
+from emolib.figures.palette import INK, palette
+from emolib.figures.panels import (
     COLUMNS,
     LINES,
     WIDTH,
@@ -41,13 +41,20 @@ from emolib.plotting.panels import (
     styled,
     two_sources,
     with_depth,
-)  # fmt: skip
-from emolib.sites import layer_number
+)
+from emolib.tables.paper import DETAILED
 
 __all__ = [
-    "confusion_matrix", "depth_curves", "depth_stacks", "against_null", "grouped_bars", "interval_points", "show",
-    "site_heatmap", "stacked_labels",
-]  # fmt: skip
+    "confusion_matrix",
+    "depth_curves",
+    "depth_stacks",
+    "against_null",
+    "grouped_bars",
+    "interval_points",
+    "show",
+    "site_heatmap",
+    "stacked_labels",
+]
 
 DEPTH = "depth (layer / number of layers)"
 

@@ -18,7 +18,7 @@ from markdown_it import MarkdownIt
 from matplotlib.figure import Figure
 from PIL import Image
 
-from emolib.palette import INK, style
+from emolib.figures.palette import INK, style
 
 MIME = "application/vnd.emolib.figure+json"
 NAME = re.compile(r"^[a-z][a-z0-9-]*$")
@@ -73,7 +73,7 @@ def svg(fig: Figure, *, alt: str, name: str) -> str:
     text = buffer.getvalue()
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
     text = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', text)
-    text = re.sub(r'url\(#([^)]+)\)', rf"url(#{name}-\1)", text)
+    text = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", text)
     text = re.sub(r'href="#([^"]+)"', rf'href="#{name}-\1"', text)
     text = re.sub(re.escape(INK), "currentColor", text, flags=re.IGNORECASE)
     width = round(fig.get_figwidth() * 96 * LARGEST)

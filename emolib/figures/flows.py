@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path
 
-from emolib.palette import EMOTION_COLOURS, EMOTION_ORDER, INK
-from emolib.plotting.panels import WIDTH, check_rows, readable, styled
+from emolib.figures.palette import EMOTION_COLOURS, EMOTION_ORDER, INK
+from emolib.figures.panels import WIDTH, check_rows, readable, styled
 
 Spans = dict[str, tuple[float, float]]
 GAP = 0.012  # between the blocks of a column, as a share of its height
@@ -81,9 +81,17 @@ def _stacked(shares: pd.Series) -> Spans:
 
 def _ribbon(ax: Axes, left: float, right: float, height: float, colour: str, *, alpha: float) -> None:
     start, end, middle = BLOCK, 1 - BLOCK, 0.5
-    points = [(start, left), (middle, left), (middle, right), (end, right),
-              (end, right - height), (middle, right - height), (middle, left - height), (start, left - height),
-              (start, left)]  # fmt: skip
+    points = [
+        (start, left),
+        (middle, left),
+        (middle, right),
+        (end, right),
+        (end, right - height),
+        (middle, right - height),
+        (middle, left - height),
+        (start, left - height),
+        (start, left),
+    ]
     codes = [Path.MOVETO, *[Path.CURVE4] * 3, Path.LINETO, *[Path.CURVE4] * 3, Path.CLOSEPOLY]
     ax.add_patch(PathPatch(Path(points, codes), facecolor=colour, alpha=alpha, linewidth=0))
 

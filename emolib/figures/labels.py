@@ -1,6 +1,6 @@
 """Figures of predicted labels: confusions, stacked shares, stacked shares over layers.
 
-Part of `emolib.plotting`, which offers these functions too.
+Part of `emolib.figures`, which offers these functions too.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from emolib.palette import EMOTION_COLOURS, EMOTION_ORDER, text_on
-from emolib.paper import DETAILED
-from emolib.plotting.panels import (
+from emolib.engine.sites import layer_number
+from emolib.figures.palette import EMOTION_COLOURS, EMOTION_ORDER, text_on
+from emolib.figures.panels import (
     COLUMNS,
     WIDTH,
     bare,
@@ -29,8 +29,8 @@ from emolib.plotting.panels import (
     rows_where,
     styled,
     two_sources,
-)  # fmt: skip
-from emolib.sites import layer_number
+)
+from emolib.tables.paper import DETAILED
 
 
 @styled
@@ -48,9 +48,18 @@ def confusion_matrix(
         shares = confusion_shares(frame)
         written = shares.map(lambda share: f"{100 * share:.0f}" if share >= smallest else "")
         seaborn.heatmap(
-            shares, ax=ax, cmap="Blues", vmin=0, vmax=1, cbar=False, linewidths=0.5, linecolor="#ffffff",
-            annot=written, fmt="", annot_kws={"fontsize": 9},
-        )  # fmt: skip
+            shares,
+            ax=ax,
+            cmap="Blues",
+            vmin=0,
+            vmax=1,
+            cbar=False,
+            linewidths=0.5,
+            linecolor="#ffffff",
+            annot=written,
+            fmt="",
+            annot_kws={"fontsize": 9},
+        )
         plt.setp(ax.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
         plt.setp(ax.get_yticklabels(), rotation=0)
         ax.set(xlabel="predicted label", ylabel="writer's label", title=what if len(frames) > 1 else "")

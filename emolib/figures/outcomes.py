@@ -10,9 +10,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from emolib.palette import INK
-from emolib.paper import DETAILED
-from emolib.plotting.panels import (
+from emolib.figures.palette import INK
+from emolib.figures.panels import (
     LINES,
     check_rows,
     label_axes,
@@ -23,6 +22,7 @@ from emolib.plotting.panels import (
     styled,
     with_depth,
 )
+from emolib.tables.paper import DETAILED
 
 # Bottom to top: what moved to the source, what broke, what stayed. Neither components nor emotions use these colours.
 OUTCOMES = {"transfer": ("transferred", "#7331a0"), "neither": ("neither", "#cc79a7"), "kept": ("kept", "#c9ced3")}

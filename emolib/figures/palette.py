@@ -8,10 +8,10 @@ from types import MappingProxyType
 import matplotlib as mpl
 from matplotlib import colors
 
-from emolib.results import POSITIONS
-from emolib.sites import COMPONENTS
+from emolib.engine.sites import COMPONENTS
+from emolib.tables.results import POSITIONS
 
-# Text, axes and grid; a colour used for nothing else, because emolib.display replaces it by the page's text colour.
+# Text, axes and grid; a colour used for nothing else, because display replaces it by the page's text colour.
 INK = "#3b3c3d"
 # What stands alone, and what stands behind.
 PRIMARY = "#0072b2"
@@ -24,18 +24,38 @@ COMPONENT_LABELS = MappingProxyType(
 )
 
 # The paper's names where it has any; the rest of the corpus's short column names written out.
-APPRAISAL_LABELS = MappingProxyType({
-    "other_responsblt": "other-agency", "self_responsblt": "self-agency", "chance_responsblt": "circumstances' agency",
-    "predict_event": "predictability", "chance_control": "situational control", "predict_conseq": "predictable outcome",
-    "accept_conseq": "accepted outcome", "goal_support": "goal support", "not_consider": "not considered",
-})  # fmt: skip
+APPRAISAL_LABELS = MappingProxyType(
+    {
+        "other_responsblt": "other-agency",
+        "self_responsblt": "self-agency",
+        "chance_responsblt": "circumstances' agency",
+        "predict_event": "predictability",
+        "chance_control": "situational control",
+        "predict_conseq": "predictable outcome",
+        "accept_conseq": "accepted outcome",
+        "goal_support": "goal support",
+        "not_consider": "not considered",
+    }
+)
 
 # The paper's stacking order, pleasant to unpleasant. Neighbours differ in lightness, so they stay apart without hue.
-EMOTION_COLOURS = MappingProxyType({
-    "joy": "#e0b000", "pride": "#c9650a", "surprise": "#b3c836", "trust": "#2f8f3e", "relief": "#6cc5bc",
-    "neutral": "#8a8a8a", "boredom": "#525252", "sadness": "#7db3ea", "fear": "#2257a8", "guilt": "#a77bd9",
-    "shame": "#632496", "disgust": "#ee9a86", "anger": "#c01722",
-})  # fmt: skip
+EMOTION_COLOURS = MappingProxyType(
+    {
+        "joy": "#e0b000",
+        "pride": "#c9650a",
+        "surprise": "#b3c836",
+        "trust": "#2f8f3e",
+        "relief": "#6cc5bc",
+        "neutral": "#8a8a8a",
+        "boredom": "#525252",
+        "sadness": "#7db3ea",
+        "fear": "#2257a8",
+        "guilt": "#a77bd9",
+        "shame": "#632496",
+        "disgust": "#ee9a86",
+        "anger": "#c01722",
+    }
+)
 EMOTION_ORDER: tuple[str, ...] = tuple(EMOTION_COLOURS)
 
 # For what is neither a component nor an emotion (models, prompts, conditions).

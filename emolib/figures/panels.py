@@ -14,9 +14,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from emolib.palette import APPRAISAL_LABELS, COMPONENT_LABELS, INK, ordered, style
-from emolib.paper import EXTRA
-from emolib.sites import layer_number
+from emolib.engine.sites import layer_number
+from emolib.figures.palette import APPRAISAL_LABELS, COMPONENT_LABELS, INK, ordered, style
+from emolib.tables.paper import EXTRA
 
 P = ParamSpec("P")
 Frames = Mapping[str, pd.DataFrame]

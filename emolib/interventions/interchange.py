@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emolib import pairs, stats
-from emolib.edits import Edit, Patch
-from emolib.sites import COMPONENTS, Component, centres, span_layers
-from emolib.study import Study
+from emolib import stats
+from emolib.engine.edits import Edit, Patch
+from emolib.engine.sites import COMPONENTS, Component, centres, span_layers
+from emolib.stats import pairs
+from emolib.study.study import Study
 
 LEAST = 4  # texts with a partner; fewer give no interval
 SAME = "source:same_label"
@@ -68,8 +69,11 @@ def sites(n_layers: int, spans: Iterable[int], *, positions: Iterable[int] = (-1
     """Every window of these spans that fits into the model, at each component and token."""
     return [
         Site(component, centre, span, position)
-        for position in positions for span in spans for component in COMPONENTS for centre in centres(span, n_layers)
-    ]  # fmt: skip
+        for position in positions
+        for span in spans
+        for component in COMPONENTS
+        for centre in centres(span, n_layers)
+    ]
 
 
 def patch(study: Study, pool: np.ndarray, trials: Sequence[tuple[Sequence[Site], np.ndarray]]) -> list[Outcome]:
@@ -86,10 +90,14 @@ def patch(study: Study, pool: np.ndarray, trials: Sequence[tuple[Sequence[Site],
             donor = torch.zeros(len(study.truth), dtype=torch.long)
             donor[pool] = torch.from_numpy(donors)
             edits += [
-                Edit(component=site.component, layers=span_layers(site.centre, site.span, study.model.n_layers),
-                     operation=Patch(tables[site.position], donor), position=site.position)
+                Edit(
+                    component=site.component,
+                    layers=span_layers(site.centre, site.span, study.model.n_layers),
+                    operation=Patch(tables[site.position], donor),
+                    position=site.position,
+                )
                 for site in chosen
-            ]  # fmt: skip
+            ]
     logits = study.intervene(edits, pool, name="patching")
     own = dict(clean=study.clean.logits[pool], labels=study.predicted[pool], writers=study.groups[pool])
     found = []

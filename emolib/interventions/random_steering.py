@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from emolib import theory
-from emolib.directions import random_directions, unit
-from emolib.steering import Cell
+from emolib.interventions import theory
+from emolib.interventions.steering import Cell
+from emolib.probes.directions import random_directions, unit
 
 RANDOM, RELEASED_RANDOM, RANDOM_SETS = "random", "random_per_layer", "random_sets"
 RANDOMS = (RANDOM, RELEASED_RANDOM, RANDOM_SETS)

@@ -13,10 +13,10 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from emolib.edits import Add, Edit
-from emolib.sampling import balanced_rows, halves
-from emolib.sites import centres, span_layers
-from emolib.study import Study
+from emolib.engine.edits import Add, Edit
+from emolib.engine.sites import centres, span_layers
+from emolib.stats.sampling import balanced_rows, halves
+from emolib.study.study import Study
 
 # (kind, name of the setting, emotion or draw, unit of the dose) -> [n_layers, d]
 Vectors = Mapping[tuple[str, str, str], Tensor]
@@ -96,10 +96,14 @@ def plan(
 def edits(cells: Sequence[Cell], vectors: Vectors, n_layers: int) -> list[Edit]:
     """One edit for everything a cell pushes: the vector of each layer of the window is added there."""
     return [
-        Edit(component="resid_post", layers=span_layers(cell.centre, cell.span, n_layers),
-             operation=Add(vectors[cell.kind, name, cell.dose.unit], cell.dose.size))
-        for cell in cells for name in cell.names
-    ]  # fmt: skip
+        Edit(
+            component="resid_post",
+            layers=span_layers(cell.centre, cell.span, n_layers),
+            operation=Add(vectors[cell.kind, name, cell.dose.unit], cell.dose.size),
+        )
+        for cell in cells
+        for name in cell.names
+    ]
 
 
 def in_both_units(vectors: Mapping[tuple[str, str], Tensor], norms: Tensor) -> Vectors:
@@ -108,9 +112,7 @@ def in_both_units(vectors: Mapping[tuple[str, str], Tensor], norms: Tensor) -> V
     return {(*key, ""): vector for key, vector in vectors.items()} | scaled
 
 
-def answers(
-    study: Study, cells: Sequence[Cell], vectors: Vectors, rows: np.ndarray, *, name: str
-) -> list[np.ndarray]:
+def answers(study: Study, cells: Sequence[Cell], vectors: Vectors, rows: np.ndarray, *, name: str) -> list[np.ndarray]:
     """The answers [n_rows, names of the cell], label ids, to every cell; `name` is what progress is called."""
     ids = study.decide(study.intervene(edits(cells, vectors, study.model.n_layers), rows, name=name))
     return np.split(ids, np.cumsum([len(cell.names) for cell in cells])[:-1], axis=1)

@@ -17,17 +17,22 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import zscore
 
 from emolib import stats
-from emolib.corpus import EMOTIONS
-from emolib.scores import Array, Statistic
+from emolib.stats.scores import Array, Statistic
+from emolib.texts.corpus import EMOTIONS
 
 # The appraisals that the paper's code lets act or holds fixed; the paper's other-agency is other_responsblt, its
 # predictability predict_event, its situational control chance_control.
 ACTING = ("pleasantness", "other_responsblt", "predict_event", "chance_control")
 Signs = Mapping[str, int]
-SHORT = MappingProxyType({
-    "pleasantness": "pl", "other_responsblt": "oa", "predict_event": "pr", "chance_control": "sc",
-    "self_responsblt": "sa",
-})  # fmt: skip
+SHORT = MappingProxyType(
+    {
+        "pleasantness": "pl",
+        "other_responsblt": "oa",
+        "predict_event": "pr",
+        "chance_control": "sc",
+        "self_responsblt": "sa",
+    }
+)
 
 
 def settings() -> tuple[str, ...]:
@@ -36,9 +41,7 @@ def settings() -> tuple[str, ...]:
     The pairs combine pleasantness with each of the other three. The paper prints 14 of the 20.
     """
     single = [{name: sign} for name in ACTING for sign in (1, -1)]
-    pairs = [
-        {ACTING[0]: first, other: second} for other in ACTING[1:] for first, second in product((1, -1), repeat=2)
-    ]  # fmt: skip
+    pairs = [{ACTING[0]: first, other: second} for other in ACTING[1:] for first, second in product((1, -1), repeat=2)]
     return tuple(condition(signs) for signs in (*single, *pairs))
 
 
@@ -140,9 +143,7 @@ def counted(ids: np.ndarray) -> Array:
 def count_rows(names: Sequence[str], counts: np.ndarray) -> pd.DataFrame:
     """Return rows of metric count: `counts` [k, 13] of each label under each of the k conditions `names`."""
     repeated = np.repeat(np.asarray(names), len(EMOTIONS))
-    return pd.DataFrame(
-        dict(condition=repeated, label=[*EMOTIONS] * len(names), value=counts.ravel(), metric="count")
-    )
+    return pd.DataFrame(dict(condition=repeated, label=[*EMOTIONS] * len(names), value=counts.ravel(), metric="count"))
 
 
 def score_statistic(expected: Array, answers: NDArray[np.integer], clean: NDArray[np.integer]) -> Statistic:

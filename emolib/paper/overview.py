@@ -14,14 +14,14 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
-from emolib import paper
-from emolib.claims.causes import inner_minimum, transfer
-from emolib.claims.readout import probe_curve
-from emolib.claims.verdicts import Evidence, NotTestable, Tables
-from emolib.palette import CYCLE, INK
-from emolib.paper_tables import paper_tables
-from emolib.plotting.panels import label_axes, panels, styled
-from emolib.registry import registry
+from emolib.engine.registry import registry
+from emolib.figures.palette import CYCLE, INK
+from emolib.figures.panels import label_axes, panels, styled
+from emolib.paper.claims.causes import inner_minimum, transfer
+from emolib.paper.claims.readout import probe_curve
+from emolib.paper.claims.verdicts import Evidence, NotTestable, Tables
+from emolib.paper.tables import paper_tables
+from emolib.tables import paper
 
 DEPTHS = {
     "probe saturation": "where the probe of the residual stream first has 95 % of its maximum",

@@ -12,16 +12,21 @@ from functools import cache
 import numpy as np
 import pandas as pd
 
-from emolib import paper, stats, theory
-from emolib.corpus import EMOTIONS
-from emolib.results import COLUMNS, tidy
+from emolib import stats
+from emolib.interventions import theory
+from emolib.tables import paper
+from emolib.tables.results import COLUMNS, tidy
+from emolib.texts.corpus import EMOTIONS
 
 DEFAULT = "T1-2shot"
 FRACTIONS = ("accuracy", "balanced_accuracy", "agreement", "transfer", "top1_share")
 SEGMENTS = {
-    "segment:evaluated_text": "text", "segment:demo_1": "demonstration_label", "segment:demo_2": "demonstration_label",
-    "segment:format": "format", "segment:final_cue": "final_cue",
-}  # fmt: skip
+    "segment:evaluated_text": "text",
+    "segment:demo_1": "demonstration_label",
+    "segment:demo_2": "demonstration_label",
+    "segment:format": "format",
+    "segment:final_cue": "final_cue",
+}
 
 
 @cache
@@ -42,10 +47,17 @@ def aligned(model: str) -> dict[str, pd.DataFrame]:
     frame = paper.load_values()
     frame = frame[frame["model"].isin([name, "human", "data"])]
     makers = {
-        "behaviour": _behaviour, "probing": _probing, "patching": _patching, "ablation": _ablation,
-        "attention": _attention, "appraisals": _appraisals, "geometry": _geometry, "modulation": _modulation,
-        "promotion": _promotion, "robustness": _robustness,
-    }  # fmt: skip
+        "behaviour": _behaviour,
+        "probing": _probing,
+        "patching": _patching,
+        "ablation": _ablation,
+        "attention": _attention,
+        "appraisals": _appraisals,
+        "geometry": _geometry,
+        "modulation": _modulation,
+        "promotion": _promotion,
+        "robustness": _robustness,
+    }
     made = {experiment: maker(frame) for experiment, maker in makers.items()}
     return {experiment: rows for experiment, rows in made.items() if (rows["model"] == name).any()}
 
@@ -181,8 +193,10 @@ def thinned_scores(n: int, *, layer: int, coefficient: float, draws: int = 200, 
     found = []
     for _ in range(draws):
         clean = random.choice(len(EMOTIONS), n, p=before)
-        moved = [np.where(random.random(n) < s[clean], clean, random.choice(len(EMOTIONS), n, p=g))
-                 for s, g in zip(stay, gain, strict=True)]  # fmt: skip
+        moved = [
+            np.where(random.random(n) < s[clean], clean, random.choice(len(EMOTIONS), n, p=g))
+            for s, g in zip(stay, gain, strict=True)
+        ]
         counts, old = (theory.label_counts(ids)[0] for ids in (np.stack(moved, axis=1), clean[:, None]))
         found.append(theory.theory_score(expected, counts, old).mean())
     return np.array(found)
@@ -201,8 +215,11 @@ def _robustness(frame: pd.DataFrame) -> pd.DataFrame:
     read = control["metric"].str.startswith("emotion_probe:")
     condition = np.where(read, "check:first_word;set:agreed", "check:first_word")
     control = control.assign(metric=control["metric"].str.replace(".*:", "", regex=True), condition=condition)
-    kinds = {"patching": "check:prompts", "zero_ablation": "check:prompts;edit:zero",
-             "emotion_probe": "check:prompts;set:agreed"}  # fmt: skip
+    kinds = {
+        "patching": "check:prompts",
+        "zero_ablation": "check:prompts;edit:zero",
+        "emotion_probe": "check:prompts;set:agreed",
+    }
     prompts = [_of(frame, name, None).assign(condition=text) for name, text in kinds.items()]
     prompts = [rows[rows["position"] == "-1"] for rows in prompts]
     missed = _of(frame, "misclassified")

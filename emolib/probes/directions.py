@@ -15,9 +15,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from emolib.corpus import APPRAISALS
-from emolib.probes import class_directions, fit_released, fit_ridge
-from emolib.theory import ACTING
+from emolib.interventions.theory import ACTING
+from emolib.probes.linear import class_directions, fit_released, fit_ridge
+from emolib.texts.corpus import APPRAISALS
 
 # The paper's code rates 20 of the 21 appraisals; this one it leaves out.
 USED = tuple(name for name in APPRAISALS if name != "chance_responsblt")
@@ -90,8 +90,10 @@ def project_out(vector: Tensor, directions: Tensor) -> Tensor:
     for _ in range(2):  # the second pass removes what rounding leaves of the first
         rest = rest - torch.einsum("...kd,...k->...d", inside, torch.einsum("...kd,...d->...k", inside, rest))
     if (rest.norm(dim=-1) < 1e-8 * vector.norm(dim=-1)).any():
-        raise ValueError(f"nothing is left of a vector of width {vector.shape[-1]} without {directions.shape[-2]} "
-                         "directions: hold fewer appraisals fixed")  # fmt: skip
+        raise ValueError(
+            f"nothing is left of a vector of width {vector.shape[-1]} without {directions.shape[-2]} "
+            "directions: hold fewer appraisals fixed"
+        )
     return rest
 
 

@@ -20,8 +20,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 from torch import Tensor
 
-from emolib.scores import Statistic, balanced_accuracy
-from emolib.solvers import Standardise, minimise_softmax, shared_coordinates, solve_ridge
+from emolib.probes.solvers import Standardise, minimise_softmax, shared_coordinates, solve_ridge
+from emolib.stats.scores import Statistic, balanced_accuracy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,9 +53,16 @@ class LinearProbe:
 
 
 def fit_logistic(
-    features: Tensor, labels: Tensor, weights: Tensor | None = None, *, n_classes: int, C: float | Tensor = 1.0,
-    standardise: Standardise = "train", tol: float = 5e-3, max_iter: int = 300,
-) -> LinearProbe:  # fmt: skip
+    features: Tensor,
+    labels: Tensor,
+    weights: Tensor | None = None,
+    *,
+    n_classes: int,
+    C: float | Tensor = 1.0,
+    standardise: Standardise = "train",
+    tol: float = 5e-3,
+    max_iter: int = 300,
+) -> LinearProbe:
     """K multinomial logistic probes on the same `features` [n, d], equal to scikit-learn's `LogisticRegression`.
 
     `labels` [K, n] are ids below `n_classes`, `weights` [K, n] >= 0 select or weight texts (0: no influence at all, the
@@ -85,8 +92,14 @@ def fit_logistic(
     fit = minimise_softmax(x, y, weights * strength, penalty=penalty, n_classes=n_classes, tol=tol, max_iter=max_iter)
     raw = fit.weights.double() / scale
     bias = (fit.bias.double() - raw @ centre).to(x.dtype)
-    return LinearProbe(weights=raw.to(x.dtype), bias=bias, converged=fit.error <= tol, error=fit.error,
-                       gradient=fit.gradient, iterations=fit.iterations)  # fmt: skip
+    return LinearProbe(
+        weights=raw.to(x.dtype),
+        bias=bias,
+        converged=fit.error <= tol,
+        error=fit.error,
+        gradient=fit.gradient,
+        iterations=fit.iterations,
+    )
 
 
 def fit_released(features: Tensor, labels: np.ndarray, *, n_classes: int) -> LinearProbe:
@@ -101,14 +114,28 @@ def fit_released(features: Tensor, labels: np.ndarray, *, n_classes: int) -> Lin
     full = torch.full((1, n_classes, table.shape[1]), torch.nan)
     full[0, model.classes_] = torch.cat([-table, table]) / 2 if len(model.classes_) == 2 else table
     steps, unknown = torch.as_tensor(model.n_iter_[:1]).long(), torch.full((1,), torch.nan)
-    return LinearProbe(weights=full[..., :-1], bias=full[..., -1], converged=steps < 100, error=unknown,
-                       gradient=unknown, iterations=steps)  # fmt: skip
+    return LinearProbe(
+        weights=full[..., :-1],
+        bias=full[..., -1],
+        converged=steps < 100,
+        error=unknown,
+        gradient=unknown,
+        iterations=steps,
+    )
 
 
 def cross_validate(
-    features: Tensor, labels: np.ndarray, folds: np.ndarray, *, n_classes: int, subset: np.ndarray | None = None,
-    C: float = 1.0, standardise: Standardise = "train", tol: float = 5e-3, max_iter: int = 300,
-) -> tuple[np.ndarray, LinearProbe]:  # fmt: skip
+    features: Tensor,
+    labels: np.ndarray,
+    folds: np.ndarray,
+    *,
+    n_classes: int,
+    subset: np.ndarray | None = None,
+    C: float = 1.0,
+    standardise: Standardise = "train",
+    tol: float = 5e-3,
+    max_iter: int = 300,
+) -> tuple[np.ndarray, LinearProbe]:
     """Held-out label ids [T, n] of every text for T targets at once, and the T * F probes (target-major) behind them.
 
     `labels` [T, n], `folds` [n] from `grouped_folds`. `subset` [T, n] bool restricts training (to the agreed set, say);
@@ -117,23 +144,35 @@ def cross_validate(
     labels, n_folds = np.asarray(labels), int(folds.max()) + 1
     subset = np.ones(labels.shape, bool) if subset is None else np.asarray(subset, bool)
     if labels.shape != subset.shape or labels.shape[1:] != np.shape(folds) or len(folds) != len(features):
-        raise ValueError(f"labels {labels.shape}, subset {subset.shape}, folds {np.shape(folds)} and features "
-                         f"{tuple(features.shape)} differ: expected [T, n], [T, n], [n] and [n, d]")  # fmt: skip
+        raise ValueError(
+            f"labels {labels.shape}, subset {subset.shape}, folds {np.shape(folds)} and features "
+            f"{tuple(features.shape)} differ: expected [T, n], [T, n], [n] and [n, d]"
+        )
     for target, members in zip(labels, subset, strict=True):
         check_probeable(target[members], folds[members], n_folds=n_folds)
     train = subset[:, None] & (folds != np.arange(n_folds)[:, None])
     probe = fit_logistic(
-        features, torch.as_tensor(labels.repeat(n_folds, axis=0)), torch.as_tensor(train.reshape(-1, len(folds))),
-        n_classes=n_classes, C=C, standardise=standardise, tol=tol, max_iter=max_iter,
-    )  # fmt: skip
+        features,
+        torch.as_tensor(labels.repeat(n_folds, axis=0)),
+        torch.as_tensor(train.reshape(-1, len(folds))),
+        n_classes=n_classes,
+        C=C,
+        standardise=standardise,
+        tol=tol,
+        max_iter=max_iter,
+    )
     everywhere = probe.predict(features).cpu().numpy().reshape(len(labels), n_folds, -1)
     return everywhere[:, folds, np.arange(len(folds))], probe
 
 
 def fit_ridge(
-    features: Tensor, targets: Tensor, train: Tensor, *, alphas: Sequence[float] = (5.0,),
+    features: Tensor,
+    targets: Tensor,
+    train: Tensor,
+    *,
+    alphas: Sequence[float] = (5.0,),
     standardise: Standardise = "train",
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+) -> tuple[Tensor, Tensor]:
     """Weights [F, A, T, d] and bias [F, A, T] in raw units (float64), equal to scikit-learn's `Ridge` (E6).
 
     `features` [n, d], `targets` [n, T], `train` [F, n] bool. The paper's: ``alphas=(5.0,), standardise="none"``.
@@ -151,9 +190,14 @@ def fit_ridge(
 
 
 def cross_validate_ridge(
-    features: Tensor, targets: Tensor, folds: np.ndarray, *, alphas: Sequence[float] = (5.0,),
-    subset: np.ndarray | None = None, standardise: Standardise = "train",
-) -> np.ndarray:  # fmt: skip
+    features: Tensor,
+    targets: Tensor,
+    folds: np.ndarray,
+    *,
+    alphas: Sequence[float] = (5.0,),
+    subset: np.ndarray | None = None,
+    standardise: Standardise = "train",
+) -> np.ndarray:
     """Held-out ratings [A, n, T] of every text; arguments as in `fit_ridge`, `subset` [n] restricts training."""
     train = (folds != np.arange(int(folds.max()) + 1)[:, None]) & (True if subset is None else np.asarray(subset, bool))
     weights, bias = fit_ridge(features, targets, torch.as_tensor(train), alphas=alphas, standardise=standardise)
@@ -228,5 +272,7 @@ def class_directions(
 
 def _check_shapes(features: Tensor, per_problem: Tensor, name: str) -> None:
     if features.ndim != 2 or per_problem.ndim != 2 or per_problem.shape[1] != len(features):
-        raise ValueError(f"features {tuple(features.shape)} and {name} {tuple(per_problem.shape)} do not fit: expected "
-                         "[n, d] and [K, n]; a single problem is labels[None]")  # fmt: skip
+        raise ValueError(
+            f"features {tuple(features.shape)} and {name} {tuple(per_problem.shape)} do not fit: expected "
+            "[n, d] and [K, n]; a single problem is labels[None]"
+        )

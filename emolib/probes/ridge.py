@@ -7,8 +7,8 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from emolib.scores import Array, Statistic
-from emolib.solvers import shared_coordinates, solve_ridge
+from emolib.probes.solvers import shared_coordinates, solve_ridge
+from emolib.stats.scores import Array, Statistic
 
 # The six of the paper's figures 5 and 29, in the order of its radar.
 NAMED = ("predict_event", "pleasantness", "other_responsblt", "suddenness", "unpleasantness", "self_responsblt")
@@ -17,9 +17,13 @@ UNPENALISED = 1e-7
 
 
 def nested_ridge(
-    features: Tensor, targets: ArrayLike, folds: np.ndarray, *, free: ArrayLike | None = None,
+    features: Tensor,
+    targets: ArrayLike,
+    folds: np.ndarray,
+    *,
+    free: ArrayLike | None = None,
     alphas: tuple[float, ...] = ALPHAS,
-) -> tuple[Array, Array]:  # fmt: skip
+) -> tuple[Array, Array]:
     """Held-out predictions [n, T] of `targets` [n, T], and the alpha [F, T] chosen for each fold.
 
     Features are standardised on the training part. The alpha of a fold and target is the one with the least squared

@@ -149,10 +149,17 @@ def _start(x: Tensor, labels: Tensor, weights: Tensor, penalty: Tensor, n_classe
     logits = torch.zeros_like(onehot).masked_fill_(absent[..., None], -1e30)
     theta = x.new_zeros(len(labels), n_classes, x.shape[1])
     state = _State(
-        index=torch.arange(len(labels), device=x.device), weights=weights[:, None], onehot=onehot,
-        penalty=F.pad(penalty, (0, 1))[:, None], theta=theta, logits=logits, loss=theta[:, 0, 0], grad=theta,
-        curvature=(theta, theta), history=[],
-    )  # fmt: skip
+        index=torch.arange(len(labels), device=x.device),
+        weights=weights[:, None],
+        onehot=onehot,
+        penalty=F.pad(penalty, (0, 1))[:, None],
+        theta=theta,
+        logits=logits,
+        loss=theta[:, 0, 0],
+        grad=theta,
+        curvature=(theta, theta),
+        history=[],
+    )
     log_p, state.loss = _objective(logits, theta, state)
     probabilities = log_p.exp_()
     state.grad = _gradient(x, probabilities, theta, state)

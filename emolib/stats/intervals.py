@@ -1,6 +1,6 @@
 """Intervals and tests for texts that come in groups: several texts by one writer are not independent.
 
-`cluster_bootstrap` and `cluster_wilson` serve means and shares; `bootstrap` gives any statistic of `emolib.scores`
+`cluster_bootstrap` and `cluster_wilson` serve means and shares; `bootstrap` gives any statistic of `stats.scores`
 (balanced accuracy, R2, rank correlation, differences, peaks, onsets) a 95 % interval by drawing whole groups.
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm, t
 
-from emolib.scores import Array, Statistic, as_numbers, as_table
+from emolib.stats.scores import Array, Statistic, as_numbers, as_table
 
 LEVEL = 0.95
 # Resamples handled at once, so that memory stays at CHUNK x n numbers however many are asked for.
@@ -29,17 +29,12 @@ class Interval:
     ci_high: Array
 
     def columns(self) -> dict[str, Array]:
-        """Return the three arrays, flattened, under their names in `emolib.results`."""
+        """Return the three arrays, flattened, under their names in `emolib.tables.results`."""
         return {name: np.ravel(getattr(self, name)) for name in ("value", "ci_low", "ci_high")}
 
 
 def cluster_bootstrap(
-    values: ArrayLike,
-    groups: ArrayLike,
-    *,
-    weights: ArrayLike | None = None,
-    n_resamples: int = 2000,
-    seed: int = 0,
+    values: ArrayLike, groups: ArrayLike, *, weights: ArrayLike | None = None, n_resamples: int = 2000, seed: int = 0
 ) -> Interval:
     """Return the mean of each column of `values` [n, k] (or [n]) with its interval, resampling `groups` [n].
 
@@ -82,9 +77,7 @@ def bootstrap(
     return Interval(estimate, estimate - half, estimate + half)
 
 
-def resample(
-    statistic: Statistic, groups: ArrayLike, *, n_resamples: int = 2000, seed: int = 0
-) -> tuple[Array, Array]:
+def resample(statistic: Statistic, groups: ArrayLike, *, n_resamples: int = 2000, seed: int = 0) -> tuple[Array, Array]:
     """Return the statistic on all texts [k] and in every resample [n_resamples, k]; equal seeds draw equal groups."""
     codes, n_groups = _codes(groups, len(np.asarray(groups)))
     counts = _group_counts(n_groups, n_resamples, seed)

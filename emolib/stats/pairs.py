@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm, t
 
 from emolib import stats
-from emolib.scores import Array, Statistic, as_table
+from emolib.stats.scores import Array, Statistic, as_table
 
 Ints = NDArray[np.integer]
 SWAPS = 60  # exchanges of partners tried per pair; 250 texts of 13 labels then have 6 or 7 of each pair of labels

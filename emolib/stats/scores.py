@@ -1,4 +1,4 @@
-"""Scores as functions of resampling weights, for `emolib.stats.bootstrap`.
+"""Scores as functions of resampling weights, for `emolib.stats.intervals.bootstrap`.
 
 A statistic takes `[r, n]`, how often each of the n texts is drawn in each of r resamples, and returns `[r, k]`, its
 value in every resample for k columns (layers, conditions). Weights of 1 give the plain value.

@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from emolib import shards
-from emolib.engine import Engine
-from emolib.labels import LabelTokens
-from emolib.sites import COMPONENTS, Component
+from emolib.engine.engine import Engine
+from emolib.engine.labels import LabelTokens
+from emolib.engine.sites import COMPONENTS, Component
+from emolib.study import shards
 
 KEEP = 5  # tokens -1..-5 are read, as in the paper's appendix C.3
 WORD_TOKENS = 4  # enough to complete nearly every word of the open-vocabulary answer
@@ -63,9 +63,11 @@ class CleanPass:
     def _read(self, rows: Sequence[int]) -> dict[str, Tensor]:
         encoding = self.engine.encode(rows, read=COMPONENTS)
         answers = {
-            "rows": encoding.rows, "logits": encoding.logits, "tokens": self.engine.greedy(encoding, WORD_TOKENS),
+            "rows": encoding.rows,
+            "logits": encoding.logits,
+            "tokens": self.engine.greedy(encoding, WORD_TOKENS),
             "sums": self.engine.continuations(encoding, self.labels.tokens),
-        }  # fmt: skip
+        }
         # [layer, position, text, d]: the texts of one site lie together on disk.
         return answers | {name: values.transpose(1, 2) for name, values in encoding.activations.items()}
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
-from emolib.corpus import Corpus, check_corpus_name, load_corpus
-from emolib.prompts import Prompt, get_prompt
-from emolib.registry import locate, registry
+from emolib.engine.registry import locate, registry
+from emolib.texts.corpus import Corpus, check_corpus_name, load_corpus
+from emolib.texts.prompts import Prompt, get_prompt
 
 Calibration = Literal["none", "batch"]
 Scoring = Literal["first_subtoken", "last_subtoken"]
@@ -68,7 +68,7 @@ class Run:
         return "_".join([*parts, self.dtype, f"s{self.seed}", self.profile])
 
     def load_corpus(self) -> Corpus:
-        """The checked corpus of the run; raises what `emolib.corpus.load_corpus` raises."""
+        """The checked corpus of the run; raises what `emolib.texts.corpus.load_corpus` raises."""
         return load_corpus(self.corpus, path=self.corpus_path, text=self.text)
 
     def load_prompt(self) -> Prompt:

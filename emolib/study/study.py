@@ -18,17 +18,18 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from emolib import results, shards
-from emolib.clean import KEEP, Clean, CleanPass
-from emolib.corpus import EMOTIONS, writer_groups
-from emolib.edits import Edit, fingerprint
-from emolib.engine import Engine
-from emolib.labels import LabelTokens, calibration_offsets, label_tokens
-from emolib.models import Model, load_model
-from emolib.prompts import Prompt
-from emolib.provenance import code_sha256, collect_provenance
-from emolib.runs import REFERENCE, Run, TextColumn
-from emolib.sites import Component
+from emolib.engine.edits import Edit, fingerprint
+from emolib.engine.engine import Engine
+from emolib.engine.labels import LabelTokens, calibration_offsets, label_tokens
+from emolib.engine.model import Model, load_model
+from emolib.engine.sites import Component
+from emolib.study import shards
+from emolib.study.clean import KEEP, Clean, CleanPass
+from emolib.study.run import REFERENCE, Run, TextColumn
+from emolib.tables import results
+from emolib.tables.provenance import code_sha256, collect_provenance
+from emolib.texts.corpus import EMOTIONS, writer_groups
+from emolib.texts.prompts import Prompt
 
 EDITS_AT_ONCE = 512  # edits in one shard: some minutes of work, kept before the next
 
@@ -42,9 +43,14 @@ class Study:
     """
 
     def __init__(
-        self, run: Run, *, folder: str | Path = ".", rows: Sequence[int] | None = None, prompt: Prompt | None = None,
+        self,
+        run: Run,
+        *,
+        folder: str | Path = ".",
+        rows: Sequence[int] | None = None,
+        prompt: Prompt | None = None,
         truth: np.ndarray | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.run, self.folder = run, Path(folder)
         self.corpus, self.prompt = run.load_corpus(), prompt or run.load_prompt()
         self._rows = np.arange(len(self.corpus.events)) if rows is None else np.asarray(rows, dtype=int)
@@ -60,9 +66,13 @@ class Study:
         self._spared = [0.0]
 
     def variant(
-        self, *, rows: Sequence[int] | None = None, prompt: Prompt | None = None, text: TextColumn | None = None,
+        self,
+        *,
+        rows: Sequence[int] | None = None,
+        prompt: Prompt | None = None,
+        text: TextColumn | None = None,
         truth: np.ndarray | None = None,
-    ) -> Study:  # fmt: skip
+    ) -> Study:
         """The same model on part of these texts, with another prompt, or another column of the text.
 
         `truth` are the right answers of the texts in `rows`, needed where the prompt's labels are not the emotions.
@@ -97,7 +107,7 @@ class Study:
     @cached_property
     def clean_pass(self) -> CleanPass:
         """What the model does with every text when nothing is changed."""
-        return CleanPass(self.engine, self.labels, self._cache("clean", "emolib.clean", words=self.labels.tokens))
+        return CleanPass(self.engine, self.labels, self._cache("clean", "emolib.study.clean", words=self.labels.tokens))
 
     @cached_property
     def clean(self) -> Clean:
@@ -145,7 +155,7 @@ class Study:
         order = sorted(range(len(edits)), key=lambda index: (edits[index].layers, str(edits[index].position)))
         chunks = [order[start : start + EDITS_AT_ONCE] for start in range(0, len(order), EDITS_AT_ONCE)]
         batches = self.engine.batches(list(place))
-        folder = self._cache("edits", "emolib.engine", edits=fingerprint([edits[index] for index in order]))
+        folder = self._cache("edits", "emolib.engine.engine", edits=fingerprint([edits[index] for index in order]))
         for batch in shards.progress(batches, name, [len(batch) for batch in batches]):
             encode = cache(partial(self.engine.encode, batch))
             for number, chunk in enumerate(chunks):
@@ -190,9 +200,14 @@ class Study:
 
     def _provenance(self, seconds: float) -> dict:
         return collect_provenance(
-            parameters=self.run.parameters(), corpus_sha256=self.corpus.sha256, model_revision=self.model.revision,
-            device=str(self.model.device), dtype=self.run.dtype, seed=self.run.seed, seconds=seconds,
-        )  # fmt: skip
+            parameters=self.run.parameters(),
+            corpus_sha256=self.corpus.sha256,
+            model_revision=self.model.revision,
+            device=str(self.model.device),
+            dtype=self.run.dtype,
+            seed=self.run.seed,
+            seconds=seconds,
+        )
 
     @cached_property
     def _prompts(self) -> list[str]:
@@ -201,9 +216,16 @@ class Study:
     def _cache(self, name: str, module: str, **content: object) -> Path:
         """The cache folder of one computation, named by everything that decides its content: runs may share it."""
         key = dict(
-            model=self.run.model, revision=self.model.revision, dtype=self.run.dtype, tap=self.run.tap, keep=KEEP,
-            prompts=self._prompts, tokens=self.engine.labels.tolist(), code=code_sha256(module), **content,
-        )  # fmt: skip
+            model=self.run.model,
+            revision=self.model.revision,
+            dtype=self.run.dtype,
+            tap=self.run.tap,
+            keep=KEEP,
+            prompts=self._prompts,
+            tokens=self.engine.labels.tolist(),
+            code=code_sha256(module),
+            **content,
+        )
         digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
         folder = self.folder / "cache" / f"{name}-{digest}"
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
 """The paper's own numbers (arXiv 2502.05489), read from its figures and from the authors' stored outputs.
 
-One row is one measurement. The columns are those of `emolib.results`, so that a figure takes the paper's rows like
+One row is one measurement. The columns are those of `tables.results`, so that a figure takes the paper's rows like
 ours, and beside them `depth`, `last_layer`, `last_depth`, `n_layers`, `figure`, `tolerance` (absolute reading error; 0
 is exact) and `how` (printed, vector, raster, computed_from_data). Experiments keep the names of the value table; see
 `PAPER_EXPERIMENTS`. Overwriting `resid_post` over a span equals overwriting its last block alone, so compare such rows
@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from emolib.results import COLUMNS, COUNTS, select
+from emolib.tables.results import COLUMNS, COUNTS, select
 
-PACKED = Path(__file__).with_name("data") / "paper_values.parquet"
+PACKED = Path(__file__).parents[1] / "data" / "paper_values.parquet"
 EXTRA = ("depth", "last_layer", "last_depth", "n_layers", "figure", "tolerance", "how")
 
 
@@ -54,20 +54,24 @@ PAPER_MODELS: tuple[PaperModel, ...] = tuple(
 DETAILED = PAPER_MODELS[0]  # the one model with spans, tokens, prompts, appraisals and steering
 
 # our experiment -> (pair of our `condition`, or "" for any) -> experiment of the value table
-PAPER_EXPERIMENTS = MappingProxyType({
-    "behaviour": {"": "behaviour", "task:first_word": "control_first_word", "vocabulary:open": "open_vocabulary"},
-    "probing": {"": "emotion_probe", "probe:mlp": "emotion_probe_mlp"},
-    "patching": {"": "patching"},
-    "attention": {"": "attention"},
-    "appraisals": {"": "appraisal_probe", "source:ratings": "appraisal_profile", "source:label": "label_baseline"},
-    "geometry": {"": "geometry"},
-    "modulation": {"": "modulation"},
-    "ablation": {"edit:zero": "zero_ablation", "edit:random": "random_ablation"},
-    "robustness": {
-        "task:first_word": "control_first_word", "set:correct": "misclassified", "set:missed": "misclassified",
-    },
-    "promotion": {"": "promotion"},
-})  # fmt: skip
+PAPER_EXPERIMENTS = MappingProxyType(
+    {
+        "behaviour": {"": "behaviour", "task:first_word": "control_first_word", "vocabulary:open": "open_vocabulary"},
+        "probing": {"": "emotion_probe", "probe:mlp": "emotion_probe_mlp"},
+        "patching": {"": "patching"},
+        "attention": {"": "attention"},
+        "appraisals": {"": "appraisal_probe", "source:ratings": "appraisal_profile", "source:label": "label_baseline"},
+        "geometry": {"": "geometry"},
+        "modulation": {"": "modulation"},
+        "ablation": {"edit:zero": "zero_ablation", "edit:random": "random_ablation"},
+        "robustness": {
+            "task:first_word": "control_first_word",
+            "set:correct": "misclassified",
+            "set:missed": "misclassified",
+        },
+        "promotion": {"": "promotion"},
+    }
+)
 
 
 def load_values() -> pd.DataFrame:

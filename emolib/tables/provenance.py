@@ -93,8 +93,8 @@ def git_state() -> dict[str, str | bool | None]:
     Results and executed chapters are what a run writes, so they do not count as a modification of the code.
     """
     source = Path(__file__).resolve()
-    package = source.parent
-    if _git(package, "ls-files", "--error-unmatch", source.name) is None:
+    package = source.parents[1]
+    if _git(source.parent, "ls-files", "--error-unmatch", source.name) is None:
         return {"commit": None, "dirty": None}
     root = Path(_git(package, "rev-parse", "--show-toplevel") or package)
     status = _git(root, "status", "--porcelain", "--", ".", ":(exclude)results", ":(exclude)book/chapters")
@@ -104,7 +104,7 @@ def git_state() -> dict[str, str | bool | None]:
 
 def library_sha256() -> str:
     """Return one hash over the names and bytes of all source and data files of emolib."""
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]
     digest = hashlib.sha256()
     files = (p for p in package.rglob("*") if p.is_file() and "__pycache__" not in p.parts and p.suffix != ".pyc")
     for path in sorted(files, key=lambda p: p.relative_to(package).as_posix()):
@@ -182,7 +182,8 @@ def _duration(seconds: float) -> str:
 # They fetch, name, keep and describe, and compute no number: corpus, prompt, weights and parameters have entries of
 # their own in the provenance. A clearer error message in one of them must not cost hours of measuring.
 COMPUTES_NOTHING = frozenset(
-    f"emolib/{name}.py" for name in ("provenance", "registry", "results", "runs", "shards", "sources")
+    f"emolib/{name}.py"
+    for name in ("tables/provenance", "engine/registry", "tables/results", "study/run", "study/shards", "texts/sources")
 )
 
 
@@ -192,7 +193,7 @@ def code_sha256(module: str) -> str:
 
     Docstrings, layout and the modules in COMPUTES_NOTHING do not count.
     """
-    root = Path(__file__).parent.parent
+    root = Path(__file__).parents[2]
     queue, found = [root.joinpath(*module.split(".")).with_suffix(".py")], set()
     while queue:
         path = queue.pop()

@@ -19,8 +19,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from emolib.provenance import collect_provenance, footer, local_paths
-from emolib.sites import COMPONENTS
+from emolib.engine.sites import COMPONENTS
+from emolib.tables.provenance import collect_provenance, footer, local_paths
 
 __all__ = ["COLUMNS", "KEYS", "collect_provenance", "footer", "read", "select", "tidy", "validate", "write"]
 
@@ -28,13 +28,23 @@ TEXT = ("experiment", "model", "prompt", "component", "position", "condition", "
 COUNTS = ("layer", "span", "seed", "n")
 NUMBERS = ("coefficient", "value", "ci_low", "ci_high")
 KEYS = (
-    "experiment", "model", "prompt", "component", "layer", "span", "position", "condition", "label", "coefficient",
-    "seed", "metric",
-)  # fmt: skip
+    "experiment",
+    "model",
+    "prompt",
+    "component",
+    "layer",
+    "span",
+    "position",
+    "condition",
+    "label",
+    "coefficient",
+    "seed",
+    "metric",
+)
 COLUMNS = (*KEYS, "value", "ci_low", "ci_high", "n")
 REQUIRED_TEXT = ("experiment", "model", "metric")
 POSITIONS = ("-1", "-2", "-3", "-4", "-5", "all", "")
-METADATA_KEY = b"emolib.provenance"
+METADATA_KEY = b"emolib.tables.provenance"
 # An interval may miss its value by rounding alone, never by more than this share of the value (or of 1).
 SLACK = 1e-6
 
@@ -70,7 +80,9 @@ def validate(frame: pd.DataFrame) -> pd.DataFrame:
     _refuse_unknown(frame)
     missing = [name for name in COLUMNS if name not in frame]
     if missing:
-        raise ValueError(f"columns {missing} are missing: build the table with emolib.results.tidy, which fills them")
+        raise ValueError(
+            f"columns {missing} are missing: build the table with emolib.tables.results.tidy, which fills them"
+        )
     for name in COLUMNS:
         _check_type(frame[name], name)
     for name in REQUIRED_TEXT:
@@ -96,7 +108,7 @@ def write(frame: pd.DataFrame, path: str | Path, provenance: Mapping[str, Any]) 
     """
     path = Path(path)
     if not provenance:
-        raise ValueError("the provenance is empty: build it with emolib.results.collect_provenance")
+        raise ValueError("the provenance is empty: build it with emolib.tables.results.collect_provenance")
     local = local_paths(provenance)
     if local:
         raise ValueError(f"the provenance holds local paths {local}: give file names or identifiers only")
@@ -126,7 +138,9 @@ def read(path: str | Path) -> pd.DataFrame:
     table = pq.read_table(path)
     stored = (table.schema.metadata or {}).get(METADATA_KEY)
     if stored is None:
-        raise ValueError(f"{path} has no provenance: it was not written by emolib.results.write, so run it again")
+        raise ValueError(
+            f"{path} has no provenance: it was not written by emolib.tables.results.write, so run it again"
+        )
     try:
         frame = validate(table.to_pandas())
     except ValueError as error:
@@ -178,7 +192,9 @@ def _typed(column: pd.Series | None, name: str, length: int) -> pd.Series:
             raise ValueError("a count or index has a fraction")
         return numbers.astype(kind)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"column {name!r} does not convert to its type ({error}): see emolib.results") from error
+        raise ValueError(
+            f"column {name!r} does not convert to its type ({error}): see emolib.tables.results"
+        ) from error
 
 
 def _check_type(column: pd.Series, name: str) -> None:

@@ -18,8 +18,8 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from emolib.prompts import Prompt, first_words, get_prompt
-from emolib.sampling import balanced_rows
+from emolib.stats.sampling import balanced_rows
+from emolib.texts.prompts import Prompt, first_words, get_prompt
 
 MARK = "\N{OBJECT REPLACEMENT CHARACTER}"  # stands for the text while a chat template is applied
 DATE = "26 Jul 2024"  # what that template falls back on
@@ -118,9 +118,13 @@ def chat_prompt(prompt: Prompt, tokenizer: Any) -> ChatPrompt | None:
     if start and before.startswith(start) and tokenizer("")["input_ids"][:1] == [tokenizer.bos_token_id]:
         before = before.removeprefix(start)
     return ChatPrompt(
-        name=f"{prompt.name}-chat", instruction=prompt.instruction, demonstrations=prompt.demonstrations,
-        labels=prompt.labels, before=before, after=after + prompt.suffix.strip(),
-    )  # fmt: skip
+        name=f"{prompt.name}-chat",
+        instruction=prompt.instruction,
+        demonstrations=prompt.demonstrations,
+        labels=prompt.labels,
+        before=before,
+        after=after + prompt.suffix.strip(),
+    )
 
 
 @cache

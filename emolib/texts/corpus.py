@@ -20,17 +20,24 @@ import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from emolib import events as table_rules
-from emolib import sources
-from emolib.events import APPRAISALS, CROWD_LABELS, CROWD_TEXT, EMOTIONS, TextColumn, normalised
-from emolib.sources import Found, Part
+from emolib.texts import events as table_rules
+from emolib.texts import sources
+from emolib.texts.events import APPRAISALS, CROWD_LABELS, CROWD_TEXT, EMOTIONS, TextColumn, normalised
+from emolib.texts.sources import Found, Part
 
 if TYPE_CHECKING:
-    from emolib.prompts import Prompt
+    from emolib.texts.prompts import Prompt
 
 __all__ = [
-    "APPRAISALS", "EMOTIONS", "Corpus", "demonstration_rows", "load_corpus", "load_readings", "subset", "writer_groups",
-]  # fmt: skip
+    "APPRAISALS",
+    "EMOTIONS",
+    "Corpus",
+    "demonstration_rows",
+    "load_corpus",
+    "load_readings",
+    "subset",
+    "writer_groups",
+]
 CONTENT_COLUMNS: dict[Part, tuple[str, ...]] = {
     "texts": ("text_id", "emotion", "generated_text", "hidden_emo_text", *APPRAISALS),
     "readings": ("text_id", "annotator_emotion", *APPRAISALS),
@@ -68,11 +75,7 @@ class Corpus:
 
 
 def load_corpus(
-    name: str,
-    *,
-    path: str | os.PathLike[str] | None = None,
-    text: TextColumn = "masked",
-    encoding: str = "cp1252",
+    name: str, *, path: str | os.PathLike[str] | None = None, text: TextColumn = "masked", encoding: str = "cp1252"
 ) -> Corpus:
     """The checked corpus called `name`: "crowd-envent", "situations", or the path of a csv, tsv or parquet file.
 

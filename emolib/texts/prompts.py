@@ -19,11 +19,19 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from emolib.events import EMOTIONS
+from emolib.texts.events import EMOTIONS
 
 PAPER_PROMPTS: tuple[str, ...] = (
-    "T1-2shot", "T2-2shot", "T3-2shot", "T4-2shot", "T1-1shot", "T1-3shot", "T1-6shot", "T1-9shot", "T1-12shot",
-)  # fmt: skip
+    "T1-2shot",
+    "T2-2shot",
+    "T3-2shot",
+    "T4-2shot",
+    "T1-1shot",
+    "T1-3shot",
+    "T1-6shot",
+    "T1-9shot",
+    "T1-12shot",
+)
 _FIELDS = {"name", "instruction", "demonstrations", "labels", "separator"}
 
 

@@ -2,7 +2,7 @@
 
 crowd-enVENT states no licence, so it is fetched and never redistributed. The CSV files distributed with the paper's
 code are the first source: their sha256 is known and enforced. The corpus authors' own archive is the second: no
-trustworthy checksum of it is known, so what it says is compared instead of how it is stored (`emolib.corpus`).
+trustworthy checksum of it is known, so what it says is compared instead of how it is stored (`emolib.texts.corpus`).
 Loads no model library.
 """
 
@@ -32,7 +32,7 @@ SEPARATORS = {".csv": ",", ".tsv": "\t"}
 @dataclass(frozen=True, kw_only=True)
 class Source:
     """One published file: its name, address, sha256 of its bytes, name inside the archive, and the digest
-    of what it says (`emolib.events.content_digest`)."""
+    of what it says (`emolib.texts.events.content_digest`)."""
 
     file: str
     url: str
@@ -83,10 +83,7 @@ def fetch(wanted: Source, *, folder: Path | None = None) -> Path:
     """
     folder = folder or cache_folder()
     store = pooch.create(
-        path=folder,
-        base_url="",
-        registry={wanted.file: f"sha256:{wanted.sha256}"},
-        urls={wanted.file: wanted.url},
+        path=folder, base_url="", registry={wanted.file: f"sha256:{wanted.sha256}"}, urls={wanted.file: wanted.url}
     )
     pooch.get_logger().setLevel("WARNING")
     try:

@@ -14,10 +14,10 @@ import pandas as pd
 import torch
 
 from emolib import stats
-from emolib.corpus import EMOTIONS
-from emolib.edits import Edit, Mean, Noise, Operation, Patch, Zero
-from emolib.sites import COMPONENTS, centres, span_layers
-from emolib.study import Study
+from emolib.engine.edits import Edit, Mean, Noise, Operation, Patch, Zero
+from emolib.engine.sites import COMPONENTS, centres, span_layers
+from emolib.study.study import Study
+from emolib.texts.corpus import EMOTIONS
 
 SPANS = (1, 3)
 
@@ -40,15 +40,17 @@ def run(study: Study) -> pd.DataFrame:
     n_layers, step = study.model.n_layers, 1 if study.run.profile == "full" else 2
     sites = [
         (component, centre, span)
-        for span in SPANS for component in COMPONENTS for centre in centres(span, n_layers)
+        for span in SPANS
+        for component in COMPONENTS
+        for centre in centres(span, n_layers)
         if span == 1 or centre % step == 0
-    ]  # fmt: skip
+    ]
     operations = _operations(study, rows)
     conditions = [(kind, *site) for kind in operations for site in sites]
     edits = [
         Edit(component=component, layers=span_layers(centre, span, n_layers), operation=operations[kind])
         for kind, component, centre, span in conditions
-    ]  # fmt: skip
+    ]
     answers = study.decide(study.intervene(edits, rows, name="ablation"))
     clean, groups = study.predicted[rows], study.groups[rows]
     return pd.DataFrame([*_rows(answers, clean, groups, conditions), _floor(clean, groups)])

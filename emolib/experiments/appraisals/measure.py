@@ -17,15 +17,23 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from emolib import scores, stats
-from emolib.corpus import APPRAISALS, EMOTIONS, load_readings
-from emolib.probes import check_probeable, cross_validate, fit_ridge, grouped_folds, released_split, shuffled_labels
-from emolib.ratings import NAMED, held_out_means, label_means, nested_ridge, pearson
-from emolib.sampling import halves
-from emolib.scores import Array, Statistic
-from emolib.shards import progress
-from emolib.sites import COMPONENTS
-from emolib.study import Study
+from emolib import stats
+from emolib.engine.sites import COMPONENTS
+from emolib.probes.linear import (
+    check_probeable,
+    cross_validate,
+    fit_ridge,
+    grouped_folds,
+    released_split,
+    shuffled_labels,
+)
+from emolib.probes.ridge import NAMED, held_out_means, label_means, nested_ridge, pearson
+from emolib.stats import scores
+from emolib.stats.sampling import halves
+from emolib.stats.scores import Array, Statistic
+from emolib.study.shards import progress
+from emolib.study.study import Study
+from emolib.texts.corpus import APPRAISALS, EMOTIONS, load_readings
 
 RESAMPLES = 500
 RELEASED, OURS, SHUFFLED = "setting:as_released", "setting:ours", "setting:ours;target:shuffled"
@@ -58,10 +66,15 @@ def run(study: Study) -> pd.DataFrame:
         rows += [site | row for row in (*_released(study, features, ratings), *found)]
         if component == "resid_post":
             curves[layer] = guess
-    return pd.DataFrame([
-        *rows, *_peaks(study, ratings, curves), *_readers(study, ratings, curves), *_profiles(study, ratings),
-        *_emotions(study, ratings, curves, folds),
-    ])  # fmt: skip
+    return pd.DataFrame(
+        [
+            *rows,
+            *_peaks(study, ratings, curves),
+            *_readers(study, ratings, curves),
+            *_profiles(study, ratings),
+            *_emotions(study, ratings, curves, folds),
+        ]
+    )
 
 
 def _label_only(study: Study, ratings: Array, folds: np.ndarray) -> Iterator[Row]:
@@ -88,8 +101,12 @@ def _ours(study: Study, features: Tensor, ratings: Array, folds: np.ndarray) -> 
     guess, alphas = nested_ridge(features, np.concatenate([ratings, control], axis=1), folds)
     joint, _ = nested_ridge(features, ratings, folds, free=np.eye(len(EMOTIONS))[study.truth])
     own, null = guess[:, : ratings.shape[1]], guess[:, ratings.shape[1] :]
-    parts = (scores.r2(ratings, own), scores.r2(control, null),
-             scores.r2(ratings, held_out_means(ratings, study.truth, folds)), scores.r2(ratings, joint))  # fmt: skip
+    parts = (
+        scores.r2(ratings, own),
+        scores.r2(control, null),
+        scores.r2(ratings, held_out_means(ratings, study.truth, folds)),
+        scores.r2(ratings, joint),
+    )
 
     def compare(weights: Array) -> Array:
         full, shuffled, label, both = (part(weights) for part in parts)
@@ -97,11 +114,16 @@ def _ours(study: Study, features: Tensor, ratings: Array, folds: np.ndarray) -> 
 
     metrics = (("r2", OURS), ("r2", SHUFFLED), ("selectivity", OURS), ("r2_gain", OURS), ("partial_r2", OURS))
     found = _bootstrap(lambda weights: compare(weights).reshape(len(weights), -1), study.groups, study)
-    rows = [row for part, (metric, condition) in enumerate(metrics)
-            for row in _rows(_part(found, part, len(APPRAISALS)), metric, condition, len(ratings))]  # fmt: skip
+    rows = [
+        row
+        for part, (metric, condition) in enumerate(metrics)
+        for row in _rows(_part(found, part, len(APPRAISALS)), metric, condition, len(ratings))
+    ]
     middle = np.median(alphas[:, : len(APPRAISALS)], axis=0)
-    rows += [dict(metric="alpha", condition=OURS, label=name, value=float(value), n=len(ratings))
-             for name, value in zip(APPRAISALS, middle, strict=True)]  # fmt: skip
+    rows += [
+        dict(metric="alpha", condition=OURS, label=name, value=float(value), n=len(ratings))
+        for name, value in zip(APPRAISALS, middle, strict=True)
+    ]
     return own, rows
 
 
@@ -146,9 +168,10 @@ def _readers(study: Study, ratings: Array, curves: dict[int, Array]) -> Iterator
     for name, table, texts in (("single", readings, readings["text_id"]), ("mean_of_5", means, means.index)):
         rows, guess = place[texts].to_numpy(), table[list(APPRAISALS)].to_numpy(dtype=float)
         for metric, statistic in {
-            "r": (r := pearson(guess, ratings[rows])), "r2": lambda weights, r=r: r(weights) ** 2,
+            "r": (r := pearson(guess, ratings[rows])),
+            "r2": lambda weights, r=r: r(weights) ** 2,
             "r2_as_given": scores.r2(ratings[rows], guess),
-        }.items():  # fmt: skip
+        }.items():
             found = _bootstrap(statistic, study.groups[rows], study)
             yield from (dict(model="human") | row for row in _rows(found, metric, f"reader:{name}", len(rows)))
     rows = place[means.index].to_numpy()
@@ -165,8 +188,11 @@ def _profiles(study: Study, ratings: Array) -> Iterator[Row]:
             if len(rows):
                 enough = len(np.unique(study.groups[rows])) >= MIN_WRITERS
                 mean = ratings[rows].mean(axis=0)
-                found = (stats.cluster_bootstrap(ratings[rows], study.groups[rows], seed=study.run.seed)
-                         if enough else stats.Interval(mean, mean * np.nan, mean * np.nan))  # fmt: skip
+                found = (
+                    stats.cluster_bootstrap(ratings[rows], study.groups[rows], seed=study.run.seed)
+                    if enough
+                    else stats.Interval(mean, mean * np.nan, mean * np.nan)
+                )
                 for name, row in zip(APPRAISALS, _rows(found, "mean_rating", "", len(rows)), strict=True):
                     yield row | dict(condition=f"emotion:{emotion};appraisal:{name};set:{part}", label="")
 
@@ -185,8 +211,11 @@ def _emotions(study: Study, ratings: Array, curves: dict[int, Array], folds: np.
         for target, truth, guess in zip(("writer", "shuffled"), (study.truth, control), guesses, strict=True):
             found = _bootstrap(scores.balanced_accuracy(truth, guess), study.groups, study)
             site = {} if layer is None else dict(component="resid_post", layer=layer, position="-1")
-            yield site | dict(metric="emotion_from_appraisals", condition=f"source:{source};target:{target}",
-                              n=len(truth)) | _first(found)  # fmt: skip
+            yield (
+                site
+                | dict(metric="emotion_from_appraisals", condition=f"source:{source};target:{target}", n=len(truth))
+                | _first(found)
+            )
 
 
 def _bootstrap(statistic: Statistic, groups: np.ndarray, study: Study) -> stats.Interval:

@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from emolib import stats, words
-from emolib.attention import FIRST, SEGMENTS, TEXT, Looks, look
-from emolib.prompts import Prompt
-from emolib.sampling import balanced_rows
-from emolib.sites import layer_number
-from emolib.study import Study
+from emolib import stats
+from emolib.engine.sites import layer_number
+from emolib.experiments.attention import words
+from emolib.experiments.attention.reading import FIRST, SEGMENTS, TEXT, Looks, look
+from emolib.stats.sampling import balanced_rows
+from emolib.study.study import Study
+from emolib.texts.prompts import Prompt
 
 SAMPLE = {"full": 1000, "quick": 130}
 GIVEN = "demonstrations:given"
@@ -79,11 +80,13 @@ def share_rows(looks: Looks, groups: np.ndarray, condition: str) -> Iterator[Row
     beyond = np.maximum(1 - first, np.finfo(np.float32).tiny)
     top = looks.top_segments[..., None] == np.arange(len(SEGMENTS))
     measures = {
-        "mass": (looks.mass, None), "value_mass": (looks.value_mass, None),
+        "mass": (looks.mass, None),
+        "value_mass": (looks.value_mass, None),
         # Weighted by what is left, so that texts with nothing left do not decide.
         "mass_beyond_first": (looks.mass / beyond, np.broadcast_to(beyond, looks.mass.shape)),
-        "top3_share": (top.mean(2), None), "top1_share": (top[:, :, 0].astype(float), None),
-    }  # fmt: skip
+        "top3_share": (top.mean(2), None),
+        "top1_share": (top[:, :, 0].astype(float), None),
+    }
     n, present = len(groups), np.flatnonzero(uniform.any(0))
     constants = dict(condition=condition, n=n)
     for metric, (values, weights) in measures.items():
@@ -172,9 +175,14 @@ def word_rows(study: Study, sampled: Looks, sample: np.ndarray) -> Iterator[Row]
 
 
 def compare_words(
-    looks: Looks, texts: list[str], spans: list[list[words.Span]], *, kind: str,
-    bins: dict[str, int] | None = None, without: tuple[str, ...] = (),
-) -> words.Compared:  # fmt: skip
+    looks: Looks,
+    texts: list[str],
+    spans: list[list[words.Span]],
+    *,
+    kind: str,
+    bins: dict[str, int] | None = None,
+    without: tuple[str, ...] = (),
+) -> words.Compared:
     """Tokens of the texts to compare, in cells of a fifth of the text and, with `bins`, a frequency of the word.
 
     Targets are the tokens in `spans`: among all of the text (`mask`), among those outside words (`mask_against_
@@ -189,9 +197,11 @@ def compare_words(
         content = np.array([words.is_content(name) for name in names], dtype=bool)
         target = content if kind == "content_word" else words.owner(tokens.starts[inside], marked) >= 0
         compared = {
-            "mask": np.full(len(names), True), "mask_against_punctuation": names == "", "emotion_word": content,
+            "mask": np.full(len(names), True),
+            "mask_against_punctuation": names == "",
+            "emotion_word": content,
             "content_word": names != "",
-        }[kind]  # fmt: skip
+        }[kind]
         kept = compared & ~(target & np.isin(names, without))
         cell = words.fifths(len(names)) + words.FIFTHS * np.array([(bins or {}).get(name, 0) for name in names])
         columns.append((weights[:, inside][:, kept].T, target[kept], cell[kept], np.full(kept.sum(), number)))

@@ -25,9 +25,9 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import DynamicCache
 
-from emolib.models import Model
-from emolib.prompts import Prompt
-from emolib.words import MASK
+from emolib.engine.model import Model
+from emolib.experiments.attention.words import MASK
+from emolib.texts.prompts import Prompt
 
 SEGMENTS = ("first_token", "instruction", "demonstration", "demonstration_label", "text", "format")
 FIRST, TEXT = SEGMENTS.index("first_token"), SEGMENTS.index("text")
@@ -59,9 +59,12 @@ def pieces(prompt: Prompt, text: str) -> list[tuple[str, str, str]]:
     for number, (shown, label) in enumerate(prompt.demonstrations, start=1):
         part = f"demo_{number}"
         found += [
-            (" Context: ", "format", "format"), (shown, "demonstration", part), (prompt.suffix, "format", "format"),
-            (f" {label}", "demonstration_label", part), (prompt.separator, "format", "format"),
-        ]  # fmt: skip
+            (" Context: ", "format", "format"),
+            (shown, "demonstration", part),
+            (prompt.suffix, "format", "format"),
+            (f" {label}", "demonstration_label", part),
+            (prompt.separator, "format", "format"),
+        ]
     found += [(" Context: ", "format", "format"), (text, "text", "evaluated_text")]
     return [*found, (prompt.suffix, "format", "final_cue")]
 

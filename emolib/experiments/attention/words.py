@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
-from emolib.stats import Interval, bootstrap
+from emolib.stats.intervals import Interval, bootstrap
 
 Span = tuple[int, int]
 WORD = re.compile(r"\w+(?:['\N{RIGHT SINGLE QUOTATION MARK}]\w+)*")

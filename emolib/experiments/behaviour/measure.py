@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from emolib import scores, stats
-from emolib.corpus import EMOTIONS, load_readings
-from emolib.labels import CALIBRATIONS, LABEL_SCORES, calibration_offsets
-from emolib.study import Study
+from emolib import stats
+from emolib.engine.labels import CALIBRATIONS, LABEL_SCORES, calibration_offsets
+from emolib.stats import scores
+from emolib.study.study import Study
+from emolib.texts.corpus import EMOTIONS, load_readings
 
 TOP_WORDS = 20
 
@@ -57,9 +58,12 @@ def _answers(study: Study, predicted: np.ndarray, condition: str) -> Iterable[di
     for index, emotion in enumerate(EMOTIONS):
         mine = truth == index
         yield dict(
-            metric="predicted_count", label=emotion, condition=condition, value=float((predicted == index).sum()),
+            metric="predicted_count",
+            label=emotion,
+            condition=condition,
+            value=float((predicted == index).sum()),
             n=len(truth),
-        )  # fmt: skip
+        )
         if mine.any():
             recall = stats.cluster_wilson(predicted[mine] == index, study.groups[mine])
             yield dict(metric="recall", label=emotion, condition=condition, n=int(mine.sum()), **_only(recall))

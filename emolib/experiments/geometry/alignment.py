@@ -18,9 +18,9 @@ from sklearn.covariance import ledoit_wolf
 from torch import Tensor
 
 from emolib import stats
-from emolib.probes import shuffled_labels
-from emolib.sampling import halves
-from emolib.scores import Array
+from emolib.probes.linear import shuffled_labels
+from emolib.stats.sampling import halves
+from emolib.stats.scores import Array
 
 Scale = Literal["cosine", "plain"]
 
@@ -49,19 +49,30 @@ class Sample:
 
 
 def sample(
-    labels: np.ndarray, ratings: Array, groups: np.ndarray, rows: np.ndarray, *, n_classes: int, draws: int,
-    splits: int, seed: int,
-) -> Sample:  # fmt: skip
+    labels: np.ndarray,
+    ratings: Array,
+    groups: np.ndarray,
+    rows: np.ndarray,
+    *,
+    n_classes: int,
+    draws: int,
+    splits: int,
+    seed: int,
+) -> Sample:
     """The sample of the texts `rows`, with `draws` resamples and as many shuffles, and `splits` halves."""
     labels, groups = labels[rows], groups[rows]
     onehot = np.eye(n_classes, dtype=np.float32)[labels]
     orders = [shuffled_labels(np.arange(len(rows)), groups, seed=seed + draw) for draw in range(draws)]
     return Sample(
-        rows=rows, labels=labels, groups=groups, n_classes=n_classes,
+        rows=rows,
+        labels=labels,
+        groups=groups,
+        n_classes=n_classes,
         targets=torch.as_tensor(np.concatenate([onehot, ratings[rows]], axis=1), dtype=torch.float32),
         weights=torch.as_tensor(stats.bootstrap_weights(groups, draws, seed), dtype=torch.float32),
-        halves=np.stack([halves(groups, seed=seed + split) for split in range(splits)]), orders=np.stack(orders),
-    )  # fmt: skip
+        halves=np.stack([halves(groups, seed=seed + split) for split in range(splits)]),
+        orders=np.stack(orders),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,9 +112,13 @@ class Moments:
         of, split, drawn, apart, together = (
             (part[..., :n_classes, :] @ other[..., n_classes:, :].transpose(-1, -2)).cpu().numpy()
             for part, other in (
-                (value, value), (halved, halved.flip(0)), (drawn, drawn), (value, moved), (moved, moved),
+                (value, value),
+                (halved, halved.flip(0)),
+                (drawn, drawn),
+                (value, moved),
+                (moved, moved),
             )
-        )  # fmt: skip
+        )
         return Cosines(value=of, replicates=drawn, factor=1.0, split=split.mean(0), apart=apart, together=together)
 
 
@@ -119,8 +134,13 @@ def moments(features: Tensor, of: Sample) -> Moments:
     value, resampled, halved = torch.stack(columns, dim=1).split([1, len(of.weights), 2 * len(first)])
     centred = targets - targets.mean(0)
     shuffled = torch.stack([centred[torch.as_tensor(order)].T @ x / len(x) for order in of.orders])
-    return Moments(value=value[0], resampled=resampled, halved=halved.unflatten(0, (2, -1)), shuffled=shuffled,
-                   shares=mean[: 1 + len(of.weights), : of.n_classes])  # fmt: skip
+    return Moments(
+        value=value[0],
+        resampled=resampled,
+        halved=halved.unflatten(0, (2, -1)),
+        shuffled=shuffled,
+        shares=mean[: 1 + len(of.weights), : of.n_classes],
+    )
 
 
 def metrics(features: Tensor, labels: np.ndarray) -> dict[str, Tensor]:

@@ -18,13 +18,24 @@ import torch
 from torch import Tensor
 
 from emolib import stats
-from emolib.alignment import Cosines, Moments, Sample, components, correlation, interval, metrics, moments, sample, unit
-from emolib.corpus import EMOTIONS
-from emolib.probes import check_probeable, fit_released, fit_ridge, released_split
-from emolib.ratings import NAMED
-from emolib.scores import Array
-from emolib.shards import progress
-from emolib.study import Study
+from emolib.experiments.geometry.alignment import (
+    Cosines,
+    Moments,
+    Sample,
+    components,
+    correlation,
+    interval,
+    metrics,
+    moments,
+    sample,
+    unit,
+)
+from emolib.probes.linear import check_probeable, fit_released, fit_ridge, released_split
+from emolib.probes.ridge import NAMED
+from emolib.stats.scores import Array
+from emolib.study.shards import progress
+from emolib.study.study import Study
+from emolib.texts.corpus import EMOTIONS
 
 SIX = ("joy", "pride", "surprise", "fear", "guilt", "anger")
 PLANE = ("pleasantness", "other_responsblt")  # the axes of the paper's Figure 6
@@ -58,10 +69,18 @@ def run(study: Study) -> pd.DataFrame:
     layers = list(range((study.model.n_layers - 1) % step, study.model.n_layers, step))
     train = study.agreed[released_split(len(study.agreed))[0]]
     everyone, agreed = (
-        sample(study.truth, ratings, study.groups, rows, n_classes=len(EMOTIONS), draws=DRAWS, splits=SPLITS,
-               seed=study.run.seed)
+        sample(
+            study.truth,
+            ratings,
+            study.groups,
+            rows,
+            n_classes=len(EMOTIONS),
+            draws=DRAWS,
+            splits=SPLITS,
+            seed=study.run.seed,
+        )
         for rows in (np.arange(len(ratings)), train)
-    )  # fmt: skip
+    )
     contrast = label_contrast(everyone)
     rows, history = list(_contrasts(everyone, contrast, study.run.seed)), {}
     rows.append(dict(metric="cosine_random_sd", value=float(study.model.width**-0.5)))
@@ -102,23 +121,32 @@ def probe_cosines(features: Tensor, of: Sample, parts: int, shuffles: int, split
     rising = fit_ridge(features, torch.cat([ratings, *moved], dim=1), everything, **ridge)[0][0, 0]
     rising = unit(rising).reshape(len(moved) + 1, ratings.shape[1], -1)
     part = np.stack([(half, ~half) for half in of.halves[:splits]])
-    without, halved = (unit(fit_ridge(features, ratings, torch.as_tensor(rows), **ridge)[0][:, 0])
-                       for rows in (keep, part.reshape(-1, len(labels))))  # fmt: skip
+    without, halved = (
+        unit(fit_ridge(features, ratings, torch.as_tensor(rows), **ridge)[0][:, 0])
+        for rows in (keep, part.reshape(-1, len(labels)))
+    )
 
     def classes(rows: np.ndarray | slice, given: np.ndarray) -> Tensor:
         return unit(fit_released(features[rows], given[rows], n_classes=n_classes).weights[0])
 
     own, whole = classes(slice(None), labels), slice(None)
-    crossed = [[(classes(half, labels) @ other.T).numpy() for half, other in zip(pair, v.flip(0), strict=True)]
-               for pair, v in zip(part, halved.unflatten(0, (-1, 2)), strict=True)]  # fmt: skip
+    crossed = [
+        [(classes(half, labels) @ other.T).numpy() for half, other in zip(pair, v.flip(0), strict=True)]
+        for pair, v in zip(part, halved.unflatten(0, (-1, 2)), strict=True)
+    ]
     return Cosines(
         value=(own @ rising[0].T).numpy(),
         replicates=np.stack([(classes(rows, labels) @ v.T).numpy() for rows, v in zip(keep, without, strict=True)]),
-        factor=(len(keep) - 1) / len(keep) ** 0.5, split=np.mean(crossed, axis=1),
+        factor=(len(keep) - 1) / len(keep) ** 0.5,
+        split=np.mean(crossed, axis=1),
         apart=(own @ rising[1:].transpose(1, 2)).numpy(),
-        together=np.stack([(classes(whole, labels[order]) @ v.T).numpy()
-                           for order, v in zip(of.orders[:shuffles], rising[1:], strict=False)]),
-    )  # fmt: skip
+        together=np.stack(
+            [
+                (classes(whole, labels[order]) @ v.T).numpy()
+                for order, v in zip(of.orders[:shuffles], rising[1:], strict=False)
+            ]
+        ),
+    )
 
 
 def left_out(groups: np.ndarray, parts: int) -> np.ndarray:
@@ -133,8 +161,10 @@ def plane(of: Moments, metric: Tensor, features: Tensor, contrast: Array, seed: 
     here = np.flatnonzero(of.shares[0].numpy() > 0)
     valence = (contrast[:, NAMED.index("pleasantness")] - contrast[:, NAMED.index("unpleasantness")])[here]
     share, drawn = of.shares[0, here], of.shares[1:, here].clamp_min(1e-9)  # a resample may lack a rare emotion
-    centroids = [part[..., here, :] @ metric / weight[..., None] for part, weight in
-                 ((of.value, share), (of.resampled, drawn), (of.shuffled, share))]  # fmt: skip
+    centroids = [
+        part[..., here, :] @ metric / weight[..., None]
+        for part, weight in ((of.value, share), (of.resampled, drawn), (of.shuffled, share))
+    ]
     (ratio, place), (ratios, places), (null_ratios, null_places) = (components(part) for part in centroids)
     condition = dict(condition=f"vector:{kind}")
     for index in range(min(3, len(here) - 1)):
@@ -145,8 +175,12 @@ def plane(of: Moments, metric: Tensor, features: Tensor, contrast: Array, seed: 
         outer = valence if index == 0 else contrast[here, NAMED.index("other_responsblt")]
         sign = 1 if (place[:, index] * outer).sum() >= 0 else -1
         for label, value in zip(here, sign * place[:, index], strict=True):
-            yield dict(condition=f"vector:{kind};pc:{index + 1}", label=EMOTIONS[label], metric="pc_coordinate",
-                       value=float(value))  # fmt: skip
+            yield dict(
+                condition=f"vector:{kind};pc:{index + 1}",
+                label=EMOTIONS[label],
+                metric="pc_coordinate",
+                value=float(value),
+            )
     r, draws = correlation(place[:, 0], valence), correlation(places[..., 0], valence)
     yield condition | dict(metric="pc1_valence") | _one(interval(r, draws, scale="cosine"))
     yield condition | dict(metric="pc1_valence_null") | _band(correlation(null_places[..., 0], valence))
@@ -155,8 +189,10 @@ def plane(of: Moments, metric: Tensor, features: Tensor, contrast: Array, seed: 
     p = stats.permutation_p(r, chance, alternative="greater")
     yield condition | dict(metric="pc1_valence_p", value=float(p))
     total = (features @ metric).var(0, correction=0).sum()
-    between = [(part.pow(2).sum(-1) * weight).sum(-1).numpy() / total.item() for part, weight in
-               zip(centroids, (share, drawn, share), strict=True)]  # fmt: skip
+    between = [
+        (part.pow(2).sum(-1) * weight).sum(-1).numpy() / total.item()
+        for part, weight in zip(centroids, (share, drawn, share), strict=True)
+    ]
     yield condition | dict(metric="between_share") | _one(interval(between[0], between[1]))
     yield condition | dict(metric="between_share_null") | _band(between[2])
 
@@ -169,8 +205,12 @@ def _contrasts(of: Sample, contrast: Array, seed: int) -> Iterator[Row]:
         few = len(np.unique(of.groups[rows])) < 2
         found = None if few else stats.cluster_bootstrap(ratings[rows], of.groups[rows], seed=seed)
         for column, name in enumerate(NAMED):
-            row = dict(condition=f"emotion:{EMOTIONS[label]};appraisal:{name}", metric="rating_contrast",
-                       n=int(rows.sum()), value=float(contrast[label, column]))  # fmt: skip
+            row = dict(
+                condition=f"emotion:{EMOTIONS[label]};appraisal:{name}",
+                metric="rating_contrast",
+                n=int(rows.sum()),
+                value=float(contrast[label, column]),
+            )
             if found is not None:
                 shift = contrast[label, column] - found.value[column]
                 row |= dict(ci_low=float(found.ci_low[column] + shift), ci_high=float(found.ci_high[column] + shift))

@@ -14,11 +14,10 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from emolib import stats, theory
-from emolib.corpus import EMOTIONS
-from emolib.directions import USED, SteeringVectors, accumulated_norm
-from emolib.paper import DETAILED
-from emolib.random_steering import (
+from emolib import stats
+from emolib.engine.sites import centres, span_layers
+from emolib.interventions import theory
+from emolib.interventions.random_steering import (
     RANDOM,
     RANDOM_SETS,
     RANDOMS,
@@ -27,10 +26,7 @@ from emolib.random_steering import (
     random_names,
     random_vectors,
 )
-from emolib.sampling import balanced_rows
-from emolib.scores import Statistic
-from emolib.sites import centres, span_layers
-from emolib.steering import (
+from emolib.interventions.steering import (
     EVERY,
     MAIN,
     REST,
@@ -44,8 +40,13 @@ from emolib.steering import (
     fitted_and_judged,
     in_both_units,
     plan,
-)  # fmt: skip
-from emolib.study import Study
+)
+from emolib.probes.directions import USED, SteeringVectors, accumulated_norm
+from emolib.stats.sampling import balanced_rows
+from emolib.stats.scores import Statistic
+from emolib.study.study import Study
+from emolib.tables.paper import DETAILED
+from emolib.texts.corpus import EMOTIONS
 
 RESAMPLES = 500
 PAPER_DEPTH = 9 / DETAILED.layers
@@ -54,20 +55,42 @@ SETTINGS = (*theory.settings(), *EXTRA)
 PAIRS = tuple(name for name in SETTINGS if ";" in name)
 CHOICE = SHARES[1]  # the dose at which the centre is chosen
 
-FULL = Design(texts=195, choosing=100, step=1, families=(
-    Family("raw", 3, WIDE, EVERY), Family("raw", 1, (), MAIN), Family("fix3", 3, (CHOICE,), EVERY),
-    Family("fixall", 3, (CHOICE,), EVERY), Family("mean_difference", 3, (CHOICE,), MAIN), Family("unit", 3, (), MAIN),
-    Family(RANDOM, 3, WIDE, MAIN, (20, 100)), Family(RANDOM, 3, (), REST, (0, 20)),
-    Family(RANDOM, 1, (), MAIN, (0, 20)), Family(RELEASED_RANDOM, 3, (), MAIN, (0, 20)),
-    Family(RANDOM_SETS, 3, (), MAIN, (0, 30)),
-))  # fmt: skip
-QUICK = Design(texts=39, choosing=39, step=4, families=(
-    Family("raw", 3, MAIN, EVERY), Family("raw", 1, (), MAIN), Family("fix3", 3, (), MAIN),
-    Family("fixall", 3, (), MAIN), Family("mean_difference", 3, (), MAIN), Family("unit", 3, (), MAIN),
-    Family(RANDOM, 3, MAIN, MAIN, (20, 100)), Family(RANDOM, 3, (), REST, (0, 20)),
-    Family(RANDOM, 1, (), MAIN, (0, 20)), Family(RELEASED_RANDOM, 3, (), (CHOICE,), (0, 20)),
-    Family(RANDOM_SETS, 3, (), MAIN, (0, 10)),
-))  # fmt: skip
+FULL = Design(
+    texts=195,
+    choosing=100,
+    step=1,
+    families=(
+        Family("raw", 3, WIDE, EVERY),
+        Family("raw", 1, (), MAIN),
+        Family("fix3", 3, (CHOICE,), EVERY),
+        Family("fixall", 3, (CHOICE,), EVERY),
+        Family("mean_difference", 3, (CHOICE,), MAIN),
+        Family("unit", 3, (), MAIN),
+        Family(RANDOM, 3, WIDE, MAIN, (20, 100)),
+        Family(RANDOM, 3, (), REST, (0, 20)),
+        Family(RANDOM, 1, (), MAIN, (0, 20)),
+        Family(RELEASED_RANDOM, 3, (), MAIN, (0, 20)),
+        Family(RANDOM_SETS, 3, (), MAIN, (0, 30)),
+    ),
+)
+QUICK = Design(
+    texts=39,
+    choosing=39,
+    step=4,
+    families=(
+        Family("raw", 3, MAIN, EVERY),
+        Family("raw", 1, (), MAIN),
+        Family("fix3", 3, (), MAIN),
+        Family("fixall", 3, (), MAIN),
+        Family("mean_difference", 3, (), MAIN),
+        Family("unit", 3, (), MAIN),
+        Family(RANDOM, 3, MAIN, MAIN, (20, 100)),
+        Family(RANDOM, 3, (), REST, (0, 20)),
+        Family(RANDOM, 1, (), MAIN, (0, 20)),
+        Family(RELEASED_RANDOM, 3, (), (CHOICE,), (0, 20)),
+        Family(RANDOM_SETS, 3, (), MAIN, (0, 10)),
+    ),
+)
 
 
 def run(study: Study) -> pd.DataFrame:
@@ -191,9 +214,7 @@ def _selected(selection: Mapping[int, np.ndarray], decisive: Sequence[int]) -> p
     tried = dict(metric="selection_score", condition=f"vector:raw{CHOICE.suffix}", coefficient=CHOICE.size)
     reasons = {"reason:selected": decisive[0], "reason:paper_depth": decisive[-1]}
     chosen = dict(layer=[*reasons.values()], value=1.0, condition=[*reasons], metric="decisive")
-    return pd.concat([rows.assign(**tried), pd.DataFrame(chosen)]).assign(
-        span=3, component="resid_post", position="-1"
-    )
+    return pd.concat([rows.assign(**tried), pd.DataFrame(chosen)]).assign(span=3, component="resid_post", position="-1")
 
 
 def _geometry(fitted: SteeringVectors, vectors: Vectors, norms: Sequence[float]) -> pd.DataFrame:

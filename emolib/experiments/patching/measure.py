@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from emolib import pairs, scores, stats
-from emolib.clean import KEEP
-from emolib.interchange import LEAST, SAME, Outcome, Site, patch, rows_of, shares, sites
-from emolib.sampling import balanced_rows
-from emolib.scores import Statistic
-from emolib.sites import COMPONENTS, centres
-from emolib.study import Study
+from emolib import stats
+from emolib.engine.sites import COMPONENTS, centres
+from emolib.interventions.interchange import LEAST, SAME, Outcome, Site, patch, rows_of, shares, sites
+from emolib.stats import pairs, scores
+from emolib.stats.sampling import balanced_rows
+from emolib.stats.scores import Statistic
+from emolib.study.clean import KEEP
+from emolib.study.study import Study
 
 TEXTS = {"full": 250, "quick": 40}
 ROUNDS = {"full": 4, "quick": 2}

@@ -13,11 +13,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from emolib import scores, stats
-from emolib.clean import KEEP
-from emolib.corpus import EMOTIONS
-from emolib.nonlinear import predict_mlp
-from emolib.probes import (
+from emolib import stats
+from emolib.engine.sites import COMPONENTS, Component
+from emolib.probes.linear import (
     check_probeable,
     cross_validate,
     fit_released,
@@ -26,9 +24,12 @@ from emolib.probes import (
     selectivity,
     shuffled_labels,
 )
-from emolib.shards import progress
-from emolib.sites import COMPONENTS, Component
-from emolib.study import Study
+from emolib.probes.mlp import predict_mlp
+from emolib.stats import scores
+from emolib.study.clean import KEEP
+from emolib.study.shards import progress
+from emolib.study.study import Study
+from emolib.texts.corpus import EMOTIONS
 
 TARGETS = ("writer", "model", "shuffled")
 RESAMPLES = 500  # thousands of intervals are drawn; 500 fix their ends to about a tenth of their width
@@ -55,9 +56,11 @@ def run(study: Study) -> pd.DataFrame:
     curves: dict[tuple[str, Component], list[np.ndarray]] = {}
     sites = [
         (component, layer, position)
-        for position in range(-1, -KEEP - 1, -1) for component in COMPONENTS for layer in range(study.model.n_layers)
+        for position in range(-1, -KEEP - 1, -1)
+        for component in COMPONENTS
+        for layer in range(study.model.n_layers)
         if position == -1 or study.run.profile == "full" or (component == "resid_post" and layer % 3 == 2)
-    ]  # fmt: skip
+    ]
     for component, layer, position in progress(sites, "probing", [1] * len(sites), unit=" sites"):
         features = study.activations(component, layer, position).float()
         site = dict(component=component, layer=layer, position=str(position))
@@ -83,7 +86,7 @@ def _nonlinear(study: Study, train: np.ndarray, test: np.ndarray) -> Iterable[di
         features = study.stacked(component).float()
         guesses = predict_mlp(
             features[:, train], study.truth[train], features[:, test], n_classes=len(EMOTIONS), seed=study.run.seed
-        )  # fmt: skip
+        )
         for layer, guess in enumerate(guesses):
             site = dict(component=component, layer=layer, position="-1")
             yield site | _share(guess == study.truth[test], study.groups[test], MLP)

@@ -11,11 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from emolib import stats, theory
-from emolib.corpus import EMOTIONS
-from emolib.directions import emotion_vectors, random_directions
-from emolib.scores import Array, Statistic
-from emolib.steering import (
+from emolib import stats
+from emolib.interventions import theory
+from emolib.interventions.steering import (
     BETAS,
     EVERY,
     MAIN,
@@ -28,19 +26,36 @@ from emolib.steering import (
     in_both_units,
     plan,
 )
-from emolib.study import Study
+from emolib.probes.directions import emotion_vectors, random_directions
+from emolib.stats.scores import Array, Statistic
+from emolib.study.study import Study
+from emolib.texts.corpus import EMOTIONS
 
 RESAMPLES = 500
 DRAWS = 20
 KINDS = ("probe", "mean_difference")
-FULL = Design(texts=104, choosing=0, step=1, families=(
-    Family("probe", 3, EVERY), Family("mean_difference", 3, MAIN), Family("random", 3, EVERY, draws=(DRAWS, DRAWS)),
-))  # fmt: skip
+FULL = Design(
+    texts=104,
+    choosing=0,
+    step=1,
+    families=(
+        Family("probe", 3, EVERY),
+        Family("mean_difference", 3, MAIN),
+        Family("random", 3, EVERY, draws=(DRAWS, DRAWS)),
+    ),
+)
 # doses of the quick profile leave two shares out, and every fourth centre is run
 FEWER = (*BETAS, SHARES[1])
-QUICK = Design(texts=40, choosing=0, step=4, families=(
-    Family("probe", 3, FEWER), Family("mean_difference", 3, MAIN), Family("random", 3, FEWER, draws=(DRAWS, DRAWS)),
-))  # fmt: skip
+QUICK = Design(
+    texts=40,
+    choosing=0,
+    step=4,
+    families=(
+        Family("probe", 3, FEWER),
+        Family("mean_difference", 3, MAIN),
+        Family("random", 3, FEWER, draws=(DRAWS, DRAWS)),
+    ),
+)
 
 
 def run(study: Study) -> pd.DataFrame:

@@ -1,7 +1,7 @@
 """Does any of it depend on the prompt, the task, the mask, the split or the token (paper C.3-C.6; Figs 18-27, Table 3)?
 
 Every variant of the question is a task with its own clean answers, calibration and agreed set, measured by
-`emolib.task_profile` on the same texts as the default, so that differences are paired. What the paper leaves out stands
+`task_profile` on the same texts as the default, so that differences are paired. What the paper leaves out stands
 beside what it has: no demonstrations, a chat, a balanced control task, unmasked texts, demonstrations left out.
 """
 
@@ -13,14 +13,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from emolib import control_tasks, interchange, misclassified, spot_checks, task_profile, task_rows
-from emolib.control_tasks import Task
-from emolib.corpus import demonstration_rows
-from emolib.labels import label_tokens
-from emolib.prompts import PAPER_PROMPTS, Prompt, get_prompt
-from emolib.sampling import balanced_rows
-from emolib.study import Study
-from emolib.task_profile import Row, Scale, TaskProfile, every
+from emolib.engine.labels import label_tokens
+from emolib.experiments.robustness import misclassified, spot_checks, task_profile, task_rows
+from emolib.experiments.robustness.task_profile import Row, Scale, TaskProfile, every
+from emolib.interventions import interchange
+from emolib.stats.sampling import balanced_rows
+from emolib.study.study import Study
+from emolib.texts import control_tasks
+from emolib.texts.control_tasks import Task
+from emolib.texts.corpus import demonstration_rows
+from emolib.texts.prompts import PAPER_PROMPTS, Prompt, get_prompt
 
 SCALES = {
     "full": Scale(texts=520, controls=520, patched=120, rounds=2, folds=5, step=2, tokens=26),
@@ -75,9 +77,17 @@ def shown_rows(events: pd.DataFrame) -> dict[str, np.ndarray]:
 
 
 def _profile(
-    study: Study, scale: Scale, prompt: Prompt, condition: str, rows: np.ndarray, weights: np.ndarray | None = None,
-    *, truth: np.ndarray | None = None, stream: bool = False, text: Any = None,
-) -> TaskProfile:  # fmt: skip
+    study: Study,
+    scale: Scale,
+    prompt: Prompt,
+    condition: str,
+    rows: np.ndarray,
+    weights: np.ndarray | None = None,
+    *,
+    truth: np.ndarray | None = None,
+    stream: bool = False,
+    text: Any = None,
+) -> TaskProfile:
     """The profile of a prompt on some rows; attention is patched in threes (Fig 27), the `stream` by layer."""
     n_layers = study.model.n_layers
     sites = [site for site in interchange.sites(n_layers, (3,)) if site.component == "attn_out"]

@@ -14,15 +14,14 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
-from emolib import scores, stats
-from emolib.corpus import EMOTIONS
-from emolib.probes import cross_validate_ridge, grouped_folds
-from emolib.study import Study
-from emolib.task_profile import Row, each
+from emolib import stats
+from emolib.experiments.robustness.task_profile import Row, each
+from emolib.probes.linear import cross_validate_ridge, grouped_folds
+from emolib.stats import scores
+from emolib.study.study import Study
+from emolib.texts.corpus import EMOTIONS
 
-APPRAISALS = (
-    "pleasantness", "unpleasantness", "other_responsblt", "self_responsblt", "suddenness", "predict_event",
-)  # fmt: skip
+APPRAISALS = ("pleasantness", "unpleasantness", "other_responsblt", "self_responsblt", "suddenness", "predict_event")
 TABLE = tuple((e, a) for e in ("sadness", "joy", "guilt") for a in ("pleasantness", "other_responsblt"))  # Table 3
 # The paper's penalty first; with few texts for the width of a model it is far too weak.
 ALPHAS = (5.0, 50.0, 500.0, 5000.0)

@@ -8,16 +8,18 @@ import numpy as np
 import torch
 from scipy.stats import chi2
 
-from emolib import scores, shards, stats
-from emolib.clean import KEEP
-from emolib.corpus import EMOTIONS
-from emolib.edits import Edit, Noise, Operation, Zero
-from emolib.probes import cross_validate, fit_logistic, grouped_folds, shuffled_labels
-from emolib.sampling import balanced_rows
-from emolib.scores import Array, Statistic
-from emolib.sites import COMPONENTS
-from emolib.study import Study
-from emolib.task_profile import RESAMPLES, Row, TaskProfile, each, probeable
+from emolib import stats
+from emolib.engine.edits import Edit, Noise, Operation, Zero
+from emolib.engine.sites import COMPONENTS
+from emolib.experiments.robustness.task_profile import RESAMPLES, Row, TaskProfile, each, probeable
+from emolib.probes.linear import cross_validate, fit_logistic, grouped_folds, shuffled_labels
+from emolib.stats import scores
+from emolib.stats.sampling import balanced_rows
+from emolib.stats.scores import Array, Statistic
+from emolib.study import shards
+from emolib.study.clean import KEEP
+from emolib.study.study import Study
+from emolib.texts.corpus import EMOTIONS
 
 SPLITS = 10
 MASK = "..."  # what stands for an emotion word in the masked column
@@ -123,11 +125,13 @@ def by_token(study: Study, layers: Sequence[int], n: int) -> Iterator[Row]:
     edits = {
         (kind, position): [
             Edit(component=component, layers=(layer,), operation=operation, position=position)
-            for component in COMPONENTS[: 2 if position == "all" else 3] for layer in layers
+            for component in COMPONENTS[: 2 if position == "all" else 3]
+            for layer in layers
         ]
-        for kind, operation in operations.items() for position in (*range(-1, -KEEP - 1, -1), "all")
+        for kind, operation in operations.items()
+        for position in (*range(-1, -KEEP - 1, -1), "all")
         if position != "all" or kind == "zero"
-    }  # fmt: skip
+    }
     near = [edit for (_, position), some in edits.items() if position != "all" for edit in some]
     logits = iter(study.intervene(near, rows, name="ablating by token").unbind(1))
     whole = _everywhere(study, rows, edits["zero", "all"])

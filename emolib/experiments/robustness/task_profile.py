@@ -12,12 +12,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from emolib import interchange, pairs, scores, stats
-from emolib.edits import Edit, Zero
-from emolib.probes import check_probeable, cross_validate, grouped_folds
-from emolib.sampling import balanced_rows
-from emolib.scores import Statistic
-from emolib.study import Study
+from emolib import stats
+from emolib.engine.edits import Edit, Zero
+from emolib.interventions import interchange
+from emolib.probes.linear import check_probeable, cross_validate, grouped_folds
+from emolib.stats import pairs, scores
+from emolib.stats.sampling import balanced_rows
+from emolib.stats.scores import Statistic
+from emolib.study.study import Study
 
 SATURATION = 0.95  # claim C2: where a probe has 95 % of its best
 ONSET = 0.5  # claims C5, C10: where half of the answers follow the patch
@@ -71,10 +73,15 @@ def measure(
     probed = every(n_layers, scale.step)
     paired = (partners[0] != np.arange(len(pool))).sum() >= interchange.LEAST
     return TaskProfile(
-        key=key, study=study, weights=np.ones(len(study.truth)) if weights is None else weights, probed=probed,
-        guesses=_probe(study, probed, scale.folds), kept=answers == study.truth[agreed][:, None], pool=pool,
+        key=key,
+        study=study,
+        weights=np.ones(len(study.truth)) if weights is None else weights,
+        probed=probed,
+        guesses=_probe(study, probed, scale.folds),
+        kept=answers == study.truth[agreed][:, None],
+        pool=pool,
         patched=interchange.patch(study, pool, [(sites, partners)])[0] if paired else None,
-    )  # fmt: skip
+    )
 
 
 def curves(profile: TaskProfile) -> dict[str, tuple[list[Row], Statistic]]:
@@ -155,10 +162,11 @@ def _probe(study: Study, probed: Sequence[int], n_folds: int) -> dict[str, np.nd
         return {}
     targets, subset = np.tile(study.truth, (len(members), 1)), np.stack(list(members.values()))
     answers = [
-        cross_validate(study.activations("resid_post", layer).float(), targets, folds, subset=subset,
-                       n_classes=len(study.words))[0]
+        cross_validate(
+            study.activations("resid_post", layer).float(), targets, folds, subset=subset, n_classes=len(study.words)
+        )[0]
         for layer in probed
-    ]  # fmt: skip
+    ]
     return dict(zip(members, np.stack(answers, axis=2), strict=True))
 
 

@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from emolib import interchange, scores, stats
-from emolib.labels import CALIBRATIONS, calibration_offsets
-from emolib.scores import Statistic
-from emolib.task_profile import RESAMPLES, Row, TaskProfile, curves, each, turns
+from emolib import stats
+from emolib.engine.labels import CALIBRATIONS, calibration_offsets
+from emolib.experiments.robustness.task_profile import RESAMPLES, Row, TaskProfile, curves, each, turns
+from emolib.interventions import interchange
+from emolib.stats import scores
+from emolib.stats.scores import Statistic
 
 
 def rows(profile: TaskProfile) -> Iterator[Row]:
@@ -52,8 +54,10 @@ def contrasts(profile: TaskProfile, default: TaskProfile) -> Iterator[Row]:
             found.append(site | dict(metric=f"{metric}_change", n=_behind(profile, metric)) | interval[column])
     first, second = turns(profile), turns(default)
     for metric in [name for name in first if name in second]:
-        found.append(dict(metric=f"{metric}_shift", n=_behind(profile, metric))
-                     | _bootstrap(profile, _minus(first[metric], second[metric])))  # fmt: skip
+        found.append(
+            dict(metric=f"{metric}_shift", n=_behind(profile, metric))
+            | _bootstrap(profile, _minus(first[metric], second[metric]))
+        )
     yield from (_filed(profile.key, row) for row in found)
 
 

@@ -6,21 +6,28 @@ from typing import Any
 
 import pandas as pd
 
-from emolib import paper
-from emolib.plotting.panels import readable
-from emolib.sites import layer_number
+from emolib.engine.sites import layer_number
+from emolib.figures.panels import readable
+from emolib.tables import paper
 
 PLACES = {"attn_out": "attention", "resid_post": "stream"}
 CONTROLS = ("topic", "first_word")
 LEAKED = {
-    "check:demonstrations;set:shown": "shown", "check:demonstrations;set:hidden": "hidden",
+    "check:demonstrations;set:shown": "shown",
+    "check:demonstrations;set:hidden": "hidden",
     "check:demonstrations;set:shown_minus_hidden": "difference",
     "check:demonstrations;set:shown_minus_hidden;against:class": "beyond that of other events of the same emotion",
-}  # fmt: skip
+}
 TASK_COLUMNS = {
-    "accuracy": "calibration:batch", "balanced_accuracy": "source:answer", "majority_share": "", "agreed_count": "",
-    "peak_depth": "", "dip_depth": "", "onset_depth": "", "saturation_depth": "",
-}  # fmt: skip
+    "accuracy": "calibration:batch",
+    "balanced_accuracy": "source:answer",
+    "majority_share": "",
+    "agreed_count": "",
+    "peak_depth": "",
+    "dip_depth": "",
+    "onset_depth": "",
+    "saturation_depth": "",
+}
 
 
 def pick(table: pd.DataFrame, condition: str = "", **keys: Any) -> pd.DataFrame:
@@ -91,9 +98,11 @@ def tasks(table: pd.DataFrame) -> pd.DataFrame:
 def shifts(table: pd.DataFrame, condition: str) -> pd.DataFrame:
     """Rows of where curves turn, in layers later than in what they are compared with, with the column `kind`."""
     kinds = {
-        "peak_shift": "peak of patching", "dip_shift": "dip of ablation", "onset_shift": "onset in the stream",
+        "peak_shift": "peak of patching",
+        "dip_shift": "dip of ablation",
+        "onset_shift": "onset in the stream",
         "saturation_shift": "saturation of probes",
-    }  # fmt: skip
+    }
     found = table[(table["condition"] == condition) & table["metric"].isin(list(kinds))]
     return found.assign(kind=found["metric"].map(kinds))
 

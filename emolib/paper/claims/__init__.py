@@ -18,16 +18,20 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from emolib import paper
-from emolib.claims import appraisals, causes, errors, readout, theory
-from emolib.claims.verdicts import TESTS, Outcome, Tables, Verdict, evaluate
-from emolib.paper_tables import paper_tables
-from emolib.results import KEYS, read
+from emolib.paper.claims import appraisals, causes, errors, readout, theory
+from emolib.paper.claims.verdicts import TESTS, Outcome, Tables, Verdict, evaluate
+from emolib.paper.tables import paper_tables
+from emolib.tables import paper
+from emolib.tables.results import KEYS, read
 
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 TEST_MODULES = (readout, causes, appraisals, theory, errors)  # imported for the tests they register
-WORDS = {"reproduced": "reproduced", "partly": "partly reproduced", "not": "not reproduced",
-         "not testable": "not testable"}  # fmt: skip
+WORDS = {
+    "reproduced": "reproduced",
+    "partly": "partly reproduced",
+    "not": "not reproduced",
+    "not testable": "not testable",
+}
 ANSWERS = {"reproduced": "yes", "partly": "partly", "not": "no", "not testable": "untested"}  # where a column is narrow
 SYMBOLS = {"reproduced": "●", "partly": "◐", "not": "○", "not testable": "–"}
 
@@ -113,8 +117,9 @@ def chapter_verdicts(chapter: str, tables: Tables) -> str:
     if not own:
         carriers = sorted({about.chapter for about in claims().values()})
         raise ValueError(f"{chapter!r} carries no claim: choose from {', '.join(carriers)}")
-    return "\n\n".join(["*By the tests of the chapter “What reproduces”:*",
-                        *(verdict_line(name, tables) for name in own)])  # fmt: skip
+    return "\n\n".join(
+        ["*By the tests of the chapter “What reproduces”:*", *(verdict_line(name, tables) for name in own)]
+    )
 
 
 def paper_verdicts(models: Sequence[str] = ()) -> pd.DataFrame:

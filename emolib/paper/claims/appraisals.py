@@ -10,19 +10,38 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from emolib.claims.verdicts import Check, Evidence, NotTestable, above, absent, at_least, at_most, claim, count, number
-from emolib.palette import APPRAISAL_LABELS
+from emolib.figures.palette import APPRAISAL_LABELS
+from emolib.paper.claims.verdicts import (
+    Check,
+    Evidence,
+    NotTestable,
+    above,
+    absent,
+    at_least,
+    at_most,
+    claim,
+    count,
+    number,
+)
 
 SIX = ("pleasantness", "unpleasantness", "other_responsblt", "self_responsblt", "suddenness", "predict_event")
 # Spread of label-only R2 over subsets and splits (two standard deviations); stands in where a table has no intervals.
 R2_SPREAD = 0.06
 # Signs of appraisal theory for the six emotions of the paper's Figure 6, from the ratings of its Figure 5.
 SIGNS = {
-    ("joy", "pleasantness"): 1, ("pride", "pleasantness"): 1, ("surprise", "pleasantness"): 1,
-    ("fear", "pleasantness"): -1, ("guilt", "pleasantness"): -1, ("anger", "pleasantness"): -1,
-    ("joy", "other_responsblt"): 1, ("pride", "other_responsblt"): -1, ("surprise", "other_responsblt"): 1,
-    ("fear", "other_responsblt"): -1, ("guilt", "other_responsblt"): -1, ("anger", "other_responsblt"): 1,
-}  # fmt: skip
+    ("joy", "pleasantness"): 1,
+    ("pride", "pleasantness"): 1,
+    ("surprise", "pleasantness"): 1,
+    ("fear", "pleasantness"): -1,
+    ("guilt", "pleasantness"): -1,
+    ("anger", "pleasantness"): -1,
+    ("joy", "other_responsblt"): 1,
+    ("pride", "other_responsblt"): -1,
+    ("surprise", "other_responsblt"): 1,
+    ("fear", "other_responsblt"): -1,
+    ("guilt", "other_responsblt"): -1,
+    ("anger", "other_responsblt"): 1,
+}
 # Directions that no penalty has shrunk: a probe's weights turn to where the noise is small as the data grow easy.
 UNSHRUNK = {"whitened": "whitened differences of means", "mean_difference": "differences of means"}
 
@@ -67,10 +86,11 @@ def _added(found: Evidence, best: dict[str, pd.Series]) -> Check:
         return absent("share of the rest that a probe explains beside the label")
     # at the site of the best probe, not where the gain itself is largest, which chance alone would make positive
     rows = {
-        name: found.rows("appraisals", metric="partial_r2", label=name, component=at["component"],
-                         layer=at["layer"]).iloc[0]
+        name: found.rows(
+            "appraisals", metric="partial_r2", label=name, component=at["component"], layer=at["layer"]
+        ).iloc[0]
         for name, at in best.items()
-    }  # fmt: skip
+    }
     shown = ", ".join(f"{word(name)} {number(row)}" for name, row in rows.items())
     text = f"on all events, share of the rest that a probe explains beside the label: {shown}"
     return Check(text=text, holds=_all([at_least(row, 0.0) for row in rows.values()]), n=count(rows[SIX[0]]))
@@ -108,11 +128,16 @@ def directions_align_then_fade(found: Evidence) -> Sequence[Check]:
     first = sizes.loc[sizes["depth"] <= 0.5, "size"].mean()
     last = sizes.loc[sizes["depth"] >= 0.75, "size"].mean()
     checks = [
-        Check(text=f"expected sign in {right} of {len(early)} pairs over the first half, at least ten of twelve",
-              holds=bool(right >= 10 / 12 * len(early)), n=count(rows.iloc[0])),
-        Check(text=f"mean size {first:.2f} in the first half, {last:.2f} in the last quarter",
-              holds=bool(last <= first / 2)),
-    ]  # fmt: skip
+        Check(
+            text=f"expected sign in {right} of {len(early)} pairs over the first half, at least ten of twelve",
+            holds=bool(right >= 10 / 12 * len(early)),
+            n=count(rows.iloc[0]),
+        ),
+        Check(
+            text=f"mean size {first:.2f} in the first half, {last:.2f} in the last quarter",
+            holds=bool(last <= first / 2),
+        ),
+    ]
     checks.append(_beyond_construction(found))
     for vector, words in UNSHRUNK.items():
         if not found.has("geometry", metric="fade", condition=f"vector:{vector}"):

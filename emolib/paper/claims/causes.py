@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from emolib.claims.verdicts import (
+from emolib.engine.sites import layer_number
+from emolib.paper.claims.verdicts import (
     MIDDLE,
     Check,
     Evidence,
@@ -25,8 +26,7 @@ from emolib.claims.verdicts import (
     number,
     place,
 )
-from emolib.prompts import PAPER_PROMPTS
-from emolib.sites import layer_number
+from emolib.texts.prompts import PAPER_PROMPTS
 
 EDGE = 3  # layers at either end that a search for an inner minimum leaves out
 
@@ -175,8 +175,9 @@ def specific_to_emotion(found: Evidence) -> Sequence[Check]:
         raise NotTestable("transfer of the residual stream never reaches one half in one of the two tasks")
     first, second = (int(onset[0]) for onset in onsets)
     text = f"residual stream: emotion from layer {layer_number(first)}, first word from {layer_number(second)}"
-    other, band = found.curve("robustness", component="attn_out", span=3, **task), found.curve(
-        here, component="attn_out", span=3, **same
+    other, band = (
+        found.curve("robustness", component="attn_out", span=3, **task),
+        found.curve(here, component="attn_out", span=3, **same),
     )
     band = band[band.index.isin(other.index)]
     peak = band.loc[band["value"].idxmax()]

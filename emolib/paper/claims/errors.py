@@ -7,13 +7,17 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from emolib.claims.verdicts import Check, Evidence, above, absent, at_least, at_most, claim
+from emolib.paper.claims.verdicts import Check, Evidence, above, absent, at_least, at_most, claim
 
 # Missed minus correct in the paper's Table 3.
 MISSED = {
-    ("sadness", "pleasantness"): 1, ("joy", "pleasantness"): -1, ("guilt", "pleasantness"): -1,
-    ("sadness", "other_responsblt"): 1, ("joy", "other_responsblt"): -1, ("guilt", "other_responsblt"): 1,
-}  # fmt: skip
+    ("sadness", "pleasantness"): 1,
+    ("joy", "pleasantness"): -1,
+    ("guilt", "pleasantness"): -1,
+    ("sadness", "other_responsblt"): 1,
+    ("joy", "other_responsblt"): -1,
+    ("guilt", "other_responsblt"): 1,
+}
 SETS = ("missed", "correct")
 
 
@@ -66,5 +70,3 @@ def stable_over_splits(found: Evidence) -> Sequence[Check]:
         Check(text=f"median SD over splits {middle:.3f}, expected 0.015", holds=bool(middle <= 0.015)),
         Check(text=f"largest {worst:.3f}", holds=bool(worst <= 0.015)),
     ]
-
-

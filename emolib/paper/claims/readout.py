@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import pandas as pd
 from scipy.stats import spearmanr
 
-from emolib.claims.verdicts import (
+from emolib.paper.claims.verdicts import (
     MIDDLE,
     Check,
     Evidence,
@@ -122,12 +122,18 @@ def attention_turns_to_the_text(found: Evidence) -> Sequence[Check]:
     stored = dict(metric="mid_minus_early", condition=f"demonstrations:given;measure:{metric}")
     if found.has("attention", **stored):
         gain = found.rows("attention", **stored).iloc[0]
-        turn = Check(text=f"{what}, text, depth 0.5 to 0.7 minus before: {number(gain)}", holds=at_least(gain, 0.0),
-                     n=count(gain))  # fmt: skip
+        turn = Check(
+            text=f"{what}, text, depth 0.5 to 0.7 minus before: {number(gain)}",
+            holds=at_least(gain, 0.0),
+            n=count(gain),
+        )
     else:
         first, later = (_average(part) for part in (early, middle))
-        turn = Check(text=f"{what}, text, depth 0.5 to 0.7: {number(later)}, before: {number(first)}",
-                     holds=above(later, first), n=count(text.iloc[0]))  # fmt: skip
+        turn = Check(
+            text=f"{what}, text, depth 0.5 to 0.7: {number(later)}, before: {number(first)}",
+            holds=above(later, first),
+            n=count(text.iloc[0]),
+        )
     other = found.rows("attention", metric=metric, label=["demonstration", "demonstration_label"], **keys)
     other = other[other["layer"].isin(middle.index)].groupby("layer")["value"].sum()
     ahead = int((middle["value"] > other.reindex(middle.index).fillna(0)).sum())

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from emolib.claims.verdicts import Check, Evidence, NotTestable, absent, claim, count
-from emolib.sites import layer_number
+from emolib.engine.sites import layer_number
+from emolib.paper.claims.verdicts import Check, Evidence, NotTestable, absent, claim, count
 
 # Labels that the theory allows to lead when two appraisals are pushed together.
 LEADERS = {

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from emolib.sites import layer_number
+from emolib.engine.sites import layer_number
 
 Outcome = Literal["reproduced", "partly", "not", "not testable"]
 Tables = Mapping[str, pd.DataFrame]

@@ -1,6 +1,6 @@
-"""Errata that the corpus decides: counts, masking, decoding, demonstrations, readers, ratings (cases: `emolib.errata`).
+"""Errata that the corpus decides: counts, masking, decoding, demonstrations, readers, ratings (cases: `paper.errata`).
 
-All functions need crowd-enVENT, which is looked for as `emolib.corpus.load_corpus` says. Loads no model library.
+All functions need crowd-enVENT, which is looked for as `emolib.texts.corpus.load_corpus` says. Loads no model library.
 """
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from emolib import paper
-from emolib.corpus import APPRAISALS, Corpus, demonstration_rows, load_corpus, load_readings
-from emolib.errata import Finding, finding
-from emolib.prompts import Prompt, paper_demonstrations
+from emolib.paper.errata import Finding, finding
+from emolib.tables import paper
+from emolib.texts.corpus import APPRAISALS, Corpus, demonstration_rows, load_corpus, load_readings
+from emolib.texts.prompts import Prompt, paper_demonstrations
 
 ONLY_HERE = ("P1", "P33", "P34", "M11")  # cases that nothing but the corpus decides
 
@@ -26,9 +26,13 @@ def from_corpus(path: str | None = None) -> list[Finding]:
     garbled = load_corpus("crowd-envent", path=path, encoding="latin-1")
     readings = load_readings(path)
     return [
-        *sizes(corpus), *masking(corpus, original), *decoding(corpus, garbled), *demonstrations(corpus),
-        *readers(corpus, readings), *label_only(corpus),
-    ]  # fmt: skip
+        *sizes(corpus),
+        *masking(corpus, original),
+        *decoding(corpus, garbled),
+        *demonstrations(corpus),
+        *readers(corpus, readings),
+        *label_only(corpus),
+    ]
 
 
 def sizes(corpus: Corpus) -> list[Finding]:
@@ -65,11 +69,9 @@ def demonstrations(corpus: Corpus) -> list[Finding]:
     """Return M11: demonstrations that are, nearly, events of the corpus, and the events they are."""
     shown = paper_demonstrations()
     rows = {
-        label: demonstration_rows(
-            corpus.events, Prompt(name="one", instruction="", demonstrations=((text, label),))
-        )
+        label: demonstration_rows(corpus.events, Prompt(name="one", instruction="", demonstrations=((text, label),)))
         for label, text in shown.items()
-    }  # fmt: skip
+    }
     found = [label for label, ids in rows.items() if ids]
     return [
         finding("M11", "of thirteen demonstrations, those that are events of the corpus", np.nan, len(found), "corpus"),
@@ -82,8 +84,15 @@ def readers(corpus: Corpus, readings: pd.DataFrame) -> list[Finding]:
     written = corpus.events["emotion"].value_counts(normalize=True)
     answered = readings["emotion"].value_counts(normalize=True).reindex(written.index).fillna(0)
     widest = (answered - written).abs().idxmax()
-    return [finding("P37", f"share of {widest}: bar called human, and readers' answers", written[widest],
-                    answered[widest], "readings")]  # fmt: skip
+    return [
+        finding(
+            "P37",
+            f"share of {widest}: bar called human, and readers' answers",
+            written[widest],
+            answered[widest],
+            "readings",
+        )
+    ]
 
 
 def label_only(corpus: Corpus) -> list[Finding]:
@@ -94,10 +103,15 @@ def label_only(corpus: Corpus) -> list[Finding]:
     probes = paper.values("appraisal_probe", model=paper.DETAILED.id)
     best = probes.groupby("condition")["value"].max()
     return [
-        finding("M14", f"R2 of {name}: best probe, and the label alone on all events", value,
-                explained(corpus, name), "Fig 29, corpus")
+        finding(
+            "M14",
+            f"R2 of {name}: best probe, and the label alone on all events",
+            value,
+            explained(corpus, name),
+            "Fig 29, corpus",
+        )
         for name, value in ((key.removeprefix("appraisal:"), value) for key, value in best.items())
-    ]  # fmt: skip
+    ]
 
 
 def explained(corpus: Corpus, appraisal: str) -> float:

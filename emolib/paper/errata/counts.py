@@ -1,15 +1,15 @@
-"""Errata that published counts decide: control task, labels, sampling, settings, attention (see `emolib.errata`)."""
+"""Errata that published counts decide: control task, labels, sampling, settings, attention (see `paper.errata`)."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
 
-from emolib import paper
-from emolib.errata import Finding, finding
-from emolib.errata.paper import DEFAULT, published
-from emolib.prompts import get_prompt
-from emolib.registry import registry
+from emolib.engine.registry import registry
+from emolib.paper.errata import Finding, finding
+from emolib.paper.errata.paper import DEFAULT, published
+from emolib.tables import paper
+from emolib.texts.prompts import get_prompt
 
 # How Fig 24 draws these labels at the default prompt, read from the figure (to about six events).
 FIG_24 = {"boredom": 201, "sadness": 463}

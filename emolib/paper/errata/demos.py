@@ -1,4 +1,4 @@
-"""Errata that are shown by doing: projections, norms, pieces of words, pushes, probes, lists (cases: `emolib.errata`).
+"""Errata that are shown by doing: projections, norms, pieces of words, pushes, probes, lists (cases: `paper.errata`).
 
 Synthetic where a property of mathematics is at stake, and on the run's own activations and tokenizer where size
 matters. What random networks show is in `networks`.
@@ -17,16 +17,16 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from emolib.corpus import EMOTIONS
-from emolib.directions import SteeringVectors, project_out
-from emolib.errata import Finding, finding
-from emolib.errata.counts import NEVER
-from emolib.labels import label_tokens
-from emolib.probes import fit_released
-from emolib.prompts import get_prompt
-from emolib.sites import layer_number
-from emolib.study import Study
-from emolib.theory import ACTING
+from emolib.engine.labels import label_tokens
+from emolib.engine.sites import layer_number
+from emolib.interventions.theory import ACTING
+from emolib.paper.errata import Finding, finding
+from emolib.paper.errata.counts import NEVER
+from emolib.probes.directions import SteeringVectors, project_out
+from emolib.probes.linear import fit_released
+from emolib.study.study import Study
+from emolib.texts.corpus import EMOTIONS
+from emolib.texts.prompts import get_prompt
 
 # How the vocabulary shared by Llama 2 and Phi 3 ends the labels it splits; the other labels are one piece there.
 LLAMA_2 = {"boredom": ("bored", "om"), "disgust": ("disg", "ust"), "guilt": ("gu", "ilt"), "sadness": ("sad", "ness")}
@@ -106,9 +106,13 @@ def label_pieces(tokenizer: object) -> pd.DataFrame:
     names = [tokenizer.convert_ids_to_tokens(list(ids)) for ids in found.tokens]  # type: ignore[attr-defined]
     shown = [[name.lstrip("▁Ġ") for name in parts] for parts in names]
     return pd.DataFrame(
-        dict(label=found.labels, pieces=[" + ".join(parts) for parts in shown], first=[p[0] for p in shown],
-             last=[p[-1] for p in shown])
-    )  # fmt: skip
+        dict(
+            label=found.labels,
+            pieces=[" + ".join(parts) for parts in shown],
+            first=[p[0] for p in shown],
+            last=[p[-1] for p in shown],
+        )
+    )
 
 
 def pieces() -> list[Finding]:
@@ -135,8 +139,10 @@ def random_pushes(*, width: int = 2048, draws: int = 1000, seed: int = 0) -> lis
 
 def norms(study: Study) -> list[Finding]:
     """Return M8: the length of the last token's residual stream after the first layer, and after the last but one."""
-    ends = [study.activations("resid_post", layer).float().norm(dim=-1).mean().item()
-            for layer in (0, max(1, study.model.n_layers - 2))]  # fmt: skip
+    ends = [
+        study.activations("resid_post", layer).float().norm(dim=-1).mean().item()
+        for layer in (0, max(1, study.model.n_layers - 2))
+    ]
     text = "mean length of the residual stream: after the first layer, after the last but one"
     return [finding("M8", text, *ends, "this run")]
 
@@ -178,10 +184,15 @@ def missing_labels(*, missing: Sequence[str] = NEVER, width: int = 8, seed: int 
     )
     trained = f"{len(EMOTIONS)} labels in training, and {len(EMOTIONS) - len(missing)}"
     return [
-        finding("D5", "rows of weights: expected, and of a classifier trained without Phi's four", len(EMOTIONS), rows,
-                "executed"),
+        finding(
+            "D5",
+            "rows of weights: expected, and of a classifier trained without Phi's four",
+            len(EMOTIONS),
+            rows,
+            "executed",
+        ),
         finding("D5", f"failing assignments of thirteen rows: {trained}", works, fails, "executed"),
-    ]  # fmt: skip
+    ]
 
 
 def assign_rows(labels: Sequence[str], *, width: int, seed: int) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Errata shown on random networks: windows, taps, the printed equation, hooks, seeds (cases: `emolib.errata`).
+"""Errata shown on random networks: windows, taps, the printed equation, hooks, seeds (cases: `emolib.paper.errata`).
 
 They know nothing, so what holds on them holds by construction. Every difference stands beside its control.
 """
@@ -11,13 +11,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from emolib.checks import PROBES
-from emolib.edits import Edit, Noise, Where, Zero
-from emolib.engine import Engine
-from emolib.errata import Finding, finding
-from emolib.models import Model, unwrap
-from emolib.sites import COMPONENTS
-from emolib.tiny import tiny_model
+from emolib.engine.checks import PROBES
+from emolib.engine.edits import Edit, Noise, Where, Zero
+from emolib.engine.engine import Engine
+from emolib.engine.model import Model, unwrap
+from emolib.engine.sites import COMPONENTS
+from emolib.engine.tiny import tiny_model
+from emolib.paper.errata import Finding, finding
 
 FAMILIES = ("llama", "mistral", "ministral", "gemma2", "phi3", "olmo2")  # those of the paper's ten models
 SOME = torch.arange(50)  # tokens whose logits are compared
@@ -63,11 +63,21 @@ def equation(model: Model) -> list[Finding]:
 
     right, text = missed(before), "what a layer adds minus what the equation gives, relative, feed-forward"
     return [
-        finding("P3", f"{text} on h of its own layer, and of the one before (random Llama)", missed(after), right,
-                "executed"),
-        finding("P3", f"{text} without, and with its norm (random Llama)", missed(before, norm="left out"), right,
-                "executed"),
-    ]  # fmt: skip
+        finding(
+            "P3",
+            f"{text} on h of its own layer, and of the one before (random Llama)",
+            missed(after),
+            right,
+            "executed",
+        ),
+        finding(
+            "P3",
+            f"{text} without, and with its norm (random Llama)",
+            missed(before, norm="left out"),
+            right,
+            "executed",
+        ),
+    ]
 
 
 def _parts(model: Model) -> tuple[Tensor, Tensor, Tensor, Tensor]:

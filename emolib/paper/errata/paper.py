@@ -1,12 +1,12 @@
-"""Errata that the paper's own values decide: its sentences against its figures (grades and cases: `emolib.errata`)."""
+"""Errata that the paper's own values decide: its sentences against its figures (grades and cases: `paper.errata`)."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
 
-from emolib import paper
-from emolib.errata import Finding, finding
+from emolib.paper.errata import Finding, finding
+from emolib.tables import paper
 
 LLAMA = paper.DETAILED.id
 DEFAULT = dict(model=LLAMA, prompt="T1-2shot")

@@ -1,4 +1,4 @@
-"""Errata that the stored tables of a run decide: attention, other-agency, optimism (cases: `emolib.errata`)."""
+"""Errata that the stored tables of a run decide: attention, other-agency, optimism (cases: `emolib.paper.errata`)."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from emolib import theory
-from emolib.errata import Finding, finding
-from emolib.experiments.attention import GIVEN, bands
-from emolib.results import select
-from emolib.sites import layer_number
+from emolib.engine.sites import layer_number
+from emolib.experiments.attention.measure import GIVEN, bands
+from emolib.interventions import theory
+from emolib.paper.errata import Finding, finding
+from emolib.tables.results import select
 
 ONLY_HERE = ("P11", "M5")  # cases that nothing but stored tables decides
 RAW = "vector:raw;unit:norm"  # the vectors of the released code, in shares of the residual stream's length
@@ -29,8 +29,15 @@ def most_attended(attention: pd.DataFrame) -> list[Finding]:
     _, middle = bands(len(shares["top1_share"]))
     three, one = (values[middle].mean() for values in shares.values())
     where = f"layers {layer_number(middle[0])} to {layer_number(middle[-1])}"
-    return [finding("P11", f"the event's share of the three largest weights, and of the largest, {where}", three, one,
-                    "this run")]  # fmt: skip
+    return [
+        finding(
+            "P11",
+            f"the event's share of the three largest weights, and of the largest, {where}",
+            three,
+            one,
+            "this run",
+        )
+    ]
 
 
 def other_agency(modulation: pd.DataFrame) -> list[Finding]:

@@ -1,0 +1,8 @@
+"""Whether appraisals can be read, beyond what the emotion's name tells (paper §7, E; E6, E14; Figs 5, 29)."""
+
+from importlib import import_module
+from typing import Any
+
+
+def __getattr__(name: str) -> Any:
+    return getattr(import_module(f"{__name__}.measure"), name)

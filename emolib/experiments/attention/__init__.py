@@ -1,0 +1,8 @@
+"""Where the last token looks (paper §6, Fig 4; E13): attention by part of the prompt, its top tokens, its words."""
+
+from importlib import import_module
+from typing import Any
+
+
+def __getattr__(name: str) -> Any:
+    return getattr(import_module(f"{__name__}.measure"), name)

@@ -1,0 +1,8 @@
+"""What the model answers (paper §3, A.3; Figs 8-11, 24, 25), with human readers as the ceiling."""
+
+from importlib import import_module
+from typing import Any
+
+
+def __getattr__(name: str) -> Any:
+    return getattr(import_module(f"{__name__}.measure"), name)

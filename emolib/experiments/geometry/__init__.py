@@ -1,0 +1,8 @@
+"""Do the directions of emotions and of appraisals lie as theory says, and where do emotions lie (paper §8)?"""
+
+from importlib import import_module
+from typing import Any
+
+
+def __getattr__(name: str) -> Any:
+    return getattr(import_module(f"{__name__}.measure"), name)

@@ -1,0 +1,8 @@
+"""What pushing appraisals does to the label (paper §9, F): steering vectors and their controls."""
+
+from importlib import import_module
+from typing import Any
+
+
+def __getattr__(name: str) -> Any:
+    return getattr(import_module(f"{__name__}.measure"), name)

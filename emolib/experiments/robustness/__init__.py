@@ -1,0 +1,8 @@
+"""Does any of it depend on the prompt, the task, the mask, the split or the token (paper C.3-C.6)?"""
+
+from importlib import import_module
+from typing import Any
+
+
+def __getattr__(name: str) -> Any:
+    return getattr(import_module(f"{__name__}.measure"), name)

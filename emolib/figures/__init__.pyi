@@ -1,0 +1,10 @@
+from .categories import against_null as against_null
+from .categories import grouped_bars as grouped_bars
+from .categories import interval_points as interval_points
+from .curves import depth_curves as depth_curves
+from .curves import site_heatmap as site_heatmap
+from .display import say as say
+from .display import show as show
+from .labels import confusion_matrix as confusion_matrix
+from .labels import depth_stacks as depth_stacks
+from .labels import stacked_labels as stacked_labels

@@ -1,0 +1,1 @@
+"""What the study claims, what is wrong in it, and its models beside ours."""

@@ -1,0 +1,10 @@
+from .intervals import LEVEL as LEVEL
+from .intervals import Interval as Interval
+from .intervals import bootstrap as bootstrap
+from .intervals import bootstrap_weights as bootstrap_weights
+from .intervals import cluster_bootstrap as cluster_bootstrap
+from .intervals import cluster_wilson as cluster_wilson
+from .intervals import null_band as null_band
+from .intervals import permutation_p as permutation_p
+from .intervals import resample as resample
+from .intervals import wilson as wilson
