@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,8 +26,8 @@ from emolib.engine.labels import label_tokens
 from emolib.engine.model import load_model
 from emolib.engine.sites import COMPONENTS
 from emolib.texts.corpus import EMOTIONS
+from helpers import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 TEXTS, SLOWEST = 32, 25  # the guard: texts, and how many times faster edits must at least be
 
 

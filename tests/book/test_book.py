@@ -26,8 +26,8 @@ from emolib.figures.display import MIME
 from emolib.study.run import REFERENCE, Run
 from emolib.texts.corpus import Corpus
 from emolib.texts.prompts import get_prompt
+from helpers import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = notebook_names(ROOT)
 CHAPTERS = sorted((ROOT / "book" / "chapters").glob("*.ipynb"))
 RESULTS = sorted((ROOT / "results" / REFERENCE.slug).glob("*.parquet"))

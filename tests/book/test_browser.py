@@ -29,8 +29,8 @@ from emolib.book import browser, colab
 from emolib.book.render import build, effective_toc
 from emolib.study.run import REFERENCE
 from emolib.tables import results
+from helpers import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 WORD, PLANTED = "quokkaphone", "book/how_to_read"
 ADDRESS = "https://github.com/someone/something/tree/trunk"
 MODES = {

@@ -27,8 +27,8 @@ from emolib.book.run import (
     user_files,
 )
 from emolib.study.run import REFERENCE, Run
+from helpers import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 FIELDS = [field.name for field in fields(Run)]
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 

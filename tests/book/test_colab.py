@@ -25,14 +25,13 @@ import jupytext
 import nbformat
 import numpy as np
 import pytest
-from conftest import tiny_table
 from nbformat.v4 import new_markdown_cell, new_notebook
 
 from emolib.book import colab
 from emolib.book.run import notebook_names
 from emolib.study.run import Run
+from helpers import ROOT, tiny_table
 
-ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = notebook_names(ROOT)
 PLACE = colab.Repository(owner="owner", name="name")
 RUNNER = """

@@ -12,10 +12,10 @@ import pytest
 from emolib.book import explorer
 from emolib.study.run import REFERENCE
 from emolib.tables import paper, results
+from helpers import ROOT
 
 PARAMETERS = {"model": "tiny", "corpus": "situations", "profile": "quick", "prompt": "T1-2shot", "calibration": "none"}
 SLUG = "tiny_situations"
-ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture

@@ -20,8 +20,8 @@ from packaging.version import Version
 
 from emolib.book.doctor import embedded_model, memory_gb, models_table
 from emolib.engine.registry import registry
+from helpers import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 DEPENDENCIES = [Requirement(line) for line in PROJECT["dependencies"]]
 TEST_EXTRA = [Requirement(line) for line in PROJECT["optional-dependencies"]["test"]]
@@ -128,7 +128,7 @@ def test_every_import_is_declared_and_every_declared_package_is_used() -> None:
     used: set[str] = set()
     for path in sources("emolib", "tests", "tools", "notebooks"):
         for name in {module.split(".")[0] for module in imported(path)} - set(sys.stdlib_module_names):
-            if name in {"emolib", "conftest", "benchmarks"} or (path.parent / f"{name}.py").is_file():
+            if name in {"emolib", "helpers", "benchmarks"} or (path.parent / f"{name}.py").is_file():
                 continue
             owners = {canonicalize_name(owner) for owner in providers.get(name, [])}
             assert owners & (declared | BROUGHT.keys()), f"{path.name} imports {name}: list it in pyproject.toml"

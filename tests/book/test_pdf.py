@@ -13,8 +13,8 @@ from pypdf import PdfReader
 
 from emolib.book import browser
 from emolib.book.pdf import TARGET, print_book
+from helpers import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 PICTURE = '<figure><svg viewBox="0 0 9 9" role="img" aria-label="a"><rect width="9" height="9"/></svg></figure>'
 PRINT = "import sys, pathlib; from emolib.book.pdf import print_book; print_book(pathlib.Path(sys.argv[1]))"
 PAGES = {

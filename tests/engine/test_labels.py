@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import word_tokenizer
 
 from emolib.engine.labels import CALIBRATIONS, LABEL_SCORES, SCORINGS, LabelTokens, calibration_offsets, label_tokens
 from emolib.engine.tiny import byte_tokenizer
 from emolib.texts.corpus import EMOTIONS
+from helpers import word_tokenizer
 
 
 def piece_tokenizer(*words: str) -> Any:

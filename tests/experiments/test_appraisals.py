@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import tiny_table
 from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.metrics import r2_score
 from sklearn.model_selection import train_test_split
@@ -28,6 +27,7 @@ from emolib.study.study import Study
 from emolib.tables import paper, results
 from emolib.tables.results import select
 from emolib.texts.corpus import APPRAISALS, EMOTIONS
+from helpers import tiny_table
 
 N, WIDTH, LAYERS, WRITERS = 390, 20, 3, 78
 CARRIES_RATING, CARRIES_LABEL = ("mlp_out", 1), ("resid_post", 2)

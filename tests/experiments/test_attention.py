@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import tiny_table, word_tokenizer
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import DynamicCache, PreTrainedTokenizerFast
 
@@ -33,6 +32,7 @@ from emolib.study.study import Study
 from emolib.tables import results
 from emolib.tables.results import select
 from emolib.texts.prompts import get_prompt
+from helpers import tiny_table, word_tokenizer
 
 PROMPT = get_prompt("T1-2shot")
 TEXTS = ("The boss lost my letter, twice.", "Rain.", "The boss lost my ladder, twice.", "I felt ... today. “Café”!")

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import TINY_TEXTS, word_tokenizer
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix
 
 from emolib.engine.tiny import tiny_model
@@ -22,6 +21,7 @@ from emolib.study.study import Study
 from emolib.tables import results
 from emolib.tables.results import select
 from emolib.texts.corpus import EMOTIONS, Corpus
+from helpers import TINY_TEXTS, word_tokenizer
 
 OF = {calibration: f"calibration:{calibration}" for calibration in ("none", "batch")}
 

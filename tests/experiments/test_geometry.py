@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import tiny_table
 from scipy.stats import t as student
 from sklearn.covariance import LedoitWolf
 from sklearn.decomposition import PCA
@@ -35,6 +34,7 @@ from emolib.study.study import Study
 from emolib.tables import results
 from emolib.tables.results import select
 from emolib.texts.corpus import APPRAISALS, EMOTIONS
+from helpers import tiny_table
 
 N, WIDTH, LAYERS, WRITERS = 520, 24, 2, 130
 NOISE, PLANTED = 0, 1

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import word_tokenizer
 
 from emolib.engine.edits import Edit, Patch
 from emolib.engine.model import unwrap
@@ -26,6 +25,7 @@ from emolib.study.study import Study
 from emolib.tables import results
 from emolib.tables.results import select
 from emolib.texts.corpus import EMOTIONS
+from helpers import word_tokenizer
 
 LAYERS = 5  # of the tiny model
 DIRECTIONS = ["direction:denoising", "direction:noising", "direction:both"]

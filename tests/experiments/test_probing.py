@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import tiny_table
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 
@@ -21,6 +20,7 @@ from emolib.study.study import Study
 from emolib.tables import results
 from emolib.tables.results import select
 from emolib.texts.corpus import EMOTIONS
+from helpers import tiny_table
 
 N, WIDTH, LAYERS, WRITERS = 390, 24, 4, 78
 CARRIES_LAST = {("mlp_out", 1), ("resid_post", 2), ("resid_post", 3)}

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from test_modulation import planted
+from experiments.test_modulation import planted
 from torch.nn.functional import layer_norm
 
 from emolib.engine.engine import Engine

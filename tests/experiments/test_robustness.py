@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import TINY_WORDS, tiny_table, word_tokenizer
 from tokenizers import Tokenizer, processors
 from transformers import PreTrainedTokenizerFast
 
@@ -30,6 +29,7 @@ from emolib.tables.results import select
 from emolib.texts import control_tasks
 from emolib.texts.corpus import EMOTIONS, Corpus
 from emolib.texts.prompts import PAPER_PROMPTS, Prompt, get_prompt
+from helpers import TINY_WORDS, tiny_table, word_tokenizer
 
 ONES = np.ones((1, 1))
 TEMPLATE = (

@@ -295,7 +295,7 @@ def test_a_chapter_ends_with_the_verdicts_it_carries(tables: dict[str, pd.DataFr
     for name, about in claims.claims().items():
         holders = [chapter for chapter, text in ends.items() if f"**{name}, " in text]
         assert holders == [about.chapter]
-        source = Path(__file__).parents[1].joinpath("notebooks", f"{about.chapter}.py").read_text()
+        source = Path(__file__).parents[2].joinpath("notebooks", f"{about.chapter}.py").read_text()
         assert f'claims.chapter_verdicts("{about.chapter}", ' in source
     with pytest.raises(ValueError, match="07_apraisals.*choose from"):
         claims.chapter_verdicts("07_apraisals", tables)

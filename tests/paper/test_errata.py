@@ -20,8 +20,7 @@ from emolib.paper.errata import paper as errata_paper
 from emolib.study.run import REFERENCE
 from emolib.tables import paper as paper_values
 from emolib.texts.corpus import APPRAISALS, EMOTIONS, Corpus, load_corpus
-
-ROOT = Path(__file__).resolve().parents[1]
+from helpers import ROOT
 
 
 def of(findings: list[Finding], name: str) -> list[tuple[float, float]]:

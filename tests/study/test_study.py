@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import TINY_TEXTS, TINY_WRITERS
 from safetensors import safe_open
 
 from emolib.engine.edits import Add, Edit, Noise, Zero
@@ -28,6 +27,7 @@ from emolib.tables import results
 from emolib.tables.provenance import local_paths
 from emolib.texts.corpus import EMOTIONS
 from emolib.texts.prompts import get_prompt
+from helpers import TINY_TEXTS, TINY_WRITERS
 
 ABLATION = "emolib.experiments.ablation.measure"
 Fresh = Callable[..., Study]

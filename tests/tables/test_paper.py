@@ -24,7 +24,7 @@ DEFAULT = {"prompt": "T1-2shot", "position": "-1"}
 
 @pytest.fixture(scope="module")
 def tool() -> ModuleType:
-    path = Path(__file__).resolve().parents[1] / "tools" / "build_paper_values.py"
+    path = Path(__file__).resolve().parents[2] / "tools" / "build_paper_values.py"
     spec = importlib.util.spec_from_file_location("build_paper_values", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -1,0 +1,55 @@
+"""What tests share that is no fixture: the repository, a corpus and a tokenizer so small that a study takes seconds.
+
+Nothing is imported before it is asked for: most tests need no torch.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from emolib.texts.corpus import APPRAISALS, EMOTIONS
+from emolib.texts.prompts import get_prompt
+
+ROOT = Path(__file__).resolve().parents[1]
+
+TINY_WRITERS, TINY_TEXTS = 30, 150
+TINY_WORDS = re.findall(
+    r"\w+",
+    "today yesterday finally suddenly again my his her their our sister neighbour teacher dog boss train garden letter "
+    "dinner window found lost broke painted forgot returned praised missed opened cancelled quietly twice outside "
+    "before after everyone nobody laughed waited rain cake",
+)
+
+
+def tiny_table(n: int = TINY_TEXTS, *, writers: int = TINY_WRITERS, seed: int = 0) -> pd.DataFrame:
+    """A corpus of one's own: emotions in turn, writers with several texts each, random words, random ratings."""
+    random = np.random.default_rng(seed)
+    table = pd.DataFrame({"text_id": [f"t{i:03d}" for i in range(n)]})
+    table["writer"] = [f"w{i % writers:02d}" for i in range(n)]
+    table["emotion"] = [EMOTIONS[i % len(EMOTIONS)] for i in range(n)]
+    table["text"] = [" ".join(random.choice(TINY_WORDS, random.integers(6, 20))) for _ in range(n)]
+    for column in APPRAISALS:
+        table[column] = random.integers(1, 6, n)
+    return table
+
+
+def word_tokenizer() -> Any:
+    """A tokenizer whose tokens are words, so that every label is one token."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    split = pre_tokenizers.Whitespace()
+    prompt = get_prompt("T1-2shot").render(" ".join((*TINY_WORDS, *EMOTIONS)))
+    words = sorted({word for word, _ in split.pre_tokenize_str(prompt)})
+    names = {name: index for index, name in enumerate(("<pad>", "<s>", "<unk>", *words))}
+    tokenizer = Tokenizer(models.WordLevel(vocab=names, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = split
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="<s>", unk_token="<unk>"
+    )
