@@ -9,7 +9,7 @@ import matplotlib as mpl
 from matplotlib import colors
 
 from emolib.engine.sites import COMPONENTS
-from emolib.tables.results import POSITIONS
+from emolib.tables.schemas import POSITIONS
 
 # Text, axes and grid; a colour used for nothing else, because display replaces it by the page's text colour.
 INK = "#3b3c3d"
@@ -82,7 +82,7 @@ def ordered(names: list[str]) -> list[str]:
     """Return the distinct names in the book's order: components, emotions as stacked, tokens, numbers, else as seen."""
     distinct = list(dict.fromkeys(names))
     bare = {name: name.rsplit(":", 1)[-1] for name in distinct}
-    for order in (tuple(COMPONENTS), EMOTION_ORDER, POSITIONS):
+    for order in (tuple(COMPONENTS), EMOTION_ORDER, (*POSITIONS, "")):
         if set(bare.values()) <= set(order):
             return sorted(distinct, key=lambda name: order.index(bare[name]))
     return sorted(distinct, key=int) if all(name.isdigit() for name in distinct) else distinct

@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,8 +29,28 @@ class Interval:
     ci_low: Array
     ci_high: Array
 
+    def rows(self, keys: Mapping[str, Any] | Iterable[Mapping[str, Any]], **constants: Any) -> list[dict[str, Any]]:
+        """One row of a table for each number: its keys (one mapping where there is one number), the constants, and
+        value, ci_low and ci_high. Raises ValueError where keys and numbers are not equally many."""
+        ends = [np.ravel(getattr(self, name)).tolist() for name in ("value", "ci_low", "ci_high")]
+        named = [keys] if isinstance(keys, Mapping) else list(keys)
+        if len(named) != len(ends[0]):
+            raise ValueError(f"{len(named)} keys for {len(ends[0])} numbers: give one mapping a number")
+        return [
+            {**key, **constants, "value": value, "ci_low": low, "ci_high": high}
+            for key, value, low, high in zip(named, *ends, strict=True)
+        ]
+
+    def __getitem__(self, index: Any) -> Interval:
+        """The interval of part of the numbers."""
+        return Interval(self.value[index], self.ci_low[index], self.ci_high[index])
+
+    def map(self, change: Callable[[Array], Array]) -> Interval:
+        """The interval of a rising function of the numbers, such as a depth of a layer."""
+        return Interval(change(self.value), change(self.ci_low), change(self.ci_high))
+
     def columns(self) -> dict[str, Array]:
-        """Return the three arrays, flattened, under their names in `emolib.tables.results`."""
+        """The three arrays, flattened, under their names in tables. Deprecated: use `rows`."""
         return {name: np.ravel(getattr(self, name)) for name in ("value", "ci_low", "ci_high")}
 
 

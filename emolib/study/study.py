@@ -171,7 +171,7 @@ class Study:
         `experiment` is a module of `emolib.experiments`. Docstrings, comments and layout of code do not count. With
         EMOLIB_STORED=1 a stored table is taken as it is, to render a chapter anew without the hours of measuring.
         """
-        name = experiment.__name__.rpartition(".")[2]
+        name = experiment.__name__.split(".")[2]
         path = self.folder / "results" / self.run.slug / f"{name}.parquet"
         code, question = code_sha256(experiment.__name__), self.prompt.render("")
         if path.is_file():
@@ -184,9 +184,8 @@ class Study:
                 return stored
         start, spared = time.perf_counter(), self._spared[0]
         frame = experiment.run(self)
-        for column, own in {"model": self.run.model, "prompt": self.run.prompt}.items():
-            frame[column] = frame[column].fillna(own) if column in frame else own
-        frame = results.tidy(frame, experiment=name, seed=self.run.seed)
+        own = dict(model=self.run.model, prompt=self.run.prompt, seed=self.run.seed)
+        frame = results.tidy(frame, name, n_layers=self.model.n_layers, **own)
         # What an interrupted run had done already is part of what the experiment takes.
         provenance = self._provenance(time.perf_counter() - start + self._spared[0] - spared)
         results.write(frame, path, provenance | {"code_sha256": code, "prompt_text": question})
@@ -194,7 +193,7 @@ class Study:
 
     def reference(self, experiment: ModuleType) -> pd.DataFrame | None:
         """The committed table of the reference run, to draw behind this run's; None when this is that run."""
-        name = experiment.__name__.rpartition(".")[2]
+        name = experiment.__name__.split(".")[2]
         path = self.folder / "results" / REFERENCE.slug / f"{name}.parquet"
         return results.read(path) if self.run.slug != REFERENCE.slug and path.is_file() else None
 

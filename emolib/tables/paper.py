@@ -1,23 +1,24 @@
 """The paper's own numbers (arXiv 2502.05489), read from its figures and from the authors' stored outputs.
 
-One row is one measurement. The columns are those of `tables.results`, so that a figure takes the paper's rows like
-ours, and beside them `depth`, `last_layer`, `last_depth`, `n_layers`, `figure`, `tolerance` (absolute reading error; 0
-is exact) and `how` (printed, vector, raster, computed_from_data). Experiments keep the names of the value table; see
-`PAPER_EXPERIMENTS`. Overwriting `resid_post` over a span equals overwriting its last block alone, so compare such rows
+One row is one measurement. The columns are those of `tables.schemas`, so that a figure takes the paper's rows like
+ours, and beside them `last_depth`, `figure`, `tolerance` (absolute reading error; 0 is exact) and `how` (printed,
+vector, raster, computed_from_data). Experiments keep the names of the value table. Overwriting
+`resid_post` over a span equals overwriting its last block alone, so compare such rows
 by `last_layer`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from emolib.tables.results import COLUMNS, COUNTS, select
+from emolib.tables.results import select
+from emolib.tables.schemas import PUSHED
 
 PACKED = Path(__file__).parents[1] / "data" / "paper_values.parquet"
 EXTRA = ("depth", "last_layer", "last_depth", "n_layers", "figure", "tolerance", "how")
@@ -53,48 +54,50 @@ PAPER_MODELS: tuple[PaperModel, ...] = tuple(
 )
 DETAILED = PAPER_MODELS[0]  # the one model with spans, tokens, prompts, appraisals and steering
 
-# our experiment -> (pair of our `condition`, or "" for any) -> experiment of the value table
-PAPER_EXPERIMENTS = MappingProxyType(
-    {
-        "behaviour": {"": "behaviour", "task:first_word": "control_first_word", "vocabulary:open": "open_vocabulary"},
-        "probing": {"": "emotion_probe", "probe:mlp": "emotion_probe_mlp"},
-        "patching": {"": "patching"},
-        "attention": {"": "attention"},
-        "appraisals": {"": "appraisal_probe", "source:ratings": "appraisal_profile", "source:label": "label_baseline"},
-        "geometry": {"": "geometry"},
-        "modulation": {"": "modulation"},
-        "ablation": {"edit:zero": "zero_ablation", "edit:random": "random_ablation"},
-        "robustness": {
-            "task:first_word": "control_first_word",
-            "set:correct": "misclassified",
-            "set:missed": "misclassified",
-        },
-        "promotion": {"": "promotion"},
-    }
-)
 
-
+@cache
 def load_values() -> pd.DataFrame:
-    """Return all 16,756 values of the paper, `layer` and `last_layer` 0-based, `depth` = 1-based layer / n_layers."""
+    """All 16,756 values of the paper, `layer` and `last_layer` 0-based, `depth` = 1-based layer / n_layers.
+
+    What the packed file says in one text (`emotion:joy;appraisal:pleasantness`, `true=>answer`) has columns here: a
+    modulation setting those of `schemas.PUSHED` (+1, -1, 0), a random direction its `draw`.
+    """
     frame = pd.read_parquet(PACKED)
-    frame = frame.astype(dict.fromkeys((*COUNTS, "last_layer", "n_layers"), "Int64"))
-    frame = frame.assign(
-        # the table counts layers from 1, as the paper does; everything else in emolib counts from 0
-        layer=frame["layer"] - 1,
-        last_layer=frame["last_layer"] - 1,
-        depth=(frame["layer"] / frame["n_layers"]).astype(float),
-        last_depth=(frame["last_layer"] / frame["n_layers"]).astype(float),
-        ci_low=np.nan,
-        ci_high=np.nan,
+    frame = frame.astype(dict.fromkeys(("layer", "last_layer", "n_layers", "span", "seed", "n"), "Int64"))
+    named = pd.DataFrame(
+        [_named(*case) for case in frame[["experiment", "condition", "label"]].itertuples(index=False)]
     )
-    return frame[[*COLUMNS, *EXTRA]]
+    texts = [name for name in named if name not in (*PUSHED, "draw")]
+    named = named.fillna(dict.fromkeys(texts, "")).astype(dict.fromkeys((*PUSHED, "draw"), "Int64"))
+    frame = frame.drop(columns=["condition", "label"]).rename(columns={"coefficient": "dose"}).join(named)
+    # the file counts layers from 1, as the paper does; everything else in emolib counts from 0
+    frame = frame.assign(layer=frame["layer"] - 1, last_layer=frame["last_layer"] - 1, ci_low=np.nan, ci_high=np.nan)
+    for name, layer in {"depth": "layer", "last_depth": "last_layer"}.items():
+        frame[name] = ((frame[layer] + 1) / frame["n_layers"]).astype(float)
+    return frame
+
+
+def _named(condition: str, label: str) -> dict[str, Any]:
+    """The columns that a packed condition and label stand for."""
+    found: dict[str, Any] = {"label": label}
+    if "=>" in label:
+        found["label"], found["answer"] = label.split("=>")
+    for part in condition.split(";") if condition else ():
+        key, _, value = part.partition(":")
+        if key in PUSHED:
+            found = dict.fromkeys(PUSHED, 0) | found | {key: int(value)}
+        elif key == "random":
+            found |= {"vector": "random", "draw": int(value)}
+        else:
+            found[{"segment": "part"}.get(key, key)] = value or key
+    return found
 
 
 def values(experiment: str, **keys: Any) -> pd.DataFrame:
     """Return the paper's values of one experiment in which the other columns have the given values (or one of a list).
 
-    Any column may be a key: model, component, span, position, prompt, metric, condition, label, coefficient, ...;
-    a model goes by its name in `PAPER_MODELS` or its id. The table spells a condition exactly as in its own rows.
+    Any column may be a key: model, component, span, position, prompt, metric, emotion, appraisal, label, dose, ...; a
+    model goes by its name in `PAPER_MODELS` or its id.
 
     Raises:
         ValueError: a column that does not exist or a value that does not occur; the message lists those that do.
@@ -119,18 +122,3 @@ def model_name(model: str) -> str:
     """Return the model's short name for its id; the id of a model outside the paper loses its organisation."""
     names = {known.id: known.name for known in PAPER_MODELS}
     return names.get(model, model.rsplit("/", 1)[-1])
-
-
-def paper_experiment(experiment: str, condition: str = "") -> str:
-    """Return the value table's name of one of our experiments under a condition (`;`-joined `key:value` pairs).
-
-    Raises:
-        ValueError: an experiment that is not ours, or a condition the paper has no values for.
-    """
-    if experiment not in PAPER_EXPERIMENTS:
-        raise ValueError(f"{experiment!r} is not an experiment: they are {list(PAPER_EXPERIMENTS)}")
-    known = PAPER_EXPERIMENTS[experiment]
-    hits = [known[pair] for pair in (*condition.split(";"), "") if pair in known]
-    if not hits:
-        raise ValueError(f"the paper has no {experiment} under {condition!r}: it has {list(known)}")
-    return hits[0]

@@ -1,12 +1,11 @@
-"""Measurements as one long table: schema, checks, storage with provenance, strict selection.
+"""Measurements as tables: built, checked, stored with their provenance and a digest of their rows, strictly selected.
 
-One row is one measurement. The key columns say what was measured, `value` what came out, `ci_low` and `ci_high` its
-95 % interval, `n` the number of texts, pairs or readings behind it. `layer` is 0-based. A text key that does not apply
-is the empty string, a number that does not apply is missing.
+The columns are those of `tables.schemas`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
@@ -16,162 +15,140 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pandera.errors
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from emolib.engine.sites import COMPONENTS
-from emolib.tables.provenance import collect_provenance, footer, local_paths
+from emolib.tables import schemas
+from emolib.tables.provenance import local_paths
 
-__all__ = ["COLUMNS", "KEYS", "collect_provenance", "footer", "read", "select", "tidy", "validate", "write"]
-
-TEXT = ("experiment", "model", "prompt", "component", "position", "condition", "label", "metric")
-COUNTS = ("layer", "span", "seed", "n")
-NUMBERS = ("coefficient", "value", "ci_low", "ci_high")
-KEYS = (
-    "experiment",
-    "model",
-    "prompt",
-    "component",
-    "layer",
-    "span",
-    "position",
-    "condition",
-    "label",
-    "coefficient",
-    "seed",
-    "metric",
-)
-COLUMNS = (*KEYS, "value", "ci_low", "ci_high", "n")
-REQUIRED_TEXT = ("experiment", "model", "metric")
-POSITIONS = ("-1", "-2", "-3", "-4", "-5", "all", "")
-METADATA_KEY = b"emolib.tables.provenance"
-# An interval may miss its value by rounding alone, never by more than this share of the value (or of 1).
-SLACK = 1e-6
+PROVENANCE, DIGEST = b"emolib.provenance", b"emolib.digest"
+Rows = pd.DataFrame | Mapping[str, Any] | Iterable[Mapping[str, Any]]
 
 
-def tidy(records: pd.DataFrame | Mapping[str, Any] | Iterable[Mapping[str, Any]], **constants: object) -> pd.DataFrame:
-    """Return the records as a validated table with all columns of the schema, in order and typed.
+def tidy(rows: Rows, experiment: str, *, n_layers: int | None = None, **constants: object) -> pd.DataFrame:
+    """The rows as a validated table of an experiment, with all of its columns in order and typed.
 
-    `records` is a table, a mapping of columns, or an iterable of rows; `constants` are columns with one value for all
-    rows. Text keys left out become "", numbers left out become missing; `value` must be there.
-
-    Raises:
-        ValueError: an unknown column, a column given twice, or anything that `validate` refuses.
+    `constants` are columns with one value for all rows that do not give it themselves. Texts left out become "",
+    numbers missing; `last_layer`, `n_layers` and `depth` follow from the layers. Raises ValueError for an unknown
+    column or anything that `validate` refuses.
     """
-    frame = pd.DataFrame(records) if isinstance(records, (pd.DataFrame, Mapping)) else pd.DataFrame(list(records))
-    twice = sorted(set(constants) & set(frame.columns))
-    if twice:
-        raise ValueError(f"columns {twice} are given both in the records and as constants: give each once")
-    frame = frame.reset_index(drop=True).assign(**constants)
-    _refuse_unknown(frame)
-    if "value" not in frame:
-        raise ValueError(f"the records have no column 'value', only {list(frame.columns)}: every row needs one")
-    typed = {name: _typed(frame.get(name), name, len(frame)) for name in COLUMNS}
-    return validate(pd.DataFrame(typed, columns=list(COLUMNS)))
+    frame = pd.DataFrame(rows) if isinstance(rows, (pd.DataFrame, Mapping)) else pd.DataFrame(list(rows))
+    frame = frame.reset_index(drop=True)
+    for name, value in {"experiment": experiment, "n_layers": n_layers, **constants}.items():
+        frame[name] = frame[name].fillna(value) if name in frame and value is not None else value
+    known = schemas.columns(experiment)
+    unknown = [name for name in frame if name not in known]
+    if unknown:
+        raise ValueError(f"{experiment}: unknown columns {unknown}: the table has {list(known)}")
+    if "layer" in frame:
+        layer, span = (pd.to_numeric(frame.get(name, np.nan)) for name in ("layer", "span"))
+        frame["last_layer"] = layer + (pd.Series(span, index=frame.index).fillna(1) // 2)
+        frame["depth"] = np.nan if n_layers is None else (layer + 1) / n_layers
+    typed = {name: _typed(frame.get(name), name, kind, len(frame)) for name, kind in known.items()}
+    return validate(pd.DataFrame(typed), experiment)
 
 
-def validate(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the frame unchanged when it follows the schema.
+def validate(frame: pd.DataFrame, experiment: str) -> pd.DataFrame:
+    """The table unchanged, if it follows the schema of its experiment.
 
-    Raises:
-        ValueError: unknown or missing column, wrong type, empty required key, word outside a vocabulary, duplicate
-            key, value that is not finite, interval that does not contain its value.
+    Raises ValueError otherwise: what is wrong, in how many rows, and the first of them.
     """
-    _refuse_unknown(frame)
-    missing = [name for name in COLUMNS if name not in frame]
-    if missing:
+    try:
+        schemas.schema(experiment).validate(frame, lazy=True)
+    except pandera.errors.SchemaErrors as error:
+        cases = error.failure_cases
+        first = cases.iloc[0]
+        same = cases[(cases["check"] == first["check"]) & (cases["column"] == first["column"])]
+        row = "" if pd.isna(first["index"]) else f", first in row {first['index']} {_shown(frame, first['index'])}"
         raise ValueError(
-            f"columns {missing} are missing: build the table with emolib.tables.results.tidy, which fills them"
-        )
-    for name in COLUMNS:
-        _check_type(frame[name], name)
-    for name in REQUIRED_TEXT:
-        _refuse(frame, frame[name] == "", f"{name} is empty", "name it, for example as a constant of tidy")
-    for name, words in {"component": (*COMPONENTS, ""), "position": POSITIONS}.items():
-        _refuse(frame, ~frame[name].isin(words), f"{name} is not one of {list(words)}", "use a word of the vocabulary")
-    negative = (frame["layer"] < 0) | (frame["span"] < 1) | (frame["n"] < 0)
-    _refuse(frame, negative.fillna(False), "layer < 0, span < 1 or n < 0", "layers are 0-based, spans and n are counts")
-    _refuse(frame, ~np.isfinite(frame["value"]), "value is not a finite number", "leave the row out or repair it")
-    _check_intervals(frame)
-    key = "two rows have the same key, so one measurement has two values"
-    _refuse(frame, frame.duplicated(list(KEYS)), key, "tell them apart by condition, label or metric, or drop one")
+            f"{experiment}: {first['column']} breaks the rule {first['check']} in {same['index'].nunique()} of "
+            f"{len(frame)} rows{row}; see tables/schemas.py"
+        ) from error
     return frame
 
 
 def write(frame: pd.DataFrame, path: str | Path, provenance: Mapping[str, Any]) -> Path:
-    """Return the path after storing the validated frame there as parquet, with its provenance in the metadata.
+    """The path, after the validated table was stored there as parquet, provenance and digest in its metadata.
 
-    The file is written under a temporary name in the same folder and renamed, so a failure leaves an old file intact.
-
-    Raises:
-        ValueError: the frame breaks the schema, or the provenance is empty, not JSON, or holds a local path.
+    Written under a temporary name in the same folder and renamed, so a failure leaves an old file intact. Raises
+    ValueError for a table that breaks the schema, and for provenance that is empty, not JSON, or holds a local path.
     """
     path = Path(path)
     if not provenance:
-        raise ValueError("the provenance is empty: build it with emolib.tables.results.collect_provenance")
-    local = local_paths(provenance)
-    if local:
+        raise ValueError("the provenance is empty: build it with tables.provenance.collect_provenance")
+    if local := local_paths(provenance):
         raise ValueError(f"the provenance holds local paths {local}: give file names or identifiers only")
     try:
         text = json.dumps(dict(provenance), sort_keys=True, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ValueError(f"the provenance is not plain JSON ({error}): use text, finite numbers, lists") from error
-    bare = validate(frame)[list(COLUMNS)].reset_index(drop=True)
+    bare = validate(frame, experiment_of(frame)).reset_index(drop=True)
     bare.attrs = {}
     table = pa.Table.from_pandas(bare, preserve_index=False)
-    table = table.replace_schema_metadata({**(table.schema.metadata or {}), METADATA_KEY: text.encode()})
+    own = {PROVENANCE: text.encode(), DIGEST: digest(bare).encode()}
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), **own})
     path.parent.mkdir(parents=True, exist_ok=True)
-    _replace(path, lambda file: pq.write_table(table, file, compression="zstd"))
+    _replace(path, table)
     return path
 
 
 def read(path: str | Path) -> pd.DataFrame:
-    """Return the validated frame stored at the path, its provenance in `.attrs["provenance"]`.
+    """The validated table stored at the path, its provenance in `.attrs["provenance"]`.
 
-    Raises:
-        FileNotFoundError: nothing is stored there.
-        ValueError: the file has no provenance or breaks the schema.
+    Raises FileNotFoundError when nothing is stored there, ValueError for a file that has no provenance, breaks the
+    schema, or whose rows are not those that were written.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no results at {path}: run the experiment first (emolib run)")
     table = pq.read_table(path)
-    stored = (table.schema.metadata or {}).get(METADATA_KEY)
-    if stored is None:
-        raise ValueError(
-            f"{path} has no provenance: it was not written by emolib.tables.results.write, so run it again"
-        )
+    metadata = table.schema.metadata or {}
+    if PROVENANCE not in metadata or DIGEST not in metadata:
+        raise ValueError(f"{path} has no provenance or no digest: it was not written by this library, run it again")
+    frame = table.to_pandas()
+    if digest(frame) != metadata[DIGEST].decode():
+        raise ValueError(f"{path} was altered: its rows are not those that were written; run the experiment again")
     try:
-        frame = validate(table.to_pandas())
+        frame = validate(frame, experiment_of(frame))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    frame.attrs["provenance"] = json.loads(stored)
+    frame.attrs["provenance"] = json.loads(metadata[PROVENANCE])
     return frame
 
 
+def experiment_of(frame: pd.DataFrame) -> str:
+    """The one experiment whose table this is. Raises ValueError when there are none or several."""
+    names = frame["experiment"].unique().tolist() if "experiment" in frame else []
+    if len(names) != 1:
+        raise ValueError(f"the table is of the experiments {names}: expected one; build it with tables.results.tidy")
+    return str(names[0])
+
+
+def digest(frame: pd.DataFrame) -> str:
+    """The sha256 of names, types and values of a table, row by row, hexadecimal."""
+    head = json.dumps([[name, str(kind)] for name, kind in frame.dtypes.items()])
+    rows = pd.util.hash_pandas_object(frame, index=False, categorize=False).to_numpy()
+    return hashlib.sha256(head.encode() + rows.tobytes()).hexdigest()
+
+
 def select(frame: pd.DataFrame, **keys: object) -> pd.DataFrame:
-    """Return the rows in which every named column has the given value (or one of a list); None matches missing.
+    """The rows in which every named column has the given value (or one of a list); None matches missing.
 
-    Columns are narrowed in the order given, so a combination that never occurs is an error too.
-
-    Raises:
-        ValueError: a column that does not exist, or a value that does not occur; the message lists those that do.
+    Columns are narrowed in the order given, so a combination that never occurs is an error too. Raises ValueError for a
+    column that does not exist, or a value that does not occur; the message lists those that do.
     """
     for name, wanted in keys.items():
         if name not in frame:
             raise ValueError(f"no column {name!r}: the table has {list(frame.columns)}")
         column = frame[name]
-        many = isinstance(wanted, (list, tuple, set, frozenset, range, np.ndarray, pd.Series))
-        hits = [column.isna() if value is None else (column == value).fillna(False) for value in _listed(wanted, many)]
-        absent = [value for value, hit in zip(_listed(wanted, many), hits, strict=True) if not hit.any()]
+        listed = list(wanted) if isinstance(wanted, (list, tuple, set, range, np.ndarray, pd.Series)) else [wanted]
+        hits = [column.isna() if value is None else (column == value).fillna(False) for value in listed]
+        absent = [value for value, hit in zip(listed, hits, strict=True) if not hit.any()]
         if absent or not hits:
             raise ValueError(f"{name}={absent or wanted!r} does not occur here: {name} is one of {_occurring(column)}")
         frame = frame[np.logical_or.reduce([hit.to_numpy(dtype=bool) for hit in hits])]
     return frame.reset_index(drop=True)
-
-
-def _listed(wanted: Any, many: bool) -> list[Any]:
-    return list(wanted) if many else [wanted]
 
 
 def _occurring(column: pd.Series) -> str:
@@ -180,60 +157,31 @@ def _occurring(column: pd.Series) -> str:
     return "[" + ", ".join(shown) + (", ..." if len(values) > 40 else "") + "]"
 
 
-def _typed(column: pd.Series | None, name: str, length: int) -> pd.Series:
+def _typed(column: pd.Series | None, name: str, kind: schemas.Kind, length: int) -> pd.Series:
+    wanted = schemas.dtype(kind)
     try:
-        if name in TEXT:
-            return pd.Series([""] * length, dtype="str") if column is None else column.astype("str").fillna("")
-        kind = "Int64" if name in COUNTS else "float64"
+        if wanted == "str":
+            return pd.Series([""] * length, dtype="str") if column is None else column.fillna("").astype("str")
         if column is None:
-            return pd.Series([None] * length, dtype=kind)
+            return pd.Series([None] * length, dtype=wanted)
         numbers = pd.to_numeric(column).astype("float64")
-        if kind == "Int64" and (numbers % 1 > 0).any():
+        if wanted == "Int64" and (numbers % 1 > 0).any():
             raise ValueError("a count or index has a fraction")
-        return numbers.astype(kind)
+        return numbers.astype(wanted)
     except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"column {name!r} does not convert to its type ({error}): see emolib.tables.results"
-        ) from error
+        raise ValueError(f"column {name!r} does not convert to {wanted} ({error}): see tables/schemas.py") from error
 
 
-def _check_type(column: pd.Series, name: str) -> None:
-    expected = "text" if name in TEXT else "Int64" if name in COUNTS else "float64"
-    is_text = pd.api.types.is_string_dtype(column.dtype) and not column.isna().any()
-    if not (is_text if name in TEXT else str(column.dtype) == expected):
-        raise ValueError(f"column {name!r} has type {column.dtype}, expected {expected} without gaps: use tidy")
+def _shown(frame: pd.DataFrame, row: Any) -> dict[str, Any]:
+    values = frame.loc[[row]].to_dict("records")[0]
+    return {name: value for name, value in values.items() if not (pd.isna(value) or value == "")}
 
 
-def _check_intervals(frame: pd.DataFrame) -> None:
-    value, low, high = (frame[name].to_numpy() for name in ("value", "ci_low", "ci_high"))
-    _refuse(frame, np.isnan(low) != np.isnan(high), "only one end of the interval is given", "give both or neither")
-    _refuse(frame, np.isinf(low) | np.isinf(high), "an interval end is infinite", "give finite ends or neither")
-    slack = SLACK * np.maximum(1.0, np.abs(value))
-    outside = (value < low - slack) | (value > high + slack)
-    _refuse(frame, outside, "the interval does not contain its value", "take both from the same resamples")
-
-
-def _refuse_unknown(frame: pd.DataFrame) -> None:
-    unknown = [name for name in frame.columns if name not in COLUMNS]
-    if unknown:
-        raise ValueError(f"unknown columns {unknown}: the schema has {list(COLUMNS)}; use condition for anything else")
-    if not frame.columns.is_unique:
-        raise ValueError(f"columns are repeated in {list(frame.columns)}: keep one of each")
-
-
-def _refuse(frame: pd.DataFrame, bad: Any, what: str, do: str) -> None:
-    rows = np.flatnonzero(np.asarray(bad, dtype=bool))
-    if len(rows):
-        first = frame.iloc[[rows[0]]].to_dict("records")[0]
-        row = {name: value for name, value in first.items() if not (pd.isna(value) or value == "")}
-        raise ValueError(f"{what} in {len(rows)} of {len(frame)} rows, first in row {rows[0]} {row}: {do}")
-
-
-def _replace(path: Path, save: Any) -> None:
+def _replace(path: Path, table: pa.Table) -> None:
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
-            save(file)
+            pq.write_table(table, file, compression="zstd")
             file.flush()
             os.fsync(file.fileno())
         # mkstemp makes private files; results are meant to be shared like any other file of the project
