@@ -1,56 +1,37 @@
-"""What appraisal theory expects of the labels when appraisals are pushed, and how far that is met (E10; Figs 7, 30-36).
+"""How far an intervention moves the labels as appraisal theory expects: the theory score, counts, and their nulls.
 
-The expectation comes from ratings alone: an emotion whose writers found their events pleasant should gain when
-pleasantness is promoted. The theory score compares it, over the labels, with what an intervention does to their
-frequencies. Loads no model library.
+The theory score compares, over the labels, what `emolib.texts.appraisals` expects with what an intervention does to
+their frequencies. Loads no model library.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import product
-from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import zscore
 
 from emolib import stats
 from emolib.stats.scores import Array, Statistic
-from emolib.texts.corpus import EMOTIONS
+from emolib.texts import appraisals
+from emolib.texts.appraisals import ACTING, EMOTIONS, PRINTED, PUSHED, SETTINGS, label_means
 
-# The appraisals that the paper's code lets act or holds fixed; the paper's other-agency is other_responsblt, its
-# predictability predict_event, its situational control chance_control.
-ACTING = ("pleasantness", "other_responsblt", "predict_event", "chance_control")
-Signs = Mapping[str, int]
-SHORT = MappingProxyType(
-    {
-        "pleasantness": "pl",
-        "other_responsblt": "oa",
-        "predict_event": "pr",
-        "chance_control": "sc",
-        "self_responsblt": "sa",
-    }
-)
+__all__ = ["ACTING", "label_means"]
+
+
+# Settings as strings, "pleasantness:+1;other_responsblt:-1": until tables hold a column for each appraisal.
 
 
 def settings() -> tuple[str, ...]:
-    """Return the 20 settings of the paper's code as conditions: 4 appraisals up and down, and 12 pairs of signs.
-
-    The pairs combine pleasantness with each of the other three. The paper prints 14 of the 20.
-    """
-    single = [{name: sign} for name in ACTING for sign in (1, -1)]
-    pairs = [{ACTING[0]: first, other: second} for other in ACTING[1:] for first, second in product((1, -1), repeat=2)]
-    return tuple(condition(signs) for signs in (*single, *pairs))
+    return tuple(map(condition, SETTINGS))
 
 
 def printed() -> tuple[str, ...]:
-    """Return the 14 settings that the paper's figures show: those without situational control."""
-    return tuple(name for name in settings() if "chance_control" not in name)
+    return tuple(map(condition, PRINTED))
 
 
-def condition(signs: Signs) -> str:
+def condition(signs: Mapping[str, int]) -> str:
     """Return the signs as a condition of the tables, "pleasantness:+1;other_responsblt:-1"."""
     return ";".join(f"{name}:{sign:+d}" for name, sign in signs.items())
 
@@ -70,27 +51,12 @@ def signs(name: str) -> dict[str, int]:
 def abbreviated(name: str) -> str:
     """Return a condition as figures with many of them show it: "pl ↑ oa ↓"."""
     if name.startswith("settings:printed"):
-        return f"mean of {len(printed())}"
-    return " ".join(f"{SHORT.get(key, key)} {chr(8593 if sign > 0 else 8595)}" for key, sign in signs(name).items())
-
-
-def label_means(ratings: pd.DataFrame, labels: Sequence[str]) -> pd.DataFrame:
-    """Return the mean of each rating [13 emotions, appraisals] over the texts of each emotion; NaN if it has none."""
-    return ratings.astype(float).groupby(np.asarray(labels)).mean().reindex(list(EMOTIONS))
+        return f"mean of {len(PRINTED)}"
+    return " ".join(f"{PUSHED.get(key, key)} {chr(8593 if sign > 0 else 8595)}" for key, sign in signs(name).items())
 
 
 def expected_shifts(means: pd.DataFrame, conditions: Sequence[str]) -> Array:
-    """Return the expected shift [conditions, 13] of each emotion: the sum of sign times standardised mean rating.
-
-    `means` are the `label_means`; each appraisal is standardised over the emotions. Emotions without texts are NaN.
-    Raises ValueError for an appraisal that is not rated.
-    """
-    z = means.apply(zscore, nan_policy="omit")
-    wanted = [signs(name) for name in conditions]
-    unknown = sorted({name for pushed in wanted for name in pushed} - set(z.columns))
-    if unknown:
-        raise ValueError(f"no ratings of {unknown}: the table of means has {list(z.columns)}")
-    return np.array([sum(sign * z[name].to_numpy() for name, sign in pushed.items()) for pushed in wanted])
+    return appraisals.expected_shifts(means, [signs(name) for name in conditions])
 
 
 def theory_score(expected: ArrayLike, counts: ArrayLike, baseline: ArrayLike) -> Array:

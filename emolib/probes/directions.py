@@ -15,9 +15,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from emolib.interventions.theory import ACTING
 from emolib.probes.linear import class_directions, fit_released, fit_ridge
-from emolib.texts.corpus import APPRAISALS
+from emolib.texts.appraisals import ACTING, APPRAISALS
 
 # The paper's code rates 20 of the 21 appraisals; this one it leaves out.
 USED = tuple(name for name in APPRAISALS if name != "chance_responsblt")

@@ -10,8 +10,6 @@ from torch import Tensor
 from emolib.probes.solvers import shared_coordinates, solve_ridge
 from emolib.stats.scores import Array, Statistic
 
-# The six of the paper's figures 5 and 29, in the order of its radar.
-NAMED = ("predict_event", "pleasantness", "other_responsblt", "suddenness", "unpleasantness", "self_responsblt")
 ALPHAS = (10.0, 100.0, 1e3, 1e4, 1e6)  # of standardised features; the last leaves little but the mean
 UNPENALISED = 1e-7
 

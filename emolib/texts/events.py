@@ -14,44 +14,8 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-EMOTIONS: tuple[str, ...] = (
-    "anger",
-    "boredom",
-    "disgust",
-    "fear",
-    "guilt",
-    "joy",
-    "neutral",
-    "pride",
-    "relief",
-    "sadness",
-    "shame",
-    "surprise",
-    "trust",
-)
-APPRAISALS: tuple[str, ...] = (
-    "suddenness",
-    "familiarity",
-    "predict_event",
-    "pleasantness",
-    "unpleasantness",
-    "goal_relevance",
-    "chance_responsblt",
-    "self_responsblt",
-    "other_responsblt",
-    "predict_conseq",
-    "goal_support",
-    "urgency",
-    "self_control",
-    "other_control",
-    "chance_control",
-    "accept_conseq",
-    "standards",
-    "social_norms",
-    "attention",
-    "not_consider",
-    "effort",
-)
+from emolib.texts.appraisals import APPRAISALS, EMOTIONS
+
 TextColumn = Literal["masked", "original"]
 CROWD_TEXT: dict[str, str] = {"masked": "hidden_emo_text", "original": "generated_text"}
 CROWD_LABELS = {"no-emotion": "neutral"}

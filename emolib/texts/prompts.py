@@ -19,7 +19,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from emolib.texts.events import EMOTIONS
+from emolib.texts.appraisals import EMOTIONS
 
 PAPER_PROMPTS: tuple[str, ...] = (
     "T1-2shot",

@@ -28,12 +28,11 @@ from emolib.experiments.geometry.alignment import (
     unit,
 )
 from emolib.probes.linear import class_directions, released_split
-from emolib.probes.ridge import NAMED
 from emolib.study.run import Run
 from emolib.study.study import Study
 from emolib.tables import results
 from emolib.tables.results import select
-from emolib.texts.corpus import APPRAISALS, EMOTIONS
+from emolib.texts.appraisals import APPRAISALS, EMOTIONS, NAMED
 from helpers import tiny_table
 
 N, WIDTH, LAYERS, WRITERS = 520, 24, 2, 130

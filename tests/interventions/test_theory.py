@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -14,7 +13,7 @@ from emolib import stats
 from emolib.interventions import theory
 from emolib.stats import scores
 from emolib.tables import paper
-from emolib.texts.corpus import APPRAISALS, EMOTIONS, Corpus
+from emolib.texts.appraisals import EMOTIONS
 
 # Theory scores of the paper's counts at layer 9, for beta 1, 2, 4, worked out by hand from its Figures 7 and 30-34.
 PRINTED = {
@@ -219,31 +218,3 @@ def test_null_bands_are_quantiles_of_the_draws_of_each_site() -> None:
         ends = np.quantile(values, [0.025, 0.975, 0.99])
         assert row[["ci_low", "ci_high", "limit"]].astype(float).tolist() == pytest.approx(ends)
         assert row["n"] == 200
-
-
-def test_expectations_add_up_over_appraisals_and_are_standardised(means: pd.DataFrame) -> None:
-    single = {name: theory.expected_shifts(means, [f"{name}:+1"])[0] for name in theory.ACTING if name in means}
-    assert single
-    for shift in single.values():
-        assert shift.mean() == pytest.approx(0, abs=1e-12)
-        assert shift.std() == pytest.approx(1)
-    for first, second in combinations(single, 2):
-        pair = theory.expected_shifts(means, [f"{first}:+1;{second}:-1"])[0]
-        assert pair == pytest.approx(single[first] - single[second])
-    with pytest.raises(ValueError, match=r"no ratings of \['height'\]: the table of means has"):
-        theory.expected_shifts(means, ["height:+1"])
-
-
-def test_means_are_taken_over_the_texts_of_each_emotion() -> None:
-    ratings = pd.DataFrame({"pleasantness": [1, 2, 5, 5], "standards": [3, 3, 3, 1]})
-    found = theory.label_means(ratings, ["fear", "fear", "joy", "joy"])
-    assert list(found.index) == list(EMOTIONS)
-    assert found.loc["fear"].tolist() == [1.5, 3]
-    assert found.loc["joy"].tolist() == [5, 2]
-    assert found.drop(["fear", "joy"]).isna().all(axis=None)
-
-
-def test_means_of_the_real_corpus_are_those_printed(crowd_envent: Corpus, means: pd.DataFrame) -> None:
-    found = theory.label_means(crowd_envent.ratings, crowd_envent.events["emotion"])
-    assert set(found.columns) == set(APPRAISALS)
-    assert np.allclose(found[means.columns], means, atol=0.0051)

@@ -9,10 +9,9 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from emolib.interventions import theory
 from emolib.probes import directions
 from emolib.probes.directions import USED, SteeringVectors
-from emolib.texts.corpus import APPRAISALS, EMOTIONS
+from emolib.texts.appraisals import ACTING, APPRAISALS, EMOTIONS
 
 LAYERS, TEXTS, WIDTH = 3, 90, 64
 PAIR = {"pleasantness": 1, "other_responsblt": -1}
@@ -55,7 +54,7 @@ def least_squares_rest(vector: np.ndarray, others: np.ndarray) -> np.ndarray:
 def test_the_papers_code_uses_twenty_of_the_ratings() -> None:
     assert len(USED) == 20
     assert set(APPRAISALS) - set(USED) == {"chance_responsblt"}
-    assert set(theory.ACTING) < set(USED)
+    assert set(ACTING) < set(USED)
 
 
 def test_raw_is_the_signed_sum_of_the_released_weights(
@@ -74,7 +73,7 @@ def test_raw_is_the_signed_sum_of_the_released_weights(
 def test_held_directions_have_no_part_in_a_projected_vector(
     fitted: SteeringVectors, features: torch.Tensor, ratings: pd.DataFrame, signs: dict[str, int], kind: str
 ) -> None:
-    names = theory.ACTING if kind == "fix3" else USED
+    names = ACTING if kind == "fix3" else USED
     held = np.stack([normed(ridge(features, ratings, name)) for name in names if name not in signs], axis=1)
     found = fitted.combine(signs, kind).numpy()
     raw = fitted.combine(signs, "raw").numpy()
@@ -91,7 +90,7 @@ def test_directions_outside_the_held_ones_stay(fitted: SteeringVectors) -> None:
     signs = {"pleasantness": 1}
     raw, found = fitted.combine(signs, "raw"), fitted.combine(signs, "fix3")
     outside = torch.randn(LAYERS, WIDTH, generator=torch.Generator().manual_seed(1)).double()
-    held = fitted.ridge[:, [USED.index(name) for name in theory.ACTING[1:]]]
+    held = fitted.ridge[:, [USED.index(name) for name in ACTING[1:]]]
     outside = directions.project_out(outside, held)
     ratio = (raw * outside).sum(-1) / (found * outside).sum(-1)
     assert np.allclose(ratio, np.sqrt(fitted.kept(signs, "fix3")), atol=1e-8)

@@ -27,13 +27,14 @@ from emolib.probes.linear import (
     released_split,
     shuffled_labels,
 )
-from emolib.probes.ridge import NAMED, held_out_means, label_means, nested_ridge, pearson
+from emolib.probes.ridge import held_out_means, label_means, nested_ridge, pearson
 from emolib.stats import scores
 from emolib.stats.sampling import halves
 from emolib.stats.scores import Array, Statistic
 from emolib.study.shards import progress
 from emolib.study.study import Study
-from emolib.texts.corpus import APPRAISALS, EMOTIONS, load_readings
+from emolib.texts.appraisals import APPRAISALS, EMOTIONS, NAMED
+from emolib.texts.corpus import load_readings
 
 RESAMPLES = 500
 RELEASED, OURS, SHUFFLED = "setting:as_released", "setting:ours", "setting:ours;target:shuffled"

@@ -31,11 +31,10 @@ from emolib.experiments.geometry.alignment import (
     unit,
 )
 from emolib.probes.linear import check_probeable, fit_released, fit_ridge, released_split
-from emolib.probes.ridge import NAMED
 from emolib.stats.scores import Array
 from emolib.study.shards import progress
 from emolib.study.study import Study
-from emolib.texts.corpus import EMOTIONS
+from emolib.texts.appraisals import EMOTIONS, NAMED
 
 SIX = ("joy", "pride", "surprise", "fear", "guilt", "anger")
 PLANE = ("pleasantness", "other_responsblt")  # the axes of the paper's Figure 6

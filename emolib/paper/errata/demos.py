@@ -19,13 +19,12 @@ from torch import Tensor
 
 from emolib.engine.labels import label_tokens
 from emolib.engine.sites import layer_number
-from emolib.interventions.theory import ACTING
 from emolib.paper.errata import Finding, finding
 from emolib.paper.errata.counts import NEVER
 from emolib.probes.directions import SteeringVectors, project_out
 from emolib.probes.linear import fit_released
 from emolib.study.study import Study
-from emolib.texts.corpus import EMOTIONS
+from emolib.texts.appraisals import ACTING, EMOTIONS
 from emolib.texts.prompts import get_prompt
 
 # How the vocabulary shared by Llama 2 and Phi 3 ends the labels it splits; the other labels are one piece there.
