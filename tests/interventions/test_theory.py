@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -13,89 +13,98 @@ from emolib import stats
 from emolib.interventions import theory
 from emolib.stats import scores
 from emolib.tables import paper
-from emolib.texts.appraisals import EMOTIONS
+from emolib.texts.appraisals import EMOTIONS, PRINTED, PUSHED, Setting, expected_shifts
 
 # Theory scores of the paper's counts at layer 9, for beta 1, 2, 4, worked out by hand from its Figures 7 and 30-34.
-PRINTED = {
-    "pleasantness:+1": (0.79, 0.88, 0.88),
-    "pleasantness:-1": (0.76, 0.88, 0.73),
-    "other_responsblt:+1": (0.69, 0.63, 0.45),
-    "other_responsblt:-1": (0.55, 0.60, 0.54),
-    "predict_event:+1": (0.40, 0.45, 0.31),
-    "predict_event:-1": (0.72, 0.67, 0.43),
-    "pleasantness:+1;other_responsblt:+1": (0.69, 0.76, 0.72),
-    "pleasantness:+1;other_responsblt:-1": (0.76, 0.76, 0.83),
-    "pleasantness:-1;other_responsblt:-1": (0.66, 0.65, 0.53),
-    "pleasantness:-1;other_responsblt:+1": (0.65, 0.64, 0.69),
-    "pleasantness:+1;predict_event:+1": (0.54, 0.48, 0.79),
-    "pleasantness:+1;predict_event:-1": (0.76, 0.66, 0.56),
-    "pleasantness:-1;predict_event:-1": (0.81, 0.84, 0.69),
-    "pleasantness:-1;predict_event:+1": (0.44, 0.64, 0.68),
+PAPER_SCORES = {
+    Setting(pleasantness=1): (0.79, 0.88, 0.88),
+    Setting(pleasantness=-1): (0.76, 0.88, 0.73),
+    Setting(other_responsblt=1): (0.69, 0.63, 0.45),
+    Setting(other_responsblt=-1): (0.55, 0.60, 0.54),
+    Setting(predict_event=1): (0.40, 0.45, 0.31),
+    Setting(predict_event=-1): (0.72, 0.67, 0.43),
+    Setting(pleasantness=1, other_responsblt=1): (0.69, 0.76, 0.72),
+    Setting(pleasantness=1, other_responsblt=-1): (0.76, 0.76, 0.83),
+    Setting(pleasantness=-1, other_responsblt=-1): (0.66, 0.65, 0.53),
+    Setting(pleasantness=-1, other_responsblt=1): (0.65, 0.64, 0.69),
+    Setting(pleasantness=1, predict_event=1): (0.54, 0.48, 0.79),
+    Setting(pleasantness=1, predict_event=-1): (0.76, 0.66, 0.56),
+    Setting(pleasantness=-1, predict_event=-1): (0.81, 0.84, 0.69),
+    Setting(pleasantness=-1, predict_event=1): (0.44, 0.64, 0.68),
 }
 MEAN_BY_LAYER = (0.07, 0.01, 0.13, 0.21, 0.38, 0.44, 0.60, 0.69, 0.68, 0.61, 0.47, 0.26, 0.15, 0.09)
 PLEASANT_BY_LAYER = (-0.08, 0.01, 0.26, 0.22, 0.68, 0.77, 0.85, 0.88, 0.85, 0.72, 0.52, 0.07, -0.11, -0.17)
-LAYER_9 = 8
+LAYER_9, PLEASANT = 8, Setting(pleasantness=1)
 
 
 @pytest.fixture(scope="module")
 def means() -> pd.DataFrame:
     """The corpus's own mean ratings, as printed in the value table."""
     rows = paper.values("appraisal_profile", model="data")
-    parts = rows["condition"].str.extract(r"emotion:(?P<emotion>\w+);appraisal:(?P<appraisal>\w+)")
-    return rows.assign(**parts).pivot(index="emotion", columns="appraisal", values="value").loc[list(EMOTIONS)]
+    return rows.pivot(index="emotion", columns="appraisal", values="value").loc[list(EMOTIONS)]
 
 
 @pytest.fixture(scope="module")
-def counts() -> pd.DataFrame:
-    frame = paper.values("modulation")
-    keys = ["condition", "layer", "coefficient"]
-    return frame.pivot_table(index=keys, columns="label", values="value", dropna=False)[list(EMOTIONS)].dropna()
+def counts() -> dict[tuple, np.ndarray]:
+    """The paper's counts of the 13 labels, by setting (or draw of a random direction, "baseline"), layer and dose."""
+    found = {}
+    for key, rows in paper.values("modulation").groupby(["baseline", *PUSHED, "draw", "layer", "dose"], dropna=False):
+        baseline, *signs, draw, layer, beta = key
+        columns = dict(zip(PUSHED, signs, strict=True))
+        name = baseline or (Setting.from_columns(columns) if pd.isna(draw) else int(draw))
+        found[name, layer, beta] = rows.set_index("label")["value"].reindex(list(EMOTIONS)).to_numpy()
+    return {key: value for key, value in found.items() if np.isfinite(value).all()}
 
 
 @pytest.fixture(scope="module")
-def baseline() -> np.ndarray:
-    return paper.values("modulation", condition="baseline").set_index("label")["value"].loc[list(EMOTIONS)].to_numpy()
+def baseline(counts: dict[tuple, np.ndarray]) -> np.ndarray:
+    return next(value for (name, *_), value in counts.items() if name == "baseline")
 
 
-def score(name: str, layer: int, beta: float, means: pd.DataFrame, counts: pd.DataFrame, base: np.ndarray) -> float:
-    expected = theory.expected_shifts(means, [name])[0]
-    return float(theory.theory_score(expected, counts.loc[name, layer, beta].to_numpy(), base))
+@pytest.fixture(scope="module")
+def score(means: pd.DataFrame, counts: dict[tuple, np.ndarray], baseline: np.ndarray) -> Callable[..., float]:
+    def of(setting: Setting, layer: int, beta: float) -> float:
+        return float(theory.theory_score(expected_shifts(means, [setting])[0], counts[setting, layer, beta], baseline))
+
+    return of
 
 
-@pytest.mark.parametrize("name", PRINTED)
-def test_scores_of_the_papers_counts_are_those_of_the_brief(
-    name: str, means: pd.DataFrame, counts: pd.DataFrame, baseline: np.ndarray
-) -> None:
-    found = [score(name, LAYER_9, beta, means, counts, baseline) for beta in (1, 2, 4)]
-    assert found == pytest.approx(PRINTED[name], abs=0.0051)
+@pytest.mark.parametrize("setting", PAPER_SCORES, ids=str)
+def test_scores_of_the_papers_counts_are_those_of_the_brief(setting: Setting, score: Callable[..., float]) -> None:
+    assert [score(setting, LAYER_9, beta) for beta in (1, 2, 4)] == pytest.approx(PAPER_SCORES[setting], abs=0.0051)
 
 
-def test_scores_by_layer_are_those_of_the_brief(
-    means: pd.DataFrame, counts: pd.DataFrame, baseline: np.ndarray
-) -> None:
-    drawn = [name for name in PRINTED if name != "other_responsblt:+1"]  # over layers the paper never shows that one
-    table = [[score(name, layer, 2, means, counts, baseline) for name in drawn] for layer in range(1, 15)]
+def test_scores_by_layer_are_those_of_the_brief(score: Callable[..., float]) -> None:
+    # over layers the paper never shows other-agency pushed up
+    drawn = [setting for setting in PAPER_SCORES if setting != Setting(other_responsblt=1)]
+    table = [[score(setting, layer, 2) for setting in drawn] for layer in range(1, 15)]
     assert np.mean(table, axis=1) == pytest.approx(MEAN_BY_LAYER, abs=0.0051)
-    assert [row[drawn.index("pleasantness:+1")] for row in table] == pytest.approx(PLEASANT_BY_LAYER, abs=0.0051)
+    assert [row[drawn.index(PLEASANT)] for row in table] == pytest.approx(PLEASANT_BY_LAYER, abs=0.0051)
 
 
 def test_random_vectors_of_the_paper_spread_as_in_the_brief(
-    means: pd.DataFrame, counts: pd.DataFrame, baseline: np.ndarray
+    means: pd.DataFrame, counts: dict[tuple, np.ndarray], baseline: np.ndarray, score: Callable[..., float]
 ) -> None:
-    expected = theory.expected_shifts(means, list(PRINTED))
-    random = counts[counts.index.get_level_values("condition").str.startswith("random")]
-    scores = theory.theory_score(expected, random.to_numpy()[:, None], baseline)
+    expected = expected_shifts(means, list(PAPER_SCORES))
+    random = {key: value for key, value in counts.items() if isinstance(key[0], int)}
+    scores = theory.theory_score(expected, np.stack([*random.values()])[:, None], baseline)
     assert np.std(scores) == pytest.approx(0.19, abs=0.0051)
-    here = random.index.get_level_values("layer") == LAYER_9
+    here = [layer == LAYER_9 for _, layer, _ in random]
     assert np.abs(scores[here]).max() == pytest.approx(0.46, abs=0.0051)
     # the paper's claim in reverse: a fitted vector beats every random one at its layer
-    assert score("pleasantness:+1", LAYER_9, 2, means, counts, baseline) > np.abs(scores[here]).max()
+    assert score(PLEASANT, LAYER_9, 2) > np.abs(scores[here]).max()
 
 
-def test_total_variation_of_the_papers_counts_is_that_of_the_brief(counts: pd.DataFrame, baseline: np.ndarray) -> None:
-    rows = np.stack([counts.loc["pleasantness:+1", layer, 4] for layer in range(1, 15)])
+def test_total_variation_of_the_papers_counts_is_that_of_the_brief(
+    counts: dict[tuple, np.ndarray], baseline: np.ndarray
+) -> None:
+    rows = np.stack([counts[PLEASANT, layer, 4] for layer in range(1, 15)])
     printed = (0.47, 0.56, 0.48, 0.51, 0.73, 0.78, 0.71, 0.76, 0.77, 0.64, 0.54, 0.38, 0.19, 0.19)
     assert theory.total_variation(rows, baseline) == pytest.approx(printed, abs=0.0051)
+
+
+def test_the_paper_s_counts_are_of_the_printed_settings(counts: dict[tuple, np.ndarray]) -> None:
+    assert {name for name, *_ in counts if isinstance(name, Setting)} == set(PAPER_SCORES) == set(PRINTED)
 
 
 def test_scores_equal_scipy_with_ties_and_in_any_shape() -> None:
@@ -175,17 +184,6 @@ def test_symmetric_intervals_cover_scores_that_noise_lowers() -> None:
             covered[ends] += int(found.ci_low[0] <= typical <= found.ci_high[0])
     assert covered["symmetric"] >= 0.92 * runs
     assert covered["percentile"] <= 0.9 * runs  # the positive control: noise lowers the score enough to notice
-
-
-def test_the_twenty_settings_hold_all_of_the_paper_and_spell_them_alike() -> None:
-    found = theory.settings()
-    assert len(set(found)) == len(found) == 20
-    printed = set(paper.values("modulation")["condition"])
-    steered = {name for name in printed if not re.match("baseline|random", name)}
-    assert steered < set(found)
-    assert steered == set(PRINTED) == set(theory.printed())
-    opposite = [theory.condition({name: -sign for name, sign in theory.signs(other).items()}) for other in found]
-    assert set(opposite) == set(found)
 
 
 def test_signs_are_read_back_and_other_pairs_are_left_out() -> None:

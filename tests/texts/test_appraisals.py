@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from emolib.tables import paper
+from emolib.tables import paper, schemas
 from emolib.texts.appraisals import (
     ACTING,
     APPRAISALS,
@@ -26,13 +26,13 @@ from emolib.texts.corpus import Corpus
 def means() -> pd.DataFrame:
     """The corpus's own mean ratings, as printed in the value table."""
     rows = paper.values("appraisal_profile", model="data")
-    parts = rows["condition"].str.extract(r"emotion:(?P<emotion>\w+);appraisal:(?P<appraisal>\w+)")
-    return rows.assign(**parts).pivot(index="emotion", columns="appraisal", values="value").loc[list(EMOTIONS)]
+    return rows.pivot(index="emotion", columns="appraisal", values="value").loc[list(EMOTIONS)]
 
 
 def test_the_settings_are_twenty_closed_under_their_opposite_and_fourteen_are_printed() -> None:
     assert len(set(SETTINGS)) == len(SETTINGS) == 20 and len(PRINTED) == 14
     assert {Setting(**{name: -sign for name, sign in setting.items()}) for setting in SETTINGS} == set(SETTINGS)
+    assert tuple(PUSHED) == schemas.PUSHED
     assert Setting(pleasantness=1, chance_control=-1) in set(SETTINGS) - set(PRINTED)
 
 
