@@ -14,6 +14,7 @@ from emolib.texts.appraisals import (
     APPRAISALS,
     EMOTIONS,
     PRINTED,
+    PUSHED,
     SETTINGS,
     Setting,
     expected_shifts,
