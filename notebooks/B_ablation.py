@@ -71,7 +71,7 @@ from emolib.engine.sites import layer_number
 from emolib.experiments import ablation
 from emolib.figures.display import say
 from emolib.paper import claims
-from emolib.paper.claims.causes import EDGE
+from emolib.stats.landmarks import EDGE
 from emolib.study.run import Run
 from emolib.study.study import Study
 from emolib.tables import paper

@@ -17,9 +17,8 @@ from scipy.stats import spearmanr
 from emolib.engine.registry import registry
 from emolib.figures.palette import CYCLE, INK
 from emolib.figures.panels import label_axes, panels, styled
-from emolib.paper.claims.causes import inner_minimum, transfer
-from emolib.paper.claims.readout import probe_curve
-from emolib.paper.claims.verdicts import Evidence, NotTestable, Tables
+from emolib.paper.claims.evidence import Evidence, NotTestable, Tables, landmark
+from emolib.paper.claims.tests import probe_curve, transfer_curve
 from emolib.paper.tables import paper_tables
 from emolib.tables import paper
 
@@ -34,11 +33,12 @@ SIZES = {
     "agreement without attention": "agreement without attention",
     "agreement without feed-forward": "agreement without feed-forward",
 }
+USUAL = dict(prompt="T1-2shot", position="-1")
 Row = dict[str, Any]
 
 
 def overview(runs: Mapping[str, Tables]) -> pd.DataFrame:
-    """Return landmarks of the paper's ten models and of stored runs (tables by slug).
+    """Landmarks of the paper's ten models and of stored runs (tables by slug).
 
     One row a model and landmark: model, source ("paper", "ours"), parameters (NaN if unknown), layers, metric (a key of
     DEPTHS, 0-1, or of SIZES, a share), value, ci_low, ci_high, n. What a run did not measure has no row.
@@ -48,97 +48,128 @@ def overview(runs: Mapping[str, Tables]) -> pd.DataFrame:
         about = dict(model=model.name, source="paper", parameters=parameters(model.id))
         rows += [about | row for row in landmarks(paper_tables(model.id))]
     for slug, tables in runs.items():
-        about = dict(model=run_name(tables, slug), source="ours", parameters=parameters(_parameter(tables, "model")))
-        rows += [about | row for row in landmarks(tables)]
+        size = parameters(Evidence(tables).parameters("model").get("model", ""))
+        rows += [dict(model=run_name(tables, slug), source="ours", parameters=size) | row for row in landmarks(tables)]
     return pd.DataFrame(rows)
 
 
 def landmarks(tables: Tables) -> Iterator[Row]:
-    """Yield the landmarks of one model that its tables hold."""
+    """The landmarks of one model that its tables hold."""
     found = Evidence(tables)
     for finder in (_accuracy, _saturation, _onset, _peak, _dips):
         try:
-            yield from (dict(layers=found.n_layers) | row for row in finder(found))
+            for name, row, *value in finder(found):
+                ends = {key: row[key] for key in ("value", "ci_low", "ci_high", "n")}
+                ends |= dict(value=value[0], ci_low=np.nan, ci_high=np.nan) if value else {}
+                yield dict(layers=found.n_layers, metric=name, **ends)
         except NotTestable:
             continue
 
 
-def _accuracy(found: Evidence) -> Iterator[Row]:
-    rows = found.rows("behaviour", metric="accuracy")
-    chosen = _parameter(found.tables, "calibration") or "none"
-    rows = rows[rows["condition"].str.contains(f"calibration:{chosen}")]
-    if len(rows):
-        yield dict(metric="accuracy") | _numbers(rows.iloc[0])
+# Each finder yields name and row of a landmark, and its value where that is the depth at which the row stands.
+Found = Iterator[tuple[str, pd.Series] | tuple[str, pd.Series, float]]
 
 
-def _saturation(found: Evidence) -> Iterator[Row]:
-    curve = probe_curve(found, "resid_post")
-    reached = curve[curve["value"] >= 0.95 * curve["value"].max()].iloc[0]
-    stored = dict(metric="saturation_depth", condition="setting:as_released", component="resid_post")
-    if found.has("probing", **stored):
-        yield dict(metric="probe saturation") | _numbers(found.rows("probing", **stored).iloc[0])
-    else:
-        yield dict(metric="probe saturation", value=reached["depth"], n=reached["n"])
+def _accuracy(found: Evidence) -> Found:
+    calibration = found.parameters("calibration").get("calibration", "none")
+    yield "accuracy", found.rows("behaviour", metric="accuracy", calibration=calibration).iloc[0]
 
 
-def _onset(found: Evidence) -> Iterator[Row]:
-    curve = found.curve("patching", metric="transfer", component="resid_post", position="-1")
-    reached = curve[curve["value"] >= 0.5]
-    if len(reached):
-        yield dict(metric="patching onset", value=reached["depth"].iloc[0], n=reached["n"].iloc[0])
+def _saturation(found: Evidence) -> Found:
+    stored = found.one("probing", metric="saturation_depth", setting="as_released", component="resid_post")
+    at = landmark("saturation", probe_curve(found, "resid_post"))
+    yield ("probe saturation", at, at["depth"]) if stored is None else ("probe saturation", stored)
 
 
-def _peak(found: Evidence) -> Iterator[Row]:
-    curve, _ = transfer(found, "attn_out")
-    yield dict(metric="attention transfer") | _numbers(curve.loc[curve["value"].idxmax()])
+def _onset(found: Evidence) -> Found:
+    at = landmark("onset", found.stream("patching", metric="transfer", source="other_label", position="-1"))
+    yield "patching onset", at, at["depth"]
 
 
-def _dips(found: Evidence) -> Iterator[Row]:
-    keys = dict(metric="agreement", condition="edit:zero", position="-1", span=3)
+def _peak(found: Evidence) -> Found:
+    yield "attention transfer", landmark("peak", transfer_curve(found, "attn_out"))
+
+
+def _dips(found: Evidence) -> Found:
+    keys = dict(metric="agreement", method="zero", position="-1", span=3)
     for component, name in (("attn_out", "attention"), ("mlp_out", "feed-forward")):
-        row = inner_minimum(found.curve("ablation", component=component, **keys))
-        yield dict(metric=f"agreement without {name}") | _numbers(row)
+        at = landmark("dip", found.curve("ablation", component=component, **keys))
+        yield f"agreement without {name}", at
         if component == "attn_out":
-            yield dict(metric="ablation dip", value=row["depth"], n=row["n"])
-
-
-def _numbers(row: pd.Series) -> Row:
-    return {name: row[name] for name in ("value", "ci_low", "ci_high", "n")}
+            yield "ablation dip", at, at["depth"]
 
 
 def parameters(model: str) -> float:
-    """Return the number of parameters of a registered name or hub id, NaN for any other model."""
+    """The number of parameters of a registered name or hub id, NaN for any other model."""
     known = registry()
     entry = known.get(model) or next((one for one in known.values() if one["hub"] == model), None)
     return float(entry["parameters"]) if entry else np.nan
 
 
 def run_name(tables: Tables, slug: str) -> str:
-    """Return how figures name a run: its model, and what differs from the paper's corpus and a full run."""
-    corpus, profile = _parameter(tables, "corpus"), _parameter(tables, "profile")
-    extra = [word for word, usual in ((corpus, "crowd-envent"), (profile, "full")) if word not in ("", usual)]
-    name = paper.model_name(_parameter(tables, "model") or slug)
+    """How figures name a run: its model, and what differs from the paper's corpus and a full run."""
+    stated = Evidence(tables).parameters("model", "corpus", "profile")
+    extra = [stated.get(key, usual) for key, usual in (("corpus", "crowd-envent"), ("profile", "full"))]
+    extra = [word for word in extra if word not in ("crowd-envent", "full")]
+    name = paper.model_name(stated.get("model", slug))
     return f"{name} ({', '.join(extra)})" if extra else name
 
 
-def _parameter(tables: Tables, name: str) -> str:
-    for table in tables.values():
-        value = table.attrs.get("provenance", {}).get("parameters", {}).get(name)
-        if value:
-            return str(value)
-    return ""
+def depths(found: pd.DataFrame) -> pd.DataFrame:
+    """The DEPTHS landmarks of `overview`, the smallest model first, each model's in their order."""
+    order = {"model": by_size(found), "metric": list(DEPTHS)}
+    rows = found[found["metric"].isin(order["metric"])]
+    return rows.sort_values(["model", "metric"], key=lambda names: names.map(order[names.name].index))
+
+
+def by_size(found: pd.DataFrame) -> list[str]:
+    """The models of `overview`, the smallest first."""
+    return found.sort_values("parameters")["model"].drop_duplicates().tolist()
+
+
+def paper_curves(order: list[str]) -> pd.DataFrame:
+    """The paper's curves behind the landmarks, a `panel` each, `name` the model in the given order."""
+    parts = {
+        "probe, stream": paper.values("emotion_probe", component="resid_post", **USUAL),
+        "patching, attention": paper.values("patching", metric="transfer", component="attn_out", span=5, **USUAL),
+        "zeroing, attention": paper.values("zero_ablation", component="attn_out", span=3, **USUAL),
+    }
+    curves = pd.concat([rows.assign(panel=name) for name, rows in parts.items()])
+    curves = curves.assign(name=curves["model"].map(paper.model_name))
+    return curves.sort_values("name", key=lambda names: names.map(order.index), kind="stable")
+
+
+def answers(runs: Mapping[str, Tables], order: list[str]) -> dict[str, pd.DataFrame]:
+    """Counts of the predicted labels by model: the paper's in the given order, then the runs' as calibrated."""
+    counted = paper.values("behaviour", metric="predicted_count", prompt="T1-2shot")
+    theirs = {name: rows for name, rows in counted.groupby(counted["model"].map(paper.model_name))}
+    bars = {name: theirs[name] for name in order if name in theirs}
+    for slug, tables in runs.items():
+        if "behaviour" in tables:
+            found = Evidence(tables)
+            chosen = dict(metric="predicted_count", reader="", **found.parameters("calibration"))
+            bars[run_name(tables, slug)] = found.rows("behaviour", **chosen)
+    return bars
 
 
 def trend(found: pd.DataFrame, metric: str, *, source: str = "paper") -> tuple[float, float, int]:
-    """Return Spearman's correlation of a landmark with the number of parameters, its p value, and the models."""
+    """Spearman's correlation of a landmark with the number of parameters, its p value, and the models."""
     rows = found[(found["metric"] == metric) & (found["source"] == source)].dropna(subset=["parameters", "value"])
     result = spearmanr(rows["parameters"], rows["value"])
     return float(result.statistic), float(result.pvalue), len(rows)
 
 
+def numbers(found: pd.DataFrame) -> pd.DataFrame:
+    """All landmarks, a row a model, the smallest first, parameters in billions."""
+    table = found.pivot(index=["model", "source", "parameters", "layers"], columns="metric", values="value")
+    table = table[[name for name in (*SIZES, *DEPTHS) if name in table]].reset_index().sort_values("parameters")
+    table["parameters"] /= 1e9
+    return table.rename(columns={"parameters": "parameters (10⁹)"}).rename_axis(columns=None)
+
+
 @styled
 def against_size(found: pd.DataFrame) -> Figure:
-    """Return the SIZES landmarks over parameters, a panel each: the paper's models hollow, ours filled, with intervals.
+    """The SIZES landmarks over parameters, a panel each: the paper's models hollow, ours filled, with intervals.
 
     Raises ValueError without a row of SIZES.
     """

@@ -161,7 +161,11 @@ def _typed(column: pd.Series | None, name: str, kind: schemas.Kind, length: int)
     wanted = schemas.dtype(kind)
     try:
         if wanted == "str":
-            return pd.Series([""] * length, dtype="str") if column is None else column.fillna("").astype("str")
+            return (
+                pd.Series([""] * length, dtype="str")
+                if column is None
+                else column.astype(object).where(column.notna(), "").astype("str")
+            )
         if column is None:
             return pd.Series([None] * length, dtype=wanted)
         numbers = pd.to_numeric(column).astype("float64")

@@ -1,8 +1,9 @@
 """The paper's 19 claims, and what a stored run, or the paper's own ten models, say about each.
 
-`data/claims.yml` holds the claims in our words with the paper's values, the test and its thresholds; the tests are
-functions, one a claim, in the modules of TEST_MODULES; `verdicts` explains how checks make an outcome. Loads no
-model library.
+`data/claims.yml` holds the claims in our words with the paper's values, the levels of each test and its words; `tests`
+has a function for each claim, `evidence` what these work with. A claim is reproduced when all checks that have a number
+hold, not reproduced when its core, the first of them, fails, and partly reproduced in all other cases. Verdicts keep
+their checks as data; text is made here, at the end. Loads no model library.
 """
 
 from __future__ import annotations
@@ -12,20 +13,22 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import get_args
+from types import SimpleNamespace
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
 import yaml
 
-from emolib.paper.claims import appraisals, causes, errors, readout, theory
-from emolib.paper.claims.verdicts import TESTS, Outcome, Tables, Verdict, evaluate
+from emolib.paper.claims.evidence import Check, Evidence, NotTestable, Tables
+from emolib.paper.claims.tests import TESTS
 from emolib.paper.tables import paper_tables
-from emolib.tables import paper
-from emolib.tables.results import KEYS, read
+from emolib.stats import landmarks
+from emolib.tables import paper, schemas
+from emolib.tables.results import read
 
+Outcome = Literal["reproduced", "partly", "not", "not testable"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
-TEST_MODULES = (readout, causes, appraisals, theory, errors)  # imported for the tests they register
 WORDS = {
     "reproduced": "reproduced",
     "partly": "partly reproduced",
@@ -34,14 +37,16 @@ WORDS = {
 }
 ANSWERS = {"reproduced": "yes", "partly": "partly", "not": "no", "not testable": "untested"}  # where a column is narrow
 SYMBOLS = {"reproduced": "●", "partly": "◐", "not": "○", "not testable": "–"}
+LANDMARKS = {name: getattr(landmarks, name) for name in ("SATURATION", "ONSET", "EDGE")}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
     """One claim: `sentence` in our words, where the paper makes it, its values, how it is tested and how strictly.
 
-    `tables` are the experiments whose results the test reads; `compare` names the metric that is set beside the
-    paper's row by row when the same model is run, with `tolerance` the largest difference that counts as equal.
+    `levels` are the thresholds, named, and `test` the words that show them. `tables` are the experiments whose results
+    the test reads; `compare` names the metric that is set beside the paper's row by row when the same model is run,
+    with `tolerance` the largest difference that counts as equal.
     """
 
     id: str
@@ -49,6 +54,7 @@ class Claim:
     section: str
     figure: str
     values: str
+    levels: Mapping[str, Any]
     test: str
     tolerance: float
     compare: str
@@ -56,60 +62,119 @@ class Claim:
     chapter: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """The outcome of one claim for one set of tables, with its checks; `reason` is why it is not testable."""
+
+    claim: str
+    outcome: Outcome
+    checks: tuple[Check, ...] = ()
+    reason: str = ""
+
+    @property
+    def numbers(self) -> str:
+        """The checks in words, or the reason why there are none."""
+        return "; ".join(map(str, self.checks)) or self.reason
+
+    @property
+    def n(self) -> int | None:
+        """The smallest number of texts or pairs behind a check."""
+        return min((check.n for check in self.checks if check.n is not None), default=None)
+
+
 @cache
 def claims() -> dict[str, Claim]:
-    """Return the claims by id, C1 to C19 in order.
-
-    Raises ValueError when a claim in the data file has no test or a test no claim.
-    """
+    """The claims by id, C1 to C19 in order. Raises ValueError when a claim has no test or a test no claim."""
     entries = yaml.safe_load(files("emolib").joinpath("data/claims.yml").read_text(encoding="utf-8"))
-    found = {name: Claim(id=name, **{**entry, "tables": tuple(entry["tables"])}) for name, entry in entries.items()}
-    if set(found) != set(TESTS):
-        raise ValueError(f"claims without a test, or tests without a claim: {sorted(set(found) ^ set(TESTS))}")
-    return found
+    if set(entries) != set(TESTS):
+        raise ValueError(f"claims without a test, or tests without a claim: {sorted(set(entries) ^ set(TESTS))}")
+    for entry in entries.values():
+        entry |= {"tables": tuple(entry["tables"]), "test": entry["test"].format(**entry["levels"], **LANDMARKS)}
+    return {name: Claim(id=name, **entry) for name, entry in entries.items()}
 
 
-def run_tables(folder: str | Path) -> dict[str, pd.DataFrame]:
-    """Return the stored tables of a run by experiment name, from its folder results/<slug>; empty without any."""
-    return {path.stem: read(path) for path in sorted(Path(folder).glob("*.parquet"))}
+def judge(checks: Sequence[Check]) -> Outcome:
+    """The outcome of a claim from its checks, the core first; those without a number do not count.
 
-
-def stored_runs(root: str | Path = ".") -> dict[str, dict[str, pd.DataFrame]]:
-    """Return the tables of every stored run by slug, in order of their names."""
-    folders = sorted(path for path in (Path(root) / "results").glob("*") if path.is_dir())
-    found = {folder.name: run_tables(folder) for folder in folders}
-    return {slug: tables for slug, tables in found.items() if tables}
+    Raises ValueError when none is left.
+    """
+    marks = [check.outcome for check in checks if check.outcome != "no number"]
+    if not marks:
+        raise ValueError("a claim needs at least one check: its core")
+    if set(marks) == {"holds"}:
+        return "reproduced"
+    return "not" if marks[0] == "fails" else "partly"
 
 
 def verdict(name: str, tables: Tables) -> Verdict:
-    """Return the verdict on one claim.
-
-    Raises ValueError for an id that is not a claim.
-    """
+    """The verdict on one claim. Raises ValueError for an id that is not a claim."""
     if name not in claims():
         raise ValueError(f"{name!r} is not a claim: they are {', '.join(claims())}")
-    return evaluate(name, tables)
+    try:
+        found = tuple(TESTS[name](Evidence(tables), SimpleNamespace(**claims()[name].levels)))
+    except NotTestable as missing:
+        return Verdict(claim=name, outcome="not testable", reason=str(missing))
+    return Verdict(claim=name, outcome=judge(found), checks=found)
 
 
 def verdicts(tables: Tables) -> pd.DataFrame:
-    """Return one row a claim: claim, outcome, numbers (decisive, in words), n (the smallest behind them), figure."""
-    rows = [verdict(name, tables) for name in claims()]
-    table = pd.DataFrame([vars(row) for row in rows]).astype({"n": "Int64"})
-    return table.assign(figure=[claims()[name].figure for name in table["claim"]])
+    """One row a claim: claim, outcome, numbers (its checks in words), n (the smallest behind them), figure."""
+    found = [verdict(name, tables) for name in claims()]
+    rows = [
+        dict(claim=one.claim, outcome=one.outcome, numbers=one.numbers, n=one.n, figure=claims()[one.claim].figure)
+        for one in found
+    ]
+    return pd.DataFrame(rows).astype({"n": "Int64"})
+
+
+def checks(tables: Tables, names: Sequence[str] = ()) -> pd.DataFrame:
+    """One row a check of the named claims, by default of all.
+
+    Columns: claim, check, where, number, ci_low, ci_high (missing where nothing is stored), expectation, outcome
+    (holds, open, fails, no number), n.
+    """
+    rows = [
+        dict(
+            claim=name,
+            check=check.what,
+            where=check.where,
+            number=check.value,
+            ci_low=check.ci_low,
+            ci_high=check.ci_high,
+            expectation=check.expected,
+            outcome=check.outcome,
+            n=check.n,
+        )
+        for name in names or claims()
+        for check in verdict(name, tables).checks
+    ]
+    columns = ["claim", "check", "where", "number", "ci_low", "ci_high", "expectation", "outcome", "n"]
+    return pd.DataFrame(rows, columns=columns).astype({"n": "Int64"})
 
 
 def verdict_line(name: str, tables: Tables) -> str:
-    """Return the verdict on a claim as a Markdown paragraph for the end of the chapter that carries it."""
+    """The outcome of a claim and its sentence, as Markdown."""
     found, about = verdict(name, tables), claims()[name]
-    outcome = WORDS[found.outcome]
     near = distance(name, tables)
     equal = f"{near['equal'].sum()} of {len(near)} within {about.tolerance:g}"
     beside = "" if near.empty else f" Beside the paper's own values of this model: {equal}."
-    return f"**{name}, {outcome}.** {about.sentence} *Decided by:* {found.numbers}.{beside}"
+    reason = f" *Why:* {found.reason}." if found.reason else ""
+    return f"**{name}, {WORDS[found.outcome]}.** {about.sentence}{reason}{beside}"
+
+
+def verdict_table(name: str, tables: Tables) -> str:
+    """The outcome of a claim, its sentence, and its checks as a table, in Markdown."""
+    found = verdict(name, tables)
+    rows = [["check", "number (95 % interval)", "expected", "outcome"], ["---"] * 4]
+    for check in found.checks:
+        what = f"{check.what} ({check.where})" if check.where else check.what
+        rows.append([what, check.number, check.expected, check.outcome])
+    table = "\n".join(f"| {' | '.join(cell.replace('|', ' ') for cell in row)} |" for row in rows)
+    return "\n\n".join([verdict_line(name, tables), *([table] if found.checks else [])])
 
 
 def chapter_verdicts(chapter: str, tables: Tables) -> str:
-    """Return the verdicts on the claims that a chapter carries, as Markdown for its end.
+    """The verdicts on the claims that a chapter carries, each with the checks that decide it, as Markdown.
 
     Raises ValueError for a chapter that carries none.
     """
@@ -118,49 +183,46 @@ def chapter_verdicts(chapter: str, tables: Tables) -> str:
         carriers = sorted({about.chapter for about in claims().values()})
         raise ValueError(f"{chapter!r} carries no claim: choose from {', '.join(carriers)}")
     return "\n\n".join(
-        ["*By the tests of the chapter “What reproduces”:*", *(verdict_line(name, tables) for name in own)]
+        ["*By the tests of the chapter “What reproduces”:*", *(verdict_table(name, tables) for name in own)]
     )
 
 
 def paper_verdicts(models: Sequence[str] = ()) -> pd.DataFrame:
-    """Return the verdicts on the paper's own values, one row a claim and model; all ten models when none is named."""
+    """The verdicts on the paper's own values, one row a claim and model; all ten models when none is named."""
     names = list(models) or [model.name for model in paper.PAPER_MODELS]
     return pd.concat([verdicts(paper_tables(name)).assign(model=name) for name in names], ignore_index=True)
 
 
-def grid(found: pd.DataFrame) -> pd.DataFrame:
-    """Return verdicts as models x claims with one symbol a cell; `found` has columns claim, model, outcome."""
-    table = found.assign(symbol=found["outcome"].map(SYMBOLS)).pivot(index="model", columns="claim", values="symbol")
-    return table.loc[list(dict.fromkeys(found["model"])), list(claims())].rename_axis(index=None, columns=None)
-
-
 def distance(name: str, tables: Tables) -> pd.DataFrame:
-    """Return our values beside the paper's where model, site and condition are the same, for the claim's metric.
+    """Our values beside the paper's where model and site are the same, for the claim's metric.
 
     Columns: the keys, ours, paper, difference, equal (within the claim's tolerance). Empty for a model that is not in
     the paper, or when nothing matches.
     """
-    about = claims()[name]
-    shared = [key for key in KEYS if key not in ("experiment", "model", "seed")]
-    parts = []
-    for experiment in about.tables:
-        if experiment not in tables:
-            continue
+    about, parts = claims()[name], []
+    for experiment in set(about.tables) & set(tables):
         ours = tables[experiment]
         known = [model.id for model in paper.PAPER_MODELS if (ours["model"] == model.id).any()]
         theirs = paper_tables(known[0]).get(experiment) if known else None
         if theirs is not None:
+            shared = [key for key in schemas.keys(experiment) if key not in ("experiment", "model", "seed")]
             chosen = [(table["metric"] == about.compare) & (table["model"] == known[0]) for table in (ours, theirs)]
             left, right = (t.loc[keep, [*shared, "value"]] for t, keep in zip((ours, theirs), chosen, strict=True))
             parts.append(left.merge(right, on=shared, suffixes=("_ours", "_paper")))
-    found = pd.concat(parts) if parts else pd.DataFrame(columns=[*shared, "value_ours", "value_paper"])
+    found = pd.concat(parts) if parts else pd.DataFrame(columns=["value_ours", "value_paper"])
     found = found.rename(columns={"value_ours": "ours", "value_paper": "paper"})
     found["difference"] = (found["ours"] - found["paper"]).astype(float)
     return found.assign(equal=np.abs(found["difference"]) <= about.tolerance)
 
 
+def grid(found: pd.DataFrame) -> pd.DataFrame:
+    """Verdicts as models x claims with one symbol a cell; `found` has columns claim, model, outcome."""
+    table = found.assign(symbol=found["outcome"].map(SYMBOLS)).pivot(index="model", columns="claim", values="symbol")
+    return table.loc[list(dict.fromkeys(found["model"])), list(claims())].rename_axis(index=None, columns=None)
+
+
 def in_short(judged: Mapping[str, Tables]) -> pd.DataFrame:
-    """Return one row a claim, its sentence and whether each of the named sets of tables reproduces it, in a word."""
+    """One row a claim, its sentence and whether each of the named sets of tables reproduces it, in a word."""
     outcomes = {
         name: [f"{SYMBOLS[outcome]}\N{NO-BREAK SPACE}{ANSWERS[outcome]}" for outcome in verdicts(tables)["outcome"]]
         for name, tables in judged.items()
@@ -170,13 +232,34 @@ def in_short(judged: Mapping[str, Tables]) -> pd.DataFrame:
 
 
 def summary(found: pd.DataFrame) -> str:
-    """Return how many claims had which outcome, in words: "3 reproduced, 2 partly reproduced, …"."""
+    """How many claims had which outcome, in words: "3 reproduced, 2 partly reproduced, …"."""
     counts = found["outcome"].value_counts()
     return ", ".join(f"{counts.get(name, 0)} {WORDS[name]}" for name in OUTCOMES)
 
 
+def described() -> str:
+    """The claims with the published values, their tests and tolerances, as Markdown."""
+    return "\n\n".join(
+        f"**{about.id}** {about.sentence} *Published* (section {about.section}, {about.figure}): {about.values}. "
+        f"*Test:* {about.test}. *Tolerance:* {about.tolerance:g}."
+        for about in claims().values()
+    )
+
+
+def run_tables(folder: str | Path) -> dict[str, pd.DataFrame]:
+    """The stored tables of a run by experiment name, from its folder results/<slug>; empty without any."""
+    return {path.stem: read(path) for path in sorted(Path(folder).glob("*.parquet"))}
+
+
+def stored_runs(root: str | Path = ".") -> dict[str, dict[str, pd.DataFrame]]:
+    """The tables of every stored run by slug, in order of their names."""
+    folders = sorted(path for path in (Path(root) / "results").glob("*") if path.is_dir())
+    found = {folder.name: run_tables(folder) for folder in folders}
+    return {slug: tables for slug, tables in found.items() if tables}
+
+
 def origins(runs: Mapping[str, Tables]) -> str:
-    """Return a Markdown paragraph that names the stored tables a page is made of, with the code and time of each."""
+    """A Markdown paragraph that names the stored tables a page is made of, with the code and time of each."""
     parts = []
     for slug, tables in runs.items():
         made = [(name, table.attrs.get("provenance", {})) for name, table in tables.items()]

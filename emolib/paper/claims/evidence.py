@@ -1,0 +1,234 @@
+"""What a verdict is made of: numbers set against expectations, and the rows of stored tables that give them.
+
+A check *holds* when its number, with its whole 95 % interval where there is one, is on the claim's side; it is *open*
+when only the number is; otherwise it *fails*. Where a table has no number for a check, as the paper for some controls,
+the check is named and does not count. Loads no model library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from emolib.engine.sites import layer_number
+from emolib.stats import landmarks
+
+Mark = Literal["holds", "open", "fails", "no number"]
+Tables = Mapping[str, pd.DataFrame]
+Row = Any  # a row of a table, a mapping with a `value`, or a bare number; None where nothing is stored
+NUMBER = ("value", "ci_low", "ci_high")
+
+
+class NotTestable(Exception):
+    """A table or row that a claim needs is not there; the message says which."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One number against one expectation: `what` was measured `where`, on `n` texts or pairs, and what came of it."""
+
+    what: str
+    outcome: Mark
+    value: float = np.nan
+    ci_low: float = np.nan
+    ci_high: float = np.nan
+    expected: str = ""
+    where: str = ""
+    n: int | None = None
+    digits: int = 2
+
+    @property
+    def number(self) -> str:
+        """The value with its interval in brackets, "0.53 (0.48 to 0.58)"; empty without a number."""
+        return number(self, self.digits)
+
+    def __str__(self) -> str:
+        words = [self.what, self.number, f"({self.where})" if self.where else ""]
+        expected = f", expected {self.expected}" if self.expected else ""
+        return f"{' '.join(word for word in words if word)}{expected} [{self.outcome}]"
+
+
+def at_least(what: str, row: Row, level: float, **about: Any) -> Check:
+    """The check that a row's value is at least the level."""
+    low = np.nan if row is None else _ends(row)["ci_low"]
+    return _check(what, row, lambda value: _side(value, low, level), f"at least {level:.3g}", about)
+
+
+def positive(what: str, row: Row, **about: Any) -> Check:
+    """The check that a row's value is above zero."""
+    return at_least(what, row, np.nextafter(0, 1), **(dict(expected="above 0") | about))
+
+
+def at_most(what: str, row: Row, level: float, **about: Any) -> Check:
+    """The check that a row's value is at most the level."""
+    high = np.nan if row is None else _ends(row)["ci_high"]
+    return _check(what, row, lambda value: _side(-value, -high, -level), f"at most {level:.3g}", about)
+
+
+def inside(what: str, row: Row, band: Sequence[float], **about: Any) -> Check:
+    """The check that a row's value lies in the band."""
+    both = at_least(what, row, band[0], **about), at_most(what, row, band[1], **about)
+    return replace(both[0], outcome=worst(both), expected=f"{band[0]:.2f} to {band[1]:.2f}")
+
+
+def above(what: str, row: Row, other: Row, than: str = "", **about: Any) -> Check:
+    """The check that a row's value exceeds another's, intervals taken as independent; `than` says whose that is."""
+    return _check(what, row, lambda _: _gap(row, other), f"above {number(other)} {than}".strip(), about)
+
+
+def below(what: str, row: Row, other: Row, than: str = "", **about: Any) -> Check:
+    """The check that a row's value falls short of another's, intervals taken as independent."""
+    return _check(what, row, lambda _: _gap(other, row), f"below {number(other)} {than}".strip(), about)
+
+
+def enough(what: str, hits: int, total: int, least: float | None = None, **about: Any) -> Check:
+    """The check that at least `least` (by default all) of `total` cases are as they should be."""
+    about = dict(expected=f"all {total}" if least is None else f"at least {least:g} of {total}", digits=0) | about
+    return at_least(what, hits, total if least is None else least, **about)
+
+
+def all_hold(what: str, parts: Sequence[Check], **about: Any) -> Check:
+    """The check that all of these hold: open where one is open, failed where one fails."""
+    shown = "; ".join(f"{part.what} {part.number}" for part in parts)
+    held = sum(part.outcome == "holds" for part in parts)
+    return replace(enough(what, held, len(parts), **(dict(where=shown) | about)), outcome=worst(parts))
+
+
+def open_unless(condition: bool, check: Check) -> Check:
+    """The check itself where the condition is met, else one that does not hold yet: what it rests on is too little."""
+    return check if condition or check.outcome != "holds" else replace(check, outcome="open")
+
+
+def worst(parts: Sequence[Check]) -> Mark:
+    """The outcome of several checks together."""
+    order: tuple[Mark, ...] = ("fails", "open", "no number", "holds")
+    return next(mark for mark in order if any(part.outcome == mark for part in parts))
+
+
+def _check(what: str, row: Row, judge: Callable[[float], Mark], expected: str, about: Mapping[str, Any]) -> Check:
+    about = {"expected": expected, **about}
+    about["n"] = _count(about.get("n", row if isinstance(row, (pd.Series, Mapping)) else None))
+    if row is None:
+        return Check(what=what, outcome="no number", **about)
+    return Check(what=what, outcome=judge(_ends(row)["value"]), **_ends(row), **about)
+
+
+def _count(n: Row) -> int | None:
+    """The n of a row, or the number itself where one is given as such."""
+    n = n.get("n") if isinstance(n, (pd.Series, Mapping)) else n
+    return None if n is None or pd.isna(n) else int(n)
+
+
+def _ends(row: Row) -> dict[str, float]:
+    row = row if isinstance(row, (pd.Series, Mapping)) else {"value": row}
+    return {name: float(row.get(name, np.nan)) for name in NUMBER}
+
+
+def _side(value: float, end: float, level: float) -> Mark:
+    if value < level:
+        return "fails"
+    return "holds" if np.isnan(end) or end >= level else "open"
+
+
+def _gap(larger: Row, smaller: Row) -> Mark:
+    one, two = _ends(larger), _ends(smaller)
+    gap = one["value"] - two["value"]
+    reach = one["value"] - one["ci_low"], two["ci_high"] - two["value"]
+    return _side(gap, gap - np.hypot(*np.nan_to_num(reach)), 0.0) if gap != 0 else "fails"
+
+
+def number(row: Row, digits: int = 2) -> str:
+    """A row's value with its interval in brackets, "0.53 (0.48 to 0.58)"; empty without a number."""
+    ends = _ends(vars(row) if isinstance(row, Check) else row)
+    value, low, high = (f"{ends[name]:.{digits}f}" for name in NUMBER)
+    return "" if value == "nan" else value if low == "nan" else f"{value} ({low} to {high})"
+
+
+def place(row: pd.Series) -> str:
+    """ "layer 10, depth 0.62" for a row of a curve."""
+    return f"layer {layer_number(int(row['layer']))}, depth {row['depth']:.2f}"
+
+
+class Evidence:
+    """Rows of a run's tables by experiment name; whatever is not there raises NotTestable."""
+
+    def __init__(self, tables: Tables) -> None:
+        self.tables = tables
+
+    @property
+    def n_layers(self) -> int:
+        """The number of layers of the model."""
+        known = [table["n_layers"].max() for table in self.tables.values() if table["n_layers"].notna().any()]
+        if not known:
+            raise NotTestable("no table with layers")
+        return int(max(known))
+
+    def layers(self, share: float) -> int:
+        """How many layers a share of the depth is, at least one."""
+        return max(1, round(self.n_layers * share))
+
+    def parameters(self, *names: str) -> dict[str, str]:
+        """Those of the named parameters of the run that its tables state."""
+        stated = [table.attrs.get("provenance", {}).get("parameters", {}) for table in self.tables.values()]
+        found = {name: next((str(one[name]) for one in stated if one.get(name)), "") for name in names}
+        return {name: value for name, value in found.items() if value}
+
+    def has(self, experiment: str, **keys: Any) -> bool:
+        """Whether such rows exist."""
+        return experiment in self.tables and len(_rows(self.tables[experiment], keys)) > 0
+
+    def rows(self, experiment: str, **keys: Any) -> pd.DataFrame:
+        """The rows whose columns have the given values (or one of a list), of the human readers only when asked for."""
+        if experiment not in self.tables:
+            raise NotTestable(f"no {experiment} table")
+        found = _rows(self.tables[experiment], keys)
+        if found.empty:
+            wanted = ", ".join(f"{key} {value}" for key, value in keys.items())
+            raise NotTestable(f"the {experiment} table has no row with {wanted}")
+        return found
+
+    def one(self, experiment: str, **keys: Any) -> pd.Series | None:
+        """The only such row, None where there is none. Raises ValueError where there are several."""
+        if not self.has(experiment, **keys):
+            return None
+        found = self.rows(experiment, **keys)
+        if len(found) > 1:
+            raise ValueError(f"{len(found)} rows of {experiment} with {keys}: a check needs one, name more columns")
+        return found.iloc[0]
+
+    def curve(self, experiment: str, **keys: Any) -> pd.DataFrame:
+        """One row a layer, indexed by layer and ordered. Raises ValueError where the keys leave several for a layer."""
+        found = self.rows(experiment, **keys).dropna(subset="layer").sort_values("layer")
+        if found["layer"].duplicated().any():
+            raise ValueError(f"several rows of {experiment} for one layer with {keys}: name more columns")
+        return found.set_index("layer", drop=False)
+
+    def stream(self, experiment: str, **keys: Any) -> pd.DataFrame:
+        """The curve of edits of the residual stream by the last layer they edit: a window does what that layer does.
+
+        Of several windows with one last layer the shortest.
+        """
+        found = self.rows(experiment, component="resid_post", **keys).dropna(subset="layer")
+        found = found.sort_values(["last_layer", "span"], kind="stable").drop_duplicates("last_layer")
+        depth = ((found["last_layer"] + 1) / found["n_layers"]).astype(float)
+        return found.assign(layer=found["last_layer"], depth=depth).set_index("layer", drop=False)
+
+
+def _rows(table: pd.DataFrame, keys: Mapping[str, Any]) -> pd.DataFrame:
+    keep = np.ones(len(table), dtype=bool) if "model" in keys else (table["model"] != "human").to_numpy()
+    for name, value in keys.items():
+        wanted = list(value) if isinstance(value, (list, tuple, set)) else [value]
+        keep = keep & table[name].isin(wanted).fillna(False).to_numpy(dtype=bool)
+    return table[keep]
+
+
+def landmark(name: landmarks.Landmark, curve: pd.DataFrame) -> pd.Series:
+    """The row of a curve at a landmark that every curve has."""
+    found = landmarks.row(name, curve)
+    if found is None:
+        raise NotTestable(f"the curve never reaches its {name}")
+    return found

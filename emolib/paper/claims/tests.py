@@ -1,0 +1,573 @@
+"""How each of the 19 claims is tested: one function a claim, from a run's rows and the claim's levels to its checks.
+
+The first check is the claim's core. Layers are compared as fractions of depth, so that the tests work on any model. The
+levels stand in `data/claims.yml`; they are those of the paper's own figures, widened to what a reader would still call
+the same finding. In the checks *a* is the attention output, *m* the feed-forward output, *h* the residual stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+from scipy.stats import spearmanr
+
+from emolib.engine.sites import layer_number
+from emolib.figures.palette import APPRAISAL_LABELS
+from emolib.paper.claims.evidence import (
+    Check,
+    Evidence,
+    Mark,
+    NotTestable,
+    above,
+    all_hold,
+    at_least,
+    at_most,
+    below,
+    enough,
+    inside,
+    landmark,
+    number,
+    open_unless,
+    place,
+    positive,
+)
+from emolib.stats import landmarks
+from emolib.stats.landmarks import EDGE, ONSET, SATURATION
+from emolib.texts.appraisals import EMOTIONS, NAMED, PRINTED, PUSHED, Setting
+from emolib.texts.prompts import PAPER_PROMPTS
+
+Levels = SimpleNamespace
+Test = Callable[[Evidence, Levels], Sequence[Check]]
+TESTS: dict[str, Test] = {}
+CHANCE = 1 / len(EMOTIONS)
+LAST = dict(position="-1")
+# Signs of appraisal theory for the six emotions of the paper's Figure 6, from the ratings of its Figure 5.
+SIGNS = {
+    "pleasantness": dict(joy=1, pride=1, surprise=1, fear=-1, guilt=-1, anger=-1),
+    "other_responsblt": dict(joy=1, pride=-1, surprise=1, fear=-1, guilt=-1, anger=1),
+}
+# Missed minus right in the paper's Table 3.
+MISSED = {"pleasantness": dict(sadness=1, joy=-1, guilt=-1), "other_responsblt": dict(sadness=1, joy=-1, guilt=1)}
+# Directions that no penalty has shrunk: a probe's weights turn to where the noise is small as the data grow easy.
+UNSHRUNK = {"whitened": "whitened differences of means", "mean_difference": "differences of means"}
+SINGLE = tuple(setting for setting in PRINTED if len(setting) == 1)
+SECOND = tuple(setting for setting in PRINTED if set(setting) == {"pleasantness", "predict_event"})
+# Labels that the theory allows to lead when two appraisals are pushed together.
+LEADERS = {
+    Setting(pleasantness=1, other_responsblt=1): ("joy", "surprise", "trust"),
+    Setting(pleasantness=1, other_responsblt=-1): ("pride", "joy", "relief"),
+    Setting(pleasantness=-1, other_responsblt=1): ("anger", "disgust"),
+    Setting(pleasantness=-1, other_responsblt=-1): ("fear", "sadness", "guilt", "shame", "boredom"),
+}
+
+
+def claim(name: str) -> Callable[[Test], Test]:
+    """The decorator that registers a function as the test of the claim."""
+
+    def register(test: Test) -> Test:
+        TESTS[name] = test
+        return test
+
+    return register
+
+
+# What the model answers, where it can be read (paper §3, 5)
+
+
+@claim("C1")
+def accuracy(found: Evidence, level: Levels) -> list[Check]:
+    row = found.rows("behaviour", metric="accuracy", **found.parameters("scoring", "calibration")).iloc[0]
+    where = f"scoring {row['scoring']}, calibration {row['calibration']}"
+    return [at_least("accuracy", row, level.accuracy, where=where), at_least("accuracy beside chance", row, CHANCE)]
+
+
+def probe_curve(found: Evidence, component: str, **keys: str) -> pd.DataFrame:
+    """The released linear probe's held-out accuracy over layers."""
+    keys = dict(metric="accuracy", setting="as_released", probe="linear", component=component) | LAST | keys
+    return found.curve("probing", **keys)
+
+
+@claim("C2")
+def readable_by_the_middle(found: Evidence, level: Levels) -> list[Check]:
+    curve = probe_curve(found, "resid_post")
+    best, first = landmark("peak", curve), landmark("saturation", curve)
+    stored = dict(metric="saturation_depth", setting="as_released", component="resid_post")
+    depth = found.one("probing", **stored)
+    depth = first["depth"] if depth is None else depth
+    gaps = dict(metric="selectivity", component="resid_post", **LAST)
+    gap = landmark("peak", found.curve("probing", **gaps)) if found.has("probing", **gaps) else None
+    return [
+        inside(f"depth with {SATURATION:.2f} of the best probe", depth, level.middle, where=place(first), n=best),
+        at_least("probe of the last layer", curve.iloc[-1], level.kept * best["value"]),
+        at_least("best probe", best, level.times_chance * CHANCE, where=place(best)),
+        at_least("best probe minus that of shuffled labels", gap, 0.0),
+    ]
+
+
+@claim("C3")
+def feed_forward_follows(found: Evidence, level: Levels) -> list[Check]:
+    curves = {name: probe_curve(found, name) for name in ("attn_out", "mlp_out", "resid_post")}
+    a, m = (spearmanr(curves[x]["value"], curves["resid_post"]["value"]).statistic for x in ("attn_out", "mlp_out"))
+    return [
+        above("rank correlation with the curve of h over layers, m", m, a, "of a", n=curves["mlp_out"].iloc[0]),
+        at_least("rank correlation with the curve of h over layers, a", a, level.trend),
+    ]
+
+
+@claim("C4")
+def last_token_strongest(found: Evidence, level: Levels) -> list[Check]:
+    rows = found.rows("probing", metric="accuracy", setting="as_released", probe="linear", component="resid_post")
+    measured = rows.loc[rows["position"] != "-1", "layer"]
+    if measured.empty:
+        raise NotTestable("the probing table has the last token only")
+    deep = rows[rows["layer"].isin(measured)]
+    end = deep[deep["layer"] == deep["layer"].max()].set_index("position")
+    other = end.drop(index="-1").sort_values("value").iloc[-1]
+    deep = deep[deep["depth"] > level.late]
+    best = deep.loc[deep.groupby("layer")["value"].idxmax(), "position"]
+    return [
+        above("probe of the last token in the deepest layer", end.loc["-1"], other, f"of token {other.name}"),
+        enough(f"layers beyond depth {level.late:g} in which the last token is best", (best == "-1").sum(), len(best)),
+    ]
+
+
+# What moves the answer and what it needs (paper §6, appendices B and C)
+
+
+def transfer_curve(found: Evidence, component: str, spans: Sequence[int] = (5, 3, 1)) -> pd.DataFrame:
+    """The transfer of a component over layers at the first span that is stored."""
+    for span in spans:
+        keys = dict(metric="transfer", source="other_label", component=component, span=span, **LAST)
+        if found.has("patching", **keys):
+            return found.curve("patching", **keys)
+    raise NotTestable(f"the patching table has no transfer of {component} at the last token")
+
+
+@claim("C5")
+def residual_stream_carries_late(found: Evidence, level: Levels) -> list[Check]:
+    curve = found.stream("patching", metric="transfer", source="other_label", **LAST)
+    onset = landmarks.row("onset", curve)
+    if onset is None:
+        return [at_least("transfer of h at its highest", landmark("peak", curve)["value"], ONSET)]
+    stored = found.one("patching", metric="onset_depth", component="resid_post")
+    depth, what = onset["depth"] if stored is None else stored, f"depth at which transfer of h reaches {ONSET:.2f}"
+    checks = [inside(what, depth, level.onset, where=place(onset), n=onset)]
+    early, late = curve[curve["depth"] <= level.early], curve[curve["depth"] >= level.late]
+    if len(early):
+        top = landmark("peak", early)
+        checks.append(at_most(f"highest transfer of h before depth {level.early:g}", top, level.little))
+    if len(late):
+        low = late.loc[late["value"].idxmin()]
+        checks.append(at_least(f"lowest transfer of h beyond depth {level.late:g}", low, level.nearly_all))
+    return checks
+
+
+@claim("C6")
+def attention_then_feed_forward(found: Evidence, level: Levels) -> list[Check]:
+    attention = transfer_curve(found, "attn_out")
+    span = int(attention["span"].iloc[0])
+    a, m = landmark("peak", attention), landmark("peak", transfer_curve(found, "mlp_out", (span,)))
+    stored = found.one("patching", metric="peak_difference_layer", span=span)
+    where = f"span {span}: a peaks at {place(a)}, m at {place(m)}, with {m['value']:.2f} of the pairs"
+    later = int(m["layer"] - a["layer"]) if stored is None or a["layer"] >= m["layer"] else stored
+    wide = (attention["value"] >= a["value"] / 2).mean()
+    return [
+        at_least("layers from the peak of a to that of m", later, level.later, where=where, digits=0, n=a),
+        at_least("transfer of a at its peak", a, level.peak),
+        inside("depth of the peak of a", a["depth"], level.middle),
+        at_most("share of layers with half of that or more", wide, level.narrow),
+    ]
+
+
+@claim("C7")
+def middle_attention_is_needed(found: Evidence, level: Levels) -> list[Check]:
+    keys = dict(metric="agreement", method="zero", span=3, **LAST)
+    attention = found.curve("ablation", component="attn_out", **keys)
+    a, m = landmark("dip", attention), landmark("dip", found.curve("ablation", component="mlp_out", **keys))
+    single, exchanged = keys | dict(span=1, component="attn_out"), keys | dict(method="resample", component="attn_out")
+    if found.has("ablation", **single):
+        what, curve = "lowest agreement without one later a", found.curve("ablation", **single)
+        later = curve[curve["layer"] > landmark("dip", curve)["layer"]]
+    else:
+        what, later = "lowest agreement without a later window of a", attention.iloc[:-EDGE]
+        later = later[later["layer"] > a["layer"] + 2]
+    dip, where = None, ""
+    if found.has("ablation", **exchanged):
+        other = landmark("dip", found.curve("ablation", **exchanged))
+        dip, where = other["depth"], f"{place(other)}, agreement {number(other)}"
+    return [
+        below("lowest agreement without a", a, m, "without m", where=place(a)),
+        inside("depth of that dip", a["depth"], level.middle),
+        inside("depth of the dip with another event's a", dip, level.middle, where=where),
+        at_least(what, later.loc[later["value"].idxmin()], level.spared),
+    ]
+
+
+@claim("C8")
+def wider_windows_transfer_more(found: Evidence, level: Levels) -> list[Check]:
+    curves = {span: transfer_curve(found, "attn_out", (span,)) for span in (1, 3, 5)}
+    shared = curves[3].index[[all(layer in curve.index for curve in curves.values()) for layer in curves[3].index]]
+    top = landmark("peak", curves[3].loc[shared])
+    at = {span: curve.loc[top["layer"]] for span, curve in curves.items()}
+    gains = []
+    for span, narrower in ((3, 1), (5, 3)):
+        # the gain over the same pairs where it is stored
+        gain = found.one("patching", metric="span_gain", component="attn_out", span=span, layer=top["layer"], **LAST)
+        what = f"span {span}"
+        gains.append(above(what, at[span], at[narrower]) if gain is None else positive(what, gain))
+    shown = ", ".join(f"span {span} {number(row)}" for span, row in at.items())
+    peaks = [int(landmark("peak", curve)["layer"]) for curve in curves.values()]
+    numbers = ", ".join(str(layer_number(layer)) for layer in peaks)
+    return [
+        all_hold("gains of transfer from span 1 to 3 to 5", gains, where=f"{place(top)}: {shown}", n=at[1]),
+        at_most(
+            "layers between the three peaks",
+            max(peaks) - min(peaks),
+            found.layers(level.drift),
+            where=f"layers {numbers}",
+            digits=0,
+        ),
+    ]
+
+
+@claim("C9")
+def attention_turns_to_the_text(found: Evidence, level: Levels) -> list[Check]:
+    given = dict(demonstrations="given")
+    metric = "mass" if found.has("attention", metric="mass", segment="text", **given) else "top1_share"
+    what = "share of attention" if metric == "mass" else "share of texts whose most attended token is"
+    text = found.curve("attention", metric=metric, segment="text", **given)
+    start, end = level.middle
+    early, middle = text[text["depth"] <= start], text[(text["depth"] > start) & (text["depth"] <= end)]
+    if middle.empty or early.empty:
+        raise NotTestable(f"the attention table has no layers up to depth {start} or within {start} to {end}")
+    gain = found.one("attention", metric="mid_minus_early", segment="text", measure=metric, **given)
+    what = f"{what} in the text, depth {start:g} to {end:g}"
+    if gain is not None:
+        turn = at_least(f"{what}, minus before", gain, 0.0)
+    else:  # averaging interval ends over layers is conservative: the same texts are behind all of them
+        later, first = (part[["value", "ci_low", "ci_high"]].mean() for part in (middle, early))
+        turn = above(what, later, first, "before", n=text.iloc[0])
+    rows = found.rows("attention", metric=metric, segment=["demonstration", "demonstration_label"], **given)
+    other = rows[rows["layer"].isin(middle.index)].groupby("layer")["value"].sum()
+    ahead = int((middle["value"] > other.reindex(middle.index).fillna(0)).sum())
+    rest = [turn, enough("of these layers, those with more for the text than for demonstrations", ahead, len(middle))]
+    times = found.one("attention", metric="enrichment", words="emotion_word_not_label", band="middle", **given)
+    words = at_least("times the attention of matched words that emotion words draw", times, 1.0, digits=1)
+    return [*rest, words] if times is None else [words, *rest]
+
+
+@claim("C10")
+def specific_to_emotion(found: Evidence, level: Levels) -> list[Check]:
+    keys = dict(metric="transfer", **LAST)
+    task = dict(check="first_word", **keys)
+    # Emotion on the same texts where that was measured; the paper's two tasks are on different ones.
+    matched, plain = dict(check="matched", texts="first_word", **keys), dict(source="other_label", **keys)
+    here, same = ("robustness", matched) if found.has("robustness", **matched) else ("patching", plain)
+    curves = found.stream(here, **same), found.stream("robustness", **task)
+    emotion, control = (landmarks.row("onset", curve) for curve in curves)
+    if emotion is None or control is None:
+        raise NotTestable(f"transfer of the residual stream never reaches {ONSET} in one of the two tasks")
+    other = found.curve("robustness", component="attn_out", span=3, **task)
+    band = found.curve(here, component="attn_out", span=3, **same)
+    peak = landmark("peak", band[band.index.isin(other.index)])
+    shift = int(control["layer"] - emotion["layer"])
+    stored = found.one("robustness", metric="onset_shift", check="first_word") if shift > 0 else None
+    where = f"emotion from {place(emotion)}, first word from {place(control)}"
+    what = "layers by which h carries the first word later"
+    later = positive(what, shift if stored is None else stored, where=where, n=control, digits=0)
+    where, row = f"{place(peak)}; emotion {number(peak)}", other.loc[peak["layer"]]
+    return [later, at_most("first words that a transfers at its peak for emotion", row, level.little, where=where)]
+
+
+@claim("C11")
+def any_prompt(found: Evidence, level: Levels) -> list[Check]:
+    keys = dict(check="prompts", component="attn_out", prompt=list(PAPER_PROMPTS), **LAST)
+    moved = found.rows("robustness", metric="transfer", span=3, **keys)
+    if moved["prompt"].nunique() < level.prompts:
+        raise NotTestable(f"patching under fewer than {level.prompts} of the paper's prompts")
+    checks = [_same_place(found, level, moved, "peak", "prompts under which transfer of a peaks")]
+    zeroed = dict(metric="agreement", method="zero", span=1, **keys)
+    if found.has("robustness", **zeroed):
+        rows = found.rows("robustness", **zeroed)
+        checks.append(_same_place(found, level, rows, "dip", "prompts under which zeroing a hurts most"))
+    return checks
+
+
+def _same_place(found: Evidence, level: Levels, rows: pd.DataFrame, name: landmarks.Landmark, what: str) -> Check:
+    curves = {prompt: part.sort_values("layer") for prompt, part in rows.groupby("prompt")}
+    layers = pd.Series({prompt: int(landmark(name, curve)["layer"]) for prompt, curve in curves.items()})
+    centre, allowed = layers.get("T1-2shot", layers.median()), found.layers(level.drift)
+    near = int(((layers - centre).abs() <= allowed).sum())
+    where = f"within {allowed} layer(s) of layer {layer_number(int(centre))}"
+    return enough(what, near, len(layers), where=where, n=rows.iloc[0])
+
+
+# Appraisals in the activations, and their directions (paper §7, 8, appendix E)
+
+
+@claim("C12")
+def appraisals_are_readable(found: Evidence, level: Levels) -> list[Check]:
+    rows = found.rows("appraisals", metric="r2", setting="as_released", appraisal=list(NAMED))
+    best = {name: part.loc[part["value"].idxmax()] for name, part in rows.groupby("appraisal")}
+    about = dict(metric="r2", baseline="label", set="agreed", appraisal=list(best))
+    label = found.rows("appraisals", model=rows["model"].unique().tolist() + ["data"], **about).set_index("appraisal")
+    added = {}
+    for name, row in best.items():  # at the best probe's site, not where the gain is largest, positive by chance alone
+        site = dict(component=row["component"], layer=row["layer"])
+        added[name] = found.one("appraisals", metric="partial_r2", appraisal=name, **site)
+    partly = [at_least(word(name), row, 0.0) for name, row in added.items() if row is not None]
+    beside = "share of the rest that a probe explains beside the label, on all events"
+    stream = rows[rows["component"] == "resid_post"]
+    peak = stream.groupby("appraisal")["value"].max()
+    last = stream[stream["layer"] == stream["layer"].max()].set_index("appraisal")["value"]
+    kept = int((last >= level.kept * peak.reindex(last.index)).sum())
+    return [
+        all_hold(
+            "best R2 above zero",
+            [at_least(word(name), row, 0.0) for name, row in best.items()],
+            n=next(iter(best.values())),
+        ),
+        all_hold(
+            "best R2 above that of the label alone",
+            [_margin(word(name), row, label.loc[name], level.spread) for name, row in best.items()],
+        ),
+        all_hold(beside, partly, n=added["pleasantness"]) if partly else at_least(beside, None, 0.0),
+        enough(f"appraisals whose last layer keeps {level.kept:g} of the peak of h, as released", kept, len(last)),
+    ]
+
+
+def _margin(what: str, row: pd.Series, label: pd.Series, spread: float) -> Check:
+    """The probe's R2 minus the label's; without intervals, beyond the spread over subsets and splits."""
+    gap, known = row["value"] - label["value"], np.isfinite([row["ci_low"], label["ci_low"]]).any()
+    check = above(what, row, label) if known else at_least(what, dict(value=gap, ci_low=gap - spread), 0.0)
+    return replace(check, value=gap, ci_low=np.nan, ci_high=np.nan)
+
+
+def word(name: str) -> str:
+    """An appraisal's name in prose: "other-agency" for other_responsblt."""
+    return APPRAISAL_LABELS.get(name, name.replace("_", " "))
+
+
+@claim("C13")
+def directions_align_then_fade(found: Evidence, level: Levels) -> list[Check]:
+    rows = found.rows("geometry", metric="cosine", vector="probe")
+    rows = rows.assign(
+        sign=[SIGNS.get(a, {}).get(e, 0) for e, a in zip(rows["emotion"], rows["appraisal"], strict=True)]
+    )
+    rows = rows[rows["sign"] != 0]
+    if rows.empty:
+        raise NotTestable("the geometry table has no cosine of the six emotions with the two appraisals")
+    early, late = rows[rows["depth"] <= level.early], rows[rows["depth"] >= level.late]
+    means = (early["value"] * early["sign"]).groupby([early["emotion"], early["appraisal"]]).mean()
+    least = level.signs / 12 * len(means)
+    first, last = (part["value"].abs().mean() for part in (early, late))
+    checks = [
+        enough(
+            "cosines with the sign of theory, over the first half", (means > 0).sum(), len(means), least, n=rows.iloc[0]
+        ),
+        at_most(
+            f"mean size of the cosines beyond depth {level.late:g}",
+            last,
+            level.fade * first,
+            where=f"{first:.2f} up to depth {level.early:g}",
+        ),
+        _beyond_construction(found, level),
+    ]
+    for vector, words in UNSHRUNK.items():
+        left = found.one("geometry", metric="fade", vector=vector, set="all")
+        checks.append(at_most(f"share of the size that is left with {words}", left, level.fade))
+    return checks
+
+
+def _beyond_construction(found: Evidence, level: Levels) -> Check:
+    """Alignment against what is there by construction, in the first half of the layers."""
+    what = "early layers with alignment beyond that of labels and ratings shuffled together"
+    if not found.has("geometry", metric="alignment_by_construction", vector="probe"):
+        return at_least(what, None, 0)
+    own = found.curve("geometry", metric="alignment", vector="probe")
+    null = found.curve("geometry", metric="alignment_by_construction", vector="probe")
+    early = own.index[own["depth"] <= level.early]
+    beyond = int((own.loc[early, "ci_low"] > null.loc[early, "ci_high"]).sum())
+    return enough(what, beyond, len(early), level.layers * len(early))
+
+
+# Steering by appraisals and by emotions (paper §9, appendices D and F)
+
+
+def comparable(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of one unit and window: doses as shares of the residual norm where stored, spans of three."""
+    shares = rows["unit"] == "norm"
+    rows = rows[shares] if shares.any() else rows
+    return rows[rows["span"] == 3] if (rows["span"] == 3).any() else rows
+
+
+def central(rows: pd.DataFrame, depth: float) -> pd.DataFrame:
+    """The rows of the centre nearest to a depth (the earlier of two)."""
+    nearest = (rows["depth"] - depth).abs().sort_values(kind="stable").index[0]
+    return rows[rows["layer"] == rows.loc[nearest, "layer"]]
+
+
+def pushed(found: Evidence, settings: Sequence[Setting], metric: str, vector: str) -> pd.DataFrame:
+    """The comparable rows of these settings, column `setting`, all doses."""
+    rows = comparable(found.rows("modulation", metric=metric, vector=vector).dropna(subset=[*PUSHED]))
+    names = {tuple(setting.columns().values()): str(setting) for setting in settings}
+    rows = rows.assign(setting=[names.get(key) for key in zip(*(rows[name] for name in PUSHED), strict=True)])
+    rows = rows.dropna(subset="setting")
+    if rows.empty:
+        raise NotTestable(f"the modulation table has no {metric} of {', '.join(names.values())} with vector {vector}")
+    return rows
+
+
+def below_largest_dose(rows: pd.DataFrame) -> pd.DataFrame:
+    smaller = rows[rows["dose"] < rows["dose"].max()]
+    return rows if smaller.empty else smaller
+
+
+@claim("C14")
+def one_appraisal_moves_labels(found: Evidence, level: Levels) -> list[Check]:
+    rows = below_largest_dose(pushed(found, SINGLE, "theory_score", "raw"))
+    here = central(rows, level.depth)
+    where = f"depth {here['depth'].iloc[0]:.2f}, range {here['value'].min():.2f} to {here['value'].max():.2f}"
+    checks = [at_least("mean theory score", here["value"].mean(), level.score, where=where, n=here.iloc[0])]
+
+    null = central(below_largest_dose(pushed(found, SINGLE, "theory_score_null", "random")), level.depth)
+    limit = null.groupby("setting")["value"].quantile(level.quantile)
+    own = here.groupby("setting")["value"].mean()
+    draws = int(null.groupby(["setting", "dose"]).size().max())
+    what = f"settings beyond the {level.quantile:.0%} quantile of {draws} random directions"
+    ahead = enough(what, (own > limit.reindex(own.index)).sum(), len(own), n=draws)
+    checks.append(open_unless(draws >= level.draws, ahead))
+
+    ends = {
+        f"before depth {level.early:g}": rows["depth"] <= level.early,
+        f"after {level.late:g}": rows["depth"] >= level.late,
+    }
+    for place_, hit in ends.items():
+        if hit.any():
+            checks.append(at_most(f"mean theory score {place_}", rows.loc[hit, "value"].mean(), level.elsewhere))
+
+    other = None
+    if found.has("modulation", metric="theory_score", vector="fixall"):
+        other = central(below_largest_dose(pushed(found, SINGLE, "theory_score", "fixall")), level.depth)[
+            "value"
+        ].mean()
+    return [*checks, at_least("mean theory score with the other appraisals projected out", other, level.score)]
+
+
+@claim("C15")
+def two_appraisals_combine(found: Evidence, level: Levels) -> list[Check]:
+    means = []
+    for settings in (tuple(LEADERS), SECOND):
+        try:
+            rows = central(below_largest_dose(pushed(found, settings, "theory_score", "raw")), level.depth)
+            means.append(dict(value=rows["value"].mean(), n=rows["n"].iloc[0]))
+        except NotTestable:
+            if not means:
+                raise
+            means.append(None)
+    counts = pushed(found, tuple(LEADERS), "count", "raw")
+    counts = central(counts[counts["dose"] == counts["dose"].max()], level.depth)
+    # the most frequent label under two pushes at the largest dose
+    lead = counts.loc[counts.groupby("setting")["value"].idxmax()].set_index("setting")["label"]
+    leaders = {setting: lead[str(setting)] for setting in LEADERS}
+    return [
+        at_least("mean theory score with other-agency", means[0], level.score),
+        at_least("mean theory score with predictability", means[1], level.second),
+        enough(
+            "leading labels at the largest dose that theory allows",
+            sum(label in LEADERS[setting] for setting, label in leaders.items()),
+            len(LEADERS),
+            where=", ".join(leaders.values()),
+        ),
+    ]
+
+
+@claim("C16")
+def random_directions_are_empty(found: Evidence, level: Levels) -> list[Check]:
+    rows = found.rows("modulation", metric="theory_score_null", vector="random").dropna(subset=[*PUSHED])
+    rows = central(comparable(rows), level.depth)
+    where = f"mean {rows['value'].mean():.2f}, SD {rows['value'].std():.2f}"
+    draws = int(rows.groupby([*PUSHED, "dose"]).size().max())
+    many = at_least("draws a setting", draws, level.draws, digits=0, n=draws)
+    share = (rows["value"].abs() > level.extreme).mean()
+    return [
+        at_most(f"share of the random scores beyond {level.extreme:g}", share, level.share, where=where, n=draws),
+        replace(many, outcome="holds" if draws >= level.draws else "open"),
+    ]
+
+
+@claim("C17")
+def emotion_vectors_promote(found: Evidence, level: Levels) -> list[Check]:
+    rows = comparable(found.rows("promotion", metric="promotion_score", vector="probe"))
+    band = rows[rows["depth"].between(*level.band)]
+    if band.empty:
+        raise NotTestable(f"the promotion table has no layer at depth {level.band[0]} to {level.band[1]}")
+    means = band.groupby(["dose", "layer"])["value"].mean()
+    (dose, layer), best = means.idxmax(), means.max()
+    unit = "of the residual norm" if (band["unit"] == "norm").all() else "times the vector"
+    where = f"layer {layer_number(int(layer))}, {dose:g} {unit}"
+    checks = [at_least("mean promotion over emotions", best, level.promotion, where=where, n=band.iloc[0])]
+    early = rows[(rows["depth"] <= level.early) & (rows["dose"] == rows["dose"].min())]
+    if len(early):
+        top = early.groupby("layer")["value"].mean().max()
+        what = f"highest mean promotion before depth {level.early:g} at the smallest dose"
+        checks.append(at_most(what, top, level.little))
+    gap, where = None, ""
+    if found.has("promotion", metric="promotion_score", vector="random"):
+        null = comparable(found.rows("promotion", metric="promotion_score", vector="random"))
+        null = null[(null["layer"] == layer) & (null["dose"] == dose)]["value"].mean()
+        gap, where = best - null, f"random {null:.2f}"
+    return [*checks, at_least("mean promotion minus that of random directions", gap, level.beyond_random, where=where)]
+
+
+# Events that the model gets wrong, and stability over splits (paper C.6, A.3)
+
+
+@claim("C18")
+def misclassified_differ(found: Evidence, level: Levels) -> list[Check]:
+    cases = [(appraisal, emotion, sign) for appraisal, signs in MISSED.items() for emotion, sign in signs.items()]
+    marks = [_shift(found, *case) for case in cases]
+    right, wrong = marks.count("holds"), marks.count("fails")
+    where = f"{marks.count('open')} open"
+    check = enough("differences with the paper's sign", right, len(cases), level.signs, where=where)
+    checks = [replace(check, outcome="open") if check.outcome == "fails" and not wrong else check]
+    what, beyond = "of them beyond what the answered label implies", None
+    if found.has("robustness", metric="rating_difference", check="misclassified", source="beyond_label"):
+        beyond = sum(_signed(_difference(found, a, e, "beyond_label"), sign) == "holds" for a, e, sign in cases)
+    expected = f"at least {level.signs} of {len(cases)}"
+    return [*checks, at_least(what, beyond, level.signs, expected=expected, digits=0)]
+
+
+def _shift(found: Evidence, appraisal: str, emotion: str, sign: int) -> Mark:
+    """Whether missed minus right has the sign: by the stored difference, else by the two means."""
+    if found.has("robustness", metric="rating_difference", check="misclassified", source="probe"):
+        return _signed(_difference(found, appraisal, emotion, "probe"), sign)
+    keys = dict(metric="mean_rating", check="misclassified", emotion=emotion, appraisal=appraisal)
+    missed, right = (found.rows("robustness", set=name, **keys).iloc[0] for name in ("missed", "correct"))
+    return (above("", missed, right) if sign > 0 else below("", missed, right)).outcome
+
+
+def _signed(row: pd.Series, sign: int) -> Mark:
+    return (at_least("", row, 0.0) if sign > 0 else at_most("", row, 0.0)).outcome
+
+
+def _difference(found: Evidence, appraisal: str, emotion: str, source: str) -> pd.Series:
+    """Missed minus right at the layer whose probes read appraisals best, the one that carries mean ratings too."""
+    keys = dict(check="misclassified", emotion=emotion, appraisal=appraisal)
+    rows = found.rows("robustness", metric="rating_difference", source=source, **keys)
+    best = found.rows("robustness", metric="mean_rating", **keys)["layer"]
+    here = rows[rows["layer"].isin(best)]
+    return (rows if here.empty else here).iloc[0]
+
+
+@claim("C19")
+def stable_over_splits(found: Evidence, level: Levels) -> list[Check]:
+    spread = found.rows("robustness", metric="accuracy_sd", check="splits")["value"]
+    return [
+        at_most("median over layers of the SD over splits", np.median(spread), level.sd, digits=3),
+        at_most("largest SD over splits", spread.max(), level.sd, digits=3),
+    ]
