@@ -56,38 +56,22 @@ def run() -> dict[str, pd.DataFrame]:
     provenance = {
         "parameters": {"model": "smollm2-135m", "corpus": "situations", "profile": "quick", "calibration": "batch"}
     }
-    probe = dict(metric="accuracy", condition="setting:as_released", component="resid_post", position="-1")
+    probe = dict(metric="accuracy", setting="as_released", probe="linear", component="resid_post", position="-1")
     curve = [0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.8, 0.8, 0.8, 0.8]
-    tables = {
-        "probing": results.tidy(
-            [dict(layer=i, value=v, **probe) for i, v in enumerate(curve)], experiment="probing", model="m"
-        ),
-        "ablation": results.tidy(
-            [
-                dict(
-                    metric="agreement",
-                    condition="edit:zero",
-                    component=name,
-                    layer=i,
-                    span=3,
-                    position="-1",
-                    value=depth if i == 4 else 0.9,
-                )
-                for name, depth in (("attn_out", 0.2), ("mlp_out", 0.6))
-                for i in range(1, 9)
-            ],
-            experiment="ablation",
-            model="m",
-        ),
-        "behaviour": results.tidy(
-            [
-                dict(metric="accuracy", condition=f"scoring:first_subtoken;calibration:{kind}", value=value)
-                for kind, value in (("none", 0.1), ("batch", 0.3))
-            ],
-            experiment="behaviour",
-            model="m",
-        ),
+    removed = dict(metric="agreement", method="zero", span=3, position="-1")
+    rows = {
+        "probing": [dict(layer=i, value=v, **probe) for i, v in enumerate(curve)],
+        "ablation": [
+            dict(component=name, layer=i, value=depth if i == 4 else 0.9, **removed)
+            for name, depth in (("attn_out", 0.2), ("mlp_out", 0.6))
+            for i in range(1, 9)
+        ],
+        "behaviour": [
+            dict(metric="accuracy", scoring="first_subtoken", calibration=kind, value=value)
+            for kind, value in (("none", 0.1), ("batch", 0.3))
+        ],
     }
+    tables = {name: results.tidy(part, name, model="m", n_layers=10) for name, part in rows.items()}
     for table in tables.values():
         table.attrs["provenance"] = provenance
     return tables
@@ -121,6 +105,19 @@ def test_a_full_run_on_the_paper_s_corpus_has_a_short_name(run: dict[str, pd.Dat
 def test_parameters_by_name_and_id() -> None:
     assert parameters("smollm2-135m") == parameters("HuggingFaceTB/SmolLM2-135M-Instruct") == 134515008
     assert np.isnan(parameters("somebody/unknown"))
+
+
+def test_views_put_the_smallest_model_first(published: pd.DataFrame, run: dict[str, pd.DataFrame]) -> None:
+    found = overview({"slug": run})
+    order = models_overview.by_size(found)
+    assert order[:2] == ["smollm2-135m (situations, quick)", "Llama 3.2 1B"] and len(order) == 11
+    shown = models_overview.depths(found)
+    assert shown["model"].drop_duplicates().tolist() == order
+    assert shown["metric"].head(3).tolist() == ["probe saturation", "ablation dip", "probe saturation"]
+    assert models_overview.numbers(found)["model"].tolist() == order
+    curves = models_overview.paper_curves(order)
+    assert curves["name"].drop_duplicates().tolist() == order[1:] and curves["panel"].nunique() == 3
+    assert list(models_overview.answers({}, order)) == order[1:]
 
 
 def test_trend_is_spearman_over_the_paper_s_models(published: pd.DataFrame) -> None:
