@@ -64,9 +64,7 @@ def load_values() -> pd.DataFrame:
     """
     frame = pd.read_parquet(PACKED)
     frame = frame.astype(dict.fromkeys(("layer", "last_layer", "n_layers", "span", "seed", "n"), "Int64"))
-    named = pd.DataFrame(
-        [_named(*case) for case in frame[["condition", "label"]].itertuples(index=False)]
-    )
+    named = pd.DataFrame([_named(*case) for case in frame[["condition", "label"]].itertuples(index=False)])
     texts = [name for name in named if name not in (*PUSHED, "draw")]
     named = named.fillna(dict.fromkeys(texts, "")).astype(dict.fromkeys((*PUSHED, "draw"), "Int64"))
     frame = frame.drop(columns=["condition", "label"]).rename(columns={"coefficient": "dose"}).join(named)

@@ -59,10 +59,13 @@ def validate(frame: pd.DataFrame, experiment: str) -> pd.DataFrame:
     except pandera.errors.SchemaErrors as error:
         cases = error.failure_cases
         first = cases.iloc[0]
+        if first["check"] == "column_in_dataframe":
+            raise ValueError(f"{experiment}: no column {first['failure_case']!r}: build the table with tidy") from None
         same = cases[(cases["check"] == first["check"]) & (cases["column"] == first["column"])]
+        what = first["column"] if first["schema_context"] == "Column" else "the table"
         row = "" if pd.isna(first["index"]) else f", first in row {first['index']} {_shown(frame, first['index'])}"
         raise ValueError(
-            f"{experiment}: {first['column']} breaks the rule {first['check']} in {same['index'].nunique()} of "
+            f"{experiment}: {what} breaks the rule {first['check']} in {same['index'].nunique()} of "
             f"{len(frame)} rows{row}; see tables/schemas.py"
         ) from None  # pandera's own report lists every row
     return frame
@@ -161,11 +164,8 @@ def _typed(column: pd.Series | None, name: str, kind: schemas.Kind, length: int)
     wanted = schemas.dtype(kind)
     try:
         if wanted == "str":
-            return (
-                pd.Series([""] * length, dtype="str")
-                if column is None
-                else column.astype(object).where(column.notna(), "").astype("str")
-            )
+            filled = [""] * length if column is None else column.astype(object).where(column.notna(), "")
+            return pd.Series(filled, dtype="str")
         if column is None:
             return pd.Series([None] * length, dtype=wanted)
         numbers = pd.to_numeric(column).astype("float64")

@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from scipy.stats import spearmanr
 
 from emolib.paper import tables as paper_tables
-from emolib.tables import paper, results
-from emolib.texts.events import APPRAISALS, EMOTIONS
+from emolib.tables import paper, results, schemas
+from emolib.texts.appraisals import APPRAISALS, EMOTIONS, NAMED
 
 CSV_SHA256 = "799fb86f06077325e4d8cef3e9c7634533c957d3ef0c9269eb327ebb6101d92f"
 LLAMA = "Llama 3.2 1B"
@@ -68,11 +69,18 @@ def test_layers_are_counted_from_zero_and_depth_from_one() -> None:
     assert (probes.groupby("model")["depth"].max() == 1).all()
 
 
-def test_every_experiment_passes_the_schema_of_results() -> None:
+def test_packed_texts_have_columns() -> None:
     frame = paper.load_values()
-    keys = [*results.KEYS, "n", "last_layer"]
-    assert not frame.duplicated(keys).any()
-    results.validate(frame[list(results.COLUMNS)].drop_duplicates(list(results.KEYS)))
+    assert not frame.duplicated([name for name in frame if name not in ("value", "tolerance", "how", "figure")]).any()
+    moved = results.select(frame, experiment="modulation", pleasantness=1, other_responsblt=-1)
+    assert set(moved["predict_event"]) == {0} and moved["draw"].isna().all() and len(moved) == 14 * 3 * 13
+    random = results.select(frame, experiment="modulation", vector="random")
+    assert set(random["draw"]) == {42, 43, 44} and random["pleasantness"].isna().all()
+    cosine = results.select(frame, experiment="geometry", emotion="pride", appraisal="pleasantness", layer=0)
+    assert cosine["value"].item() == pytest.approx(0.76, abs=0.01)
+    missed = results.select(frame, experiment="misclassified", metric="mean_rating", set="missed", emotion="sadness")
+    assert missed.set_index("appraisal")["value"].to_dict() == {"pleasantness": 1.6, "other_responsblt": 3.2}
+    assert results.select(frame, part="demo_1", token="joy")["metric"].unique().tolist() == ["top1_count"]
 
 
 # Table of the brief, section 7.2, read from the paper's vector figures.
@@ -97,12 +105,9 @@ def test_known_transfer_and_confusion() -> None:
     assert rows["layer"].tolist() == list(range(1, 15))
     np.testing.assert_allclose(rows["value"], np.array(TRANSFER.split(), float), atol=1e-9)
     counts = paper.values("behaviour", model=LLAMA, metric="confusion_count")
-    pairs = counts["label"].str.split("=>", expand=True)
-    assert counts["value"].sum() == 6600
-    assert counts["value"][pairs[0] == pairs[1]].sum() == 2740
-    assert set(pairs[0]) == set(pairs[1]) == set(EMOTIONS)
-    assert counts["value"][pairs[0] == "anger"].sum() == 550
-    assert counts.set_index("label")["value"]["anger=>anger"] == 459
+    table = counts.pivot(index="label", columns="answer", values="value").loc[[*EMOTIONS], [*EMOTIONS]]
+    assert table.sum(axis=None) == 6600 and np.trace(table) == 2740
+    assert table.loc["anger"].sum() == 550 and table.loc["anger", "anger"] == 459
 
 
 def test_span_of_resid_post_is_vacuous_by_last_layer() -> None:
@@ -129,7 +134,7 @@ def test_models_agree_with_the_values() -> None:
 
 def test_appraisals_carry_the_corpus_names() -> None:
     rows = paper.values("appraisal_probe")
-    assert set(rows["condition"].str.removeprefix("appraisal:")) < set(APPRAISALS)
+    assert set(rows["appraisal"]) == set(NAMED) < set(APPRAISALS)
 
 
 def test_selection_is_strict() -> None:
@@ -143,24 +148,55 @@ def test_selection_is_strict() -> None:
     assert both["model"].nunique() == 2
 
 
-def test_our_experiments_find_the_papers() -> None:
+def test_our_tables_are_made_of_the_papers_experiments() -> None:
     there = set(paper.load_values()["experiment"])
-    for experiment, conditions in paper.PAPER_EXPERIMENTS.items():
-        for pair, name in conditions.items():
-            assert name in there
-            assert paper.paper_experiment(experiment, f"other:1;{pair}") == name
-    with pytest.raises(ValueError, match="edit:zero"):
-        paper.paper_experiment("ablation", "edit:mean")
-    with pytest.raises(ValueError, match="not an experiment"):
-        paper.paper_experiment("zero_ablation")
+    used = {source for parts in paper_tables.MADE_OF.values() for source, _, _ in parts}
+    assert set(paper_tables.MADE_OF) == set(schemas.EXPERIMENTS)
+    assert used == there - {"open_vocabulary"}
+    assert set(paper_tables.paper_tables(LLAMA)) == set(schemas.EXPERIMENTS)
+    assert set(paper_tables.paper_tables("Gemma 2 2B")) == {
+        "behaviour",
+        "probing",
+        "patching",
+        "ablation",
+        "robustness",
+    }
+    with pytest.raises(ValueError, match="has no model"):
+        paper_tables.paper_tables("gpt2")
+
+
+def test_a_table_keeps_each_value_and_its_site() -> None:
+    theirs = paper.values("zero_ablation", model=LLAMA, span=3, **DEFAULT)
+    ours = results.select(paper_tables.paper_tables(LLAMA)["ablation"], method="zero", span=3, position="-1")
+    keys = ["component", "layer", "last_layer", "depth", "n", "value"]
+    sort = [frame[keys].sort_values(keys[:2], ignore_index=True) for frame in (theirs, ours)]
+    pd.testing.assert_frame_equal(*sort, check_dtype=False)
+    assert (ours["ci_low"] < ours["value"]).all() and (ours["value"] <= ours["ci_high"]).all()
+
+
+def test_theory_scores_are_those_of_a_rank_correlation() -> None:
+    """By hand, with scipy: pleasantness up, layer 9, coefficient 2."""
+    tables, means = paper_tables.paper_tables(LLAMA), paper_tables.label_means(paper.load_values())
+    counts = results.select(tables["modulation"], metric="count")
+    before = counts[counts["vector"] == ""].set_index("label")["value"]
+    keys = dict(pleasantness=1, other_responsblt=0, predict_event=0, layer=8, dose=2.0)
+    after = results.select(counts, **keys).set_index("label")["value"]
+    moved = np.log((after + 0.5) / (before + 0.5)).loc[[*EMOTIONS]]
+    expected = spearmanr(means["pleasantness"], moved).statistic
+    score = results.select(tables["modulation"], metric="theory_score", **keys)
+    assert score["value"].item() == pytest.approx(expected)
+    drawn = results.select(tables["modulation"], metric="theory_score_null", draw=42, **keys)
+    moved = results.select(counts, draw=42, layer=8, dose=2.0).set_index("label")["value"]
+    moved = np.log((moved + 0.5) / (before + 0.5)).loc[[*EMOTIONS]]
+    assert drawn["value"].item() == pytest.approx(spearmanr(means["pleasantness"], moved).statistic)
 
 
 def test_fewer_texts_lower_the_papers_theory_scores_and_as_many_hardly_change_them() -> None:
     table = paper_tables.paper_tables(paper.DETAILED.id)["modulation"]
-    full = table[(table["metric"] == "theory_score") & (table["layer"] == 8) & (table["coefficient"] == 2)]
-    many, few, fewest = (paper_tables.thinned_scores(n, layer=8, coefficient=2, draws=100) for n in (2740, 195, 30))
+    full = table[(table["metric"] == "theory_score") & (table["layer"] == 8) & (table["dose"] == 2)]
+    many, few, fewest = (paper_tables.thinned_scores(n, layer=8, dose=2, draws=100) for n in (2740, 195, 30))
     assert len(full) == 14 and abs(many.mean() - full["value"].mean()) < 0.02
     assert fewest.mean() < few.mean() - 0.03 < many.mean() - 0.03
     assert many.std() < few.std() < fewest.std()
     # the order of labels that only noise moves says nothing: at a layer without effect the score stays near zero
-    assert abs(paper_tables.thinned_scores(195, layer=2, coefficient=2, draws=100).mean()) < 0.15
+    assert abs(paper_tables.thinned_scores(195, layer=2, dose=2, draws=100).mean()) < 0.15
