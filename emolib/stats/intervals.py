@@ -158,20 +158,13 @@ def null_band(draws: Array, *, level: float = LEVEL, enough: int = 100) -> Inter
     return Interval(mean, np.minimum(low, mean), np.maximum(high, mean))
 
 
-def permutation_p(
-    observed: ArrayLike, null: ArrayLike, *, alternative: Literal["two-sided", "greater", "less"] = "two-sided"
-) -> Array:
-    """Return the p value of `observed` [...] among `null` [r, ...], the same statistic under r random relabellings.
+def permutation_p(observed: ArrayLike, null: ArrayLike) -> Array:
+    """Return the p value of an `observed` [...] that is large among `null` [r, ...], r random relabellings.
 
     The observed value counts as one of the relabellings, so p is never below 1 / (r + 1).
     """
-    value, draws = np.asarray(observed, dtype=float), np.asarray(null, dtype=float)
-    greater = (1 + (draws >= value).sum(axis=0)) / (1 + len(draws))
-    less = (1 + (draws <= value).sum(axis=0)) / (1 + len(draws))
-    tails = {"greater": greater, "less": less, "two-sided": np.minimum(1.0, 2 * np.minimum(greater, less))}
-    if alternative not in tails:
-        raise ValueError(f"alternative is {alternative!r}: give one of {list(tails)}")
-    return np.asarray(tails[alternative])
+    draws = np.asarray(null, dtype=float)
+    return (1 + (draws >= np.asarray(observed, dtype=float)).sum(axis=0)) / (1 + len(draws))
 
 
 def _interval(estimate: Array, draws: Array, n_groups: int, squeeze: bool) -> Interval:

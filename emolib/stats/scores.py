@@ -22,11 +22,6 @@ def mean(values: ArrayLike) -> Statistic:
     return lambda weights: weights @ table / weights.sum(axis=1, keepdims=True)
 
 
-def accuracy(truth: ArrayLike, predicted: ArrayLike) -> Statistic:
-    """Return the statistic "share of texts where `predicted` [n, k] equals `truth` [n]", 0 to 1."""
-    return mean(as_columns(predicted) == as_columns(truth))
-
-
 def balanced_accuracy(truth: ArrayLike, predicted: ArrayLike) -> Statistic:
     """Return the statistic "recall averaged over the classes in `truth` [n]" of `predicted` [n, k], 0 to 1.
 
@@ -57,34 +52,6 @@ def r2(truth: ArrayLike, predicted: ArrayLike) -> Statistic:
         return 1 - (weights @ residual**2) / spread
 
     return statistic
-
-
-def spearman(x: ArrayLike, y: ArrayLike) -> Statistic:
-    """Return the statistic Spearman's rank correlation of `x` [n] with `y` [n], ties at their middle rank, -1 to 1.
-
-    The ranks are those of the resampled texts, taken anew in every resample; columns: one.
-    """
-    first, second = (np.unique(np.asarray(values), return_inverse=True)[1] for values in (x, y))
-
-    def statistic(weights: Array) -> Array:
-        a, b = _weighted_ranks(first, weights), _weighted_ranks(second, weights)
-        mass = weights.sum(axis=1, keepdims=True)
-        a, b = (ranks - (weights * ranks).sum(axis=1, keepdims=True) / mass for ranks in (a, b))
-        top = (weights * a * b).sum(axis=1)
-        return (top / np.sqrt((weights * a**2).sum(axis=1) * (weights * b**2).sum(axis=1)))[:, None]
-
-    return statistic
-
-
-def paired_difference(statistic: Statistic, first: ArrayLike, second: ArrayLike) -> Statistic:
-    """Return the statistic "columns `first` minus columns `second`", both taken in the same resample."""
-    left, right = np.atleast_1d(first), np.atleast_1d(second)
-
-    def difference(weights: Array) -> Array:
-        columns = statistic(weights)
-        return columns[:, left] - columns[:, right]
-
-    return difference
 
 
 def peak_layer(statistic: Statistic) -> Statistic:
@@ -129,11 +96,3 @@ def as_table(values: ArrayLike, name: str) -> Array:
     if table.ndim != 2 or not len(table) or not np.isfinite(table).all():
         raise ValueError(f"{name} have shape {np.shape(values)} or gaps: give finite numbers [n] or [n, columns]")
     return table
-
-
-def _weighted_ranks(codes: NDArray[np.intp], weights: Array) -> Array:
-    order = np.argsort(codes, kind="stable")
-    ends = np.flatnonzero(np.diff(codes[order], append=-1))
-    below = np.cumsum(weights[:, order], axis=1)[:, ends]
-    tied = np.diff(below, axis=1, prepend=0.0)
-    return (below - tied / 2)[:, codes]
