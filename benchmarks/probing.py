@@ -17,7 +17,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from benchmarks.workload import corpus
-from emolib.probes.linear import cross_validate, cross_validate_ridge, grouped_folds
+from emolib.probes.linear import cross_validate, grouped_folds
+from emolib.probes.ridge import cross_validate_ridge
 from emolib.texts.corpus import EMOTIONS, writer_groups
 
 ALPHA = 5.0

@@ -13,9 +13,11 @@ from typing import Literal, get_args
 import numpy as np
 import pandas as pd
 import torch
+from sklearn.covariance import ledoit_wolf
 from torch import Tensor
 
-from emolib.probes.linear import class_directions, fit_released, fit_ridge
+from emolib.probes.linear import fit_released
+from emolib.probes.ridge import fit_ridge
 from emolib.texts.appraisals import ACTING, APPRAISALS
 
 # The paper's code rates 20 of the 21 appraisals; this one it leaves out.
@@ -75,6 +77,22 @@ def emotion_vectors(
         return unit(torch.stack([fit_released(x, labels, n_classes=n_classes).weights[0] for x in features]))
     ids = torch.as_tensor(labels)
     return unit(torch.stack([class_directions(x, ids, n_classes=n_classes, method=kind) for x in features]))
+
+
+def class_directions(
+    features: Tensor, labels: Tensor, *, n_classes: int, method: Literal["mean_difference", "lda"]
+) -> Tensor:
+    """Directions [C, d], raw units, NaN for absent classes: class mean minus grand mean; `lda`: that times the inverse
+    Ledoit-Wolf covariance within classes (standardised), which reads out rather than steers."""
+    x, labels = features.double(), torch.as_tensor(labels, device=features.device).long()
+    onehot = torch.nn.functional.one_hot(labels, n_classes).to(x)
+    means = (onehot.T @ x) / onehot.sum(0)[:, None]
+    directions = means - x.mean(0)
+    if method == "lda":
+        scale = x.std(0, correction=0).clamp_min(1e-12)
+        covariance, _ = ledoit_wolf(((x - means[labels]) / scale).cpu().numpy(), assume_centered=True)
+        directions = torch.linalg.solve(torch.as_tensor(covariance).to(x), (directions / scale).T).T / scale
+    return directions.to(features.dtype)
 
 
 def project_out(vector: Tensor, directions: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Linear probes, held-out predictions, their controls, and the directions they define (brief: E2, E6, E7).
+"""Linear probes, held-out predictions, and their controls (brief: E2).
 
 Two settings stand side by side. *Ours*: standardised on the training part, grouped stratified folds, balanced accuracy.
 *as_released*: the paper's code: raw features, C = 1, at most 100 lbfgs iterations, one random 80/20 split, seed 42.
@@ -8,19 +8,17 @@ Probes are stored in raw feature units, so that their rows are directions in the
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
 import numpy as np
 import torch
-from sklearn.covariance import ledoit_wolf
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 from torch import Tensor
 
-from emolib.probes.solvers import Standardise, minimise_softmax, shared_coordinates, solve_ridge
+from emolib.probes.solvers import Standardise, check_shapes, minimise_softmax, shared_coordinates
 from emolib.stats.scores import Statistic, balanced_accuracy
 
 
@@ -29,15 +27,14 @@ class LinearProbe:
     """K linear classifiers in raw feature units: `weights` [K, C, d], `bias` [K, C].
 
     Rows of classes without a training text are NaN and are never predicted. `error` [K] estimates
-    ``||W - W_optimal|| / max(||W||, 1)`` in fitting coordinates, `gradient` [K] is the largest entry of the gradient
-    of the mean loss, `converged` [K] whether the tolerance was met within `iterations` [K].
+    ``||W - W_optimal|| / max(||W||, 1)`` in fitting coordinates, `converged` [K] is whether the tolerance was met
+    within `iterations` [K].
     """
 
     weights: Tensor
     bias: Tensor
     converged: Tensor
     error: Tensor
-    gradient: Tensor
     iterations: Tensor
 
     def logits(self, features: Tensor) -> Tensor:
@@ -71,8 +68,8 @@ def fit_logistic(
     """
     labels = torch.as_tensor(labels, device=features.device).long()
     weights = torch.ones_like(labels) if weights is None else torch.as_tensor(weights, device=features.device)
-    _check_shapes(features, labels, "labels")
-    _check_shapes(features, weights, "weights")
+    check_shapes(features, labels, "labels")
+    check_shapes(features, weights, "weights")
     used = (weights > 0).any(0)
     x = features[used].to(torch.promote_types(features.dtype, torch.float32))
     weights = weights[:, used].to(x)
@@ -89,23 +86,18 @@ def fit_logistic(
     penalty = penalty * torch.where(present == 2, 2.0, 1.0).to(x)[:, None]
     strength = torch.as_tensor(C, dtype=x.dtype, device=x.device).reshape(-1, 1)
     x = ((x - centre) / scale).to(x.dtype)
-    fit = minimise_softmax(x, y, weights * strength, penalty=penalty, n_classes=n_classes, tol=tol, max_iter=max_iter)
-    raw = fit.weights.double() / scale
-    bias = (fit.bias.double() - raw @ centre).to(x.dtype)
-    return LinearProbe(
-        weights=raw.to(x.dtype),
-        bias=bias,
-        converged=fit.error <= tol,
-        error=fit.error,
-        gradient=fit.gradient,
-        iterations=fit.iterations,
+    weights, bias, error, iterations = minimise_softmax(
+        x, y, weights * strength, penalty=penalty, n_classes=n_classes, tol=tol, max_iter=max_iter
     )
+    raw = weights.double() / scale
+    bias = (bias.double() - raw @ centre).to(x.dtype)
+    return LinearProbe(weights=raw.to(x.dtype), bias=bias, converged=error <= tol, error=error, iterations=iterations)
 
 
 def fit_released(features: Tensor, labels: np.ndarray, *, n_classes: int) -> LinearProbe:
     """The paper's probe (E2 `as_released`, K = 1): scikit-learn's lbfgs on raw features, C = 1, at most 100 iterations.
 
-    `features` [n, d], `labels` [n]. It often stops at the limit: see `converged`. `error` and `gradient` are NaN.
+    `features` [n, d], `labels` [n]. It often stops at the limit: see `converged`. `error` is NaN.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -113,13 +105,12 @@ def fit_released(features: Tensor, labels: np.ndarray, *, n_classes: int) -> Lin
     table = torch.as_tensor(np.column_stack([model.coef_, model.intercept_])).float()
     full = torch.full((1, n_classes, table.shape[1]), torch.nan)
     full[0, model.classes_] = torch.cat([-table, table]) / 2 if len(model.classes_) == 2 else table
-    steps, unknown = torch.as_tensor(model.n_iter_[:1]).long(), torch.full((1,), torch.nan)
+    steps = torch.as_tensor(model.n_iter_[:1]).long()
     return LinearProbe(
         weights=full[..., :-1],
         bias=full[..., -1],
         converged=steps < 100,
-        error=unknown,
-        gradient=unknown,
+        error=torch.full((1,), torch.nan),
         iterations=steps,
     )
 
@@ -131,15 +122,13 @@ def cross_validate(
     *,
     n_classes: int,
     subset: np.ndarray | None = None,
-    C: float = 1.0,
-    standardise: Standardise = "train",
-    tol: float = 5e-3,
-    max_iter: int = 300,
+    **options: Any,
 ) -> tuple[np.ndarray, LinearProbe]:
     """Held-out label ids [T, n] of every text for T targets at once, and the T * F probes (target-major) behind them.
 
     `labels` [T, n], `folds` [n] from `grouped_folds`. `subset` [T, n] bool restricts training (to the agreed set, say);
-    texts outside are predicted too, by the probe of their fold. Raises ValueError when too few texts are left.
+    texts outside are predicted too, by the probe of their fold. `options` are those of `fit_logistic`. Raises
+    ValueError when too few texts are left.
     """
     labels, n_folds = np.asarray(labels), int(folds.max()) + 1
     subset = np.ones(labels.shape, bool) if subset is None else np.asarray(subset, bool)
@@ -156,56 +145,10 @@ def cross_validate(
         torch.as_tensor(labels.repeat(n_folds, axis=0)),
         torch.as_tensor(train.reshape(-1, len(folds))),
         n_classes=n_classes,
-        C=C,
-        standardise=standardise,
-        tol=tol,
-        max_iter=max_iter,
+        **options,
     )
     everywhere = probe.predict(features).cpu().numpy().reshape(len(labels), n_folds, -1)
     return everywhere[:, folds, np.arange(len(folds))], probe
-
-
-def fit_ridge(
-    features: Tensor,
-    targets: Tensor,
-    train: Tensor,
-    *,
-    alphas: Sequence[float] = (5.0,),
-    standardise: Standardise = "train",
-) -> tuple[Tensor, Tensor]:
-    """Weights [F, A, T, d] and bias [F, A, T] in raw units (float64), equal to scikit-learn's `Ridge` (E6).
-
-    `features` [n, d], `targets` [n, T], `train` [F, n] bool. The paper's: ``alphas=(5.0,), standardise="none"``.
-    """
-    train, targets = (torch.as_tensor(t, device=features.device) for t in (train, targets))
-    _check_shapes(features, train, "train")
-    _check_shapes(features, targets.T, "targets.T")
-    if min(alphas) <= 0 or not train.any(1).all():
-        raise ValueError(f"alphas {tuple(alphas)} must be positive (1e-6: least squares) and no training part empty")
-    used = train.bool().any(0)
-    x, train = features[used].double(), train[:, used].bool()
-    centre, scale, penalty = shared_coordinates(x, train.double(), standardise)
-    weights, bias = solve_ridge((x - centre) / scale, targets[used], train, alphas=alphas, penalty=penalty)
-    return weights / scale, bias - weights / scale @ centre
-
-
-def cross_validate_ridge(
-    features: Tensor,
-    targets: Tensor,
-    folds: np.ndarray,
-    *,
-    alphas: Sequence[float] = (5.0,),
-    subset: np.ndarray | None = None,
-    standardise: Standardise = "train",
-) -> np.ndarray:
-    """Held-out ratings [A, n, T] of every text; arguments as in `fit_ridge`, `subset` [n] restricts training."""
-    train = (folds != np.arange(int(folds.max()) + 1)[:, None]) & (True if subset is None else np.asarray(subset, bool))
-    weights, bias = fit_ridge(features, targets, torch.as_tensor(train), alphas=alphas, standardise=standardise)
-    ratings = torch.empty(len(alphas), len(folds), weights.shape[2], dtype=torch.float64, device=features.device)
-    for fold in range(len(train)):
-        rows = torch.as_tensor(folds == fold, device=features.device)
-        ratings[:, rows] = features[rows].double() @ weights[fold].transpose(1, 2) + bias[fold][:, None]
-    return ratings.cpu().numpy()
 
 
 def grouped_folds(labels: np.ndarray, groups: np.ndarray, *, n_folds: int = 5, seed: int) -> np.ndarray:
@@ -252,27 +195,3 @@ def selectivity(truth: np.ndarray, guess: np.ndarray, control: np.ndarray, contr
     """The statistic "balanced accuracy minus that of the probe of control labels"; guesses are [n, k] or [n]."""
     real, null = balanced_accuracy(truth, guess), balanced_accuracy(control, control_guess)
     return lambda weights: real(weights) - null(weights)
-
-
-def class_directions(
-    features: Tensor, labels: Tensor, *, n_classes: int, method: Literal["mean_difference", "lda"]
-) -> Tensor:
-    """Directions [C, d], raw units, NaN for absent classes: class mean minus grand mean; `lda`: that times the inverse
-    Ledoit-Wolf covariance within classes (standardised), which reads out rather than steers."""
-    x, labels = features.double(), torch.as_tensor(labels, device=features.device).long()
-    onehot = torch.nn.functional.one_hot(labels, n_classes).to(x)
-    means = (onehot.T @ x) / onehot.sum(0)[:, None]
-    directions = means - x.mean(0)
-    if method == "lda":
-        scale = x.std(0, correction=0).clamp_min(1e-12)
-        covariance, _ = ledoit_wolf(((x - means[labels]) / scale).cpu().numpy(), assume_centered=True)
-        directions = torch.linalg.solve(torch.as_tensor(covariance).to(x), (directions / scale).T).T / scale
-    return directions.to(features.dtype)
-
-
-def _check_shapes(features: Tensor, per_problem: Tensor, name: str) -> None:
-    if features.ndim != 2 or per_problem.ndim != 2 or per_problem.shape[1] != len(features):
-        raise ValueError(
-            f"features {tuple(features.shape)} and {name} {tuple(per_problem.shape)} do not fit: expected "
-            "[n, d] and [K, n]; a single problem is labels[None]"
-        )

@@ -1,17 +1,64 @@
-"""Predicting ratings: ridge regression with its penalty chosen inside, the label-only baseline, and correlation."""
+"""Predicting ratings (E6): ridge regression, also with its penalty chosen inside, and the label-only baseline.
+
+One Gram matrix a training part is all it needs; all folds together cost as much as one.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from emolib.probes.solvers import shared_coordinates, solve_ridge
+from emolib.probes.solvers import Standardise, check_shapes, shared_coordinates
 from emolib.stats.scores import Array, Statistic
 
 ALPHAS = (10.0, 100.0, 1e3, 1e4, 1e6)  # of standardised features; the last leaves little but the mean
 UNPENALISED = 1e-7
+
+
+def fit_ridge(
+    features: Tensor,
+    targets: Tensor,
+    train: Tensor,
+    *,
+    alphas: Sequence[float] = (5.0,),
+    standardise: Standardise = "train",
+) -> tuple[Tensor, Tensor]:
+    """Weights [F, A, T, d] and bias [F, A, T] in raw units (float64), equal to scikit-learn's `Ridge` (E6).
+
+    `features` [n, d], `targets` [n, T], `train` [F, n] bool. The paper's: ``alphas=(5.0,), standardise="none"``.
+    """
+    train, targets = (torch.as_tensor(t, device=features.device) for t in (train, targets))
+    check_shapes(features, train, "train")
+    check_shapes(features, targets.T, "targets.T")
+    if min(alphas) <= 0 or not train.any(1).all():
+        raise ValueError(f"alphas {tuple(alphas)} must be positive (1e-6: least squares) and no training part empty")
+    used = train.bool().any(0)
+    x, train = features[used].double(), train[:, used].bool()
+    centre, scale, penalty = shared_coordinates(x, train.double(), standardise)
+    weights, bias = _solve((x - centre) / scale, targets[used], train, alphas=alphas, penalty=penalty)
+    return weights / scale, bias - weights / scale @ centre
+
+
+def cross_validate_ridge(
+    features: Tensor,
+    targets: Tensor,
+    folds: np.ndarray,
+    *,
+    alphas: Sequence[float] = (5.0,),
+    standardise: Standardise = "train",
+) -> np.ndarray:
+    """Held-out ratings [A, n, T] of every text; arguments as in `fit_ridge`."""
+    train = folds != np.arange(int(folds.max()) + 1)[:, None]
+    weights, bias = fit_ridge(features, targets, torch.as_tensor(train), alphas=alphas, standardise=standardise)
+    ratings = torch.empty(len(alphas), len(folds), weights.shape[2], dtype=torch.float64, device=features.device)
+    for fold in range(len(train)):
+        rows = torch.as_tensor(folds == fold, device=features.device)
+        ratings[:, rows] = features[rows].double() @ weights[fold].transpose(1, 2) + bias[fold][:, None]
+    return ratings.cpu().numpy()
 
 
 def nested_ridge(
@@ -38,7 +85,7 @@ def nested_ridge(
     centre, scale, penalty = shared_coordinates(x, train.double(), "train")
     penalty[:, d:] = UNPENALISED
     x = (x - centre) / scale
-    weights, bias = solve_ridge(x, y, train, alphas=alphas, penalty=penalty)
+    weights, bias = _solve(x, y, train, alphas=alphas, penalty=penalty)
 
     def held_out(f: int, g: int, fold: int) -> tuple[Tensor, Tensor]:
         system, rows = pairs.index((min(f, g), max(f, g))), torch.as_tensor(folds == fold, device=x.device)
@@ -79,3 +126,32 @@ def held_out_means(ratings: Array, labels: np.ndarray, folds: np.ndarray) -> Arr
     for fold in np.unique(folds):
         base[folds == fold] = label_means(ratings, labels, folds != fold, folds == fold)
     return base
+
+
+def _solve(
+    x: Tensor, targets: Tensor, train: Tensor, *, alphas: Sequence[float], penalty: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Coefficients [F, A, T, d] and intercepts [F, A, T] of ridge regressions, float64, as scikit-learn's `Ridge`.
+
+    `x` [n, d], `targets` [n, T], `train` [F, n] bool, `penalty` [F, d] (1, or the squared scale to standardise).
+    Rows with the same fold membership share one Gram matrix, which all folds that contain them add up.
+    """
+    n_folds, (n, d) = len(train), x.shape
+    patterns, block_of = torch.unique(train.T, dim=0, return_inverse=True)
+    data = torch.cat([x, targets.to(x), x.new_ones(n, 1)], dim=1).double()
+    total = data.new_zeros(n_folds, data.shape[1], data.shape[1])
+    for block, members in enumerate(patterns):
+        if members.any():
+            rows = data[block_of == block]
+            total[members] += rows.T @ rows
+    count, sums = total[:, -1, -1], total[:, -1, :-1]
+    centred = total[:, :-1, :-1] - sums[:, :, None] * sums[:, None, :] / count[:, None, None]
+    gram, cross = centred[:, :d, :d], centred[:, :d, d:]
+    coefficients = data.new_empty(n_folds, len(alphas), d, targets.shape[1])
+    for f in range(n_folds):
+        for a, alpha in enumerate(alphas):
+            factor = torch.linalg.cholesky(gram[f] + alpha * torch.diag(penalty[f].double()))
+            coefficients[f, a] = torch.cholesky_solve(cross[f], factor)
+    means = sums / count[:, None]
+    intercepts = means[:, None, d:] - torch.einsum("fd,fadt->fat", means[:, :d], coefficients)
+    return coefficients.transpose(2, 3), intercepts

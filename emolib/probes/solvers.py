@@ -2,20 +2,17 @@
 
 Cross-validation folds and targets differ only in labels and 0/1 weights, so one product ``X @ W`` serves all of them.
 
-*Multinomial logistic regression* minimises, for each problem k, scikit-learn's objective
+Multinomial logistic regression minimises, for each problem k, scikit-learn's objective
 
     C_k * sum_i w_ki * cross_entropy(W_k x_i + b_k, y_ki) + 1/2 ||W_k||^2       (intercept b_k not penalised)
 
 by L-BFGS, preconditioned with the Hessian that would hold if class probabilities and features were independent:
 ``(mean of diag(p) - p p^T) (x) X^T X + I``. It is diagonal in the product of two small eigenbases and, unlike
 Boehning's bound, follows the class frequencies. Line searches move along stored logits: no pass over the features.
-
-*Ridge regression* needs one Gram matrix per fold; all folds together cost as much as one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,17 +24,6 @@ Standardise = Literal["train", "none"]
 MEMORY = 10
 CURVATURE_UPDATES = 20
 CHECK_EVERY = 4
-
-
-@dataclass(frozen=True, kw_only=True)
-class SoftmaxFit:
-    """Minimisers of K penalised multinomial problems, in the coordinates of the features given."""
-
-    weights: Tensor
-    bias: Tensor
-    error: Tensor
-    gradient: Tensor
-    iterations: Tensor
 
 
 @dataclass
@@ -169,20 +155,22 @@ def _start(x: Tensor, labels: Tensor, weights: Tensor, penalty: Tensor, n_classe
 
 def minimise_softmax(
     x: Tensor, labels: Tensor, weights: Tensor, *, penalty: Tensor, n_classes: int, tol: float, max_iter: int
-) -> SoftmaxFit:
-    """Minimisers of K multinomial problems on the same `x` [n, d] (columns of similar size, roughly centred).
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Weights [K, C, d], bias [K, C], error [K] and iterations [K] of K multinomial problems on the same `x` [n, d].
+
+    The columns of `x` are of similar size and roughly centred, and the results are in their coordinates.
 
     `labels` [K, n] int64, `weights` [K, n] >= 0 (times C already), `penalty` [K, d] near 1 (per-problem squared scale).
     A problem is finished when ``sqrt(g^T P g) <= tol * max(||W||, 1)``, P the approximate inverse Hessian: because the
     penalty makes the objective 1-strongly convex, the left side estimates the distance of W from the unique optimum.
-    `error` holds that ratio, `gradient` max|g| / sum of weights, the quantity scikit-learn compares with its `tol`.
+    The error is that ratio.
     """
     eigenvalues, basis = torch.linalg.eigh((x.T @ x).double() / len(x))
     spectrum = (eigenvalues.clamp_min(0).to(x.dtype), basis.to(x.dtype))
     x = F.pad(x, (0, 1), value=1.0)
     state = _start(x, labels, weights.to(x.dtype), penalty.to(x.dtype), n_classes)
     theta = torch.zeros_like(state.theta)
-    error, gradient = (x.new_full((len(labels),), torch.inf) for _ in range(2))
+    error = x.new_full((len(labels),), torch.inf)
     iterations = torch.zeros_like(state.index)
     for step in range(max_iter + 1):
         if step % CHECK_EVERY == 0 or step == max_iter:
@@ -190,7 +178,6 @@ def minimise_softmax(
             size = state.theta[..., :-1].flatten(1).norm(dim=1).clamp_min(1)
             theta[state.index], iterations[state.index] = state.theta, step
             error[state.index] = (decrement / size).to(x.dtype)
-            gradient[state.index] = state.grad.abs().amax((1, 2)) / state.weights.sum((1, 2))
             running = error[state.index] > tol
             if step == max_iter or not running.any():
                 break
@@ -202,7 +189,7 @@ def minimise_softmax(
     bias = theta[..., -1].masked_fill(~present, torch.nan)
     bias -= bias.nanmean(1, keepdim=True)
     slopes = theta[..., :-1].masked_fill(~present[..., None], torch.nan)
-    return SoftmaxFit(weights=slopes, bias=bias, error=error, gradient=gradient, iterations=iterations)
+    return slopes, bias, error, iterations
 
 
 def shared_coordinates(x: Tensor, weights: Tensor, standardise: Standardise) -> tuple[Tensor, Tensor, Tensor]:
@@ -223,30 +210,10 @@ def shared_coordinates(x: Tensor, weights: Tensor, standardise: Standardise) -> 
     return centre, scale, torch.where(variance > 1e-10, variance, scale.pow(-2)).to(x.dtype)
 
 
-def solve_ridge(
-    x: Tensor, targets: Tensor, train: Tensor, *, alphas: Sequence[float], penalty: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Coefficients [F, A, T, d] and intercepts [F, A, T] of ridge regressions, float64, as scikit-learn's `Ridge`.
-
-    `x` [n, d], `targets` [n, T], `train` [F, n] bool, `penalty` [F, d] (1, or the squared scale to standardise).
-    Rows with the same fold membership share one Gram matrix, which all folds that contain them add up.
-    """
-    n_folds, (n, d) = len(train), x.shape
-    patterns, block_of = torch.unique(train.T, dim=0, return_inverse=True)
-    data = torch.cat([x, targets.to(x), x.new_ones(n, 1)], dim=1).double()
-    total = data.new_zeros(n_folds, data.shape[1], data.shape[1])
-    for block, members in enumerate(patterns):
-        if members.any():
-            rows = data[block_of == block]
-            total[members] += rows.T @ rows
-    count, sums = total[:, -1, -1], total[:, -1, :-1]
-    centred = total[:, :-1, :-1] - sums[:, :, None] * sums[:, None, :] / count[:, None, None]
-    gram, cross = centred[:, :d, :d], centred[:, :d, d:]
-    coefficients = data.new_empty(n_folds, len(alphas), d, targets.shape[1])
-    for f in range(n_folds):
-        for a, alpha in enumerate(alphas):
-            factor = torch.linalg.cholesky(gram[f] + alpha * torch.diag(penalty[f].double()))
-            coefficients[f, a] = torch.cholesky_solve(cross[f], factor)
-    means = sums / count[:, None]
-    intercepts = means[:, None, d:] - torch.einsum("fd,fadt->fat", means[:, :d], coefficients)
-    return coefficients.transpose(2, 3), intercepts
+def check_shapes(features: Tensor, per_problem: Tensor, name: str) -> None:
+    """Nothing; raises ValueError, naming `name`, unless `features` are [n, d] and what belongs to K problems [K, n]."""
+    if features.ndim != 2 or per_problem.ndim != 2 or per_problem.shape[1] != len(features):
+        raise ValueError(
+            f"features {tuple(features.shape)} and {name} {tuple(per_problem.shape)} do not fit: expected "
+            "[n, d] and [K, n]; a single problem is labels[None]"
+        )

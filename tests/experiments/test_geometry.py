@@ -27,7 +27,8 @@ from emolib.experiments.geometry.alignment import (
     sample,
     unit,
 )
-from emolib.probes.linear import class_directions, released_split
+from emolib.probes.directions import class_directions
+from emolib.probes.linear import released_split
 from emolib.study.run import Run
 from emolib.study.study import Study
 from emolib.tables import results

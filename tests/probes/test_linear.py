@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 
 from emolib.probes import linear as probes
 from emolib.probes import solvers
+from emolib.probes.directions import class_directions
 from emolib.stats.scores import balanced_accuracy
 
 torch.set_num_threads(2)
@@ -137,34 +138,6 @@ def test_constant_feature_gets_weight_zero() -> None:
     assert probe.weights[0, :, 6].nan_to_num().abs().max() < 1e-3
 
 
-@pytest.mark.parametrize("standardise", ["none", "train"])
-def test_ridge_equals_scikit_learn(standardise: probes.Standardise) -> None:
-    x, y = residual_like(250, 40)
-    rng = np.random.default_rng(3)
-    targets = x.numpy()[:, 5:8] * 0.7 + rng.normal(size=(250, 3)) + 3
-    train = rng.random((4, 250)) < 0.6
-    alphas = (0.1, 5.0, 300.0)
-    weights, bias = probes.fit_ridge(
-        x, torch.as_tensor(targets), torch.as_tensor(train), alphas=alphas, standardise=standardise
-    )
-    for f in range(4):
-        z = x[train[f]].double().numpy()
-        scale = z.std(0) if standardise == "train" else 1.0
-        for a, alpha in enumerate(alphas):
-            reference = Ridge(alpha=alpha, solver="svd").fit(z / scale, targets[train[f]])
-            assert np.allclose(weights[f, a].numpy(), reference.coef_ / scale, rtol=1e-5, atol=1e-8)
-            assert np.allclose(bias[f, a].numpy(), reference.intercept_, rtol=1e-5, atol=1e-5)
-
-
-def test_ridge_held_out_ratings_come_from_the_other_folds() -> None:
-    x, y = residual_like(60, 90)
-    folds, targets = np.arange(60) % 3, np.stack([y, -y], axis=1).astype(float)
-    ratings = probes.cross_validate_ridge(x, torch.as_tensor(targets), folds, alphas=(2.0, 5.0), standardise="none")
-    for fold in range(3):
-        reference = Ridge(alpha=5.0, solver="svd").fit(x[folds != fold].double(), targets[folds != fold])
-        assert np.allclose(ratings[1, folds == fold], reference.predict(x[folds == fold].double()), atol=1e-4)
-
-
 def test_planted_directions_are_found_and_only_those() -> None:
     rng = np.random.default_rng(4)
     labels = rng.integers(0, 3, 3000)
@@ -174,7 +147,7 @@ def test_planted_directions_are_found_and_only_those() -> None:
     truth = torch.tensor(planted - planted.mean(0), dtype=torch.float32)
     probe = probes.fit_logistic(x, single(labels), n_classes=3, C=0.1)
     found = [probe.weights[0]] + [
-        probes.class_directions(x, torch.as_tensor(labels), n_classes=3, method=m) for m in ("mean_difference", "lda")
+        class_directions(x, torch.as_tensor(labels), n_classes=3, method=m) for m in ("mean_difference", "lda")
     ]
     for directions in found:
         cosine = torch.cosine_similarity(directions, truth, dim=1)
@@ -185,10 +158,10 @@ def test_planted_directions_are_found_and_only_those() -> None:
 
 def test_class_directions_equal_hand_computation_and_lda() -> None:
     x, y = residual_like(4000, 12)
-    mean = probes.class_directions(x.double(), torch.as_tensor(y), n_classes=CLASSES + 1, method="mean_difference")
+    mean = class_directions(x.double(), torch.as_tensor(y), n_classes=CLASSES + 1, method="mean_difference")
     by_hand = x[y == 3].double().mean(0) - x.double().mean(0)
     assert torch.allclose(mean[3], by_hand) and mean[CLASSES].isnan().all()
-    lda = probes.class_directions(x.double(), torch.as_tensor(y), n_classes=CLASSES, method="lda").numpy()
+    lda = class_directions(x.double(), torch.as_tensor(y), n_classes=CLASSES, method="lda").numpy()
     model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(x.double().numpy(), y)
     ours, theirs = lda - lda.mean(0), model.coef_ - model.coef_.mean(0)
     scale = x.double().numpy().std(0)
@@ -289,11 +262,6 @@ def test_bad_input_is_refused(change: dict[str, torch.Tensor], message: str) -> 
     given = dict(features=torch.randn(80, 4), labels=torch.arange(80)[None] % 3) | change
     with pytest.raises(ValueError, match=message):
         probes.fit_logistic(given["features"], given["labels"], n_classes=3)
-
-
-def test_ridge_refuses_a_penalty_of_zero() -> None:
-    with pytest.raises(ValueError, match="must be positive"):
-        probes.fit_ridge(torch.randn(9, 2), torch.randn(9, 1), torch.ones(1, 9).bool(), alphas=(0.0,))
 
 
 def test_half_precision_features_are_fitted_in_float32() -> None:

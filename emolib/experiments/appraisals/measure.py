@@ -19,15 +19,8 @@ from torch import Tensor
 
 from emolib import stats
 from emolib.engine.sites import COMPONENTS
-from emolib.probes.linear import (
-    check_probeable,
-    cross_validate,
-    fit_ridge,
-    grouped_folds,
-    released_split,
-    shuffled_labels,
-)
-from emolib.probes.ridge import held_out_means, label_means, nested_ridge, pearson
+from emolib.probes.linear import check_probeable, cross_validate, grouped_folds, released_split, shuffled_labels
+from emolib.probes.ridge import fit_ridge, held_out_means, label_means, nested_ridge, pearson
 from emolib.stats import scores
 from emolib.stats.sampling import halves
 from emolib.stats.scores import Array, Statistic

@@ -30,7 +30,8 @@ from emolib.experiments.geometry.alignment import (
     sample,
     unit,
 )
-from emolib.probes.linear import check_probeable, fit_released, fit_ridge, released_split
+from emolib.probes.linear import check_probeable, fit_released, released_split
+from emolib.probes.ridge import fit_ridge
 from emolib.stats.scores import Array
 from emolib.study.shards import progress
 from emolib.study.study import Study

@@ -16,7 +16,8 @@ import torch
 
 from emolib import stats
 from emolib.experiments.robustness.task_profile import Row, each
-from emolib.probes.linear import cross_validate_ridge, grouped_folds
+from emolib.probes.linear import grouped_folds
+from emolib.probes.ridge import cross_validate_ridge
 from emolib.stats import scores
 from emolib.study.study import Study
 from emolib.texts.corpus import EMOTIONS
