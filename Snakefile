@@ -1,4 +1,4 @@
-"""Which files each executed notebook is made from, and when it is out of date.
+"""Which notebooks a run executes, and when one is out of date: `emolib.book.run.page_sha256` says.
 
     emolib run --model smollm2-135m                                    # what make book calls
     snakemake --cores 4 --config model=smollm2-135m profile=full       # the same, directly
@@ -11,14 +11,7 @@ The committed reference results are no target here unless their run is asked for
 import re
 import sys
 
-from emolib.book.run import (
-    configured_runs,
-    measures,
-    notebook_sources,
-    select_notebooks,
-    user_files,
-    write_parameters,
-)
+from emolib.book.run import configured_runs, measures, page_sha256, select_notebooks, write_parameters
 
 NOTEBOOKS = select_notebooks(config.pop("only", None))
 # The others read what these have measured.
@@ -41,21 +34,19 @@ rule all:
         expand("runs/{run}/{notebook}.ipynb", run=RUNS, notebook=NOTEBOOKS),
 
 
-# One rule a notebook, so that each has its own sources. The measurements it writes to results/ are no output here:
-# Snakemake would delete them when a figure fails, and hours of computing with them.
+# One rule a notebook, since some read what the others have measured. What is measured goes to results/ and is no output
+# here: Snakemake would delete it when a figure fails, and hours of computing with it. Whether a table is stale is
+# asked of emolib.study.freshness, once here, in the hash, and once when the notebook runs.
 for number, notebook in enumerate(NOTEBOOKS):
 
     rule:
         name:
             f"notebook_{notebook}"
         input:
-            notebook=f"notebooks/{notebook}.ipynb",
-            sources=notebook_sources(notebook),
-            given=lambda wildcards: user_files(RUNS[wildcards.run]),
             measured=[] if notebook in MEASURING else [f"runs/{{run}}/{name}.ipynb" for name in MEASURING],
-        # The run's parameters are no input: its device does not make a result stale, and all else is in its name.
         params:
-            python=sys.executable,
+            notebook=f"notebooks/{notebook}.ipynb",
+            made_from=lambda wildcards, notebook=notebook: page_sha256(RUNS[wildcards.run], notebook),
         output:
             f"runs/{{run}}/{notebook}.ipynb",
         # In the order of the book: the first one keeps what the others read.
@@ -63,4 +54,4 @@ for number, notebook in enumerate(NOTEBOOKS):
         # A model fills the machine: one notebook at a time on one computer, each on its own node of a cluster.
         threads: workflow.cores or 8
         shell:
-            "{params.python:q} -m emolib.book.run runs/{wildcards.run}/run.json {input.notebook} {output}"
+            "{sys.executable:q} -m emolib.book.run runs/{wildcards.run}/run.json {params.notebook} {output}"

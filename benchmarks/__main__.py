@@ -117,13 +117,11 @@ def main(arguments: list[str]) -> int:
 def provenance(size: Size, seconds: float) -> dict[str, Any]:
     """Where and with what it was measured; `seconds` since the start, memory of the largest side that has ended."""
     about = collect_provenance(
-        parameters=dict(model=MODEL, corpus=CORPUS, prompt=PROMPT, **asdict(size)),
+        parameters=dict(model=MODEL, corpus=CORPUS, prompt=PROMPT, dtype="float32", seed=0, **asdict(size)),
         device="cpu",
         seconds=seconds,
         corpus_sha256=corpus(size.probe_texts).sha256,
         model_revision=None,
-        dtype="float32",
-        seed=0,
     )
     return about | dict(peak_memory_mb=resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)
 

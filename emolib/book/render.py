@@ -7,7 +7,6 @@ buttons and the explorer's data are added while Sphinx renders, by `emolib.book.
 from __future__ import annotations
 
 import ast
-import hashlib
 import subprocess
 import sys
 from pathlib import Path
@@ -17,14 +16,12 @@ import nbformat
 import yaml
 
 from emolib.book import colab
-from emolib.book.run import INJECTED, cleaned
+from emolib.book.run import INJECTED, cleaned, files_sha256
 from emolib.book.staging import stage_runs
 from emolib.study.run import Run
-from emolib.tables.provenance import code_sha256
 
 CHAPTERS = Path("book/chapters")
-# What decides how a page looks, beside the pages.
-RENDERING = ("emolib.book.render", "emolib.book.pages", "emolib.book.mystnb")
+# What decides how a page looks, beside the pages and the code that renders them.
 INPUTS = ("_config.yml", "_build/_toc.yml", "requirements.lock", "pyproject.toml")
 
 
@@ -140,11 +137,7 @@ def _redirect(page: str, root: Path) -> str:
 def _state(root: Path) -> str:
     """Return one hash over everything the book is rendered from."""
     place = colab.repository(root)
-    code = [code_sha256(module) for module in RENDERING]
-    digest = hashlib.sha256("\0".join([*code, place.requirement if place else ""]).encode())
-    folders = ("book", "notebooks", "results")
-    files = sorted(path for folder in folders for path in (root / folder).rglob("*") if path.is_file())
-    for path in [*(root / name for name in INPUTS), *files]:
-        content = path.read_bytes() if path.is_file() else b""
-        digest.update(f"{path.relative_to(root).as_posix()}\0{len(content)}\0".encode() + content)
-    return digest.hexdigest()
+    folders = ("book", "notebooks", "results", "emolib/book")
+    files = [path for folder in folders for path in (root / folder).rglob("*") if path.suffix != ".pyc"]
+    everything = files_sha256(root, [*(root / name for name in INPUTS), *files])
+    return f"{everything} {place.requirement if place else ''}"

@@ -6,19 +6,24 @@ Imports no model library.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from difflib import get_close_matches
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import nbformat
 
+from emolib.book import colab
+from emolib.study import freshness
 from emolib.study.run import Run
-from emolib.tables.provenance import imported
+from emolib.tables import results
 
 INJECTED = "injected-parameters"
 RECORDS = "results/bench"  # of the benchmark
@@ -92,28 +97,40 @@ def write_parameters(run: Run, root: Path = Path()) -> Path:
     return path
 
 
-def notebook_sources(notebook: str, root: Path = Path()) -> list[str]:
-    """Return the files a notebook depends on: what it and its experiment import of emolib, the package's data, and the
-    benchmark's records where it reads them."""
-    start = root / "emolib" / "experiments" / experiment_of(notebook) / "measure.py"
+def page_sha256(run: Run, notebook: str, root: Path = Path()) -> str:
+    """Return one hash over what a notebook of a run is drawn from: its cells, the key of its table, this library and
+    the benchmark's records. Where only the drawing has changed, the stored table is read, and no model."""
     document = nbformat.read(root / "notebooks" / f"{notebook}.ipynb", as_version=4)
-    code = "\n".join(cell.source for cell in document.cells if cell.cell_type == "code")
-    queue = [*imported(code, root), *([start] if start.is_file() else [])]
-    found: set[Path] = set()
-    while queue:
-        path = queue.pop()
-        if path not in found:
-            found.add(path)
-            queue.extend(imported(path.read_text(encoding="utf-8"), root))
-    data = (path for path in (root / "emolib" / "data").glob("*") if path.is_file())
-    records = (root / RECORDS).glob("*.json") if RECORDS in code else ()
-    return sorted(path.relative_to(root).as_posix() for path in [*found, *data, *records])
+    cells = [[cell.cell_type, cell.source] for cell in document.cells if colab.TAG not in cell.metadata.get("tags", [])]
+    key = freshness.key(run, experiment(notebook)) if measures(notebook, root) else None
+    files = [path for path in (root / "emolib").rglob("*") if path.suffix != ".pyc"]
+    return freshness.digest([cells, key, files_sha256(root, [*files, *(root / RECORDS).glob("*.json")])])
 
 
-def user_files(run: Run) -> list[str]:
-    """Return the user's files that a run reads: of the corpus and the prompt, where they are not emolib's own."""
-    given = (run.corpus, run.corpus_path, run.prompt)
-    return [str(path) for path in given if path is not None and Path(path).is_file()]
+def files_sha256(root: Path, paths: Iterable[Path]) -> str:
+    """Return one hash over the names and bytes of the files among `paths`, which are below `root`."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in set(paths) if path.is_file()):
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(root).as_posix()}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()
+
+
+def experiment(notebook: str) -> ModuleType:
+    """Return the package of the experiment that a notebook is about."""
+    return import_module(f"emolib.experiments.{experiment_of(notebook)}")
+
+
+def stale_tables(run: Run, root: Path = Path()) -> dict[str, str]:
+    """Return why each stored table of a run that is stale is so, by the name of its experiment."""
+    found = {}
+    for notebook in notebook_names(root):
+        path = result_of(notebook, run.slug, root)
+        if path is not None and path.is_file():
+            made = results.read(path).attrs["provenance"]
+            reason = freshness.why_stale(made, freshness.key(run, experiment(notebook)))
+            found |= {path.stem: reason} if reason else {}
+    return found
 
 
 def check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> None:

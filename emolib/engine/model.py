@@ -22,11 +22,11 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
+from emolib.engine import registry
 from emolib.engine.context import ATTENTION
-from emolib.engine.registry import locate
 from emolib.engine.sites import Component
 from emolib.study.run import DType, Tap, check_choice
-from emolib.texts.sources import cache_folder, folder_revision
+from emolib.texts.sources import cache_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,8 +159,8 @@ def load_model(
     check_choice("dtype", dtype, DType)
     check_choice("tap", tap, Tap)
     place = resolve_device(device)
-    source = locate(name)
-    address, packed = (str(_unpacked(Path(source))), Path(source).name) if source.endswith(".gguf") else (source, None)
+    source = registry.locate(name)
+    address = str(_unpacked(Path(source))) if source.endswith(".gguf") else source
     at = dict(revision=revision or "main")
     try:
         tokenizer = AutoTokenizer.from_pretrained(address, **at)
@@ -171,7 +171,7 @@ def load_model(
         hf = AutoModelForCausalLM.from_pretrained(address, **at, dtype=getattr(torch, dtype)).to(place)
     except (OSError, ValueError) as error:  # transformers raises either for a folder without a model
         raise _unavailable(name, address, error) from error
-    found = packed or getattr(hf.config, "_commit_hash", None) or folder_revision(Path(address))
+    found = getattr(hf.config, "_commit_hash", None) or registry.revision(name) or "unknown"
     return check_model(wrap_model(hf, tokenizer, name=name, revision=found, tap=tap))
 
 

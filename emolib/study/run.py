@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
@@ -57,6 +58,18 @@ class Run:
             locate(self.model)
         check_corpus_name(self.corpus)
         get_prompt(self.prompt)
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Run:
+        """The run whose fields are among `values`, as in `Run.of(globals())` below a notebook's cell of parameters.
+
+        Raises ValueError when one is missing.
+        """
+        names = [field.name for field in fields(cls)]
+        missing = [name for name in names if name not in values]
+        if missing:
+            raise ValueError(f"the parameters {missing} are missing: the cell needs {', '.join(names)}")
+        return cls(**{name: values[name] for name in names})
 
     @property
     def slug(self) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,17 +17,20 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from emolib import stats
 from emolib.engine.edits import Edit, fingerprint
 from emolib.engine.engine import Engine
 from emolib.engine.labels import LabelTokens, calibration_offsets, label_tokens
 from emolib.engine.model import Model, load_model
 from emolib.engine.sites import Component
-from emolib.study import shards
+from emolib.stats import Interval
+from emolib.stats.scores import Statistic
+from emolib.study import freshness, shards
 from emolib.study.clean import KEEP, Clean, CleanPass
-from emolib.study.run import REFERENCE, Run, TextColumn
+from emolib.study.run import Run, TextColumn
 from emolib.tables import results
-from emolib.tables.provenance import code_sha256, collect_provenance
-from emolib.texts.corpus import EMOTIONS, writer_groups
+from emolib.tables.provenance import collect_provenance
+from emolib.texts.corpus import EMOTIONS, Corpus, writer_groups
 from emolib.texts.prompts import Prompt
 
 EDITS_AT_ONCE = 512  # edits in one shard: some minutes of work, kept before the next
@@ -37,25 +39,37 @@ EDITS_AT_ONCE = 512  # edits in one shard: some minutes of work, kept before the
 class Study:
     """Opened resources of a run: N texts, and C words that may answer.
 
-    `events` are the texts with their ratings, `truth` [N] the ids of the right answers among `words`, `groups` [N] the
-    clusters of writers. `folder` holds `cache/` and `results/` (default: the working directory). Another task than the
-    run's is a `variant`.
+    `model` and `corpus` are the run's, loaded on first use, unless they are given; `folder` holds `cache/` and
+    `results/`. `events` are the texts with their ratings, `truth` [N] the ids of the right answers among `words`,
+    `groups` [N] the clusters of writers. What makes the study another one than its run's: `rows`, part of the texts;
+    `prompt` and `truth`, another question; `clean`, answers that are known, so that they need not be computed;
+    `agreed`, the texts taken to be answered right; `only_layers`, the layers that experiments measure. No table of such
+    a study is stored. Raises ValueError for a model that is not the run's, and for a prompt without right answers.
     """
 
     def __init__(
         self,
         run: Run,
         *,
+        model: Model | None = None,
+        corpus: Corpus | None = None,
         folder: str | Path = ".",
         rows: Sequence[int] | None = None,
         prompt: Prompt | None = None,
         truth: np.ndarray | None = None,
+        clean: Clean | None = None,
+        agreed: Sequence[int] | None = None,
+        only_layers: Sequence[int] | None = None,
     ) -> None:
         self.run, self.folder = run, Path(folder)
-        self.corpus, self.prompt = run.load_corpus(), prompt or run.load_prompt()
+        self.corpus, self.prompt = corpus or run.load_corpus(), prompt or run.load_prompt()
+        self._model, self._clean, self._agreed, self.only_layers = model, clean, agreed, only_layers
+        self.whole = all(other is None for other in (rows, prompt, truth, clean, agreed, only_layers))
         self._rows = np.arange(len(self.corpus.events)) if rows is None else np.asarray(rows, dtype=int)
         self.events = self.corpus.events.iloc[self._rows].reset_index(drop=True)
         self.groups, self.words = writer_groups(self.events), self.prompt.labels
+        if isinstance(model, Model):
+            _check_model(model, run)
         if truth is None and self.words != EMOTIONS:
             raise ValueError(
                 f"prompt {self.prompt.name!r} asks for {', '.join(self.words)}, not for emotions: an experiment on "
@@ -78,21 +92,46 @@ class Study:
         `truth` are the right answers of the texts in `rows`, needed where the prompt's labels are not the emotions.
         Clean pass, calibration and cache are its own; the model is shared. What it intervenes counts for this study.
         """
-        kept = self._rows if rows is None else self._rows[np.asarray(rows, dtype=int)]
         run = self.run if text is None else replace(self.run, text=text)
-        other = Study(run, folder=self.folder, rows=kept, prompt=prompt or self.prompt, truth=truth)
-        other.__dict__["model"], other._spared = self.model, self._spared
+        other = Study(
+            run,
+            model=self.model,
+            corpus=self.corpus if text is None else None,
+            folder=self.folder,
+            rows=self._rows if rows is None else self._rows[np.asarray(rows, dtype=int)],
+            prompt=prompt or self.prompt,
+            truth=truth,
+            only_layers=self.only_layers,
+        )
+        other._spared = self._spared
         return other
 
     @cached_property
     def model(self) -> Model:
         """The run's model, checked; first of all, whether its tokenizer tells the words apart."""
+        if self._model is not None:
+            return self._model
 
         def accept(tokenizer: Any) -> None:
             label_tokens(tokenizer, self.words).ids(self.run.scoring)
 
         where = dict(dtype=self.run.dtype, device=self.run.device, tap=self.run.tap)
         return load_model(self.run.model, **where, accept=accept)
+
+    def layers(self, step: int = 1) -> list[int]:
+        """Every `step`-th layer, the last among them, in order; of `only_layers` where the study has them."""
+        chosen = range(self.model.n_layers)[::-1][::step][::-1]
+        return [layer for layer in chosen if self.only_layers is None or layer in self.only_layers]
+
+    def interval(
+        self, statistic: Statistic, rows: Sequence[int] | np.ndarray | None = None, **options: Any
+    ) -> Interval:
+        """The statistic of the texts `rows` (all) with its interval: whole writers resampled, with the run's seed.
+
+        `options` are those of `emolib.stats.bootstrap`.
+        """
+        groups = self.groups if rows is None else self.groups[rows]
+        return stats.bootstrap(statistic, groups, seed=self.run.seed, **options)
 
     @cached_property
     def labels(self) -> LabelTokens:
@@ -107,12 +146,12 @@ class Study:
     @cached_property
     def clean_pass(self) -> CleanPass:
         """What the model does with every text when nothing is changed."""
-        return CleanPass(self.engine, self.labels, self._cache("clean", "emolib.study.clean", words=self.labels.tokens))
+        return CleanPass(self.engine, self.labels, self._cache("clean", words=self.labels.tokens))
 
     @cached_property
     def clean(self) -> Clean:
         """The clean answers."""
-        return self.clean_pass.clean
+        return self._clean or self.clean_pass.clean
 
     @cached_property
     def offsets(self) -> Tensor:
@@ -126,7 +165,9 @@ class Study:
 
     @cached_property
     def agreed(self) -> np.ndarray:
-        """Row numbers of the texts whose predicted label equals the writer's (paper §3, A.3)."""
+        """Row numbers of the texts whose predicted label equals the writer's (paper §3, A.3), unless given."""
+        if self._agreed is not None:
+            return np.asarray(self._agreed, dtype=int)
         return np.flatnonzero(self.predicted == self.truth)
 
     def activations(self, component: Component, layer: int, position: int = -1) -> Tensor:
@@ -144,7 +185,7 @@ class Study:
     def intervene(self, edits: Sequence[Edit], rows: Sequence[int], *, name: str) -> Tensor:
         """Label logits [n_rows, n_edits, C], not calibrated, under each edit; kept in shards, so it can be resumed.
 
-        Shards are found again by the content of the edits, the texts and the code; `name` is what progress is called.
+        Shards are found again by the content of edits, texts and weights; `name` is what progress is called.
         Raises ValueError for rows that repeat.
         """
         if len(set(rows)) < len(rows):
@@ -155,7 +196,7 @@ class Study:
         order = sorted(range(len(edits)), key=lambda index: (edits[index].layers, str(edits[index].position)))
         chunks = [order[start : start + EDITS_AT_ONCE] for start in range(0, len(order), EDITS_AT_ONCE)]
         batches = self.engine.batches(list(place))
-        folder = self._cache("edits", "emolib.engine.engine", edits=fingerprint([edits[index] for index in order]))
+        folder = self._cache("edits", edits=fingerprint([edits[index] for index in order]))
         for batch in shards.progress(batches, name, [len(batch) for batch in batches]):
             encode = cache(partial(self.engine.encode, batch))
             for number, chunk in enumerate(chunks):
@@ -166,53 +207,47 @@ class Study:
         return found
 
     def measure(self, experiment: ModuleType) -> pd.DataFrame:
-        """The experiment's table: the stored one when the code that measures is still the same, else measured anew.
+        """The experiment's table: the stored one where it is fresh, else measured now, and stored.
 
-        `experiment` is a module of `emolib.experiments`. Docstrings, comments and layout of code do not count. With
-        EMOLIB_STORED=1 a stored table is taken as it is, to render a chapter anew without the hours of measuring.
+        `experiment` is a package of `emolib.experiments`. Raises ValueError where this is not the study of a whole run.
         """
-        name = experiment.__name__.split(".")[2]
-        path = self.folder / "results" / self.run.slug / f"{name}.parquet"
-        code, question = code_sha256(experiment.__name__), self.prompt.render("")
-        if path.is_file():
-            stored = results.read(path)
-            made = stored.attrs["provenance"]
-            same = made.get("code_sha256") == code and made.get("prompt_text") == question
-            same = same and made["corpus_sha256"] == self.corpus.sha256
-            same = same and made["model_revision"] == self.model.revision
-            if same or os.environ.get("EMOLIB_STORED") == "1":
-                return stored
+        if not self.whole:
+            raise ValueError(
+                "this is a study of part of a run, or of another question, and its table would stand for the whole "
+                "run: call experiment.run(study), which stores nothing"
+            )
+        path = freshness.table_path(self.run, experiment, self.folder)
+        found = freshness.stored(path, self._key(experiment))
+        if found is not None:
+            return found
         start, spared = time.perf_counter(), self._spared[0]
-        frame = experiment.run(self)
-        own = dict(model=self.run.model, prompt=self.run.prompt, seed=self.run.seed)
-        frame = results.tidy(frame, name, n_layers=self.model.n_layers, **own)
+        frame = self.table(experiment)
         # What an interrupted run had done already is part of what the experiment takes.
-        provenance = self._provenance(time.perf_counter() - start + self._spared[0] - spared)
-        results.write(frame, path, provenance | {"code_sha256": code, "prompt_text": question})
+        seconds = time.perf_counter() - start + self._spared[0] - spared
+        where = dict(parameters=self.run.parameters(), device=str(self.model.device))
+        results.write(frame, path, collect_provenance(**where, seconds=seconds, **self._key(experiment)))
         return results.read(path)
 
     def reference(self, experiment: ModuleType) -> pd.DataFrame | None:
-        """The committed table of the reference run, to draw behind this run's; None when this is that run."""
-        name = experiment.__name__.split(".")[2]
-        path = self.folder / "results" / REFERENCE.slug / f"{name}.parquet"
-        return results.read(path) if self.run.slug != REFERENCE.slug and path.is_file() else None
+        """`freshness.reference_table` of this run."""
+        return freshness.reference_table(self.run, experiment, folder=self.folder)
 
-    def _provenance(self, seconds: float) -> dict:
-        return collect_provenance(
-            parameters=self.run.parameters(),
-            corpus_sha256=self.corpus.sha256,
-            model_revision=self.model.revision,
-            device=str(self.model.device),
-            dtype=self.run.dtype,
-            seed=self.run.seed,
-            seconds=seconds,
-        )
+    def table(self, experiment: ModuleType) -> pd.DataFrame:
+        """What the experiment measures in this study, as a checked table; nothing is stored."""
+        own = dict(model=self.run.model, prompt=self.run.prompt, seed=self.run.seed, n_layers=self.model.n_layers)
+        return results.tidy(experiment.run(self), freshness.name_of(experiment), **own)
+
+    def _key(self, experiment: ModuleType) -> dict[str, Any]:
+        """The key of a table, with the texts and weights that are open, which may be known only now."""
+        opened = self._model or self.__dict__.get("model")
+        found = freshness.key(self.run, experiment) | {"corpus_sha256": self.corpus.sha256}
+        return found if opened is None else found | {"model_revision": opened.revision}
 
     @cached_property
     def _prompts(self) -> list[str]:
         return [self.prompt.render(text) for text in self.events["text"]]
 
-    def _cache(self, name: str, module: str, **content: object) -> Path:
+    def _cache(self, name: str, **content: object) -> Path:
         """The cache folder of one computation, named by everything that decides its content: runs may share it."""
         key = dict(
             model=self.run.model,
@@ -222,10 +257,20 @@ class Study:
             keep=KEEP,
             prompts=self._prompts,
             tokens=self.engine.labels.tolist(),
-            code=code_sha256(module),
+            engine_protocol=freshness.ENGINE_PROTOCOL,
             **content,
         )
         digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
         folder = self.folder / "cache" / f"{name}-{digest}"
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+
+def _check_model(model: Model, run: Run) -> None:
+    own = dict(model=model.name, dtype=str(model.dtype).removeprefix("torch."), tap=model.tap)
+    for name, value in own.items():
+        if value != getattr(run, name):
+            raise ValueError(
+                f"the model given has {name} {value!r} and the run says {getattr(run, name)!r}: tables would be kept "
+                f"under the wrong name; give a run with {name}={value!r}"
+            )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import hashlib
 import os
 import platform
 import re
@@ -11,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -23,33 +20,18 @@ PATH_INSIDE = re.compile(r"(?:^|[\s\"'=(])(?:~?/[\w.-]+/|[A-Za-z]:\\)")
 
 
 def collect_provenance(
-    *,
-    parameters: Mapping[str, Any],
-    corpus_sha256: str,
-    model_revision: str | None,
-    device: str,
-    seconds: float,
-    dtype: str | None = None,
-    seed: int | None = None,
-    notebook: str | Path | None = None,
+    *, parameters: Mapping[str, Any], device: str, seconds: float, **made_from: Any
 ) -> dict[str, Any]:
-    """Return the provenance of a run as plain JSON values, free of paths, user names and host names.
+    """Return the provenance of a table as plain JSON values, free of paths, user names and host names.
 
-    `seconds` is the wall time of the run; `dtype` and `seed` are taken from `parameters` when not given. Parameters
-    that are local paths are reduced to the file name. `commit` is None outside a git checkout of emolib.
+    `seconds` is the wall time of the run; `made_from` are the entries that decide whether the table is stale
+    (`emolib.study.freshness.key`). Parameters that are local paths are reduced to the file name. `commit` is None
+    outside a git checkout of emolib.
     """
-    public = {str(name): _public(value) for name, value in parameters.items()}
-    book = None if notebook is None else Path(notebook)
     return {
         **git_state(),
-        "library_sha256": library_sha256(),
-        "notebook": None if book is None else book.name,
-        "notebook_sha256": None if book is None else hashlib.sha256(book.read_bytes()).hexdigest(),
-        "parameters": public,
-        "model_revision": None if model_revision is None else _public(model_revision),
-        "corpus_sha256": corpus_sha256,
-        "dtype": public.get("dtype") if dtype is None else dtype,
-        "seed": public.get("seed") if seed is None else seed,
+        "parameters": {str(name): _public(value) for name, value in parameters.items()},
+        **made_from,
         "device": device,
         "processor": processor_name(),
         "threads": thread_count(),
@@ -72,7 +54,7 @@ def footer(provenance: Mapping[str, Any]) -> str:
     revision = provenance["model_revision"]
     cost = f"{_duration(provenance['seconds'])}, peak memory {provenance['peak_memory_mb'] / 1024:.1f} GB"
     lines = [
-        f"**Provenance.** Code: {code}, library `{provenance['library_sha256'][:10]}`.",
+        f"**Provenance.** Code: {code}, protocol {provenance.get('protocol', 'unknown')}.",
         f"Run: {parameters}" + ("" if revision is None else f", model revision `{str(revision)[:12]}`") + ".",
         f"Corpus: `{provenance['corpus_sha256'][:10]}`.",
         f"Machine: {provenance['processor']}, {provenance['device']}, {provenance['threads']} threads; {cost};",
@@ -100,17 +82,6 @@ def git_state() -> dict[str, str | bool | None]:
     status = _git(root, "status", "--porcelain", "--", ".", ":(exclude)results", ":(exclude)book/chapters")
     commit = _git(root, "rev-parse", "--verify", "HEAD")
     return {"commit": commit, "dirty": None if commit is None else bool(status)}
-
-
-def library_sha256() -> str:
-    """Return one hash over the names and bytes of all source and data files of emolib."""
-    package = Path(__file__).resolve().parents[1]
-    digest = hashlib.sha256()
-    files = (p for p in package.rglob("*") if p.is_file() and "__pycache__" not in p.parts and p.suffix != ".pyc")
-    for path in sorted(files, key=lambda p: p.relative_to(package).as_posix()):
-        name, content = path.relative_to(package).as_posix(), path.read_bytes()
-        digest.update(f"{name}\0{len(content)}\0".encode() + content)
-    return digest.hexdigest()
 
 
 def processor_name() -> str:
@@ -177,57 +148,3 @@ def _duration(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
-# They fetch, name, keep and describe, and compute no number: corpus, prompt, weights and parameters have entries of
-# their own in the provenance. A clearer error message in one of them must not cost hours of measuring.
-COMPUTES_NOTHING = frozenset(
-    f"emolib/{name}.py"
-    for name in ("tables/provenance", "engine/registry", "tables/results", "study/run", "study/shards", "texts/sources")
-)
-
-
-@cache
-def code_sha256(module: str) -> str:
-    """Return a hash of what a module of emolib computes: its code and all it imports from emolib, and no comments.
-
-    Docstrings, layout and the modules in COMPUTES_NOTHING do not count.
-    """
-    root = Path(__file__).parents[2]
-    queue, found = [root.joinpath(*module.split(".")).with_suffix(".py")], set()
-    while queue:
-        path = queue.pop()
-        if path not in found and path.relative_to(root).as_posix() not in COMPUTES_NOTHING:
-            found.add(path)
-            queue.extend(imported(path.read_text(encoding="utf-8"), root))
-    digest = hashlib.sha256()
-    for path in sorted(found):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        for node in ast.walk(tree):
-            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
-                node.body = node.body[1:]
-        digest.update(f"{path.relative_to(root).as_posix()}\n{_dump(tree)}\n".encode())
-    return digest.hexdigest()
-
-
-def _dump(node: object) -> str:
-    """A syntax tree as text. Empty fields are left out: which ones there are differs between versions of Python."""
-    if isinstance(node, ast.AST):
-        parts = [f"{name}={_dump(value)}" for name, value in ast.iter_fields(node) if value not in (None, [])]
-        return f"{type(node).__name__}({','.join(parts)})"
-    return f"[{','.join(map(_dump, node))}]" if isinstance(node, list) else repr(node)
-
-
-def imported(code: str, root: Path) -> Iterator[Path]:
-    """Yield the files of emolib below `root` that Python code imports, magics aside."""
-    lines = "\n".join("" if line.lstrip().startswith(("%", "!")) else line for line in code.splitlines())
-    for node in ast.walk(ast.parse(lines)):
-        names: list[str] = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        for name in names:
-            if name.split(".")[0] == "emolib":
-                base = root.joinpath(*name.split("."))
-                yield from (path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file())

@@ -206,9 +206,3 @@ def _decoded(content: bytes, encoding: str) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
         return content.decode(encoding)
-
-
-def folder_revision(folder: Path) -> str:
-    """A mark of the files in a model folder: their names, sizes and times, so that new weights are a new revision."""
-    files = sorted((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in folder.glob("*"))
-    return f"local-{hashlib.sha256(repr(files).encode()).hexdigest()[:12]}"

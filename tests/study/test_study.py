@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,12 +18,14 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from emolib import stats
 from emolib.engine.edits import Add, Edit, Noise, Zero
 from emolib.engine.engine import Engine
 from emolib.engine.model import unwrap
 from emolib.engine.sites import COMPONENTS
-from emolib.study import shards, study
-from emolib.study.clean import KEEP
+from emolib.stats import scores
+from emolib.study import freshness, shards, study
+from emolib.study.clean import KEEP, Clean
 from emolib.study.run import REFERENCE, Run
 from emolib.study.study import Study
 from emolib.tables import results
@@ -29,7 +34,6 @@ from emolib.texts.corpus import EMOTIONS
 from emolib.texts.prompts import get_prompt
 from helpers import TINY_TEXTS, TINY_WRITERS
 
-ABLATION = "emolib.experiments.ablation.measure"
 Fresh = Callable[..., Study]
 
 
@@ -38,9 +42,8 @@ def fresh(tiny_run: Run, tiny_study: Study, tmp_path: Path) -> Fresh:
     """A function that opens the run anew in a folder of the test, with the model that is already loaded."""
 
     def open_study(folder: Path = tmp_path, **changes: Any) -> Study:
-        opened = Study(replace(tiny_run, **changes), folder=folder)
-        opened.__dict__["model"] = tiny_study.model
-        return opened
+        model = changes.pop("weights", tiny_study.model)
+        return Study(replace(tiny_run, **changes), model=model, folder=folder)
 
     return open_study
 
@@ -229,10 +232,12 @@ def test_runs_that_differ_share_no_shard(fresh: Fresh, encoded: list[int]) -> No
     assert not set(other.clean_pass.shards) & set(fresh().clean_pass.shards)
 
 
-def test_changed_code_reads_anew(fresh: Fresh, encoded: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_protocol_of_the_engine_reads_anew(
+    fresh: Fresh, encoded: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     fresh().clean  # noqa: B018
     encoded.clear()
-    monkeypatch.setattr(study, "code_sha256", lambda module: f"other code of {module}")
+    monkeypatch.setattr(freshness, "ENGINE_PROTOCOL", 2)
     fresh().clean  # noqa: B018
     assert sum(encoded) == TINY_TEXTS
 
@@ -373,14 +378,51 @@ def test_a_task_with_other_answers_needs_the_right_ones(fresh: Fresh) -> None:
         fresh(prompt="first_word")
 
 
+# What experiments are given.
+
+
+def test_layers_end_with_the_last_and_keep_to_those_wanted(fresh: Fresh) -> None:
+    opened = fresh()
+    assert (opened.layers(), opened.layers(2), opened.layers(3)) == ([0, 1, 2, 3, 4], [0, 2, 4], [1, 4])
+    few = Study(opened.run, model=opened.model, folder=opened.folder, only_layers=[3, 4])
+    assert (few.layers(), few.layers(2), few.variant(rows=[0, 1]).layers()) == ([3, 4], [4], [3, 4])
+
+
+def test_an_interval_resamples_the_writers_of_its_texts_with_the_seed_of_the_run(fresh: Fresh) -> None:
+    opened, rows = fresh(seed=7), np.arange(40, 90)
+    right = scores.mean((opened.predicted == opened.truth)[rows].astype(float)[:, None])
+    expected = stats.bootstrap(right, opened.groups[rows], seed=7, n_resamples=100)
+    found = opened.interval(right, rows, n_resamples=100)
+    assert (found.value, found.ci_low, found.ci_high) == (expected.value, expected.ci_low, expected.ci_high)
+
+
+def test_a_model_that_is_not_the_runs_is_refused(fresh: Fresh, tiny_run: Run) -> None:
+    model = fresh().model
+    for change in (dict(dtype="bfloat16"), dict(tap="module"), dict(model="smollm2-135m")):
+        ((name, value),) = change.items()
+        with pytest.raises(ValueError, match=f"has {name} .*the run says '{value}'.*give a run with {name}="):
+            Study(replace(tiny_run, **change), model=model)
+
+
+def test_texts_and_answers_can_be_given(fresh: Fresh, tiny_run: Run, encoded: list[int], tmp_path: Path) -> None:
+    corpus = replace(tiny_run.load_corpus(), events=tiny_run.load_corpus().events.head(20))
+    logits = torch.randn(20, 13, generator=torch.Generator().manual_seed(1))
+    clean = Clean(logits=logits, sums=logits, words=["joy"] * 20)
+    opened = Study(tiny_run, corpus=corpus, clean=clean, agreed=[2, 5], folder=tmp_path)
+    assert opened.predicted.tolist() == (logits - logits.mean(0)).argmax(-1).tolist()
+    assert opened.agreed.tolist() == [2, 5] and len(opened.truth) == 20 and encoded == []
+    with pytest.raises(ValueError, match="part of a run.*would stand for the whole"):
+        opened.measure(Experiment())
+
+
 # Tables.
 
 
 class Experiment(SimpleNamespace):
-    """Stands for a module of experiments: the name decides on the code, `run` counts its calls."""
+    """Stands for a package of experiments; `run` counts its calls."""
 
-    def __init__(self, value: float = 0.5) -> None:
-        super().__init__(__name__=ABLATION, calls=0, value=value)
+    def __init__(self, value: float = 0.5, protocol: int = 1, **settings: Any) -> None:
+        super().__init__(__name__="emolib.experiments.ablation", PROTOCOL=protocol, calls=0, value=value, **settings)
 
     def run(self, opened: Study) -> pd.DataFrame:
         self.calls += 1
@@ -406,68 +448,97 @@ def test_a_table_is_stored_with_keys_and_provenance(fresh: Fresh) -> None:
     assert set(frame["experiment"]) == {"ablation"}
     assert set(frame["prompt"]) == {"T1-2shot"} and set(frame["seed"]) == {3}
     provenance = frame.attrs["provenance"]
-    assert provenance["code_sha256"] == study.code_sha256(ABLATION)
+    assert (provenance["protocol"], provenance["engine_protocol"], provenance["inputs"]) == (1, 1, {})
     assert provenance["corpus_sha256"] == opened.corpus.sha256
     assert provenance["parameters"]["profile"] == "quick"
     assert provenance["model_revision"].startswith("local-") and provenance["device"] == "cpu"
     assert not local_paths(provenance)
 
 
-def test_a_stored_table_is_used_while_the_code_is_the_same(fresh: Fresh) -> None:
+def test_a_fresh_table_is_used_again(fresh: Fresh) -> None:
     first = fresh().measure(Experiment(0.5))
     later = Experiment(0.9)
     pd.testing.assert_frame_equal(fresh().measure(later), first)
     assert later.calls == 0
 
 
-def test_a_table_of_other_code_is_measured_anew(fresh: Fresh, monkeypatch: pytest.MonkeyPatch) -> None:
-    fresh().measure(Experiment(0.5))
-    monkeypatch.setattr(study, "code_sha256", lambda module: "other")
-    monkeypatch.delenv("EMOLIB_STORED", raising=False)
-    later = Experiment(0.9)
-    found = fresh().measure(later)
-    assert later.calls == 1
-    assert found["value"][0] == 0.9
-    assert found.attrs["provenance"]["code_sha256"] == "other"
-
-
-@pytest.mark.parametrize(("setting", "calls"), [("1", 0), ("0", 1), ("", 1)])
-def test_a_table_of_other_code_is_kept_when_asked_for(
-    fresh: Fresh, monkeypatch: pytest.MonkeyPatch, setting: str, calls: int
+@pytest.mark.parametrize(
+    ("later", "reason"),
+    [
+        (Experiment(0.9, protocol=2), "measures something else .protocol 1, now 2"),
+        (Experiment(0.9, INPUTS=("topics.yml",)), "a data file says something else"),
+    ],
+)
+def test_a_table_of_another_protocol_or_data_file_is_measured_anew(
+    fresh: Fresh, later: Experiment, reason: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fresh().measure(Experiment(0.5))
-    monkeypatch.setattr(study, "code_sha256", lambda module: "other")
-    monkeypatch.setenv("EMOLIB_STORED", setting)
-    later = Experiment(0.9)
-    assert fresh().measure(later)["value"][0] == (0.9 if calls else 0.5)
-    assert later.calls == calls
+    capsys.readouterr()
+    found = fresh().measure(later)
+    assert later.calls == 1 and found["value"][0] == 0.9
+    assert re.search(f"ablation is measured anew: .*{reason}", capsys.readouterr().err)
+    assert found.attrs["provenance"]["protocol"] == later.PROTOCOL
 
 
-def test_asking_for_stored_tables_measures_what_is_not_there(fresh: Fresh, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EMOLIB_STORED", "1")
-    experiment = Experiment()
-    fresh().measure(experiment)
-    assert experiment.calls == 1
+def test_a_table_of_another_engine_is_measured_anew(fresh: Fresh, monkeypatch: pytest.MonkeyPatch) -> None:
+    fresh().measure(Experiment(0.5))
+    monkeypatch.setattr(freshness, "ENGINE_PROTOCOL", 2)
+    assert fresh().measure(Experiment(0.9))["value"][0] == 0.9
+
+
+def test_layout_and_comments_of_a_data_file_do_not_count(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    monkeypatch.setattr(freshness, "files", lambda package: tmp_path)
+    found = []
+    for text in ("a: [1, 2]", "# new\na:\n  - 1\n  - 2\n", "a: [1, 3]"):
+        (tmp_path / "data" / "x.yml").write_text(text)
+        found.append(freshness.data_sha256("x.yml"))
+    assert found[0] == found[1] != found[2]
+
+
+def test_what_this_machine_cannot_tell_makes_no_table_stale() -> None:
+    made = dict(protocol=1, model_revision="a", corpus_sha256="b")
+    assert freshness.why_stale(made, dict(protocol=1, model_revision=None, corpus_sha256="b")) is None
+    assert freshness.why_stale(made, dict(protocol=1, model_revision="c")) == "the weights are others"
+    assert freshness.why_stale({}, dict(protocol=1)).startswith("the experiment measures something else")
+
+
+def test_a_fresh_table_is_read_without_a_model_library(tmp_path: Path) -> None:
+    # The embedded model need not even be installed: what its weights are is known from the registry.
+    code = """
+import sys
+from emolib.experiments import ablation
+from emolib.study import freshness
+from emolib.study.run import Run
+from emolib.tables import results
+from emolib.tables.provenance import collect_provenance
+run = Run.of(Run().parameters() | {"other": 1})
+frame = results.tidy([dict(metric="agreement", value=0.5)], experiment="ablation", model=run.model)
+about = collect_provenance(parameters=run.parameters(), device="cpu", seconds=0, **freshness.key(run, ablation))
+results.write(frame, freshness.table_path(run, ablation), about)
+found = freshness.measured(run, ablation)
+print(found["value"].tolist(), freshness.reference_table(run, ablation),
+      {"torch", "transformers", "nnsight", "sklearn"} & set(sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.strip() == "[0.5] None set()", done.stderr
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_an_experiment_that_fails_leaves_the_earlier_table(
-    fresh: Fresh, monkeypatch: pytest.MonkeyPatch, value: float
-) -> None:
+def test_an_experiment_that_fails_leaves_the_earlier_table(fresh: Fresh, value: float) -> None:
     opened = fresh()
     opened.measure(Experiment(0.5))
     before = stored(opened).read_bytes()
-    monkeypatch.setattr(study, "code_sha256", lambda module: "other")
     # It raises itself, or gives a table that is refused.
     with pytest.raises((RuntimeError, ValueError), match="the experiment failed|not a finite number"):
-        fresh().measure(Experiment(value))
+        fresh().measure(Experiment(value, protocol=2))
     assert stored(opened).read_bytes() == before
     assert [file.name for file in stored(opened).parent.iterdir()] == ["ablation.parquet"]
 
 
 @pytest.mark.parametrize("changed", ["corpus", "prompt", "weights"])
 def test_a_table_of_other_inputs_is_measured_anew(
-    fresh: Fresh, changed: str, tiny_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fresh: Fresh, changed: str, tiny_corpus: Path, tmp_path: Path
 ) -> None:
     mine, asked = tmp_path / "mine.csv", tmp_path / "mine.yml"
     mine.write_bytes(tiny_corpus.read_bytes())
@@ -483,7 +554,7 @@ def test_a_table_of_other_inputs_is_measured_anew(
         asked.write_text("instruction: everyone laughed twice\n")
         opened = fresh(**settings)
     else:
-        opened.__dict__["model"] = replace(opened.model, revision="local-other")
+        opened = fresh(**settings, weights=replace(opened.model, revision="local-other"))
     assert opened.measure(Experiment(0.9))["value"][0] == 0.9
 
 
@@ -515,14 +586,14 @@ def test_runs_keep_their_tables_apart(fresh: Fresh) -> None:
 
 def test_the_reference_is_drawn_behind_other_runs_only(fresh: Fresh) -> None:
     opened, experiment = fresh(), Experiment(0.5)
-    assert opened.reference(experiment) is None
+    assert freshness.reference_table(opened.run, experiment, folder=opened.folder) is None
     opened.measure(experiment)
     target = opened.folder / "results" / REFERENCE.slug / "ablation.parquet"
     target.parent.mkdir()
     target.write_bytes(stored(opened).read_bytes())
-    pd.testing.assert_frame_equal(opened.reference(experiment), results.read(target))
-    same = SimpleNamespace(run=REFERENCE, folder=opened.folder)
-    assert Study.reference(same, experiment) is None  # type: ignore[arg-type]
+    behind = freshness.reference_table(opened.run, experiment, folder=opened.folder)
+    pd.testing.assert_frame_equal(behind, results.read(target))
+    assert freshness.reference_table(REFERENCE, experiment, folder=opened.folder) is None
 
 
 def test_progress_gives_every_item_and_counts_texts(capsys: pytest.CaptureFixture[str]) -> None:

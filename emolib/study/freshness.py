@@ -1,0 +1,129 @@
+"""What a table is made from, and whether a stored one still is: asked by studies, chapters, Snakemake and the doctor.
+
+A table carries its `key`: the PROTOCOL of its experiment (a number that is raised when its numbers may change), that of
+the engine, and what was read: texts, prompt, weights, data files. Code may be moved and cleaned as long as no number
+changes; the golden tables (`emolib.book.golden`) are the guard. Loads no model library.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from emolib.engine.registry import revision
+from emolib.study.run import REFERENCE, Run
+from emolib.tables import results
+from emolib.texts import sources
+
+# Raised when the logits or activations that the engine and the clean pass compute may change: every table and every
+# shard of the cache is then stale.
+ENGINE_PROTOCOL = 1
+REASONS = {
+    "protocol": "the experiment measures something else",
+    "engine_protocol": "the engine computes something else",
+    "corpus_sha256": "the texts are others",
+    "readings_sha256": "the readers' guesses are others",
+    "prompt_text": "the prompt is another",
+    "model_revision": "the weights are others",
+    "inputs": "a data file says something else",
+}
+
+
+def key(run: Run, experiment: ModuleType) -> dict[str, Any]:
+    """Everything that decides the numbers of an experiment in a run, beside the run's parameters; part of a provenance.
+
+    `experiment` is a package of `emolib.experiments` with a PROTOCOL and, where it reads more than texts and the run's
+    prompt, INPUTS, the names of files in `emolib/data`. Of these the content counts, not its layout or comments.
+    An entry is None where this machine cannot tell: weights or texts that are not here.
+    """
+    readings = sources.registry().get(run.corpus, {}).get("readings", {})
+    return {
+        "protocol": experiment.PROTOCOL,
+        "engine_protocol": ENGINE_PROTOCOL,
+        "corpus_sha256": corpus_sha256(run),
+        "readings_sha256": readings.get("sha256"),
+        "prompt_text": run.load_prompt().render(""),
+        "model_revision": revision(run.model),
+        # Not by getattr, which a package answers by importing what measures.
+        "inputs": {name: data_sha256(name) for name in vars(experiment).get("INPUTS", ())},
+    }
+
+
+def why_stale(stored: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """Why a table with the provenance `stored` is not what `now`, a `key`, would give; None when it is.
+
+    What this machine cannot tell is taken to be the same, so that a chapter is drawn where the weights are not.
+    """
+    for name, value in now.items():
+        if value is not None and stored.get(name) != value:
+            numbers = f" ({name} {stored.get(name)}, now {value})" if "protocol" in name else ""
+            return REASONS[name] + numbers
+    return None
+
+
+def corpus_sha256(run: Run) -> str | None:
+    """The sha256 of the run's texts; None where a corpus that is downloaded is not on this machine."""
+    entry = sources.registry().get(run.corpus, {})
+    if "texts" in entry:
+        named = run.corpus_path or os.environ.get(entry["environment"])
+        if not (named or (sources.cache_folder() / entry["texts"]["file"]).is_file()):
+            return None
+    return run.load_corpus().sha256
+
+
+def data_sha256(name: str) -> str:
+    """The sha256 of what a YAML file in `emolib/data` says."""
+    content = yaml.safe_load(files("emolib").joinpath("data", name).read_text(encoding="utf-8"))
+    return digest(content)
+
+
+def digest(content: object) -> str:
+    """The sha256 of plain values."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def table_path(run: Run, experiment: ModuleType, folder: str | Path = ".") -> Path:
+    """Where an experiment's table of a run is stored below `folder`: results/<slug>/patching.parquet."""
+    return Path(folder) / "results" / run.slug / f"{name_of(experiment)}.parquet"
+
+
+def name_of(experiment: ModuleType) -> str:
+    """The name of an experiment: "patching" of the package `emolib.experiments.patching`."""
+    return experiment.__name__.rpartition(".")[2]
+
+
+def stored(path: Path, now: Mapping[str, Any]) -> pd.DataFrame | None:
+    """The table at `path` when it is what `now`, a `key`, would give; None, and why on stderr, when it is stale."""
+    if not path.is_file():
+        return None
+    found = results.read(path)
+    reason = why_stale(found.attrs["provenance"], now)
+    if reason:
+        print(f"{path.stem} is measured anew: {reason}", file=sys.stderr)
+    return None if reason else found
+
+
+def measured(run: Run, experiment: ModuleType, *, folder: str | Path = ".") -> pd.DataFrame:
+    """The experiment's table of a run: the stored one where it is fresh, without a model; else measured now."""
+    found = stored(table_path(run, experiment, folder), key(run, experiment))
+    if found is None:
+        from emolib.study.study import Study
+
+        found = Study(run, folder=folder).measure(experiment)
+    return found
+
+
+def reference_table(run: Run, experiment: ModuleType, *, folder: str | Path = ".") -> pd.DataFrame | None:
+    """The committed table of the reference run, to draw behind this run's; None when this is that run."""
+    path = table_path(REFERENCE, experiment, folder)
+    return results.read(path) if run.slug != REFERENCE.slug and path.is_file() else None
