@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,12 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
+from emolib.study import freshness
+from emolib.study.run import Run
 from emolib.tables import results, schemas
 
 OLD = b"emolib.provenance"
+DROPPED = ("code_sha256", "library_sha256", "notebook", "notebook_sha256", "dtype", "seed")  # of the provenance
 # What one key of an old condition is called now; others keep their names.
 RENAMED = {"edit": "method"}
 Row = dict[str, Any]
@@ -197,7 +201,8 @@ def main(arguments: list[str]) -> int:
     for path, (old, provenance) in found.items():
         converted, target = convert(old, n_layers), new_folder / path.name
         if not look:
-            results.write(converted, target, provenance)
+            key = freshness.key(Run(**provenance["parameters"]), import_module(f"emolib.experiments.{path.stem}"))
+            results.write(converted, target, {k: v for k, v in provenance.items() if k not in DROPPED} | key)
         differences = compare(converted, results.read(target))
         total += len(differences)
         print(f"{path.stem}: {len(old)} rows, {len(differences)} differences")
