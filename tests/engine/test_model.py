@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import shutil
 from dataclasses import replace
@@ -73,7 +74,8 @@ def test_embedded_weights_are_those_of_the_gguf_file(embedded_model: Model) -> N
         tensor = packed[name]
         expected = torch.tensor(gguf.dequantize(tensor.data, tensor.tensor_type), dtype=torch.float32)
         assert torch.equal(weights[ours].reshape(-1), expected.reshape(-1)), name
-    assert embedded_model.revision == "SmolLM2-135M-Instruct.Q4_1.gguf"
+    packed_file = Path(registry.locate("smollm2-135m")).read_bytes()
+    assert embedded_model.revision == f"sha256-{hashlib.sha256(packed_file).hexdigest()[:12]}"
 
 
 def test_embedded_model_is_what_the_registry_says(embedded_model: Model) -> None:
