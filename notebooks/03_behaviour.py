@@ -51,34 +51,20 @@ profile = "quick"
 corpus_path = ""
 
 # %% tags=["hide-input"]
-import pandas as pd
-
 from emolib import figures
 from emolib.experiments import behaviour
-from emolib.figures.display import say
+from emolib.experiments.behaviour import views
+from emolib.figures.display import say, spoken
 from emolib.paper import claims
+from emolib.study.freshness import measured, reference_table
 from emolib.study.run import Run
-from emolib.study.study import Study
 from emolib.tables import paper
-from emolib.tables.results import footer, select
+from emolib.tables.provenance import footer
+from emolib.tables.results import select
+from emolib.texts.corpus import corpus_note
 
-run = Run(
-    model=model,
-    corpus=corpus,
-    prompt=prompt,
-    calibration=calibration,
-    scoring=scoring,
-    text=text,
-    tap=tap,
-    dtype=dtype,
-    device=device,
-    seed=seed,
-    profile=profile,
-    corpus_path=corpus_path,
-)
-study = Study(run)
-data = study.measure(behaviour)
-reference = study.reference(behaviour)
+run = Run.of(globals())
+data, reference = measured(run, behaviour), reference_table(run, behaviour)
 
 # %% [markdown]
 # ## How often it is right
@@ -97,46 +83,32 @@ reference = study.reference(behaviour)
 # chapters.
 
 # %% tags=["hide-input"]
-ours = select(
-    data, metric="accuracy", condition=[f"scoring:{scoring};calibration:{kind}" for kind in ("none", "batch")]
-)
-ours = ours.assign(model=[f"{run.model}, {'calibrated' if 'batch' in c else 'as scored'}" for c in ours["condition"]])
-readers = data[(data["model"] == "human") & (data["metric"] == "accuracy")]
-readers = readers.assign(
-    model=["one reader" if "single" in c else "five readers, majority" for c in readers["condition"]]
-)
-before = [] if reference is None else [reference[reference["condition"].isin(ours["condition"])]]
-before = [
-    frame[frame["metric"] == "accuracy"].assign(model="reference run, " + frame["condition"].str[-5:])
-    for frame in before
-]
-published = paper.values("behaviour", metric="accuracy", prompt="T1-2shot", model=[m.name for m in paper.PAPER_MODELS])
-published = published.assign(model=[paper.model_name(name) for name in published["model"]])
+points = views.accuracy_points(data, reference, scoring=scoring)
+raw, calibrated = (views.accuracies(data, scoring=scoring, calibration=kind).iloc[0] for kind in views.AS)
 figure = figures.interval_points(
-    pd.concat([ours, *before, readers]),
+    points,
     xlabel="share of events with the writer's label",
-    by="model",
-    paper=published,
+    by="who",
+    paper=views.paper_accuracies(),
     lines={"chance": 1 / 13},
     xlim=(0, 0.7),
     paper_model="ten models",
 )
 
 # %% tags=["hide-input"]
-raw, calibrated = (ours[ours["model"].str.endswith(end)].iloc[0] for end in ("as scored", "calibrated"))
 figures.show(
     figure,
     name="fig-behaviour-accuracy",
     caption=f"Accuracy over thirteen labels on {raw['n']:,} events. Points: this run and, where the corpus has them, human "
     "readers, with 95 % intervals that treat a writer's events as one cluster. Diamonds: the ten models of the paper "
-    f"(its Figure 11), on crowd-enVENT. {study.corpus.note}",
+    f"(its Figure 11), on crowd-enVENT. {corpus_note(run.corpus)}",
     alt=f"Accuracy of {run.model}: {raw['value']:.2f} as scored, {calibrated['value']:.2f} calibrated, chance 0.08; "
     "the paper's models lie between 0.41 and 0.57.",
 )
 say(
-    f"As scored, {run.model} is right for **{raw['value']:.1%}** of the events (95 % interval {raw['ci_low']:.1%} to "
-    f"{raw['ci_high']:.1%}); calibrated, for **{calibrated['value']:.1%}** ({calibrated['ci_low']:.1%} to "
-    f"{calibrated['ci_high']:.1%}). The paper's smallest model, {paper.DETAILED.name}, reaches {paper.DETAILED.accuracy:.1%}."
+    f"As scored, {run.model} is right for **{spoken(raw, '.1%')}** of the events; calibrated, for "
+    f"**{spoken(calibrated, '.1%')}** (in brackets the 95 % interval). The paper's smallest model, "
+    f"{paper.DETAILED.name}, reaches {paper.DETAILED.accuracy:.1%}."
 )
 
 # %% [markdown]
@@ -146,13 +118,7 @@ say(
 # and shame, which have half as many events.
 
 # %% tags=["hide-input"]
-counts = data[data["metric"] == "predicted_count"]
-bars = {"as scored": counts[counts["condition"] == "calibration:none"]}
-bars |= {"calibrated": counts[counts["condition"] == "calibration:batch"]}
-people = counts[counts["model"] == "human"]
-bars |= {"human readers": people} if len(people) else {}
-theirs = paper.values("behaviour", metric="predicted_count", prompt="T1-2shot", model=paper.DETAILED.id)
-bars |= {f"paper, {paper.DETAILED.name}": theirs}
+bars = views.spreads(data)
 figures.show(
     figures.stacked_labels(bars),
     name="fig-behaviour-labels",
@@ -172,20 +138,19 @@ say(
 # confused by people too.
 
 # %% tags=["hide-input"]
-confusions = select(data, metric="confusion_count", condition=f"calibration:{calibration}")
-theirs = paper.values("behaviour", metric="confusion_count")
+confusions = views.confusions(data, calibration=calibration)
 figures.show(
-    figures.confusion_matrix(confusions, paper=theirs),
+    figures.confusion_matrix(confusions, paper=paper.values("behaviour", metric="confusion_count")),
     name="fig-behaviour-confusion",
     caption="Answers to the events of each written emotion, in per cent of the row. Above this run "
     f"(calibration: {calibration}), below the paper's Llama 3.2 1B (its Figure 9).",
     alt="Two confusion matrices of thirteen emotions; a strong diagonal means that the label is the writer's.",
 )
-recall = select(data, metric="recall", condition=f"calibration:{calibration}").sort_values("value", ascending=False)
+recall = select(data, metric="recall", calibration=calibration).sort_values("value", ascending=False)
 best, worst = recall.iloc[0], recall.iloc[-1]
 say(
-    f"Best recognised is *{best['label']}* ({best['value']:.0%} of its events, interval {best['ci_low']:.0%} to "
-    f"{best['ci_high']:.0%}), worst *{worst['label']}* ({worst['value']:.0%}, {worst['ci_low']:.0%} to {worst['ci_high']:.0%})."
+    f"Best recognised is *{best['label']}* ({spoken(best, '.0%')} of its events), worst *{worst['label']}* "
+    f"({spoken(worst, '.0%')})."
 )
 
 # %% [markdown]
@@ -195,20 +160,12 @@ say(
 # continuation, chosen greedily.
 
 # %% tags=["hide-input"]
-words = select(data, metric="count", condition="vocabulary:open")
 share = select(data, metric="share_of_labels").iloc[0]
-table = words[words["label"] != "others"].head(10)[["label", "value"]]
-table["share"] = table["value"] / share["n"]
-theirs = paper.values("open_vocabulary")
-theirs = theirs[theirs["label"] != "others"].sort_values("value", ascending=False).head(10)
-table["paper, Llama 3.2 1B"] = [f"{w} ({v / 6600:.0%})" for w, v in zip(theirs["label"], theirs["value"], strict=True)][
-    : len(table)
-]
 say(
-    f"The free answer is one of the thirteen labels for {share['value']:.1%} of the events ({share['ci_low']:.1%} to "
-    f"{share['ci_high']:.1%}). Its most frequent first words, beside those of the paper's Figure 8:"
+    f"The free answer is one of the thirteen labels for {spoken(share, '.1%')} of the events. Its most frequent first "
+    "words, beside those of the paper's Figure 8:"
 )
-table.rename(columns={"label": "word", "value": "events"}).style.format({"events": "{:.0f}", "share": "{:.1%}"}).hide()
+views.free_words(data).style.format({"events": "{:.0f}", "share": "{:.1%}"}).hide()
 
 # %% [markdown]
 # ## Does the way of scoring matter?
@@ -218,16 +175,19 @@ table.rename(columns={"label": "word", "value": "events"}).style.format({"events
 # labels are split, they do not, and some labels can then hardly be predicted at all.
 
 # %% tags=["hide-input"]
-pieces = pd.Series({label: len(tokens) for label, tokens in zip(study.labels.labels, study.labels.tokens, strict=True)})
-rules = data[(data["metric"] == "accuracy") & data["condition"].str.startswith("scoring:")]
+rules = views.accuracies(data)
 figures.show(
-    figures.interval_points(rules, xlabel="accuracy", by="condition", lines={"chance": 1 / 13}),
+    figures.interval_points(rules, xlabel="accuracy", by="scoring", hue="answers", lines={"chance": 1 / 13}),
     name="fig-behaviour-scoring",
     caption="Accuracy by scoring rule and calibration, with 95 % intervals.",
     alt="Accuracy of each scoring rule, without and with batch calibration.",
 )
-split = ", ".join(f"{label} ({n})" for label, n in pieces.items() if n > 1)
-say(f"Labels that {run.model} splits into several tokens: {split or 'none, so all rules agree up to calibration'}.")
+single = rules["scoring"].nunique() == 4  # where a label has several tokens, one of the two sub-token rules is left out
+say(
+    f"Each label is a single token of {run.model}, so all rules agree up to calibration."
+    if single
+    else f"{run.model} splits some labels into several tokens."
+)
 
 # %% [markdown]
 # ## The agreed set
@@ -237,13 +197,13 @@ say(f"Labels that {run.model} splits into several tokens: {split or 'none, so al
 # all events.
 
 # %% tags=["hide-input"]
-agreed = select(data, metric="agreed_count", condition=f"calibration:{calibration}").iloc[0]
-diagonal = confusions[[a == b for a, b in confusions["label"].str.split("=>")]]
-fewest, largest = diagonal.sort_values("value").iloc[[0, -1]]["label"]
+agreed = select(data, metric="agreed_count", calibration=calibration).iloc[0]
+sizes = views.agreed_sizes(data, calibration=calibration)
+fewest, largest = sizes.iloc[0], sizes.iloc[-1]
 say(
     f"The agreed set of this run has **{agreed['value']:,.0f}** of {agreed['n']:,} events (calibration: {calibration}); it "
-    f"is largest for *{largest.split('=>')[0]}* ({diagonal['value'].max():.0f}) and smallest for *{fewest.split('=>')[0]}* "
-    f"({diagonal['value'].min():.0f}). The paper's has {paper.DETAILED.n:,}."
+    f"is largest for *{largest['label']}* ({largest['value']:.0f}) and smallest for *{fewest['label']}* "
+    f"({fewest['value']:.0f}). The paper's has {paper.DETAILED.n:,}."
 )
 
 # %% [markdown]

@@ -60,34 +60,18 @@ profile = "quick"
 corpus_path = ""
 
 # %% tags=["hide-input"]
-import pandas as pd
-
 from emolib import figures
 from emolib.engine.sites import layer_number
 from emolib.experiments import probing
-from emolib.figures.display import say
+from emolib.experiments.probing import views
+from emolib.figures.display import say, spoken
 from emolib.paper import claims
+from emolib.study.freshness import measured, reference_table
 from emolib.study.run import Run
-from emolib.study.study import Study
-from emolib.tables import paper
-from emolib.tables.results import footer, select
+from emolib.tables.provenance import footer
 
-run = Run(
-    model=model,
-    corpus=corpus,
-    prompt=prompt,
-    calibration=calibration,
-    scoring=scoring,
-    text=text,
-    tap=tap,
-    dtype=dtype,
-    device=device,
-    seed=seed,
-    profile=profile,
-    corpus_path=corpus_path,
-)
-study = Study(run)
-data, reference = study.measure(probing), study.reference(probing)
+run = Run.of(globals())
+data, reference = measured(run, probing), reference_table(run, probing)
 
 # %% [markdown]
 # ## By depth, as the paper did it
@@ -97,26 +81,11 @@ data, reference = study.measure(probing), study.reference(probing)
 # definition. Depth is the layer divided by the number of layers, so that models of different depth share an axis.
 
 # %% tags=["hide-input"]
-released = select(data, metric="accuracy", condition=probing.RELEASED, position="-1")
-theirs = paper.values("emotion_probe", model=paper.DETAILED.id, prompt="T1-2shot", position="-1")
-mine = {"n_layers": study.model.n_layers}
-behind = None if reference is None else select(reference, metric="accuracy", condition=probing.RELEASED, position="-1")
-if behind is not None:
-    behind = behind.assign(
-        n_layers=behind["layer"].max() + 1, depth=(behind["layer"] + 1) / (behind["layer"].max() + 1)
-    )
+released = views.released(data)
+behind = None if reference is None else views.released(reference)
+look = dict(x="depth", ylabel="held-out accuracy", panel="component", lines={"chance": 1 / 13}, ylim=(0, 1))
 figures.show(
-    figures.depth_curves(
-        released,
-        ylabel="held-out accuracy",
-        panel="component",
-        paper=theirs,
-        reference=behind,
-        x="depth",
-        lines={"chance": 1 / 13},
-        ylim=(0, 1),
-        **mine,
-    ),
+    figures.depth_curves(released, paper=views.paper_released(position="-1"), reference=behind, **look),
     name="fig-probing-depth",
     caption="Held-out accuracy of linear probes at the last token, agreed set, with 95 % intervals "
     f"({released['n'].iloc[0]} test events). Dashed: the paper's Llama 3.2 1B (its Figure 13).",
@@ -124,22 +93,40 @@ figures.show(
 )
 
 # %% tags=["hide-input"]
-saturation = select(data, metric="saturation_depth")
-stream = saturation[(saturation["component"] == "resid_post") & (saturation["condition"] == probing.RELEASED)].iloc[0]
-curves = paper.values("emotion_probe", prompt="T1-2shot", position="-1", component="resid_post")
-reached = curves[curves["value"] >= probing.SATURATION * curves.groupby("model")["value"].transform("max")]
-depths = reached.groupby("model")["depth"].min().rename(index=paper.model_name).sort_values()
-top = released[released["component"] == "resid_post"].sort_values("value").iloc[-1]
+top, stream, theirs = views.best(released), views.saturation(data), views.paper_saturations()
 say(
-    f"In the residual stream the best probe is right for **{top['value']:.1%}** ({top['ci_low']:.1%} to "
-    f"{top['ci_high']:.1%}) of the held-out events, after layer {layer_number(top['layer'])} of {study.model.n_layers}. "
-    f"95 % of that maximum is first reached at depth **{stream['value']:.2f}** (interval {stream['ci_low']:.2f} to "
-    f"{stream['ci_high']:.2f}). The paper's ten models reach it between {depths.min():.2f} and {depths.max():.2f}."
+    f"In the residual stream the best probe is right for **{spoken(top, '.1%')}** of the held-out events, after layer "
+    f"{layer_number(top['layer'])} of {top['n_layers']}. 95 % of that maximum is first reached at depth "
+    f"**{spoken(stream)}**. The paper's ten models reach it between {theirs.min():.2f} and {theirs.max():.2f}."
 )
 
 # %% tags=["hide-input"]
-ours = pd.DataFrame({"depth of 95 % of the maximum": [stream["value"], *depths]}, index=[run.model, *depths.index])
-ours.sort_values("depth of 95 % of the maximum").style.format("{:.2f}")
+depths = theirs.to_frame("depth of 95 % of the maximum").T.assign(**{run.model: stream["value"]}).T
+depths.sort_values(depths.columns[0]).style.format("{:.2f}")
+
+# %% [markdown]
+# ## What a probe is given
+#
+# One event of ours, read before your eyes: the residual stream at the prompt's last token after each of 30 layers, 576
+# numbers each, by one call; beside it one of these layers in a plain [nnsight](https://nnsight.net) trace.
+
+# %% tags=["intervention"]
+import torch
+
+import emolib as el
+from emolib.texts.corpus import EMOTIONS, load_corpus
+from emolib.texts.prompts import get_prompt
+
+small, event = el.load("smollm2-135m"), load_corpus("situations").events["text"][185]
+question = get_prompt("T1-2shot").render(event)
+encoded = el.Engine(small, [question], answers=EMOTIONS).encode(read=["resid_post"])
+read = encoded.activations["resid_post"][:, 0, -1]  # [layer, width], of the first text's last token
+
+with torch.no_grad(), small.lm.trace(**small.tokenizer(question, return_tensors="pt")):
+    plain = small.lm.model.layers[20].output[0, -1].save()
+
+torch.testing.assert_close(read[20], plain, atol=1e-3, rtol=1e-3)
+print(event, tuple(read.shape), read[20, :4], plain[:4], sep="\n")
 
 # %% [markdown]
 # ## All events, writers kept apart, and a control
@@ -151,17 +138,10 @@ ours.sort_values("depth of 95 % of the maximum").style.format("{:.2f}")
 # emotions, so that a frequent answer earns nothing.
 
 # %% tags=["hide-input"]
-targets = data[(data["metric"] == "balanced_accuracy") & (data["position"] == "-1")]
-targets = targets.assign(condition=targets["condition"].str.removeprefix(f"{probing.OURS};"))
+targets = views.by_target(data)
 figures.show(
     figures.depth_curves(
-        targets,
-        ylabel="balanced accuracy",
-        hue="condition",
-        panel="component",
-        x="depth",
-        lines={"chance": 1 / 13},
-        **mine,
+        targets, ylabel="balanced accuracy", hue="target", panel="component", x="depth", lines={"chance": 1 / 13}
     ),
     name="fig-probing-targets",
     caption=f"Balanced held-out accuracy on all {targets['n'].iloc[0]:,} events for the writer's label, the model's own "
@@ -170,12 +150,11 @@ figures.show(
 )
 
 # %% tags=["hide-input"]
-gap = select(data, metric="selectivity", component="resid_post", position="-1").sort_values("value").iloc[-1]
-control = targets[targets["condition"] == "target:shuffled"]
+gap, control = views.best(data, metric="selectivity"), targets.loc[targets["target"] == "shuffled", "value"]
 say(
     f"The writer's label is read best from the residual stream after layer {layer_number(gap['layer'])}, "
-    f"{gap['value']:.1%} ({gap['ci_low']:.1%} to {gap['ci_high']:.1%}) above the shuffled control at the same site; over all "
-    f"sites the control lies between {control['value'].min():.1%} and {control['value'].max():.1%}, chance being {1 / 13:.1%}."
+    f"{spoken(gap, '.1%')} above the shuffled control at the same site; over all sites the control lies between "
+    f"{control.min():.1%} and {control.max():.1%}, chance being {1 / 13:.1%}."
 )
 
 # %% [markdown]
@@ -185,28 +164,17 @@ say(
 # two or four tokens earlier?
 
 # %% tags=["hide-input"]
-tokens = select(data, metric="accuracy", condition=probing.RELEASED)
 figures.show(
     figures.site_heatmap(
-        tokens,
-        label="held-out accuracy",
-        rows="position",
-        paper=paper.values("emotion_probe", model=paper.DETAILED.id, prompt="T1-2shot"),
+        views.by_token(data), label="held-out accuracy", rows="position", paper=views.paper_released()
     ),
     name="fig-probing-tokens",
     caption="Held-out accuracy of linear probes by token, counted from the end of the prompt, and layer; agreed set. Below, "
     "the paper's Llama 3.2 1B (its Figure 18).",
     alt="Heat-maps of probe accuracy over layers and the last five tokens, for three components, ours above the paper's.",
 )
-late = tokens[(tokens["component"] == "resid_post") & (tokens["layer"] == tokens["layer"].max())]
-late = late.sort_values("position", ascending=False)
-say(
-    "In the last layer's residual stream: "
-    + "; ".join(
-        f"token {row.position} {row.value:.0%} ({row.ci_low:.0%} to {row.ci_high:.0%})" for row in late.itertuples()
-    )
-    + "."
-)
+late = [f"token {row['position']} {spoken(row, '.0%')}" for _, row in views.last_layer(data).iterrows()]
+say(f"In the last layer's residual stream: {'; '.join(late)}.")
 
 # %% [markdown]
 # ## A reader that is not linear
@@ -215,57 +183,22 @@ say(
 # misses. As in the paper the network has one hidden layer of 32 units.
 
 # %% tags=["hide-input"]
-bent = data[data["condition"] == probing.MLP].assign(condition="probe:non-linear")
-both = pd.concat([released.assign(condition="probe:linear"), bent])
-theirs = paper.values("emotion_probe_mlp").assign(condition="probe:non-linear")
+both, theirs, gain = views.nonlinear(data)
 figures.show(
-    figures.depth_curves(
-        both,
-        ylabel="held-out accuracy",
-        hue="condition",
-        panel="component",
-        paper=theirs,
-        x="depth",
-        lines={"chance": 1 / 13},
-        ylim=(0, 1),
-        **mine,
-    ),
+    figures.depth_curves(both, hue="probe", paper=theirs, **look),
     name="fig-probing-nonlinear",
     caption="Linear and non-linear probes on the same events; dashed, the paper's non-linear probe (Figure 13, bottom).",
     alt="Held-out accuracy over depth of the linear and the non-linear probe, in three panels.",
 )
-pair = both.pivot_table(index=["component", "layer"], columns="condition", values="value")
-gain = (pair["probe:non-linear"] - pair["probe:linear"]).groupby("component").mean()
-say(
-    "Averaged over layers, the non-linear probe differs from the linear one by "
-    + ", ".join(f"{value:+.1%} ({figures.readable(name)})" for name, value in gain.items())
-    + "."
-)
-
-# %% [markdown]
-# ## What this shows and what it does not
-#
-# The chapter bears on three claims of the paper: that the emotion becomes linearly readable by the middle of the network
-# and stays so (C2), that the feed-forward output follows the residual stream more closely than attention does (C3), and
-# that the last token carries the strongest signal (C4). The numbers that decide, for this run:
-
-# %% tags=["hide-input"]
-wide = released.pivot_table(index="layer", columns="component", values="value")
-follow = wide.corr(method="spearman")["resid_post"]
-several = tokens["layer"].isin(tokens.loc[tokens["position"] != "-1", "layer"])
-beyond = layer_number(tokens["layer"]) / study.model.n_layers > 0.6
-deep = tokens[(tokens["component"] == "resid_post") & several & beyond]
-winners = deep.loc[deep.groupby("layer")["value"].idxmax(), "position"]
-rows = {
-    f"C2: depth at 95 % of the maximum (the paper's ten models: {depths.min():.2f} to {depths.max():.2f})": f"{stream['value']:.2f} ({stream['ci_low']:.2f} to {stream['ci_high']:.2f})",
-    "C3: rank correlation with the residual stream over layers, feed-forward": f"{follow['mlp_out']:.2f}",
-    "C3: the same for attention": f"{follow['attn_out']:.2f}",
-    "C4: layers beyond 60 % depth where the last token is read best": f"{(winners == '-1').sum()} of {len(winners)}",
-}
-say("\n".join(f"- {name}: **{value}**" for name, value in rows.items()))
+gains = ", ".join(f"{value:+.1%} ({figures.readable(name)})" for name, value in gain.items())
+say(f"Averaged over layers, the non-linear probe differs from the linear one by {gains}.")
 
 # %% [markdown]
 # ## Verdict
+#
+# The chapter bears on three claims of the paper: that the emotion becomes linearly readable by the middle of the network
+# and stays so (C2), that the feed-forward output follows the residual stream more closely than attention does (C3), and
+# that the last token carries the strongest signal (C4).
 
 # %% tags=["hide-input"]
 say(claims.chapter_verdicts("05_probing", claims.run_tables(f"results/{run.slug}")))

@@ -64,35 +64,19 @@ profile = "quick"
 corpus_path = ""
 
 # %% tags=["hide-input"]
-import pandas as pd
-
 from emolib import figures
 from emolib.engine.sites import layer_number
 from emolib.experiments import ablation
-from emolib.figures.display import say
+from emolib.experiments.ablation import views
+from emolib.figures.display import say, spoken
 from emolib.paper import claims
 from emolib.stats.landmarks import EDGE
+from emolib.study.freshness import measured, reference_table
 from emolib.study.run import Run
-from emolib.study.study import Study
-from emolib.tables import paper
-from emolib.tables.results import footer, select
+from emolib.tables.provenance import footer
 
-run = Run(
-    model=model,
-    corpus=corpus,
-    prompt=prompt,
-    calibration=calibration,
-    scoring=scoring,
-    text=text,
-    tap=tap,
-    dtype=dtype,
-    device=device,
-    seed=seed,
-    profile=profile,
-    corpus_path=corpus_path,
-)
-study = Study(run)
-data, reference = study.measure(ablation), study.reference(ablation)
+run = Run.of(globals())
+data, reference = measured(run, ablation), reference_table(run, ablation)
 
 # %% [markdown]
 # ## One layer at a time
@@ -101,37 +85,15 @@ data, reference = study.measure(ablation), study.reference(ablation)
 # at that line means that nothing of the event is left.
 
 # %% tags=["hide-input"]
-agreement = select(data, metric="agreement")
-floor = select(data, metric="constant_agreement").iloc[0]
-single, triple = (agreement[agreement["span"] == span] for span in (1, 3))
-published = {
-    edit: paper.values(f"{edit}_ablation", model=paper.DETAILED.id, prompt="T1-2shot", position="-1", span=1)
-    for edit in ("zero", "random")
-}
-theirs = pd.concat([frame.assign(condition=f"edit:{edit}") for edit, frame in published.items()])
-mine = {
-    "n_layers": study.model.n_layers,
-    "ylabel": "agreement",
-    "lines": {"constant answer": floor["value"]},
-    "ylim": (0, 1),
-}
-pair = ["edit:zero", "edit:random"]
-behind = None if reference is None else select(reference, metric="agreement", span=1, condition=pair)
-if behind is not None:
-    behind = behind.assign(
-        n_layers=behind["layer"].max() + 1, depth=(behind["layer"] + 1) / (behind["layer"].max() + 1)
-    )
-
-# %% tags=["hide-input"]
+single, triple, floor = views.agreement(data, span=1), views.agreement(data, span=3), views.floor(data)
+look = dict(x="depth", ylabel="agreement", panel="component", hue="method", ylim=(0, 1))
+look["lines"] = {"constant answer": floor["value"]}
 figures.show(
     figures.depth_curves(
-        single[single["condition"].isin(pair)],
-        hue="condition",
-        panel="component",
-        paper=theirs,
-        reference=behind,
-        x="depth",
-        **mine,
+        single[single["method"].isin(views.PAPERS)],
+        paper=views.paper_agreement(span=1),
+        reference=None if reference is None else views.agreement(reference, span=1, method=views.PAPERS),
+        **look,
     ),
     name="fig-ablation-single",
     caption=f"Agreement after zero and random ablation of one layer at the last token, {floor['n']:,} agreed events, 95 % "
@@ -140,21 +102,51 @@ figures.show(
 )
 
 # %% tags=["hide-input"]
-zeroed = single[single["condition"] == "edit:zero"]
-inner = zeroed[zeroed["layer"].between(EDGE, study.model.n_layers - 1 - EDGE)]
-inner = inner if len(inner) else zeroed  # a model of few layers has no inner ones
-dips, deepest = (
-    rows.loc[rows.groupby("component")["value"].idxmin()].set_index("component") for rows in (inner, zeroed)
-)
-for words, rows in {f"first and last {EDGE} layers aside": dips, "over all layers": deepest}.items():
+zeroed = single[single["method"] == "zero"]
+places = {
+    f"first and last {EDGE} layers aside": views.dips(zeroed, "component"),
+    "over all layers": views.lowest(zeroed, "component"),
+}
+for where, rows in places.items():
+    low = [
+        f"{figures.readable(row['component'])} layer {layer_number(row['layer'])} **{spoken(row)}**"
+        for _, row in rows.iterrows()
+    ]
     say(
-        f"Deepest dips of zero ablation, {words}: "
-        + "; ".join(
-            f"{figures.readable(name)} layer {layer_number(row.layer)} (**{row.value:.2f}**, {row.ci_low:.2f} to {row.ci_high:.2f})"
-            for name, row in rows.iterrows()
-        )
-        + f". A constant answer scores {floor['value']:.2f}."
+        f"Lowest agreement after zero ablation, {where}: {'; '.join(low)}. A constant answer scores {floor['value']:.2f}."
     )
+
+# %% [markdown]
+# ## One ablation, by hand
+#
+# What the curves count, done once before your eyes on an event of ours: attention's output in layer 2 becomes zero at the
+# last token, and the rest of the network runs on. Beside it the same in a plain [nnsight](https://nnsight.net) trace, and
+# that both give the same scores. The sweep in the last line is what the figures of this chapter are made of.
+
+# %% tags=["intervention"]
+import pandas as pd
+import torch
+
+import emolib as el
+from emolib.texts.corpus import EMOTIONS, load_corpus
+from emolib.texts.prompts import get_prompt
+
+small, event = el.load("smollm2-135m"), load_corpus("situations").events["text"][185]
+question = get_prompt("T1-2shot").render(event)
+engine = el.Engine(small, [question], answers=EMOTIONS)
+encoded = engine.encode()
+zero = el.Edit(component="attn_out", layers=(1,), operation=el.Zero())  # layers count from 0 in code
+scores = {"clean": encoded.logits[0], "attention zeroed": engine.replay(encoded, [zero])[0, 0]}
+
+with torch.no_grad(), small.lm.trace(**small.tokenizer(question, return_tensors="pt")):
+    small.lm.model.layers[1].self_attn.output[0][:, -1] = 0
+    plain = small.lm.lm_head.output[0, -1].save()
+
+scores["the same in nnsight"] = plain[engine.answers]
+torch.testing.assert_close(scores["attention zeroed"], scores["the same in nnsight"], atol=1e-3, rtol=1e-3)
+best = {name: [EMOTIONS[i] for i in found.topk(3).indices] for name, found in scores.items()}
+print(event, pd.DataFrame(best), sep="\n")
+everywhere = engine.replay(encoded, el.sweep(el.Zero(), small, components=["attn_out", "mlp_out"]))
 
 # %% [markdown]
 # ## Gentler removals
@@ -163,18 +155,18 @@ for words, rows in {f"first and last {EDGE} layers aside": dips, "over all layer
 # ablation hurts and these do not, the component carries something constant that the model needs, not the emotion.
 
 # %% tags=["hide-input"]
-gentle = single[single["component"] != "resid_post"]
+gentle = single[single["component"].isin(views.SUBLAYERS)]
 figures.show(
-    figures.depth_curves(gentle, hue="condition", panel="component", x="depth", **mine),
+    figures.depth_curves(gentle, **look),
     name="fig-ablation-kinds",
     caption="Four ablations of one layer at the last token, 95 % intervals. The residual stream is left out: overwriting "
     "it removes the event altogether, whatever it is overwritten with.",
     alt="Agreement over depth for zero, random, mean and resample ablation of attention and feed-forward outputs.",
 )
-worst = gentle.loc[gentle.groupby(["component", "condition"])["value"].idxmin()]
-worst = worst.assign(layer=[layer_number(layer) for layer in worst["layer"]])
-table = worst[["component", "condition", "layer", "value", "ci_low", "ci_high"]]
-table.rename(columns={"layer": "lowest at layer", "value": "agreement"}).style.format(precision=2).hide()
+worst = views.lowest(gentle, "component", "method")
+worst = worst.assign(**{"lowest at layer": worst["layer"].map(layer_number), "agreement": worst["value"]})
+shown = ["component", "method", "lowest at layer", "agreement", "ci_low", "ci_high"]
+worst[shown].style.format(precision=2).hide()
 
 # %% [markdown]
 # ## Three layers at a time
@@ -184,15 +176,12 @@ table.rename(columns={"layer": "lowest at layer", "value": "agreement"}).style.f
 # are not one treatment for all models.
 
 # %% tags=["hide-input"]
-wide = {
-    edit: paper.values(f"{edit}_ablation", model=paper.DETAILED.id, prompt="T1-2shot", position="-1", span=3)
-    for edit in ("zero", "random")
-}
-theirs = pd.concat([frame.assign(condition=f"edit:{edit}") for edit, frame in wide.items()])
-spans = triple[triple["component"] != "resid_post"]
-theirs = theirs[theirs["component"] != "resid_post"]
 figures.show(
-    figures.depth_curves(spans, hue="condition", panel="component", paper=theirs, x="depth", **mine),
+    figures.depth_curves(
+        triple[triple["component"].isin(views.SUBLAYERS)],
+        paper=views.paper_agreement(span=3, component=views.SUBLAYERS),
+        **look,
+    ),
     name="fig-ablation-span",
     caption="Agreement after ablation of three neighbouring layers, at the centre of the window, 95 % intervals. Dashed: "
     "zero and random ablation of the paper's Llama 3.2 1B (its Figure 12).",
@@ -204,46 +193,16 @@ figures.show(
 # are the same as layer $c+1$ by itself. The stored numbers should show that exactly:
 
 # %% tags=["hide-input"]
-keys = ["condition", "layer"]
-overwrites = ["edit:zero", "edit:mean", "edit:resample"]
-stream = agreement[(agreement["component"] == "resid_post") & agreement["condition"].isin(overwrites)]
-wide = stream[stream["span"] == 3].assign(layer=stream["layer"] + 1)
-both = wide.merge(stream[stream["span"] == 1], on=keys, suffixes=("_3", "_1"))
-difference = (both["value_3"] - both["value_1"]).abs().max()
+apart = views.last_of_window(data)
 say(
-    f"Largest difference between a window of three and its last layer alone, over {len(both)} pairs: **{difference:.4f}**."
+    f"Largest difference between a window of three and its last layer alone, {len(apart)} pairs: **{apart.max():.4f}**."
 )
 
 # %% [markdown]
-# ## What this shows and what it does not
+# ## Verdict
 #
 # The chapter bears on claim C7 of the paper: removing attention in the middle hurts most, and later attention can be
-# spared. The numbers that decide, for this run:
-
-# %% tags=["hide-input"]
-zero = single[(single["condition"] == "edit:zero") & (single["component"] == "attn_out")].set_index("layer")
-dip = dips.loc["attn_out"]
-later, low_at = zero[zero.index > dip["layer"]], int(zero["value"].idxmin())
-resampled = single[(single["condition"] == "edit:resample") & (single["component"] == "attn_out")].set_index("layer")[
-    "value"
-]
-llama = published["zero"][published["zero"]["component"] == "attn_out"].set_index("layer")
-low = llama.loc[llama["value"].idxmin()]
-after = llama[llama.index > low.name]["value"].min()
-depth = layer_number(dip["layer"]) / study.model.n_layers
-
-# %% tags=["hide-input"]
-rows = {
-    f"depth of the deepest dip of attention, first and last {EDGE} layers aside (the paper: {low['depth']:.2f})": f"{depth:.2f}, layer {layer_number(dip['layer'])} of {study.model.n_layers}",
-    f"agreement there (the paper: {low['value']:.2f})": f"{dip['value']:.2f} ({dip['ci_low']:.2f} to {dip['ci_high']:.2f})",
-    "lowest over all layers": f"{zero['value'].min():.2f}, layer {layer_number(low_at)}",
-    "lowest when another event's attention is put in": f"{resampled.min():.2f}, layer {layer_number(int(resampled.idxmin()))}",
-    f"lowest agreement of any later attention layer (the paper: {after:.2f})": f"{later['value'].min():.2f}",
-}
-say("\n".join(f"- {name}: **{value}**" for name, value in rows.items()))
-
-# %% [markdown]
-# ## Verdict
+# spared.
 
 # %% tags=["hide-input"]
 say(claims.chapter_verdicts("B_ablation", claims.run_tables(f"results/{run.slug}")))

@@ -5,6 +5,8 @@ from .curves import depth_curves as depth_curves
 from .curves import site_heatmap as site_heatmap
 from .display import say as say
 from .display import show as show
+from .display import spoken as spoken
 from .labels import confusion_matrix as confusion_matrix
 from .labels import depth_stacks as depth_stacks
 from .labels import stacked_labels as stacked_labels
+from .panels import readable as readable

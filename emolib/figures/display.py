@@ -103,6 +103,11 @@ def _attribute(text: str, name: str) -> str:
     return found.group(1)
 
 
+def spoken(row: Any, form: str = ".2f") -> str:
+    """Return the value of a row with its interval, as a sentence says it: "0.42 (0.34 to 0.51)"."""
+    return f"{row['value']:{form}} ({row['ci_low']:{form}} to {row['ci_high']:{form}})"
+
+
 def say(markdown: str) -> None:
     """Display a computed sentence or paragraph as Markdown."""
     display(Markdown(markdown))

@@ -106,8 +106,13 @@ def load_corpus(
         name=name if name in sources.registry() else stem,
         events=table_rules.events_from(table, text, found.label),
         sha256=found.sha256,
-        note=sources.registry().get(name, {}).get("note", f"Texts: {stem}, supplied by the user."),
+        note=corpus_note(name),
     )
+
+
+def corpus_note(name: str) -> str:
+    """The sentence on authorship and licence of a corpus, for captions; the texts need not be here."""
+    return sources.registry().get(name, {}).get("note", f"Texts: {Path(name).stem}, supplied by the user.")
 
 
 def load_readings(path: str | os.PathLike[str] | None = None) -> pd.DataFrame:

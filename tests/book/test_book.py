@@ -63,13 +63,15 @@ def test_notebook_is_short_plain_and_without_outputs(name: str) -> None:
     cells = [cell for cell in source(name).cells if cell.cell_type == "code"]
     assert len(code_cells(source(name))) <= 16
     for cell in cells:
-        assert len(cell.source.splitlines()) <= 15, cell.source
+        tags = set(cell.metadata.get("tags", []))
+        by_hand = "intervention" in tags  # open to the reader, with the trace that the library's call is equal to
+        assert len(cell.source.splitlines()) <= (25 if by_hand else 15), cell.source
         kinds = {type(node) for node in ast.walk(ast.parse(cell.source))}
         assert not kinds & {ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda}, cell.source
-        assert ".trace(" not in cell.source
+        assert (".trace(" in cell.source) == by_hand, cell.source
         assert cell.outputs == [] and cell.execution_count is None
-        tags = set(cell.metadata.get("tags", []))
-        assert tags & {"hide-input", "remove-input", "hide-cell", "remove-cell"}, f"not folded: {cell.source}"
+        folded = tags & {"hide-input", "remove-input", "hide-cell", "remove-cell"}
+        assert bool(folded) != by_hand, f"folded, or to be folded: {cell.source}"
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)

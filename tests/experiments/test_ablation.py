@@ -13,33 +13,33 @@ import torch
 from emolib.engine.model import unwrap
 from emolib.engine.sites import COMPONENTS
 from emolib.experiments import ablation
+from emolib.experiments.ablation import measure, views
 from emolib.study.run import Run
 from emolib.study.study import Study
 from emolib.tables import results
 from emolib.tables.results import select
 from emolib.texts.corpus import EMOTIONS
+from helpers import ROOT
 
 KINDS = ("zero", "random", "mean", "resample")
 LAST = 4  # of the five layers of the tiny model
-SITE = ["condition", "component", "layer", "span"]
+SITE = ["method", "component", "layer", "span"]
 
 
 @pytest.fixture(scope="module")
 def study(tiny_run: Run, tiny_study: Study, tmp_path_factory: pytest.TempPathFactory) -> Study:
     """The full profile, with every other text counted as answered right: what a random model gets right is too few."""
-    opened = Study(replace(tiny_run, profile="full"), folder=tmp_path_factory.mktemp("ablation"))
-    opened.__dict__["model"] = tiny_study.model
-    opened.__dict__["agreed"] = np.arange(1, len(opened.truth), 2)
-    return opened
+    run, folder = replace(tiny_run, profile="full"), tmp_path_factory.mktemp("ablation")
+    return Study(run, model=tiny_study.model, folder=folder, agreed=np.arange(1, len(tiny_study.truth), 2))
 
 
 @pytest.fixture(scope="module")
 def table(study: Study) -> pd.DataFrame:
-    return results.tidy(ablation.run(study), experiment="ablation", model="tiny")
+    return study.table(ablation)
 
 
 def agreement(table: pd.DataFrame, kind: str, component: str, layer: int, span: int = 1) -> float:
-    keys = dict(condition=f"edit:{kind}", component=component, layer=layer, span=span)
+    keys = dict(method=kind, component=component, layer=layer, span=span)
     return select(table, metric="agreement", **keys)["value"].item()
 
 
@@ -73,21 +73,20 @@ def test_every_site_has_every_ablation_once(table: pd.DataFrame) -> None:
 
 
 def test_quick_runs_take_every_second_centre_of_the_wide_span(study: Study, tiny_run: Run, tmp_path: Path) -> None:
-    quick = Study(tiny_run, folder=tmp_path)
-    quick.__dict__.update(model=study.model, agreed=study.agreed[:6])
-    found = results.tidy(ablation.run(quick), experiment="ablation", model="tiny")
+    quick = Study(tiny_run, model=study.model, folder=tmp_path, agreed=study.agreed[:6])
+    found = quick.table(ablation)
     assert sorted(set(select(found, metric="agreement", span=3)["layer"])) == [2]
     assert sorted(set(select(found, metric="agreement", span=1)["layer"])) == [0, 1, 2, 3, 4]
 
 
 def test_resampling_the_last_stream_gives_the_answers_of_the_donors(study: Study, table: pd.DataFrame) -> None:
     rows = study.agreed
-    donor = ablation.donors(rows, len(study.truth), seed=study.run.seed).numpy()
+    donor = measure.donors(rows, len(study.truth), seed=study.run.seed).numpy()
     expected = (study.predicted[donor[rows]] == study.predicted[rows]).mean()
     assert 0 < expected < 0.5
     assert agreement(table, "resample", "resid_post", LAST) == pytest.approx(expected)
     share = np.bincount(study.predicted[donor[rows]], minlength=13) / len(rows)
-    entropy = select(table, metric="label_entropy", condition="edit:resample", component="resid_post", layer=LAST)
+    entropy = select(table, metric="label_entropy", method="resample", component="resid_post", layer=LAST)
     expected = -sum(p * np.log2(p) for p in share if p)
     assert entropy["value"].tolist() == pytest.approx([expected])
 
@@ -96,7 +95,7 @@ def test_resampling_the_last_stream_gives_the_answers_of_the_donors(study: Study
 def test_one_vector_for_all_in_the_last_stream_is_a_constant_answer(
     study: Study, table: pd.DataFrame, kind: str
 ) -> None:
-    entropy = select(table, metric="label_entropy", condition=f"edit:{kind}", component="resid_post", layer=LAST)
+    entropy = select(table, metric="label_entropy", method=kind, component="resid_post", layer=LAST)
     assert entropy["value"].tolist() == [0.0]
     shares = np.bincount(study.predicted[study.agreed], minlength=13) / len(study.agreed)
     assert agreement(table, kind, "resid_post", LAST) in shares.tolist()
@@ -157,24 +156,19 @@ def test_agreement_has_intervals_and_is_a_share_of_the_agreed_texts(study: Study
 def test_the_same_run_gives_the_same_table_and_another_seed_other_draws(
     study: Study, table: pd.DataFrame, tiny_run: Run, tmp_path: Path
 ) -> None:
+    fixed = ["zero", "mean", ""]
     for seed, equal in ((0, True), (1, False)):
-        other = Study(replace(tiny_run, profile="full", seed=seed), folder=tmp_path)
-        other.__dict__.update(model=study.model, agreed=study.agreed)
-        found = results.tidy(ablation.run(other), experiment="ablation", model="tiny")
-        fixed = ["edit:zero", "edit:mean", ""]
-        for same, left, right in zip(
-            (True, equal),
-            (table[table["condition"].isin(fixed)], table[~table["condition"].isin(fixed)]),
-            (found[found["condition"].isin(fixed)], found[~found["condition"].isin(fixed)]),
-            strict=True,
-        ):
-            assert left.equals(right) == same
+        run = replace(tiny_run, profile="full", seed=seed)
+        found = Study(run, model=study.model, folder=tmp_path, agreed=study.agreed).table(ablation)
+        for rows, same in ((table["method"].isin(fixed), True), (~table["method"].isin(fixed), equal)):
+            numbers = [frame.loc[rows, ["value", "ci_low", "ci_high"]] for frame in (table, found)]
+            assert numbers[0].equals(numbers[1]) == same
 
 
 def test_donors_are_a_derangement_of_the_rows() -> None:
     for seed in range(30):
         rows = np.random.default_rng(seed).permutation(40)[: 2 + seed]
-        donor = ablation.donors(rows, 40, seed=seed).numpy()
+        donor = measure.donors(rows, 40, seed=seed).numpy()
         assert sorted(donor[rows]) == sorted(rows)
         assert (donor[rows] != rows).all()
         others = np.setdiff1d(np.arange(40), rows)
@@ -183,7 +177,7 @@ def test_donors_are_a_derangement_of_the_rows() -> None:
 
 def test_donors_are_drawn_by_the_seed_and_do_not_follow_the_order_of_the_corpus() -> None:
     rows = np.arange(200)
-    first, again, other = (ablation.donors(rows, 200, seed=seed).numpy() for seed in (0, 0, 1))
+    first, again, other = (measure.donors(rows, 200, seed=seed).numpy() for seed in (0, 0, 1))
     assert np.array_equal(first, again)
     assert (first == other).mean() < 0.05
     assert abs(np.corrcoef(rows, first)[0, 1]) < 0.3
@@ -191,8 +185,20 @@ def test_donors_are_drawn_by_the_seed_and_do_not_follow_the_order_of_the_corpus(
 
 @pytest.mark.parametrize("right", [0, 1])
 def test_too_few_right_answers_are_refused_before_any_edit(study: Study, right: int, tmp_path: Path) -> None:
-    opened = Study(study.run, folder=tmp_path)
-    opened.__dict__.update(model=None, agreed=np.arange(right))
+    opened = Study(study.run, folder=tmp_path, agreed=np.arange(right))
     message = f"answers {right} of 150 texts right and ablation needs two: try calibration=batch, another prompt or a"
     with pytest.raises(ValueError, match=message):
         ablation.run(opened)
+
+
+def test_views_find_in_the_golden_table_what_is_there() -> None:
+    table = results.read(ROOT / "tests" / "golden" / "ablation.parquet")
+    zero = views.agreement(table, span=1, method="zero")
+    stream = zero[zero["component"] == "resid_post"].set_index("layer")["value"]
+    dips, lowest = (find(zero, "component").set_index("component") for find in (views.dips, views.lowest))
+    inner = stream[stream.index.isin(range(3, 27))]
+    assert dips.loc["resid_post", ["layer", "value"]].tolist() == [inner.idxmin(), inner.min()]
+    assert lowest.loc["resid_post", ["layer", "value"]].tolist() == [stream.idxmin(), stream.min()]
+    assert len(views.last_of_window(table)) == 14 * 3 and views.last_of_window(table).max() == 0
+    theirs = views.paper_agreement(span=3, component=views.SUBLAYERS)
+    assert len(theirs) == 2 * 2 * 14 and set(theirs["method"]) == {"zero", "random"}

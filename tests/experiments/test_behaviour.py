@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +12,19 @@ import pytest
 import torch
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix
 
+from emolib.engine.labels import CALIBRATIONS, LABEL_SCORES
 from emolib.engine.tiny import tiny_model
 from emolib.experiments import behaviour
+from emolib.experiments.behaviour import measure, views
 from emolib.study.clean import Clean
 from emolib.study.run import Run
 from emolib.study.study import Study
 from emolib.tables import results
 from emolib.tables.results import select
 from emolib.texts.corpus import EMOTIONS, Corpus
-from helpers import TINY_TEXTS, word_tokenizer
+from helpers import ROOT, TINY_TEXTS, word_tokenizer
 
-OF = {calibration: f"calibration:{calibration}" for calibration in ("none", "batch")}
+GOLDEN = ROOT / "tests" / "golden"
 
 
 @pytest.fixture(scope="module")
@@ -32,119 +33,92 @@ def table(tiny_study: Study) -> pd.DataFrame:
     return tiny_study.measure(behaviour)
 
 
-@pytest.fixture
-def planted(tiny_run: Run, tmp_path: Path) -> Study:
-    """A study whose answers are the writers' labels, but trust wherever they wrote joy; the model is never loaded."""
-    study = Study(tiny_run, folder=tmp_path)
-    answers = np.where(study.truth == EMOTIONS.index("joy"), EMOTIONS.index("trust"), study.truth)
+def planted(run: Run, folder: Path, words: dict[int, str] | None = None) -> Study:
+    """A study whose answers are the writers' labels, but trust wherever they wrote joy; no model computes them."""
+    truth = Study(run).truth
+    answers = np.where(truth == EMOTIONS.index("joy"), EMOTIONS.index("trust"), truth)
     logits = 4.0 * torch.nn.functional.one_hot(torch.as_tensor(answers), len(EMOTIONS)).float()
-    words = ["happy" if i % 3 else EMOTIONS[answer] for i, answer in enumerate(answers)]
-    study.__dict__["clean"] = Clean(logits=logits, sums=logits.log_softmax(-1), words=words)
-    study.__dict__["labels"] = type("Labels", (), {"tokens": tuple((i,) for i in range(len(EMOTIONS)))})()
-    return study
+    said = ["happy" if i % 3 else EMOTIONS[answer] for i, answer in enumerate(answers)]
+    said = [(words or {}).get(i, word) for i, word in enumerate(said)]
+    clean = Clean(logits=logits, sums=logits.log_softmax(-1), words=said)
+    return Study(run, folder=folder, clean=clean)
 
 
-def predictions(study: Study, calibration: str) -> np.ndarray:
-    scores = study.clean.logits.double().numpy()
-    return (scores - (scores.mean(axis=0) if calibration == "batch" else 0)).argmax(axis=1)
+def values(frame: pd.DataFrame, *by: str, **keys: object) -> dict[Any, float]:
+    return select(frame, **keys).set_index(list(by or ("label",)))["value"].to_dict()
 
 
-def values(frame: pd.DataFrame, **keys: object) -> dict[str, float]:
-    chosen = select(frame, **keys)
-    return dict(zip(chosen["label"], chosen["value"], strict=True))
-
-
-@pytest.mark.parametrize("calibration", OF)
+@pytest.mark.parametrize("calibration", CALIBRATIONS)
 def test_scores_equal_a_count_by_other_means(tiny_study: Study, table: pd.DataFrame, calibration: str) -> None:
-    truth, predicted = tiny_study.truth, predictions(tiny_study, calibration)
-    condition = OF[calibration]
-    matrix = confusion_matrix(truth, predicted, labels=range(len(EMOTIONS)))
-    counts = values(table, metric="confusion_count", condition=condition)
-    assert counts == {f"{a}=>{b}": matrix[i, j] for i, a in enumerate(EMOTIONS) for j, b in enumerate(EMOTIONS)}
-    recall = values(table, metric="recall", condition=condition)
-    assert recall == pytest.approx(dict(zip(EMOTIONS, matrix.diagonal() / matrix.sum(axis=1), strict=True)))
-    answered = values(table, metric="predicted_count", condition=condition)
-    assert answered == dict(zip(EMOTIONS, matrix.sum(axis=0), strict=True))
-    agreed = select(table, metric="agreed_count", condition=condition)
-    assert agreed["value"].tolist() == [matrix.trace()]
-    accuracy = select(table, metric="accuracy", condition=f"scoring:first_subtoken;{condition}")
-    assert accuracy["value"].tolist() == pytest.approx([matrix.trace() / TINY_TEXTS])
-    assert accuracy["n"].tolist() == [TINY_TEXTS]
-    balanced = select(table, metric="balanced_accuracy", condition=condition)
-    assert balanced["value"].tolist() == pytest.approx([balanced_accuracy_score(truth, predicted)])
+    logits = tiny_study.clean.logits.double().numpy()
+    predicted = (logits - (logits.mean(axis=0) if calibration == "batch" else 0)).argmax(axis=1)
+    matrix = confusion_matrix(tiny_study.truth, predicted, labels=range(len(EMOTIONS)))
+    mine = table[(table["calibration"] == calibration) & table["scoring"].isin(["", "first_subtoken"])]
+    counts = values(mine, "label", "answer", metric="confusion_count")
+    assert counts == {(a, b): matrix[i, j] for i, a in enumerate(EMOTIONS) for j, b in enumerate(EMOTIONS)}
+    recall = dict(zip(EMOTIONS, matrix.diagonal() / matrix.sum(axis=1), strict=True))
+    assert values(mine, metric="recall") == pytest.approx(recall)
+    assert values(mine, metric="predicted_count") == dict(zip(EMOTIONS, matrix.sum(axis=0), strict=True))
+    balanced = balanced_accuracy_score(tiny_study.truth, predicted)
+    for metric, expected in {
+        "agreed_count": matrix.trace(),
+        "accuracy": matrix.trace() / TINY_TEXTS,
+        "balanced_accuracy": balanced,
+    }.items():
+        (row,) = select(mine, metric=metric).to_dict("records")
+        assert (row["value"], row["n"]) == (pytest.approx(expected), TINY_TEXTS)
+    if calibration == tiny_study.run.calibration:
+        assert matrix.trace() == len(tiny_study.agreed)
 
 
 def test_the_two_calibrations_differ_here(table: pd.DataFrame) -> None:
-    answered = [values(table, metric="predicted_count", condition=condition) for condition in OF.values()]
-    assert answered[0] != answered[1]
+    one, other = (values(table, metric="predicted_count", calibration=calibration) for calibration in CALIBRATIONS)
+    assert one != other
 
 
-def test_the_agreed_count_is_the_agreed_set(tiny_study: Study, table: pd.DataFrame) -> None:
-    count = select(table, metric="agreed_count", condition=OF[tiny_study.run.calibration])["value"]
-    assert count.tolist() == [len(tiny_study.agreed)]
+def test_planted_answers_give_the_numbers_they_must(tiny_run: Run, tmp_path: Path) -> None:
+    study = planted(tiny_run, tmp_path)
+    frame = study.table(behaviour)
+    frame = frame[frame["calibration"] == "none"]
+    n_joy, n_trust = ((study.truth == EMOTIONS.index(label)).sum() for label in ("joy", "trust"))
+    accuracy = select(frame, metric="accuracy", scoring="first_subtoken").iloc[0]
+    assert accuracy["value"] == pytest.approx(1 - n_joy / TINY_TEXTS)
+    assert accuracy["ci_low"] < accuracy["value"] < accuracy["ci_high"]
+    assert values(frame, metric="recall") == {label: float(label != "joy") for label in EMOTIONS}
+    counts = values(frame, "label", "answer", metric="confusion_count")
+    assert (counts["joy", "trust"], counts["joy", "joy"], counts["trust", "trust"]) == (n_joy, 0, n_trust)
+    assert values(frame, metric="predicted_count")["trust"] == n_joy + n_trust
+    assert select(frame, metric="balanced_accuracy")["value"].tolist() == pytest.approx([12 / 13])
 
 
-@pytest.mark.parametrize("calibration", OF)
-def test_rows_of_the_confusion_are_the_writers_labels(tiny_study: Study, table: pd.DataFrame, calibration: str) -> None:
-    counts = values(table, metric="confusion_count", condition=OF[calibration])
-    for index, emotion in enumerate(EMOTIONS):
-        row = sum(value for label, value in counts.items() if label.startswith(f"{emotion}=>"))
-        column = sum(value for label, value in counts.items() if label.endswith(f"=>{emotion}"))
-        assert row == (tiny_study.truth == index).sum()
-        assert column == values(table, metric="predicted_count", condition=OF[calibration])[emotion]
-    assert sum(counts.values()) == TINY_TEXTS
+def test_open_words_are_counted_and_the_rest_summed(tiny_run: Run, tmp_path: Path) -> None:
+    study = planted(tiny_run, tmp_path)
+    frame, expected = study.table(behaviour), Counter(study.clean.words)
+    assert values(frame, metric="word_count") == {**expected, "others": 0}
+    inside = select(frame, metric="share_of_labels")["value"]
+    assert inside.tolist() == pytest.approx([1 - expected["happy"] / TINY_TEXTS])
 
 
-def test_planted_answers_give_the_numbers_they_must(planted: Study) -> None:
-    frame = results.tidy(behaviour.run(planted), experiment="behaviour", model="planted")
-    n_joy, n_trust = ((planted.truth == EMOTIONS.index(label)).sum() for label in ("joy", "trust"))
-    accuracy = select(frame, metric="accuracy", condition="scoring:first_subtoken;calibration:none")
-    assert accuracy["value"].tolist() == pytest.approx([1 - n_joy / TINY_TEXTS])
-    assert (accuracy["ci_low"] < accuracy["value"]).all() and (accuracy["value"] < accuracy["ci_high"]).all()
-    recall = values(frame, metric="recall", condition=OF["none"])
-    assert recall == {label: float(label != "joy") for label in EMOTIONS}
-    counts = values(frame, metric="confusion_count", condition=OF["none"])
-    assert (counts["joy=>trust"], counts["joy=>joy"], counts["trust=>trust"]) == (n_joy, 0, n_trust)
-    assert values(frame, metric="predicted_count", condition=OF["none"])["trust"] == n_joy + n_trust
-    balanced = select(frame, metric="balanced_accuracy", condition=OF["none"])
-    assert balanced["value"].tolist() == pytest.approx([12 / 13])
+def test_an_answer_that_is_the_word_others_is_one_of_the_others(tiny_run: Run, tmp_path: Path) -> None:
+    frame = planted(tiny_run, tmp_path, {0: "others", 1: "others"}).table(behaviour)
+    assert values(frame, metric="word_count")["others"] == 2
 
 
-def test_open_words_are_counted_and_the_rest_summed(planted: Study) -> None:
-    frame = results.tidy(behaviour.run(planted), experiment="behaviour", model="planted")
-    counts = values(frame, metric="count", condition="vocabulary:open")
-    expected = Counter(planted.clean.words)
-    assert {word: count for word, count in counts.items() if word != "others"} == expected
-    assert counts["others"] == 0
-    inside = select(frame, metric="share_of_labels", condition="vocabulary:open")
-    assert inside["value"].tolist() == pytest.approx([1 - expected["happy"] / TINY_TEXTS])
+def test_at_most_twenty_words_are_named(tiny_run: Run, tmp_path: Path) -> None:
+    study = planted(tiny_run, tmp_path, {i: f"word{i}" for i in range(30)})
+    counts, common = values(study.table(behaviour), metric="word_count"), Counter(study.clean.words)
+    assert len(counts) == 21 and sum(counts.values()) == TINY_TEXTS
+    assert all(counts[word] == common[word] for word in set(counts) - {"others"})
 
 
-def test_an_answer_that_is_the_word_others_is_one_of_the_others(planted: Study) -> None:
-    small = Study(planted.run, folder=planted.folder)
-    words = ["others", "others", *planted.clean.words[2:]]
-    small.__dict__.update(planted.__dict__, clean=replace(planted.clean, words=words))
-    frame = results.tidy(behaviour.run(small), experiment="behaviour", model="planted")
-    assert values(frame, metric="count", condition="vocabulary:open")["others"] == 2
-
-
-def test_at_most_twenty_words_are_named(tiny_study: Study, table: pd.DataFrame) -> None:
-    counts = values(table, metric="count", condition="vocabulary:open")
-    assert len(counts) <= 21
-    assert sum(counts.values()) == TINY_TEXTS
-    common = Counter(tiny_study.clean.words)
-    for word in set(counts) - {"others"}:
-        assert counts[word] == common[word]
-
-
-def test_a_label_nobody_wrote_has_no_recall(planted: Study) -> None:
-    written = planted.truth != EMOTIONS.index("fear")
-    planted.truth, planted.groups = planted.truth[written], planted.groups[written]
-    clean = planted.clean
-    planted.__dict__["clean"] = Clean(logits=clean.logits[written], sums=clean.sums[written], words=clean.words)
-    frame = pd.DataFrame(list(behaviour._answers(planted, planted.truth, "calibration:none")))
+def test_a_label_nobody_wrote_has_no_recall(tiny_run: Run, tmp_path: Path) -> None:
+    whole = planted(tiny_run, tmp_path)
+    rows = np.flatnonzero(whole.truth != EMOTIONS.index("fear"))
+    clean = Clean(logits=whole.clean.logits[rows], sums=whole.clean.sums[rows], words=whole.clean.words[: len(rows)])
+    frame = Study(tiny_run, folder=tmp_path, rows=rows, clean=clean).table(behaviour)
     assert "fear" not in set(frame.loc[frame["metric"] == "recall", "label"])
-    assert (frame.loc[frame["label"] == "fear", "value"] == 0).all()
+    counts = frame[(frame["label"] == "fear") & (frame["metric"] != "word_count")]
+    assert len(counts) == 2 * 14 and (counts["value"] == 0).all()
 
 
 # Whole labels.
@@ -196,25 +170,22 @@ def test_whole_labels_are_scored_by_the_sum_of_their_tokens(split_study: Study, 
     np.testing.assert_allclose(split_study.clean.sums.numpy(), log_probabilities, atol=2e-4)
 
 
-@pytest.mark.parametrize("calibration", OF)
+@pytest.mark.parametrize("calibration", CALIBRATIONS)
 def test_accuracy_by_whole_labels(split_study: Study, log_probabilities: np.ndarray, calibration: str) -> None:
-    frame = results.tidy(behaviour.run(split_study), experiment="behaviour", model="tiny")
+    frame = split_study.table(behaviour)
     lengths = np.array([len(pieces) for pieces in split_study.labels.tokens])
     for rule, scores in (("log_probability", log_probabilities), ("mean_log_probability", log_probabilities / lengths)):
         guess = (scores - (scores.mean(axis=0) if calibration == "batch" else 0)).argmax(axis=1)
-        found = select(frame, metric="accuracy", condition=f"scoring:{rule};{OF[calibration]}")["value"]
+        found = select(frame, metric="accuracy", scoring=rule, calibration=calibration)["value"]
         assert found.tolist() == pytest.approx([(guess == split_study.truth).mean()])
 
 
 def test_the_rule_the_run_does_not_use_is_left_out_where_it_would_differ(
     split_study: Study, table: pd.DataFrame
 ) -> None:
-    split = set(behaviour.run(split_study)["condition"])
-    assert not any("last_subtoken" in condition for condition in split)
-    one_token = select(table, metric="accuracy")
+    assert set(split_study.table(behaviour)["scoring"]) == {"", *LABEL_SCORES} - {"last_subtoken"}
     first, last = (
-        one_token.loc[one_token["condition"].str.contains(rule), "value"].tolist()
-        for rule in ("first_subtoken", "last_subtoken")
+        values(table, "calibration", metric="accuracy", scoring=f"{end}_subtoken") for end in ("first", "last")
     )
     assert first == last and len(first) == 2
 
@@ -227,8 +198,8 @@ def test_a_corpus_of_ones_own_has_no_readers(table: pd.DataFrame) -> None:
 
 
 def test_readers_equal_a_count_by_hand(crowd_envent: Corpus, crowd_envent_path: Path) -> None:
-    study: Any = Study(Run(corpus="crowd-envent", corpus_path=str(crowd_envent_path)))
-    rows = pd.DataFrame(list(behaviour._readers(study)))
+    study = Study(Run(corpus="crowd-envent", corpus_path=str(crowd_envent_path)))
+    rows = pd.DataFrame(measure._readers(study))
     assert set(rows["model"]) == {"human"}
     raw = pd.read_csv(crowd_envent_path / "enVent_val_Data.csv", dtype=str, encoding_errors="replace")
     truth = dict(zip(crowd_envent.events["text_id"], crowd_envent.events["emotion"], strict=True))
@@ -241,10 +212,29 @@ def test_readers_equal_a_count_by_hand(crowd_envent: Corpus, crowd_envent_path: 
         most = Counter(guesses).most_common()
         winners = [label for label, count in most if count == most[0][1]]
         shares.append((truth[text] in winners) / len(winners))
-    accuracy = rows[rows["metric"] == "accuracy"].set_index("condition")
-    assert accuracy.loc["reader:single", "value"] == pytest.approx(np.mean(hits))
-    assert accuracy.loc["reader:majority_of_5", "value"] == pytest.approx(np.mean(shares))
+    accuracy = rows[rows["metric"] == "accuracy"].set_index("reader")
+    assert accuracy.loc["single", "value"] == pytest.approx(np.mean(hits))
+    assert accuracy.loc["majority_of_5", "value"] == pytest.approx(np.mean(shares))
     assert accuracy["n"].tolist() == [len(hits), len(shares)] == [6000, 1200]
     assert accuracy["value"].between(accuracy["ci_low"], accuracy["ci_high"]).all()
     counts = rows[rows["metric"] == "predicted_count"].set_index("label")["value"]
     assert counts.to_dict() == pytest.approx(dict(Counter(g for guesses in votes.values() for g in guesses)))
+
+
+# What the chapter shows of a table.
+
+
+def test_views_say_what_the_golden_table_holds() -> None:
+    table = results.read(GOLDEN / "behaviour.parquet")
+    points = views.accuracy_points(table, table.assign(value=0.5), scoring="first_subtoken").set_index("who")["value"]
+    raw, calibrated = points["smollm2-135m, as scored"], points["smollm2-135m, calibrated"]
+    assert raw < calibrated and points["reference run, calibrated"] == 0.5 and len(points) == 4
+    sizes = views.agreed_sizes(table, calibration="batch")
+    assert sizes["value"].is_monotonic_increasing and len(sizes) == 13
+    assert sizes["value"].sum() == pytest.approx(calibrated * 520)
+    bars = views.spreads(table)
+    assert list(bars) == ["as scored", "calibrated", "paper, Llama 3.2 1B"]
+    assert [rows["value"].sum() for rows in bars.values()] == [520, 520, 6600]
+    words = views.free_words(table, n=2)
+    assert words["events"].is_monotonic_decreasing and words["share"].tolist() == (words["events"] / 520).tolist()
+    assert "others" not in set(words["word"])

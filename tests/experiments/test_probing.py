@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,16 +17,17 @@ from sklearn.model_selection import train_test_split
 
 from emolib.engine.sites import COMPONENTS
 from emolib.experiments import probing
+from emolib.experiments.probing import measure, views
 from emolib.study.run import Run
 from emolib.study.study import Study
 from emolib.tables import results
 from emolib.tables.results import select
 from emolib.texts.corpus import EMOTIONS
-from helpers import tiny_table
+from helpers import ROOT, tiny_table
 
 N, WIDTH, LAYERS, WRITERS = 390, 24, 4, 78
 CARRIES_LAST = {("mlp_out", 1), ("resid_post", 2), ("resid_post", 3)}
-CARRIES_THIRD = ("resid_post", 2, -3)
+CARRIES_THIRD = ("resid_post", 3, -3)
 CHANCE = 1 / len(EMOTIONS)
 
 
@@ -40,41 +43,56 @@ class PlantedStudy(Study):
 
 
 @pytest.fixture(scope="module")
-def planted(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Study:
-    """390 texts, 30 of each emotion; the model answers 85 % of them as the writers did."""
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where 390 texts lie, 30 of each emotion."""
     folder = tmp_path_factory.mktemp("planted")
     tiny_table(N, writers=WRITERS, seed=3).to_csv(folder / "planted.csv", index=False)
-    study = PlantedStudy(Run(model=str(tiny_folder), corpus=str(folder / "planted.csv")), folder=folder)
-    random = np.random.default_rng(0)
-    wrong = (study.truth + random.integers(1, 13, N)) % 13
-    study.__dict__["predicted"] = np.where(random.random(N) < 0.85, study.truth, wrong)
-    study.__dict__["model"] = SimpleNamespace(n_layers=LAYERS)
-    return study
+    return folder
 
 
 @pytest.fixture(scope="module")
-def table(planted: Study) -> pd.DataFrame:
+def planted(folder: Path, tiny_folder: Path) -> Callable[..., PlantedStudy]:
+    """The study of these texts, of which the model answers 85 % as the writers did."""
+    run = Run(model=str(tiny_folder), corpus=str(folder / "planted.csv"), calibration="none")
+    random, truth = np.random.default_rng(0), Study(run).truth
+    wrong = (truth + random.integers(1, 13, N)) % 13
+    answers = np.where(random.random(N) < 0.85, truth, wrong)
+    logits = torch.nn.functional.one_hot(torch.as_tensor(answers), len(EMOTIONS)).float()
+    clean: Any = SimpleNamespace(logits=logits)
+    model: Any = SimpleNamespace(n_layers=LAYERS)
+
+    def open_study(profile: str = "quick", **arguments: Any) -> PlantedStudy:
+        return PlantedStudy(replace(run, profile=profile), folder=folder, model=model, clean=clean, **arguments)
+
+    return open_study
+
+
+@pytest.fixture(scope="module")
+def table(planted: Callable[..., PlantedStudy]) -> pd.DataFrame:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(probing, "RESAMPLES", 60)  # the intervals are tested with emolib.stats.intervals
-        return results.tidy(probing.run(planted), experiment="probing", model="planted")
+        patch.setattr(measure, "RESAMPLES", 60)  # the intervals are tested with emolib.stats.intervals
+        return planted().table(probing)
 
 
-def curve(table: pd.DataFrame, metric: str, condition: str, position: str = "-1") -> dict[tuple[str, int], float]:
-    found = select(table, metric=metric, condition=condition, position=position)
+Curve = dict[tuple[str, int], float]
+
+
+def curve(table: pd.DataFrame, metric: str, *, position: str = "-1", **keys: str) -> Curve:
+    found = select(table, metric=metric, position=position, **keys)
     sites = zip(found["component"], found["layer"].astype(int), strict=True)
     return dict(zip(sites, found["value"], strict=True))
 
 
 @pytest.mark.parametrize(
-    ("metric", "condition"),
+    "keys",
     [
-        ("accuracy", "setting:as_released"),
-        ("accuracy", "probe:mlp"),
-        ("balanced_accuracy", "setting:ours;target:writer"),
+        dict(metric="accuracy", setting="as_released", probe="linear"),
+        dict(metric="accuracy", setting="as_released", probe="mlp"),
+        dict(metric="balanced_accuracy", setting="ours", target="writer"),
     ],
 )
-def test_the_label_is_found_where_it_is_and_nowhere_else(table: pd.DataFrame, metric: str, condition: str) -> None:
-    found = curve(table, metric, condition)
+def test_the_label_is_found_where_it_is_and_nowhere_else(table: pd.DataFrame, keys: dict[str, str]) -> None:
+    found = curve(table, **keys)
     assert set(found) == {(component, layer) for component in COMPONENTS for layer in range(LAYERS)}
     for site, value in found.items():
         if site in CARRIES_LAST:
@@ -85,99 +103,107 @@ def test_the_label_is_found_where_it_is_and_nowhere_else(table: pd.DataFrame, me
 
 def test_the_token_is_the_one_that_carries_it(table: pd.DataFrame) -> None:
     for position in ("-2", "-3", "-4", "-5"):
-        found = curve(table, "balanced_accuracy", "setting:ours;target:writer", position)
-        assert set(found) == {("resid_post", 2)}  # quick: the stream only, at every third layer
-        assert (found["resid_post", 2] > 0.9) == (position == "-3")
+        found = curve(table, "balanced_accuracy", position=position, target="writer")
+        assert set(found) == {("resid_post", 0), ("resid_post", 3)}  # quick: the stream only, at every third layer
+        assert (found["resid_post", 3] > 0.9) == (position == "-3")
 
 
-def test_full_runs_probe_every_site(planted: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_runs_probe_every_site(planted: Callable[..., PlantedStudy], monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[str, int, int]] = []
 
     def stop(sites: list[tuple[str, int, int]], *_: Any, **__: Any) -> list[Any]:
         seen.extend(sites)
         raise InterruptedError
 
-    monkeypatch.setattr(probing, "progress", stop)
-    for profile, count in (("quick", 3 * LAYERS + 4), ("full", 5 * 3 * LAYERS)):
+    monkeypatch.setattr(measure, "progress", stop)
+    for profile, count in (("quick", 3 * LAYERS + 4 * 2), ("full", 5 * 3 * LAYERS)):
         seen.clear()
-        object.__setattr__(planted.run, "profile", profile)
         with pytest.raises(InterruptedError):
-            probing.run(planted)
+            probing.run(planted(profile))
         assert len(seen) == len(set(seen)) == count
-    object.__setattr__(planted.run, "profile", "quick")
 
 
 def test_shuffled_labels_are_at_chance_even_where_the_label_is(table: pd.DataFrame) -> None:
-    found = curve(table, "balanced_accuracy", "setting:ours;target:shuffled")
+    found = curve(table, "balanced_accuracy", target="shuffled")
     assert max(found.values()) < CHANCE + 0.1
     assert abs(np.mean(list(found.values())) - CHANCE) < 0.03
 
 
 def test_selectivity_is_the_gap(table: pd.DataFrame) -> None:
-    found = curve(table, "selectivity", "setting:ours;target:writer")
-    writer = curve(table, "balanced_accuracy", "setting:ours;target:writer")
-    shuffled = curve(table, "balanced_accuracy", "setting:ours;target:shuffled")
+    found = curve(table, "selectivity", target="writer")
+    writer, shuffled = (curve(table, "balanced_accuracy", target=target) for target in ("writer", "shuffled"))
     assert found == pytest.approx({site: writer[site] - shuffled[site] for site in writer})
     assert all((found[site] > 0.8) == (site in CARRIES_LAST) for site in found)
 
 
-def test_the_models_own_answer_is_found_as_far_as_it_is_the_writers(planted: Study, table: pd.DataFrame) -> None:
-    found = curve(table, "balanced_accuracy", "setting:ours;target:model")
-    same = (planted.predicted == planted.truth).mean()
-    writer = curve(table, "balanced_accuracy", "setting:ours;target:writer")
+def test_the_models_own_answer_is_found_as_far_as_it_is_the_writers(
+    planted: Callable[..., PlantedStudy], table: pd.DataFrame
+) -> None:
+    found, writer = (curve(table, "balanced_accuracy", target=target) for target in ("model", "writer"))
+    same = (planted().predicted == planted().truth).mean()
     for site in CARRIES_LAST:
         assert same - 0.12 < found[site] < same + 0.03
         assert found[site] < writer[site] - 0.05
 
 
-def test_the_released_probe_is_the_papers_code(planted: Study, table: pd.DataFrame) -> None:
-    found = curve(table, "accuracy", "setting:as_released")
+def test_the_released_probe_is_the_papers_code(planted: Callable[..., PlantedStudy], table: pd.DataFrame) -> None:
+    found, study = curve(table, "accuracy", setting="as_released", probe="linear"), planted()
     for site in (("mlp_out", 1), ("attn_out", 0)):
-        features = planted.activations(*site)[planted.agreed].numpy()
-        labels = planted.truth[planted.agreed]
+        features = study.activations(*site)[study.agreed].numpy()
+        labels = study.truth[study.agreed]
         x, held_out, y, truth = train_test_split(features, labels, test_size=0.2, random_state=42)
         probe = LogisticRegression(max_iter=100).fit(x, y)
         assert found[site] == pytest.approx(probe.score(held_out, truth), abs=1.5 / len(truth))
-    assert set(select(table, condition="setting:as_released", metric="accuracy")["n"]) == {len(truth)}
+    assert set(select(table, setting="as_released", metric="accuracy")["n"]) == {len(truth)}
 
 
-def test_each_curve_saturates_where_it_was_planted(table: pd.DataFrame) -> None:
-    for condition in ("setting:as_released", "setting:ours;target:model"):
-        found = select(table, metric="saturation_depth", condition=condition).set_index("component")
-        assert found.loc["mlp_out", "value"] == 2 / LAYERS  # the second of four layers
-        assert found.loc["resid_post", "value"] == 3 / LAYERS
-        steps = found[["value", "ci_low", "ci_high"]].loc[["mlp_out", "resid_post"]]
-        assert steps.loc["mlp_out"].tolist() == [2 / LAYERS] * 3  # one layer alone: no doubt where
-        assert steps["ci_low"].ge(1 / LAYERS).all() and steps["ci_high"].le(1).all()
+@pytest.mark.parametrize("setting", ["as_released", "ours"])
+def test_each_curve_saturates_where_it_was_planted(table: pd.DataFrame, setting: str) -> None:
+    found = select(table, metric="saturation_depth", setting=setting).set_index("component")
+    assert found.loc["mlp_out", "value"] == 2 / LAYERS  # the second of four layers
+    assert found.loc["resid_post", "value"] == 3 / LAYERS
+    steps = found[["value", "ci_low", "ci_high"]].loc[["mlp_out", "resid_post"]]
+    assert steps.loc["mlp_out"].tolist() == [2 / LAYERS] * 3  # one layer alone: no doubt where
+    assert steps["ci_low"].ge(1 / LAYERS).all() and steps["ci_high"].le(1).all()
 
 
-def test_saturation_by_hand(planted: Study) -> None:
-    random = np.random.default_rng(0)
-    truth = planted.predicted
-    layers = [np.where(random.random(N) < share, truth, (truth + 1) % 13) for share in (0.3, 0.9, 0.8, 1.0)]
-    curves: Any = {("setting:ours;target:model", "mlp_out"): layers}
-    (row,) = probing._saturation(planted, curves, planted.groups)
-    assert row["value"] == 1.0  # 0.9 is below 95 % of the maximum, so the last of four layers
-    assert (row["n"], row["metric"], row["position"]) == (N, "saturation_depth", "-1")
-    reached = [np.where(random.random(N) < share, truth, (truth + 1) % 13) for share in (0.3, 0.98, 0.8, 1.0)]
-    (row,) = probing._saturation(planted, {("setting:ours;target:model", "mlp_out"): reached}, planted.groups)
-    assert row["value"] == 0.5
+@pytest.mark.parametrize(("second", "depth"), [(0.9, 1.0), (0.98, 0.5)])
+def test_saturation_by_hand(planted: Callable[..., PlantedStudy], second: float, depth: float) -> None:
+    # 0.9 is below 95 % of the maximum, so the last of four layers; 0.98 is above.
+    study, random = planted(), np.random.default_rng(0)
+    shares = (0.3, second, 0.8, 1.0)
+    right = np.stack([random.random(N) < share for share in shares], axis=1)
+    answers = np.where(right, study.predicted[:, None], (study.predicted[:, None] + 1) % 13)
+    released, ours = measure._saturation(study, "mlp_out", right, answers, np.arange(N))
+    for row in (released, ours):
+        assert (row["value"], row["n"], row["metric"], row["position"]) == (depth, N, "saturation_depth", "-1")
+    assert (released["setting"], ours["setting"], ours["target"]) == ("as_released", "ours", "model")
 
 
 def test_every_row_has_an_interval_around_its_value(table: pd.DataFrame) -> None:
     assert table["value"].between(table["ci_low"] - 1e-9, table["ci_high"] + 1e-9).all()
-    assert (table["seed"].isna() | (table["seed"] == 0)).all()
-    ours = select(table, metric="balanced_accuracy")
-    assert set(ours["n"]) == {N}
+    assert set(select(table, metric="balanced_accuracy")["n"]) == {N}
 
 
 @pytest.mark.parametrize("right", [5, 20, 60])
 def test_too_few_right_answers_are_refused_before_any_probe(
-    planted: Study, right: int, monkeypatch: pytest.MonkeyPatch
+    planted: Callable[..., PlantedStudy], right: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Sixty spread over thirteen labels are too few for five of one label in the test part.
-    small = Study(planted.run, folder=planted.folder)
-    small.__dict__.update(predicted=planted.predicted, agreed=np.arange(right), model=None)
-    monkeypatch.setattr(small, "activations", None)
+    monkeypatch.setattr(PlantedStudy, "activations", None)
     with pytest.raises(ValueError, match=f"too few texts to probe: {right}, .*expected at least 50"):
-        probing.run(small)
+        probing.run(planted(agreed=np.arange(right)))
+
+
+def test_views_find_in_the_golden_table_what_is_there() -> None:
+    table = results.read(ROOT / "tests" / "golden" / "probing.parquet")
+    stream = views.released(table).query("component == 'resid_post'").set_index("layer")["value"]
+    assert views.best(table, **views.RELEASED)["value"] == stream.max()
+    reached = stream[stream >= 0.95 * stream.max()].index.min()
+    assert views.saturation(table)["value"] == (reached + 1) / 30
+    assert views.paper_saturations()["Llama 3.2 1B"] == 10 / 16 and len(views.paper_saturations()) == 10
+    assert views.last_layer(table)["position"].tolist() == ["-1", "-2", "-3", "-4", "-5"]
+    both, theirs, gain = views.nonlinear(table)
+    assert set(both["probe"]) == {"linear", "non-linear"} and set(theirs["probe"]) == {"non-linear"}
+    means = both.groupby(["component", "probe"])["value"].mean().unstack()
+    assert gain.to_dict() == pytest.approx((means["non-linear"] - means["linear"]).to_dict())

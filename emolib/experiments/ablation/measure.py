@@ -6,9 +6,6 @@ is used to. Accuracy is agreement with the clean answer, on the texts where that
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
-
 import numpy as np
 import pandas as pd
 import torch
@@ -25,11 +22,10 @@ SPANS = (1, 3)
 def run(study: Study) -> pd.DataFrame:
     """Agreement with the clean answer under every ablation, and what a constant answer would score.
 
-    Metrics: agreement (0-1, writers' clusters) and label_entropy (bits) by component, centre layer and span for
-    edit:zero, random, mean, resample; constant_agreement, the share of the most frequent clean answer, is the floor.
-    Random directions are drawn for each text and site, so the interval over texts holds their variation too. `quick`
-    runs take every second centre of the wider span.
-    Raises ValueError when no text is answered right.
+    agreement (0-1, over writers) and label_entropy (bits) by method, component, centre layer and span;
+    constant_agreement, the share of the most frequent clean answer (`label`), is the floor. Random directions are drawn
+    for each text and site, so the interval over texts holds their variation too. `quick` runs take every second centre
+    of the wider span. Raises ValueError when no text is answered right.
     """
     rows = study.agreed
     if len(rows) < 2:
@@ -37,23 +33,41 @@ def run(study: Study) -> pd.DataFrame:
             f"the model answers {len(rows)} of {len(study.truth)} texts right and ablation needs two: try "
             "calibration=batch, another prompt or a larger model"
         )
-    n_layers, step = study.model.n_layers, 1 if study.run.profile == "full" else 2
-    sites = [
-        (component, centre, span)
+    n_layers, layers = study.model.n_layers, study.layers()
+    operations = _operations(study, rows)
+    keys = [
+        dict(method=method, component=component, layer=centre, span=span, position="-1")
+        for method in operations
         for span in SPANS
         for component in COMPONENTS
         for centre in centres(span, n_layers)
-        if span == 1 or centre % step == 0
+        if centre in layers and (span == 1 or study.run.profile == "full" or centre % 2 == 0)
     ]
-    operations = _operations(study, rows)
-    conditions = [(kind, *site) for kind in operations for site in sites]
     edits = [
-        Edit(component=component, layers=span_layers(centre, span, n_layers), operation=operations[kind])
-        for kind, component, centre, span in conditions
+        Edit(
+            component=key["component"],
+            layers=span_layers(key["layer"], key["span"], n_layers),
+            operation=operations[key["method"]],
+        )
+        for key in keys
     ]
     answers = study.decide(study.intervene(edits, rows, name="ablation"))
-    clean, groups = study.predicted[rows], study.groups[rows]
-    return pd.DataFrame([*_rows(answers, clean, groups, conditions), _floor(clean, groups)])
+    clean, groups, n = study.predicted[rows], study.groups[rows], len(rows)
+    most = np.bincount(clean).argmax()
+    agreement = stats.cluster_wilson(answers == clean[:, None], groups)
+    floor = stats.cluster_wilson(clean == most, groups)
+    return pd.DataFrame(
+        [
+            *agreement.rows(keys, metric="agreement", n=n),
+            *(key | dict(metric="label_entropy", value=_bits(answers[:, i]), n=n) for i, key in enumerate(keys)),
+            *floor.rows(dict(metric="constant_agreement", label=EMOTIONS[most]), n=n),
+        ]
+    )
+
+
+def _bits(answers: np.ndarray) -> float:
+    share = np.unique(answers, return_counts=True)[1] / len(answers)
+    return float(-(share * np.log2(share)).sum())
 
 
 def _operations(study: Study, rows: np.ndarray) -> dict[str, Operation]:
@@ -72,23 +86,3 @@ def donors(rows: np.ndarray, n_texts: int, *, seed: int) -> torch.Tensor:
     chosen = np.arange(n_texts)
     chosen[order] = np.roll(order, 1)  # one random cycle: every text gives once, none to itself
     return torch.from_numpy(chosen)
-
-
-def _rows(
-    answers: np.ndarray, clean: np.ndarray, groups: np.ndarray, conditions: list[tuple[str, str, int, int]]
-) -> Iterable[dict[str, Any]]:
-    agreement = stats.cluster_wilson(answers == clean[:, None], groups).columns()
-    for column, (kind, component, centre, span) in enumerate(conditions):
-        site = dict(condition=f"edit:{kind}", component=component, layer=centre, span=span, position="-1", n=len(clean))
-        yield site | dict(metric="agreement") | {name: float(values[column]) for name, values in agreement.items()}
-        share = np.bincount(answers[:, column], minlength=len(EMOTIONS)) / len(clean)
-        entropy = -(share[share > 0] * np.log2(share[share > 0])).sum()
-        yield site | dict(metric="label_entropy", value=float(entropy))
-
-
-def _floor(clean: np.ndarray, groups: np.ndarray) -> dict[str, Any]:
-    most = np.bincount(clean, minlength=len(EMOTIONS)).argmax()
-    interval = stats.cluster_wilson(clean == most, groups)
-    return dict(metric="constant_agreement", label=EMOTIONS[most], n=len(clean)) | {
-        name: float(values[0]) for name, values in interval.columns().items()
-    }

@@ -7,11 +7,13 @@ side, balanced accuracy, for the writer's label, the model's label and shuffled 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from emolib import stats
 from emolib.engine.sites import COMPONENTS, Component
@@ -25,7 +27,7 @@ from emolib.probes.linear import (
     shuffled_labels,
 )
 from emolib.probes.mlp import predict_mlp
-from emolib.stats import scores
+from emolib.stats import landmarks, scores
 from emolib.study.clean import KEEP
 from emolib.study.shards import progress
 from emolib.study.study import Study
@@ -33,98 +35,78 @@ from emolib.texts.corpus import EMOTIONS
 
 TARGETS = ("writer", "model", "shuffled")
 RESAMPLES = 500  # thousands of intervals are drawn; 500 fix their ends to about a tenth of their width
-SATURATION = 0.95  # claim C2: depth at which a curve has 95 % of its maximum
-RELEASED, OURS, MLP = "setting:as_released", "setting:ours", "probe:mlp"
+RELEASED = dict(setting="as_released", probe="linear")
+OURS = dict(setting="ours", probe="linear")
+Rows = Iterator[dict[str, Any]]
 
 
 def run(study: Study) -> pd.DataFrame:
     """Held-out accuracy of every probe, and the depth at which each curve saturates.
 
-    Metrics: accuracy (as_released, and the MLP at the last token), balanced_accuracy of the three targets and
-    selectivity (ours); saturation_depth, the fraction of layers after which a curve of the last token first has 95 % of
-    its maximum. In `quick` runs tokens -2..-5 are read in the residual stream only, at every
-    third layer.
-    Raises ValueError when the agreed set is too small to probe.
+    By setting, probe, component, layer and position: accuracy (as_released, and the MLP at the last token),
+    balanced_accuracy by target and selectivity (ours). saturation_depth, the fraction of layers after which a curve of
+    the last token first has 95 % of its maximum, has no layer. In `quick` runs tokens -2..-5 are read in the residual
+    stream only, at every third layer. Raises ValueError when the agreed set is too small to probe.
     """
     agreed = study.agreed
     check_probeable(study.truth[agreed], np.arange(len(agreed)) % 2, n_folds=2)
-    train, test = released_split(len(agreed))
+    train, test = (agreed[part] for part in released_split(len(agreed)))
     folds = grouped_folds(study.truth, study.groups, seed=study.run.seed)
     shuffled = shuffled_labels(study.truth, study.groups, seed=study.run.seed)
     targets = np.stack([study.truth, study.predicted, shuffled])
-    rows: list[dict[str, Any]] = []
-    curves: dict[tuple[str, Component], list[np.ndarray]] = {}
+    sparse = study.layers() if study.run.profile == "full" else study.layers(3)
     sites = [
         (component, layer, position)
         for position in range(-1, -KEEP - 1, -1)
         for component in COMPONENTS
-        for layer in range(study.model.n_layers)
-        if position == -1 or study.run.profile == "full" or (component == "resid_post" and layer % 3 == 2)
+        for layer in (study.layers() if position == -1 else sparse)
+        if position == -1 or study.run.profile == "full" or component == "resid_post"
     ]
+    rows, hits, answers = [], defaultdict(list), defaultdict(list)
     for component, layer, position in progress(sites, "probing", [1] * len(sites), unit=" sites"):
         features = study.activations(component, layer, position).float()
+        probe = fit_released(features[train], study.truth[train], n_classes=len(EMOTIONS))
+        right = probe.predict(features[test])[0].numpy() == study.truth[test]
+        guesses = cross_validate(features, targets, folds, n_classes=len(EMOTIONS))[0]
         site = dict(component=component, layer=layer, position=str(position))
-        probe = fit_released(features[agreed][train], study.truth[agreed][train], n_classes=len(EMOTIONS))
-        hits = probe.predict(features[agreed][test])[0].numpy() == study.truth[agreed][test]
-        rows.append(site | _share(hits, study.groups[agreed][test], RELEASED))
-        guesses, _ = cross_validate(features, targets, folds, n_classes=len(EMOTIONS))
-        rows += [site | row for row in _ours(study, targets, np.asarray(guesses))]
+        released = stats.cluster_wilson(right, study.groups[test])
+        rows += released.rows(site | RELEASED, metric="accuracy", n=len(test))
+        rows += [site | row for row in _ours(study, targets, guesses)]
         if position == -1:
-            curves.setdefault((RELEASED, component), []).append(hits.astype(float))
-            curves.setdefault((f"{OURS};target:model", component), []).append(np.asarray(guesses)[1])
-    return pd.DataFrame(
-        [
-            *rows,
-            *_nonlinear(study, agreed[train], agreed[test]),
-            *_saturation(study, curves, study.groups[agreed][test]),
-        ]
-    )
-
-
-def _nonlinear(study: Study, train: np.ndarray, test: np.ndarray) -> Iterable[dict[str, Any]]:
+            hits[component].append(right)
+            answers[component].append(guesses[TARGETS.index("model")])
     for component in COMPONENTS:
-        features = study.stacked(component).float()
-        guesses = predict_mlp(
-            features[:, train], study.truth[train], features[:, test], n_classes=len(EMOTIONS), seed=study.run.seed
-        )
-        for layer, guess in enumerate(guesses):
-            site = dict(component=component, layer=layer, position="-1")
-            yield site | _share(guess == study.truth[test], study.groups[test], MLP)
+        rows += _nonlinear(study, component, train, test)
+        rows += _saturation(study, component, np.stack(hits[component], 1), np.stack(answers[component], 1), test)
+    return pd.DataFrame(rows)
 
 
-def _ours(study: Study, targets: np.ndarray, guesses: np.ndarray) -> Iterable[dict[str, Any]]:
+def _ours(study: Study, targets: np.ndarray, guesses: np.ndarray) -> Rows:
+    n = len(study.truth)
     for target, truth, guess in zip(TARGETS, targets, guesses, strict=True):
-        found = stats.bootstrap(
-            scores.balanced_accuracy(truth, guess), study.groups, n_resamples=RESAMPLES, seed=study.run.seed
-        )
-        yield dict(metric="balanced_accuracy", condition=f"{OURS};target:{target}", n=len(truth)) | _one(found)
+        found = study.interval(scores.balanced_accuracy(truth, guess), n_resamples=RESAMPLES)
+        yield from found.rows(OURS, metric="balanced_accuracy", target=target, n=n)
     gap = selectivity(targets[0], guesses[0], targets[2], guesses[2])
-    found = stats.bootstrap(gap, study.groups, n_resamples=RESAMPLES, seed=study.run.seed)
-    yield dict(metric="selectivity", condition=f"{OURS};target:writer", n=len(targets[0])) | _one(found)
+    found = study.interval(gap, n_resamples=RESAMPLES)
+    yield from found.rows(OURS, metric="selectivity", target="writer", n=n)
 
 
-def _saturation(
-    study: Study, curves: dict[tuple[str, Component], list[np.ndarray]], test_groups: np.ndarray
-) -> Iterable[dict[str, Any]]:
-    n_layers = study.model.n_layers
-    for (condition, component), layers in curves.items():
-        table = np.stack(layers, axis=1)
-        released = condition == RELEASED
-        curve = scores.mean(table) if released else scores.balanced_accuracy(study.predicted, table)
-        crossing = scores.first_crossing(curve, SATURATION, relative_to="maximum")
-        found = stats.bootstrap(
-            crossing, test_groups if released else study.groups, n_resamples=RESAMPLES, seed=study.run.seed
-        )
-        depth = {name: (value + 1) / n_layers for name, value in _one(found).items()}
-        yield (
-            dict(metric="saturation_depth", condition=condition, component=component, position="-1", n=len(table))
-            | depth
-        )
+def _nonlinear(study: Study, component: Component, train: np.ndarray, test: np.ndarray) -> Rows:
+    features = torch.stack([study.activations(component, layer).float() for layer in study.layers()])
+    guesses = predict_mlp(
+        features[:, train], study.truth[train], features[:, test], n_classes=len(EMOTIONS), seed=study.run.seed
+    )
+    for layer, guess in zip(study.layers(), guesses, strict=True):
+        key = dict(setting="as_released", probe="mlp", component=component, layer=layer, position="-1")
+        share = stats.cluster_wilson(guess == study.truth[test], study.groups[test])
+        yield from share.rows(key, metric="accuracy", n=len(test))
 
 
-def _share(hits: np.ndarray, groups: np.ndarray, condition: str) -> dict[str, Any]:
-    return dict(metric="accuracy", condition=condition, n=len(hits)) | _one(stats.cluster_wilson(hits, groups))
-
-
-def _one(interval: stats.Interval) -> dict[str, float]:
-    return {name: float(values[0]) for name, values in interval.columns().items()}
+def _saturation(study: Study, component: Component, hits: np.ndarray, answers: np.ndarray, test: np.ndarray) -> Rows:
+    """By `hits` [test, layers] of the released probe, and by `answers` [N, layers] of ours for the model's answer."""
+    ours = scores.balanced_accuracy(study.predicted, answers)
+    for key, curve, rows in ((RELEASED, scores.mean(hits), test), (OURS | dict(target="model"), ours, None)):
+        place = study.interval(landmarks.of("saturation", curve, study.layers()), rows, n_resamples=RESAMPLES)
+        depth = place.map(lambda layer: (layer + 1) / study.model.n_layers)
+        n = len(study.truth if rows is None else rows)
+        yield from depth.rows(key, metric="saturation_depth", component=component, position="-1", n=n)

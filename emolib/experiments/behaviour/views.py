@@ -1,0 +1,67 @@
+"""What the chapter on behaviour shows of its table: rows selected and named for figures and sentences."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from emolib.tables import paper
+from emolib.tables.results import select
+
+AS = {"none": "as scored", "batch": "calibrated"}
+READERS = {"single": "one reader", "majority_of_5": "five readers, majority"}
+THEIRS = dict(prompt="T1-2shot", model=paper.DETAILED.id)
+
+
+def accuracies(table: pd.DataFrame, **keys: object) -> pd.DataFrame:
+    """Accuracy by scoring and calibration, the calibration in words in `answers`."""
+    rows = select(table[table["scoring"] != ""], metric="accuracy", **keys)
+    return rows.assign(answers=rows["calibration"].map(AS))
+
+
+def accuracy_points(table: pd.DataFrame, reference: pd.DataFrame | None, *, scoring: str) -> pd.DataFrame:
+    """A point for each calibration of the run and of the reference run, and for the corpus's readers, named `who`."""
+    runs = {table["model"].iloc[0]: table, "reference run": reference}
+    found = {name: accuracies(frame, scoring=scoring) for name, frame in runs.items() if frame is not None}
+    readers = table[(table["metric"] == "accuracy") & (table["reader"] != "")]
+    points = [rows.assign(who=f"{name}, " + rows["answers"]) for name, rows in found.items()]
+    return pd.concat([*points, readers.assign(who=readers["reader"].map(READERS))])
+
+
+def paper_accuracies() -> pd.DataFrame:
+    """The accuracies of the paper's ten models, named `who`."""
+    models = [model.name for model in paper.PAPER_MODELS]
+    rows = paper.values("behaviour", metric="accuracy", prompt="T1-2shot", model=models)
+    return rows.assign(who=rows["model"].map(paper.model_name))
+
+
+def spreads(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """How often each label is answered: by the run under both calibrations, by readers, and by the paper's model."""
+    counts = table[table["metric"] == "predicted_count"]
+    bars = {name: counts[counts["calibration"] == calibration] for calibration, name in AS.items()}
+    bars["human readers"] = counts[counts["reader"] != ""]
+    bars[f"paper, {paper.DETAILED.name}"] = paper.values("behaviour", metric="predicted_count", **THEIRS)
+    return {name: rows for name, rows in bars.items() if len(rows)}
+
+
+def confusions(table: pd.DataFrame, *, calibration: str) -> pd.DataFrame:
+    """The texts of each label (the writer's) by answer."""
+    return select(table, metric="confusion_count", calibration=calibration)
+
+
+def free_words(table: pd.DataFrame, n: int = 10) -> pd.DataFrame:
+    """The `n` most frequent words of the free answer with the events and share of each, the paper's beside them."""
+    words, theirs = select(table, metric="word_count"), paper.values("open_vocabulary")
+    ours, theirs = (
+        rows[rows["label"] != "others"].sort_values("value", ascending=False, kind="stable").head(n).reset_index()
+        for rows in (words, theirs)
+    )
+    share = {name: rows["value"] / rows["n"].astype(float) for name, rows in {"ours": ours, "theirs": theirs}.items()}
+    beside = theirs["label"] + share["theirs"].map(" ({:.0%})".format)
+    found = pd.DataFrame({"word": ours["label"], "events": ours["value"], "share": share["ours"]})
+    return found.assign(**{f"paper, {paper.DETAILED.name}": beside})
+
+
+def agreed_sizes(table: pd.DataFrame, *, calibration: str) -> pd.DataFrame:
+    """The agreed set by label, fewest events first."""
+    rows = confusions(table, calibration=calibration)
+    return rows[rows["label"] == rows["answer"]].sort_values("value")

@@ -1,0 +1,70 @@
+"""What the chapter on probing shows of its table: rows selected and named for figures and sentences."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from emolib.stats import landmarks
+from emolib.tables import paper
+from emolib.tables.results import select
+
+RELEASED = dict(metric="accuracy", setting="as_released", probe="linear")
+
+
+def released(table: pd.DataFrame) -> pd.DataFrame:
+    """Held-out accuracy of the paper's linear probe at the last token."""
+    return select(table, **RELEASED, position="-1")
+
+
+def paper_released(**keys: object) -> pd.DataFrame:
+    """The same of the paper's model, at every token that it was read at."""
+    return paper.values("emotion_probe", model=paper.DETAILED.id, prompt="T1-2shot", **keys)
+
+
+def best(table: pd.DataFrame, **keys: object) -> pd.Series:
+    """The row of the residual stream's last token with the largest value."""
+    rows = select(table, component="resid_post", position="-1", **keys)
+    return landmarks.row("peak", rows.sort_values("layer"))
+
+
+def saturation(table: pd.DataFrame) -> pd.Series:
+    """The depth at which the paper's probe of the residual stream first has 95 % of its maximum."""
+    keys = dict(metric="saturation_depth", setting="as_released", component="resid_post")
+    return select(table, **keys).iloc[0]
+
+
+def paper_saturations() -> pd.Series:
+    """The same depth of each of the paper's models by name, rising."""
+    curves = paper.values("emotion_probe", prompt="T1-2shot", position="-1", component="resid_post")
+    found = {
+        paper.model_name(model): landmarks.row("saturation", curve)["depth"]
+        for model, curve in curves.sort_values("layer").groupby("model")
+    }
+    return pd.Series(found).sort_values()
+
+
+def by_target(table: pd.DataFrame) -> pd.DataFrame:
+    """Balanced accuracy at the last token, on all texts, for the three targets."""
+    return select(table, metric="balanced_accuracy", position="-1")
+
+
+def by_token(table: pd.DataFrame) -> pd.DataFrame:
+    """Held-out accuracy of the paper's linear probe at every token that was read."""
+    return select(table, **RELEASED)
+
+
+def last_layer(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `by_token` in the last layer's residual stream, the last token first."""
+    rows = select(by_token(table), component="resid_post")
+    return rows[rows["layer"] == rows["layer"].max()].sort_values("position")
+
+
+def nonlinear(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.Series]:
+    """Accuracy at the last token of the linear and the non-linear probe, the paper's non-linear one, and by component
+    how much better the non-linear probe is, averaged over layers."""
+    both = select(table, metric="accuracy", setting="as_released", position="-1").replace(
+        {"probe": {"mlp": "non-linear"}}
+    )
+    pair = both.pivot_table(index=["component", "layer"], columns="probe", values="value")
+    gain = (pair["non-linear"] - pair["linear"]).groupby("component").mean()
+    return both, paper.values("emotion_probe_mlp").assign(probe="non-linear"), gain
