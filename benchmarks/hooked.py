@@ -19,7 +19,8 @@ from transformers.cache_utils import Cache
 from emolib.engine.context import ATTENTION
 from emolib.engine.edits import edit_in_place
 from emolib.engine.engine import Engine, Plan
-from emolib.engine.model import LAYOUTS, Model, unwrap
+from emolib.engine.layouts import LAYOUTS, unwrap
+from emolib.engine.model import Model
 from emolib.engine.sites import COMPONENTS, Component
 
 

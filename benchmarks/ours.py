@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from benchmarks.workload import KINDS, MODEL, PLAIN_BATCH, donors, edit_sites, first_tokens, prompts
+from emolib.engine.choices import DType
 from emolib.engine.edits import Edit, Mean, Noise, Operation, Patch, Zero
 from emolib.engine.engine import Encoding, Engine
-from emolib.engine.model import Model, load_model
+from emolib.engine.loading import load
+from emolib.engine.model import Model
 from emolib.engine.sites import COMPONENTS, Component
-from emolib.study.run import DType
 
 
 class OurSide:
@@ -150,4 +151,4 @@ if __name__ == "__main__":
     (precision,) = sys.argv[1:]
     if precision not in get_args(DType):
         raise SystemExit(f"dtype {precision!r}: expected one of {', '.join(get_args(DType))}")
-    serve(OurSide(load_model(MODEL, dtype=precision, device="cpu")))
+    serve(OurSide(load(MODEL, dtype=precision, device="cpu")))

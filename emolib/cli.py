@@ -56,11 +56,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 def unknown_option(given: str, options: argparse.Namespace) -> str:
     """Return what to say of an argument that the command does not have, with the nearest that it has."""
-    from emolib.book.run import suggestion
+    from emolib.engine.choices import did_you_mean
 
     known = [f"--{name.replace('_', '-')}" for name in vars(options) if name not in ("command", "what")]
     offered = f"choose from {', '.join(known)}" if known else "this command has no options"
-    return f"unknown option {given!r}{suggestion(given.partition('=')[0], known)}: {offered}"
+    return f"unknown option {given!r}{did_you_mean(given.partition('=')[0], known)}: {offered}"
 
 
 def parser(command: str) -> argparse.ArgumentParser:

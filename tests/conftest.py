@@ -153,6 +153,6 @@ def plain_llama(tiny_folder: Path) -> Any:
 @pytest.fixture(scope="session")
 def embedded_model() -> Model:
     """The model that comes as a Python package, loaded as every chapter loads it."""
-    from emolib.engine.model import load_model
+    from emolib.engine.loading import load
 
-    return load_model("smollm2-135m", device="cpu")
+    return load("smollm2-135m", device="cpu")

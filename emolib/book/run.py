@@ -12,7 +12,6 @@ import os
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
-from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -21,6 +20,7 @@ from typing import Any
 import nbformat
 
 from emolib.book import colab
+from emolib.engine.choices import did_you_mean
 from emolib.study import freshness
 from emolib.study.run import Run
 from emolib.tables import results
@@ -60,7 +60,7 @@ def select_notebooks(only: str | Iterable[str] | None, root: Path = Path()) -> l
     wanted = [part.strip() for part in (only.split(",") if isinstance(only, str) else only)]
     for name in wanted:
         if name not in names:
-            raise ValueError(f"no notebook {name!r}{suggestion(name, names)}: choose from {', '.join(names)}")
+            raise ValueError(f"no notebook {name!r}{did_you_mean(name, names)}: choose from {', '.join(names)}")
     return wanted
 
 
@@ -77,14 +77,8 @@ def configured_runs(config: Mapping[str, Any]) -> list[Run]:
     for values in runs:
         for key in values:
             if key not in known:
-                raise ValueError(f"unknown parameter {key!r}{suggestion(key, known)}: choose from {', '.join(known)}")
+                raise ValueError(f"unknown parameter {key!r}{did_you_mean(key, known)}: choose from {', '.join(known)}")
     return [Run(**values) for values in runs]
-
-
-def suggestion(given: str, known: Iterable[str]) -> str:
-    """Return ", did you mean ...?" with the nearest known name, or nothing when none is near."""
-    near = get_close_matches(given, list(known), n=1)
-    return f", did you mean {near[0]!r}?" if near else ""
 
 
 def write_parameters(run: Run, root: Path = Path()) -> Path:

@@ -6,7 +6,8 @@ import torch
 
 from emolib.engine.edits import Edit, Zero
 from emolib.engine.engine import Engine
-from emolib.engine.model import Model, unwrap
+from emolib.engine.model import Model
+from emolib.engine.oracle import plain
 from emolib.engine.sites import COMPONENTS
 
 PROBES = ("Context: The bus left early. Answer:", "Context: My neighbour returned the ladder after a year. Answer:")
@@ -28,8 +29,8 @@ def check_model(model: Model) -> Model:
     vocabulary = torch.arange(min(model.hf.config.vocab_size, 2000))
     engine = Engine(model, PROBES, vocabulary)
     encoding = engine.encode([0, 1], read=COMPONENTS)
-    plain = torch.stack([_plain(model, prompt, vocabulary) for prompt in PROBES])
-    _require(model, encoding.logits, plain, "batched logits differ from those of plain transformers")
+    expected = torch.stack([plain(model, prompt, None, vocabulary) for prompt in PROBES])
+    _require(model, encoding.logits, expected, "batched logits differ from those of plain transformers")
     added = encoding.activations["attn_out"] + encoding.activations["mlp_out"]
     if model.tap == "contribution":
         step = encoding.activations["resid_post"].float() - encoding.resid_pre.float()
@@ -37,32 +38,12 @@ def check_model(model: Model) -> Model:
         _require(model, added.float(), step, "attn_out + mlp_out is not what a layer adds", scale=scale)
     edit = Edit(component="mlp_out", layers=(model.n_layers // 2,), operation=Zero())
     edited = engine.replay(encoding, [edit])[:, 0]
-    hooked = torch.stack([_plain(model, prompt, vocabulary, edit) for prompt in PROBES])
+    hooked = torch.stack([plain(model, prompt, edit, vocabulary) for prompt in PROBES])
     _require(model, edited, hooked, "a replayed edit differs from a full pass with that edit")
     # An effect that is not larger than what replay and hooks differ by is rounding.
     if (edited - encoding.logits).abs().max() <= 2 * (edited - hooked).abs().max():
         raise UnsupportedModel(f"{model.name}: zeroing mlp_out leaves the logits as they were: the edit has no effect")
     return model
-
-
-def _plain(model: Model, prompt: str, vocabulary: torch.Tensor, edit: Edit | None = None) -> torch.Tensor:
-    """Next-token logits by one unpadded pass of transformers, with the last token zeroed at the site of the edit."""
-
-    def zero(_module: torch.nn.Module, _inputs: object, output: object) -> None:
-        unwrap(output)[:, -1] = 0
-
-    ids = model.tokenizer(prompt, return_tensors="pt")["input_ids"].to(model.device)
-    handles = (
-        [model.modules(edit.component, view=model.hf)[layer].register_forward_hook(zero) for layer in edit.layers]
-        if edit
-        else []
-    )
-    try:
-        with torch.no_grad():
-            return model.hf(ids).logits[0, -1, vocabulary.to(model.device)].float()
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _require(

@@ -14,62 +14,86 @@ import os
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal, overload
 
 import nnsight
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 from transformers.cache_utils import Cache
 
-from emolib.engine.batching import batches, text_bytes
 from emolib.engine.context import NEVER, SlotLayer, attention_masks, pad
 from emolib.engine.edits import Edit, edit_in_place
-from emolib.engine.model import Model, unwrap
+from emolib.engine.labels import answer_ids
+from emolib.engine.layouts import unwrap
+from emolib.engine.model import Model
 from emolib.engine.sites import COMPONENTS, Component, check_layers
 
 ROOM = 32  # columns one replay may hold: enough rows for a fast product, few enough for the masks to stay small
+WORK = 12  # tensors as wide as a layer at its widest that are alive at once, measured: gate, up, product, and copies
 Plan = Mapping[tuple[int, Component], Sequence[tuple[slice, Edit]]]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Encoding:
-    """What one batch of texts left behind. B texts, `keep` last tokens, L layers, width d.
+    """What one batch of texts left behind: `rows` are their numbers, and all else is in the order of these.
 
-    `rows` [B] are the indices of the texts; `tokens`, `positions` [B, keep]; `resid_pre` [L, B, keep, d] is the stream
-    before each layer; `activations` maps each component that was read to [L, B, keep, d]; `hidden` [B, d] is the output
-    of the final norm at the last token; `logits` [B, n_labels] float32.
+    `resid_pre` is the residual stream before each layer, `activations` the components that were read, both at the last
+    `keep` tokens (pos); `hidden` is the output of the final norm at the last token, `logits` those of the answers.
     """
 
-    rows: Tensor
-    tokens: Tensor
-    positions: Tensor
-    key_positions: Tensor
-    cache: Cache
-    resid_pre: Tensor
-    activations: Mapping[Component, Tensor]
-    hidden: Tensor
-    logits: Tensor
+    rows: Int[Tensor, " batch"]
+    tokens: Int[Tensor, "batch pos"]
+    positions: Int[Tensor, "batch pos"]
+    key_positions: Int[Tensor, "batch key"]
+    cache: Cache | None
+    resid_pre: Float[Tensor, "layer batch pos d_model"]
+    activations: Mapping[Component, Float[Tensor, "layer batch pos d_model"]]
+    hidden: Float[Tensor, "batch d_model"]
+    logits: Float[Tensor, "batch answer"]
+
+
+class Encodings(list[Encoding]):
+    """The encodings of several batches; what is read from all of them is in the order of the texts."""
+
+    def in_order(self, parts: Sequence[Tensor], dim: int = 0) -> Tensor:
+        """One tensor of one part a batch, its texts, along `dim`, in their order."""
+        order = torch.cat([encoding.rows for encoding in self]).argsort()
+        return torch.cat(list(parts), dim).index_select(dim, order.to(parts[0].device))
+
+    @property
+    def logits(self) -> Float[Tensor, "text answer"]:
+        """The clean logits of the answers."""
+        return self.in_order([encoding.logits for encoding in self])
+
+    @property
+    def activations(self) -> dict[Component, Float[Tensor, "layer text pos d_model"]]:
+        """The components that were read."""
+        return {name: self.in_order([e.activations[name] for e in self], 1) for name in self[0].activations}
 
 
 class Engine:
     """Runs one model over a fixed list of prompts.
 
-    `labels` are the token ids [n_labels] whose logits are wanted; the last `keep` tokens of each prompt can be read and
-    edited; `prefix="none"` does without the shared prefix; a batch holds at most `max_texts` texts and takes about
-    `memory_bytes`, one text at the least. Raises ValueError for a prompt of fewer than `keep` tokens.
+    `answers` are the words whose next-token logits are wanted (each by its first sub-token), or their token ids; the
+    last `keep` tokens of each prompt can be read and edited; `prefix="none"` does without the shared prefix; a batch
+    holds at most `max_texts` texts and takes about `memory_bytes`, one text at the least. Raises ValueError for a
+    prompt of fewer than `keep` tokens and for words that share a token.
     """
 
     def __init__(
         self,
         model: Model,
         prompts: Sequence[str],
-        labels: Tensor,
+        answers: Sequence[str] | Int[Tensor, " answer"],
         *,
         keep: int = 1,
-        prefix: str = "shared",
+        prefix: Literal["shared", "none"] = "shared",
         max_texts: int = 64,
         memory_bytes: int = 2**30,
     ) -> None:
-        self.model, self.labels, self.keep, self.max_texts = model, labels.to(model.device), keep, max_texts
+        self.model, self.keep, self.max_texts, self.memory_bytes = model, keep, max_texts, memory_bytes
+        self.answers = answer_ids(model.tokenizer, answers).to(model.device)
         self.ids: list[list[int]] = model.tokenizer(list(prompts))["input_ids"]
         short = [row for row, ids in enumerate(self.ids) if len(ids) < keep]
         if short:
@@ -77,7 +101,6 @@ class Engine:
         # Sorted lists share the prefix that their first and last share; `keep` tokens of each prompt stay its own.
         common = os.path.commonprefix([min(self.ids), max(self.ids)]) if prefix == "shared" and self.ids else []
         self.prefix = common[: min(map(len, self.ids), default=0) - keep]
-        self.memory_bytes = memory_bytes
         self._prefix_cache: list[tuple[Tensor, Tensor]] | None = None
 
     def batches(self, rows: Sequence[int] | None = None) -> list[list[int]]:
@@ -89,8 +112,18 @@ class Engine:
         }
         return batches(lengths, costs, most=self.memory_bytes, max_texts=self.max_texts)
 
-    def encode(self, rows: Sequence[int], *, read: Collection[Component] = ()) -> Encoding:
-        """The Encoding of the texts `rows`: one pass over what follows the shared prefix, all layers read at once."""
+    @overload
+    def encode(self, rows: None = None, *, read: Collection[Component] = ()) -> Encodings: ...
+    @overload
+    def encode(self, rows: Sequence[int], *, read: Collection[Component] = ()) -> Encoding: ...
+    def encode(self, rows: Sequence[int] | None = None, *, read: Collection[Component] = ()) -> Encoding | Encodings:
+        """The Encoding of the texts `rows`, run as one batch; without `rows` those of all texts, in good batches.
+
+        One pass over what follows the shared prefix, the components in `read` read at all layers at once. Encodings
+        hold the keys and values of their texts: for thousands of texts go through `batches`, one after the other.
+        """
+        if rows is None:
+            return Encodings(self.encode(batch, read=read) for batch in self.batches())
         rest = [self.ids[row][len(self.prefix) :] for row in rows]
         tokens, own = self._pad(rest, start=len(self.prefix))
         shared = torch.arange(len(self.prefix), device=own.device).expand(len(rows), -1)
@@ -115,15 +148,18 @@ class Engine:
             resid_pre=resid,
             activations=activations,
             hidden=hidden[:, -1],
-            logits=self.model.unembed(hidden[:, -1], self.labels),
+            logits=self.model.unembed(hidden[:, -1], self.answers),
         )
 
-    def replay(self, encoding: Encoding, edits: Sequence[Edit]) -> Tensor:
-        """Label logits [B, n_edits, n_labels] under each edit, equal to a full forward pass with that edit.
+    def replay(self, encoding: Encoding | Encodings, edits: Sequence[Edit]) -> Float[Tensor, "text edit answer"]:
+        """Logits of the answers under each edit, equal to a full forward pass with that edit.
 
-        Raises ValueError for a layer outside the model or a position that was not kept.
+        Of one encoding in the order of its rows, of all in the order of the texts. Raises ValueError for a layer
+        outside the model or a position that was not kept.
         """
-        logits = encoding.logits.new_empty(len(encoding.rows), len(edits), len(self.labels))
+        if isinstance(encoding, Encodings):
+            return encoding.in_order([self.replay(batch, edits) for batch in encoding])
+        logits = encoding.logits.new_empty(len(encoding.rows), len(edits), len(self.answers))
         for first, length, chunk in self._groups(edits):
             plan = defaultdict(list)
             for column, index in enumerate(chunk):
@@ -134,7 +170,7 @@ class Engine:
             positions = encoding.positions[:, -length:].repeat(1, len(chunk))
             stream = encoding.resid_pre[first, :, -length:].repeat(1, len(chunk), 1)
             hidden = self._chains(encoding, tokens, positions, length, plan, first=first, stream=stream)
-            logits[:, chunk] = self.model.unembed(hidden[:, length - 1 :: length], self.labels)
+            logits[:, chunk] = self.model.unembed(hidden[:, length - 1 :: length], self.answers)
         return logits
 
     def _groups(self, edits: Sequence[Edit]) -> Iterator[tuple[int, int, list[int]]]:
@@ -153,8 +189,8 @@ class Engine:
             for begin in range(0, len(members), at_once):
                 yield first, length, members[begin : begin + at_once]
 
-    def continuations(self, encoding: Encoding, sequences: Sequence[Sequence[int]]) -> Tensor:
-        """Log-probability [B, n_sequences], float32, of each token sequence as what follows the prompt."""
+    def continuations(self, encoding: Encoding, sequences: Sequence[Sequence[int]]) -> Float[Tensor, "batch sequence"]:
+        """Log-probability, float32, of each token sequence as what follows the prompt."""
         first = self.model.unembed(encoding.hidden).log_softmax(-1)
         columns = []
         for sequence in sequences:
@@ -167,16 +203,18 @@ class Engine:
             columns.append(total)
         return torch.stack(columns, 1)
 
-    def greedy(self, encoding: Encoding, n_tokens: int) -> Tensor:
-        """The `n_tokens` most probable next tokens [B, n_tokens], one after the other, over the whole vocabulary."""
+    def greedy(self, encoding: Encoding, n_tokens: int) -> Int[Tensor, "batch {n_tokens}"]:
+        """The `n_tokens` most probable next tokens, one after the other, over the whole vocabulary."""
         found = self.model.unembed(encoding.hidden).argmax(-1, keepdim=True)
         while found.shape[1] < n_tokens:
             hidden = self._continue(encoding, found)[:, -1]
             found = torch.cat([found, self.model.unembed(hidden).argmax(-1, keepdim=True)], 1)
         return found
 
-    def forward(self, rows: Sequence[int], edits: Sequence[Edit], *, remote: bool | str = False) -> Tensor:
-        """Label logits [B, n_edits, n_labels] by a full pass per edit; `remote=True` on NDIF, "local" as NDIF would."""
+    def forward(
+        self, rows: Sequence[int], edits: Sequence[Edit], *, remote: bool | Literal["local"] = False
+    ) -> Float[Tensor, "batch edit answer"]:
+        """Logits of the answers by a full pass per edit; `remote=True` on NDIF, "local" as NDIF would."""
         if remote:
             nnsight.register(__package__)  # the request carries this code: the server does not have it
         tokens, own = self._pad([self.ids[row] for row in rows], start=0)
@@ -190,11 +228,13 @@ class Engine:
             at = slice(None) if edit.position == "all" else slice(end + edit.position, end + edit.position + 1)
             plan: Plan = {(layer, edit.component): [(at, edit)] for layer in edit.layers}
             _, _, hidden = self._trace(tokens, positions, real, None, plan, rows, remote=remote)
-            columns.append(self.model.unembed(hidden[:, -1].to(self.model.device), self.labels))
+            columns.append(self.model.unembed(hidden[:, -1].to(self.model.device), self.answers))
         return torch.stack(columns, 1)
 
-    def _continue(self, encoding: Encoding, follow: Tensor) -> Tensor:
-        """Final-norm outputs [B, 1 + n, d] at the last prompt token and at `follow` [B, n] behind it."""
+    def _continue(
+        self, encoding: Encoding, follow: Int[Tensor, "batch follow"]
+    ) -> Float[Tensor, "batch 1+follow d_model"]:
+        """Final-norm outputs at the last prompt token and at `follow` behind it."""
         tokens = torch.cat([encoding.tokens[:, -1:], follow], 1)
         positions = encoding.positions[:, -1:] + torch.arange(tokens.shape[1], device=tokens.device)
         return self._chains(encoding, tokens, positions, tokens.shape[1], {})
@@ -202,15 +242,15 @@ class Engine:
     def _chains(
         self,
         encoding: Encoding,
-        tokens: Tensor,
-        positions: Tensor,
+        tokens: Int[Tensor, "batch query"],
+        positions: Int[Tensor, "batch query"],
         length: int,
         plan: Plan,
         *,
         first: int = 0,
-        stream: Tensor | None = None,
-    ) -> Tensor:
-        """Final-norm outputs [B, n, d] of chains of `length` tokens that see the cache before them and themselves."""
+        stream: Float[Tensor, "batch query d_model"] | None = None,
+    ) -> Float[Tensor, "batch query d_model"]:
+        """Final-norm outputs of chains of `length` tokens that see the cache before them and themselves."""
         chain = torch.arange(tokens.shape[1], device=tokens.device) // length
         start = positions[:, ::length].repeat_interleave(length, 1)
         masks = self._masks(positions, start, encoding.key_positions, positions, chain=chain)
@@ -219,18 +259,22 @@ class Engine:
 
     def _trace(
         self,
-        tokens: Tensor,
-        positions: Tensor,
+        tokens: Int[Tensor, "batch query"],
+        positions: Int[Tensor, "batch query"],
         masks: Tensor | Mapping[str, Tensor],
         cache: Cache | None,
         plan: Plan,
         rows: Sequence[int],
         *,
         first: int = 0,
-        stream: Tensor | None = None,
+        stream: Float[Tensor, "batch query d_model"] | None = None,
         read: Collection[Component] | None = None,
-        remote: bool | str = False,
-    ) -> tuple[Tensor | None, dict[Component, Tensor], Tensor]:
+        remote: bool | Literal["local"] = False,
+    ) -> tuple[
+        Float[Tensor, "layer batch pos d_model"] | None,
+        dict[Component, Float[Tensor, "layer batch pos d_model"]],
+        Float[Tensor, "batch query d_model"],
+    ]:
         """The final norm's output and, unless `read` is None, the stream and components read at the last tokens."""
         view, options = (self.model.remote, {"remote": remote}) if remote else (self.model.lm, {})
         modules = {component: self.model.modules(component, view=view) for component in COMPONENTS}
@@ -239,11 +283,11 @@ class Engine:
         sites = [(component, component in reading) for component in COMPONENTS]
         inputs = dict(input_ids=tokens, position_ids=positions, attention_mask=masks)
         inputs |= {} if remote else dict(past_key_values=cache)
-        index = torch.tensor(rows)
+        index, tuples = torch.tensor(rows), self.model.layout.tuples
         with torch.no_grad(), view.trace(**inputs, use_cache=cache is not None, **options) as tracer:
             kept, found = [], {component: [] for component in reading}
             for layer in range(first):
-                layers[layer].skip(stream)
+                layers[layer].skip((stream,) if tuples else stream)
             for layer in range(first, n_layers):
                 if want:
                     kept.append(layers[layer].input[:, -keep:].clone())
@@ -277,3 +321,30 @@ class Engine:
                 self._trace(tokens, own, masks, cache, {}, [-1], stream=None)
             self._prefix_cache = [(layer.keys, layer.values) for layer in cache.layers]
         return self._prefix_cache
+
+
+def batches(lengths: Mapping[int, int], costs: Mapping[int, int], *, most: int, max_texts: int) -> list[list[int]]:
+    """The texts, keys of `lengths` (tokens), in batches, shortest first; each text is in one.
+
+    `costs` are the bytes that a text of a length takes. A batch has at most `max_texts` texts, which together cost at
+    most `most` bytes; one text at the least.
+    """
+    found: list[list[int]] = []
+    for row in sorted(lengths, key=lambda row: (lengths[row], row)):
+        # All are padded to the longest, which is this one.
+        if not found or len(found[-1]) >= max_texts or (len(found[-1]) + 1) * costs[lengths[row]] > most:
+            found.append([])
+        found[-1].append(row)
+    return found
+
+
+def text_bytes(model: Model, length: int, *, run: int, keep: int) -> int:
+    """Memory that a text of `length` tokens takes, of which `run` are run at a time and the last `keep` are read.
+
+    What stays are its keys and values, and the stream and every component at `keep` tokens; a layer works on top of it.
+    """
+    heads, size = model.key_shape
+    keys = 2 * model.n_layers * heads * size * length
+    kept = (1 + len(COMPONENTS)) * model.n_layers * keep * model.width
+    widest = max(max(weight.shape) for weight in model.modules("resid_post", view=model.hf)[0].parameters())
+    return (keys + kept + run * (WORK * widest + length)) * model.dtype.itemsize

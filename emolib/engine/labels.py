@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from emolib.study.run import Calibration, Scoring
+from emolib.engine.choices import Calibration, Scoring, check_choice
 
 LabelScore = Literal[Scoring, "log_probability", "mean_log_probability"]
 SCORINGS: tuple[Scoring, ...] = get_args(Scoring)
@@ -30,8 +31,8 @@ class LabelTokens:
     labels: tuple[str, ...]
     tokens: tuple[tuple[int, ...], ...]
 
-    def ids(self, scoring: Scoring) -> Tensor:
-        """Token id [n_labels] that scores each label under a single-token rule.
+    def ids(self, scoring: Scoring = "first_subtoken") -> Int[Tensor, " label"]:
+        """Token id that scores each label under a single-token rule.
 
         Raises ValueError when two labels share that token: the rule cannot tell them apart.
         """
@@ -66,13 +67,18 @@ def label_tokens(tokenizer: Any, labels: Sequence[str]) -> LabelTokens:
     return LabelTokens(tuple(labels), tuple(pieces))
 
 
-def calibration_offsets(scores: Tensor, calibration: Calibration) -> Tensor:
-    """What is subtracted from the scores [n_texts, n_labels] of each label: zeros, or the label's mean over the texts.
+def answer_ids(tokenizer: Any, answers: Sequence[str] | Int[Tensor, " answer"]) -> Int[Tensor, " answer"]:
+    """The token ids of words that may answer, each by its first sub-token; token ids are returned as they are.
+
+    Raises ValueError when two words share that token; give token ids then, such as `LabelTokens.ids("last_subtoken")`.
+    """
+    return answers if isinstance(answers, Tensor) else label_tokens(tokenizer, answers).ids()
+
+
+def calibration_offsets(scores: Float[Tensor, "text label"], calibration: Calibration) -> Float[Tensor, " label"]:
+    """What is subtracted from the scores of each label: zeros, or the label's mean over the texts.
 
     "batch" is batch calibration (Zhou et al. 2023). It is fitted on the clean run and used unchanged under every edit.
     """
-    if calibration == "none":
-        return torch.zeros_like(scores[0])
-    if calibration == "batch":
-        return scores.mean(dim=0)
-    raise ValueError(f"unknown calibration {calibration!r}: expected one of {', '.join(CALIBRATIONS)}")
+    check_choice("calibration", calibration, Calibration)
+    return torch.zeros_like(scores[0]) if calibration == "none" else scores.mean(dim=0)

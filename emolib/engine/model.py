@@ -1,49 +1,24 @@
-"""Models: loading, and the only code that knows module paths.
+"""A `Model`: the same sites on every family that LAYOUTS knows.
 
-A `Model` offers the same sites on Llama, Mistral, Gemma-2, Phi-3, OLMo-2, Qwen-2/3, GPT-2 and GPT-NeoX layouts. On
-families with a norm after the sub-layer (Gemma-2, OLMo-2) `tap="contribution"` reads after that norm, which is what is
-added to the residual stream; `tap="module"` reads before it, as the paper's released code does. `engine.checks` proves
-on loading that the sites mean what they say.
+On families with a norm after the sub-layer (Gemma-2, OLMo-2) `tap="contribution"` reads after that norm, which is what
+is added to the residual stream; `tap="module"` reads before it, as the paper's released code does. `engine.checks`
+proves on loading that the sites mean what they say.
 """
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import nnsight  # before any transformers model class: nnsight wraps what it finds
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-from emolib.engine import registry
+from emolib.engine.choices import Tap, check_choice
 from emolib.engine.context import ATTENTION
+from emolib.engine.layouts import Layout, find_layout, resolve
 from emolib.engine.sites import Component
-from emolib.study.run import DType, Tap, check_choice
-from emolib.texts.sources import cache_folder
-
-
-@dataclass(frozen=True, kw_only=True)
-class Layout:
-    """Module paths of a family: from the model to its layers and final norm, and from a layer to its two sub-layers."""
-
-    layers: str
-    attention: str
-    mlp: str
-    norm: str
-
-
-LAYOUTS: tuple[Layout, ...] = (
-    Layout(layers="model.layers", attention="self_attn", mlp="mlp", norm="model.norm"),
-    Layout(layers="transformer.h", attention="attn", mlp="mlp", norm="transformer.ln_f"),
-    Layout(layers="gpt_neox.layers", attention="attention", mlp="mlp", norm="gpt_neox.final_layer_norm"),
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,22 +60,22 @@ class Model:
 
     def modules(self, component: Component, *, view: Any = None) -> list[Any]:
         """The module of each layer whose output is `component`, as nnsight sees it (or in `view`, such as `hf`)."""
-        layers = list(_resolve(self.lm if view is None else view, self.layout.layers))
+        layers = list(resolve(self.lm if view is None else view, self.layout.layers))
         if component == "resid_post":
             return layers
         attention = component == "attn_out"
         # A norm after the sub-layer exists exactly where there is one after the feed-forward: Llama calls the norm
         # *before* its feed-forward "post_attention_layernorm".
-        post_norm = hasattr(_resolve(self.hf, self.layout.layers)[0], "post_feedforward_layernorm")
+        post_norm = hasattr(resolve(self.hf, self.layout.layers)[0], "post_feedforward_layernorm")
         if post_norm and self.tap == "contribution":
             path = "post_attention_layernorm" if attention else "post_feedforward_layernorm"
         else:
             path = self.layout.attention if attention else self.layout.mlp
-        return [_resolve(layer, path) for layer in layers]
+        return [resolve(layer, path) for layer in layers]
 
     def norm(self, *, view: Any = None) -> Any:
         """The final norm, whose output the unembedding multiplies."""
-        return _resolve(self.lm if view is None else view, self.layout.norm)
+        return resolve(self.lm if view is None else view, self.layout.norm)
 
     def unembed(self, hidden: Tensor, tokens: Tensor | None = None) -> Tensor:
         """Next-token logits, float32, of `tokens` [k] (or of the whole vocabulary) from final-norm outputs [..., d].
@@ -134,47 +109,6 @@ class Model:
         return tuple(window if kind == "sliding_attention" else None for kind in kinds)
 
 
-def unwrap(output: Any) -> Tensor:
-    """The tensor of a module's output: attention modules, and the layers of some families, return it in a tuple."""
-    return output if isinstance(output, Tensor) else output[0]
-
-
-def load_model(
-    name: str,
-    *,
-    dtype: DType = "float32",
-    device: str = "auto",
-    tap: Tap = "contribution",
-    revision: str | None = None,
-    accept: Callable[[Any], object] = lambda tokenizer: None,
-) -> Model:
-    """The model called `name` (registry name, Hugging Face id or local folder), ready for the engine.
-
-    `accept` sees the tokenizer before any weight is loaded, and raises what it has against it. Raises ValueError for an
-    unknown name, dtype, device or tap before anything is loaded; RuntimeError when the weights cannot be had;
-    emolib.engine.checks.UnsupportedModel when the model fails a check.
-    """
-    from emolib.engine.checks import check_model
-
-    check_choice("dtype", dtype, DType)
-    check_choice("tap", tap, Tap)
-    place = resolve_device(device)
-    source = registry.locate(name)
-    address = str(_unpacked(Path(source))) if source.endswith(".gguf") else source
-    at = dict(revision=revision or "main")
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(address, **at)
-    except (OSError, ValueError) as error:
-        raise _unavailable(name, address, error) from error
-    accept(tokenizer)
-    try:
-        hf = AutoModelForCausalLM.from_pretrained(address, **at, dtype=getattr(torch, dtype)).to(place)
-    except (OSError, ValueError) as error:  # transformers raises either for a folder without a model
-        raise _unavailable(name, address, error) from error
-    found = getattr(hf.config, "_commit_hash", None) or registry.revision(name) or "unknown"
-    return check_model(wrap_model(hf, tokenizer, name=name, revision=found, tap=tap))
-
-
 def wrap_model(
     hf: torch.nn.Module, tokenizer: Any, *, name: str, revision: str = "local", tap: Tap = "contribution"
 ) -> Model:
@@ -183,16 +117,7 @@ def wrap_model(
     Raises ValueError for an unknown tap or a layout that none of LAYOUTS describes.
     """
     check_choice("tap", tap, Tap)
-    for layout in LAYOUTS:
-        try:
-            first = _resolve(hf, layout.layers)[0]
-            _resolve(hf, layout.norm), _resolve(first, layout.attention), _resolve(first, layout.mlp)
-        except (AttributeError, IndexError):
-            continue
-        break
-    else:
-        known = ", ".join(f"{layout.layers}[i].{layout.attention}" for layout in LAYOUTS)
-        raise ValueError(f"{type(hf).__name__} has a layout emolib does not know: expected one of {known}")
+    layout = find_layout(hf)
     hf.eval().requires_grad_(False)
     softcap = getattr(hf.config, "attn_logit_softcapping", None) is not None
     hf.set_attn_implementation("eager" if softcap else ATTENTION if hf.device.type == "cpu" else "sdpa")
@@ -214,40 +139,3 @@ def resolve_device(device: str) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ValueError(f"device {device!r} is not available ({error}): use cpu, cuda, cuda:0, mps or auto") from error
     return torch.device(device)
-
-
-def _unavailable(name: str, address: str, error: Exception) -> RuntimeError:
-    return RuntimeError(
-        f"model {name!r} could not be loaded from {address!r}: {error}. Gated models need `hf auth login`; without a "
-        "network give a folder that holds config, weights and tokenizer, or use smollm2-135m."
-    )
-
-
-def _resolve(root: Any, path: str) -> Any:
-    for name in path.split("."):
-        root = getattr(root, name)
-    return root
-
-
-def _unpacked(gguf: Path) -> Path:
-    """The folder that holds a GGUF file's weights as plain float32, written to the cache once: 20 s become 1."""
-    digest = hashlib.sha256(gguf.read_bytes()).hexdigest()
-    folder = cache_folder() / "models" / f"{gguf.stem}-{digest[:12]}"
-    if folder.is_dir():
-        return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    where = dict(pretrained_model_name_or_path=str(gguf.parent), gguf_file=gguf.name)
-    hf = AutoModelForCausalLM.from_pretrained(
-        **where, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
-    )
-    settings = {k: v for k, v in hf.config.to_dict().items() if k not in ("quantization_config", "dtype")}
-    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
-        plain = type(hf)(type(hf.config).from_dict(settings))
-        plain.load_state_dict(hf.state_dict())
-        plain.save_pretrained(temporary)
-        AutoTokenizer.from_pretrained(**where).save_pretrained(temporary)
-        # Two processes may have done the same work: whoever is first wins, the other's copy is equal.
-        with contextlib.suppress(OSError):
-            Path(temporary).rename(folder)
-        Path(temporary).mkdir(exist_ok=True)
-    return folder

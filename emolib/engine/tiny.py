@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
+from emolib.engine.choices import Tap
 from emolib.engine.model import Model, wrap_model
-from emolib.study.run import Tap
 
 _COMMON = dict(
     hidden_size=48,

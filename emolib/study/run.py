@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, get_type_hints
 
+from emolib.engine.choices import Calibration, DType, Scoring, Tap, check_choice
 from emolib.engine.registry import locate, registry
 from emolib.texts.corpus import Corpus, check_corpus_name, load_corpus
 from emolib.texts.prompts import Prompt, get_prompt
 
-Calibration = Literal["none", "batch"]
-Scoring = Literal["first_subtoken", "last_subtoken"]
-DType = Literal["float32", "bfloat16", "float16"]
 Profile = Literal["quick", "full"]
 TextColumn = Literal["masked", "original"]
-Tap = Literal["contribution", "module"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,15 +91,6 @@ class Run:
 
 # In the slug only where they differ from the default.
 OPTIONAL = ("scoring", "text", "tap")
-
-
-def check_choice(name: str, given: object, kind: Any) -> None:
-    """Nothing when `given` is one of the words of the Literal `kind`; else raises ValueError with the nearest one."""
-    choices = get_args(kind)
-    if given not in choices:
-        near = difflib.get_close_matches(str(given), choices, n=1, cutoff=0.3)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"unknown {name} {given!r}: expected one of {', '.join(choices)}{hint}")
 
 
 def _short(name: str) -> str:

@@ -21,7 +21,8 @@ from emolib import stats
 from emolib.engine.edits import Edit, fingerprint
 from emolib.engine.engine import Engine
 from emolib.engine.labels import LabelTokens, calibration_offsets, label_tokens
-from emolib.engine.model import Model, load_model
+from emolib.engine.loading import load
+from emolib.engine.model import Model
 from emolib.engine.sites import Component
 from emolib.stats import Interval
 from emolib.stats.scores import Statistic
@@ -116,7 +117,7 @@ class Study:
             label_tokens(tokenizer, self.words).ids(self.run.scoring)
 
         where = dict(dtype=self.run.dtype, device=self.run.device, tap=self.run.tap)
-        return load_model(self.run.model, **where, accept=accept)
+        return load(self.run.model, **where, accept=accept)
 
     def layers(self, step: int = 1) -> list[int]:
         """Every `step`-th layer, the last among them, in order; of `only_layers` where the study has them."""
@@ -256,7 +257,7 @@ class Study:
             tap=self.run.tap,
             keep=KEEP,
             prompts=self._prompts,
-            tokens=self.engine.labels.tolist(),
+            tokens=self.engine.answers.tolist(),
             engine_protocol=freshness.ENGINE_PROTOCOL,
             **content,
         )

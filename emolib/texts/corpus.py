@@ -7,7 +7,6 @@ model is loaded. Traps of the files and their counts are described in `load_corp
 
 from __future__ import annotations
 
-import difflib
 import os
 import warnings
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from emolib.engine.choices import did_you_mean
 from emolib.texts import events as table_rules
 from emolib.texts import sources
 from emolib.texts.events import APPRAISALS, CROWD_LABELS, CROWD_TEXT, EMOTIONS, TextColumn, normalised
@@ -208,8 +208,7 @@ def check_corpus_name(name: str) -> None:
     if name in sources.registry() or Path(name).suffix.lower() in (*sources.SEPARATORS, ".parquet"):
         return
     known = tuple(sources.registry())
-    near = difflib.get_close_matches(name, known, n=1)
     raise ValueError(
-        f"there is no corpus called {name!r}{f' (did you mean {near[0]!r}?)' if near else ''}; known are "
+        f"there is no corpus called {name!r}{did_you_mean(name, known)}; known are "
         f"{', '.join(known)}, or give the path of a .csv, .tsv or .parquet file with the columns emotion and text."
     )

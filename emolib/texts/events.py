@@ -5,7 +5,6 @@ Rows are numbered in messages as in the file, 1 for the first row under the head
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
@@ -14,6 +13,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from emolib.engine.choices import nearest
 from emolib.texts.appraisals import APPRAISALS, EMOTIONS
 
 TextColumn = Literal["masked", "original"]
@@ -124,6 +124,6 @@ def _refuse(wrong: pd.Series, values: pd.Series, what: str, expected: str) -> No
 
 
 def _suggestions(unknown: Iterable[str], known: Sequence[str]) -> str:
-    pairs = ((word, difflib.get_close_matches(str(word).strip().lower(), known, n=1)) for word in unknown)
-    hints = [f"{word!r} may be {match[0]!r}" for word, match in pairs if match]
+    pairs = ((word, nearest(word, known)) for word in unknown)
+    hints = [f"{word!r} may be {match!r}" for word, match in pairs if match]
     return f" {'; '.join(hints[:SHOWN])}." if hints else ""

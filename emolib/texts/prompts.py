@@ -8,7 +8,6 @@ in a blank is followed by two. Stimuli: `data/prompts.yml`. Loads no model libra
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -19,6 +18,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from emolib.engine.choices import did_you_mean
 from emolib.texts.appraisals import EMOTIONS
 
 PAPER_PROMPTS: tuple[str, ...] = (
@@ -85,9 +85,8 @@ def get_prompt(name: str) -> Prompt:
         return _from_fields(stimuli["control_prompts"][name], name, where=name)
     if Path(name).suffix.lower() in (".yml", ".yaml"):
         return _from_file(Path(name).expanduser())
-    near = difflib.get_close_matches(name, prompt_names(), n=3)
     raise ValueError(
-        f"there is no prompt called {name!r}{f' (did you mean {chr(32).join(near)}?)' if near else ''}; known are "
+        f"there is no prompt called {name!r}{did_you_mean(name, prompt_names())}; known are "
         f"{', '.join(prompt_names())}, or give the path of a .yml file with an instruction."
     )
 
@@ -159,10 +158,9 @@ def _pairs(items: Any, labels: list[str], where: str) -> tuple[tuple[str, str], 
         if not isinstance(item["text"], str) or not item["text"].strip():
             raise ValueError(f"{where}: the text of demonstration {number} is {item['text']!r}; expected some words.")
         if item["label"] not in labels:
-            near = difflib.get_close_matches(str(item["label"]), labels, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
+            hint = did_you_mean(item["label"], labels)
             raise ValueError(
-                f"{where}: the label of demonstration {number} is {item['label']!r}; expected one of "
-                f"{', '.join(labels)}.{hint}"
+                f"{where}: the label of demonstration {number} is {item['label']!r}{hint}; expected one of "
+                f"{', '.join(labels)}."
             )
     return tuple((item["text"], item["label"]) for item in items)

@@ -24,8 +24,9 @@ import pooch
 import requests
 import yaml
 
+from emolib.engine.registry import cache_folder
+
 Part = Literal["texts", "readings"]
-CACHE_VARIABLE = "EMOLIB_CACHE"
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 
 
@@ -68,11 +69,6 @@ def registry() -> dict[str, dict[str, Any]]:
 def source(name: str, part: Part) -> Source:
     """The published file of one part of a registered corpus."""
     return Source(**registry()[name][part])
-
-
-def cache_folder() -> Path:
-    """The folder downloads are kept in: `$EMOLIB_CACHE`, else the user's cache folder of the operating system."""
-    return Path(os.environ.get(CACHE_VARIABLE) or pooch.os_cache("emolib"))
 
 
 def fetch(wanted: Source, *, folder: Path | None = None) -> Path:

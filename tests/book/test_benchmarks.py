@@ -23,7 +23,7 @@ from benchmarks.workload import KINDS, PLAIN_BATCH, edit_sites, first_tokens, pl
 from emolib.engine.edits import Edit, Noise
 from emolib.engine.engine import Engine
 from emolib.engine.labels import label_tokens
-from emolib.engine.model import load_model
+from emolib.engine.loading import load
 from emolib.engine.sites import COMPONENTS
 from emolib.texts.corpus import EMOTIONS
 from helpers import ROOT
@@ -83,7 +83,7 @@ def test_plain_reading_and_emolib_read_the_same_activations(embedded_model, plai
 
 
 def test_hooks_in_place_of_nnsight_change_nothing(tiny_folder):
-    lm = load_model(str(tiny_folder))
+    lm = load(str(tiny_folder))
     hooks = unwrapped(AutoModelForCausalLM.from_pretrained(tiny_folder), AutoTokenizer.from_pretrained(tiny_folder))
     labels, texts = torch.tensor([5, 6, 9]), prompts(13)
     edits = [

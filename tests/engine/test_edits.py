@@ -162,7 +162,9 @@ def test_an_edit_sorts_its_layers_and_knows_its_defaults() -> None:
 
 
 def test_a_misspelt_component_is_refused_with_the_nearest_name() -> None:
-    with pytest.raises(ValueError, match="unknown component 'mlp_ou': expected one of .*did you mean 'mlp_out'"):
+    with pytest.raises(
+        ValueError, match=r"unknown component 'mlp_ou' \(did you mean 'mlp_out'\?\): expected one of attn_out"
+    ):
         Edit(component="mlp_ou", layers=(0,), operation=Zero())  # type: ignore[arg-type]
 
 

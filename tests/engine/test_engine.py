@@ -7,58 +7,19 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from emolib.engine.batching import batches, text_bytes
-from emolib.engine.edits import Add, Edit, Mean, Noise, Patch, ProjectOut, Where, Zero
-from emolib.engine.engine import Engine
-from emolib.engine.model import Model, unwrap
+from emolib.engine.edits import Add, Edit, Mean, Noise, Patch, ProjectOut, Zero
+from emolib.engine.engine import Engine, batches, text_bytes
+from emolib.engine.layouts import unwrap
+from emolib.engine.model import Model
+from emolib.engine.oracle import plain
 from emolib.engine.sites import COMPONENTS, Component, span_layers
 from emolib.engine.tiny import FAMILIES, tiny_model
 
-TEXTS = [
-    "The bus left early.",
-    "We won!",
-    "Someone took the last seat on the train to the coast and did not look up.",
-    "Ok so",
-]
+TEXTS = ["The bus left early.", "Ok so", "Someone took the last seat on the train to the coast and did not look up."]
 PROMPTS = [f"Name it. Context: My dog ran. Answer: joy Context: {text} Answer:" for text in TEXTS]
-ROWS = [3, 1, 0, 2]  # texts of four lengths: all but the longest are padded in one batch
+ROWS = [1, 0, 2]  # texts of three lengths: all but the longest are padded in one batch
 LABELS = torch.tensor([70, 71, 75, 90, 100])
 TOLERANCE = 1e-4
-
-
-def plain_logits(model: Model, row: int, edits: Sequence[Edit | None]) -> torch.Tensor:
-    """Label logits [n_edits, n_labels] of one text by the simplest code: one forward pass whose batch is the same
-    unpadded prompt once for each edit, and hooks that change one entry of the batch each."""
-    ids = torch.tensor([model.tokenizer(PROMPTS[row])["input_ids"]]).expand(len(edits), -1)
-    chosen = [edit for edit in edits if edit is not None]
-    sites = {(layer, edit.component) for edit in chosen for layer in edit.layers}
-    handles = [
-        model.modules(component, view=model.hf)[layer].register_forward_hook(plain_hook(edits, row, layer, component))
-        for layer, component in sites
-    ]
-    try:
-        with torch.no_grad():
-            return model.hf(ids).logits[:, -1, LABELS].float()
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def plain_hook(edits: Sequence[Edit | None], row: int, layer: int, component: Component):
-    """A forward hook that applies each edit of this site to its own entry of the batch, one token at a time."""
-
-    def hook(_module, _args, output):
-        new = unwrap(output).clone()
-        length = new.shape[1]
-        for entry, edit in enumerate(edits):
-            if edit is None or edit.component != component or layer not in edit.layers:
-                continue
-            for place in range(length) if edit.position == "all" else [length + edit.position]:
-                where = Where(layer, component, torch.tensor([row]), torch.tensor([place]))
-                new[entry, place] = edit.operation(new[entry, place][None], where)[0]
-        return new if isinstance(output, torch.Tensor) else (new, *output[1:])
-
-    return hook
 
 
 def operations(model) -> dict[str, object]:
@@ -69,7 +30,7 @@ def operations(model) -> dict[str, object]:
         "zero": Zero(),
         "noise": Noise(3),
         "mean": Mean({component: draw(layers, width) for component in COMPONENTS}),
-        "patch": Patch({c: draw(layers, len(TEXTS), width) for c in COMPONENTS}, torch.tensor([2, 0, 3, 1])),
+        "patch": Patch({c: draw(layers, len(TEXTS), width) for c in COMPONENTS}, torch.tensor([2, 0, 1])),
         "add": Add(draw(layers, width), 2.0),
         "project": ProjectOut(draw(layers, 2, width)),
     }
@@ -82,11 +43,12 @@ def model(request):
 
 def plain_of_all(model: Model, edits: Sequence[Edit | None]) -> torch.Tensor:
     """The oracle [n_texts, n_edits, n_labels], in the order of PROMPTS."""
-    return torch.stack([plain_logits(model, row, edits) for row in range(len(PROMPTS))])
+    rows = range(len(PROMPTS))
+    return torch.stack([torch.stack([plain(model, PROMPTS[row], e, LABELS, row=row) for e in edits]) for row in rows])
 
 
 def assert_equal(model, engine, edits, *, method="replay", expected=None):
-    """A single text (nothing padded) and a batch of four lengths give what plain passes give."""
+    """A single text (nothing padded) and a batch of three lengths give what plain passes give."""
     expected = plain_of_all(model, edits) if expected is None else expected
     # In the last layer nothing is read from earlier tokens any more; everywhere else an edit must show.
     acts = [edit.position in (-1, "all") or edit.layers[0] < model.n_layers - 1 for edit in edits]
@@ -179,7 +141,7 @@ def hooked_outputs(model: Model, row: int) -> dict[tuple[Component, int], torch.
         for component in COMPONENTS
         for layer, module in enumerate(model.modules(component, view=model.hf))
     ]
-    plain_logits(model, row, [None])
+    plain(model, PROMPTS[row])
     for handle in handles:
         handle.remove()
     return seen
@@ -187,8 +149,8 @@ def hooked_outputs(model: Model, row: int) -> dict[tuple[Component, int], torch.
 
 def test_reading_equals_hooks_and_adds_up(model):
     engine = Engine(model, PROMPTS, LABELS, keep=5)
-    encoding = engine.encode([3, 0, 2], read=COMPONENTS)
-    for index, row in enumerate([3, 0, 2]):
+    encoding = engine.encode([1, 0, 2], read=COMPONENTS)
+    for index, row in enumerate([1, 0, 2]):
         seen = hooked_outputs(model, row)
         for (component, layer), expected in seen.items():
             assert torch.allclose(encoding.activations[component][layer, index], expected, atol=1e-3)
@@ -198,7 +160,7 @@ def test_reading_equals_hooks_and_adds_up(model):
 
 def test_identity_and_repeated_replay_leave_the_clean_logits(model):
     engine = Engine(model, PROMPTS, LABELS, keep=3)
-    encoding = engine.encode([0, 1, 2, 3])
+    encoding = engine.encode([0, 1, 2])
     keep = Edit(component="attn_out", layers=(0, 3), operation=lambda activation, where: activation, position=-3)
     zero = Edit(component="mlp_out", layers=(0,), operation=Zero(), position=-3)
     first = engine.replay(encoding, [keep, zero])
@@ -226,7 +188,7 @@ def test_patching_everything_gives_the_source(model):
 def test_more_edits_than_columns_fit_at_once():
     model = tiny_model("llama")
     engine = Engine(model, PROMPTS, LABELS)
-    vectors = torch.randn(75, model.n_layers, model.width, generator=torch.Generator().manual_seed(0))
+    vectors = torch.randn(35, model.n_layers, model.width, generator=torch.Generator().manual_seed(0))
     edits = [Edit(component="resid_post", layers=(1, 2), operation=Add(v, 1.0)) for v in vectors]
     assert_equal(model, engine, edits)
 
@@ -234,8 +196,8 @@ def test_more_edits_than_columns_fit_at_once():
 def test_whole_label_log_probability(model):
     engine = Engine(model, PROMPTS, LABELS)
     sequences = [[70], [80, 81], [90, 70, 65, 72]]
-    found = engine.continuations(engine.encode([3, 0]), sequences)
-    for index, row in enumerate((3, 0)):
+    found = engine.continuations(engine.encode([1, 0]), sequences)
+    for index, row in enumerate((1, 0)):
         for column, sequence in enumerate(sequences):
             ids = model.tokenizer(PROMPTS[row])["input_ids"] + sequence
             with torch.no_grad():
@@ -279,9 +241,9 @@ def test_remote_simulation_equals_local(monkeypatch):
 
 def test_batches_cover_every_text_once_within_the_budget():
     model = tiny_model("llama")
-    engine = Engine(model, PROMPTS * 5, LABELS, max_texts=3)
+    engine = Engine(model, PROMPTS * 7, LABELS, max_texts=3)
     found = engine.batches()
-    assert sorted(row for batch in found for row in batch) == list(range(20))
+    assert sorted(row for batch in found for row in batch) == list(range(21))
     assert max(map(len, found)) == 3
     assert all(len(batch) == 1 for batch in Engine(model, PROMPTS, LABELS, memory_bytes=1).batches())
 

@@ -116,5 +116,7 @@ def test_no_calibration_changes_nothing() -> None:
 
 
 def test_an_unknown_calibration_is_refused() -> None:
-    with pytest.raises(ValueError, match="unknown calibration 'bach': expected one of none, batch"):
+    with pytest.raises(
+        ValueError, match=r"unknown calibration 'bach' \(did you mean 'batch'\?\): expected one of none, batch"
+    ):
         calibration_offsets(torch.zeros(2, 13), "bach")  # type: ignore[arg-type]

@@ -14,12 +14,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from emolib.engine import checks, registry
-from emolib.engine import model as models
+from emolib.engine import checks, loading, registry
 from emolib.engine.checks import PROBES, UnsupportedModel, check_model
+from emolib.engine.context import ATTENTION
 from emolib.engine.edits import Edit
 from emolib.engine.engine import Encoding, Engine
-from emolib.engine.model import Model, load_model, resolve_device, unwrap, wrap_model
+from emolib.engine.layouts import unwrap
+from emolib.engine.loading import load
+from emolib.engine.model import Model, resolve_device, wrap_model
 from emolib.engine.sites import COMPONENTS
 from emolib.engine.tiny import FAMILIES, byte_tokenizer, tiny_model
 
@@ -94,7 +96,7 @@ def test_embedded_model_knows_english(embedded_model: Model) -> None:
 
 def test_logits_of_a_loaded_model_equal_plain_transformers(tiny_folder: Path, plain_llama: Any) -> None:
     hf, tokenizer = plain_llama
-    model = load_model(str(tiny_folder), device="cpu")
+    model = load(str(tiny_folder), device="cpu")
     prompts = ["Context: my dog laughed. Answer:", "Context: nobody waited outside today, finally. Answer:"]
     expected = torch.stack([plain_logits(hf, tokenizer, prompt) for prompt in prompts])
     engine = Engine(model, prompts, torch.arange(len(tokenizer)))
@@ -106,7 +108,7 @@ def test_logits_of_a_loaded_model_equal_plain_transformers(tiny_folder: Path, pl
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_half_precision_is_loaded_and_checked(tiny_folder: Path, plain_llama: Any, dtype: str) -> None:
-    model = load_model(str(tiny_folder), dtype=dtype, device="cpu")  # type: ignore[arg-type]
+    model = load(str(tiny_folder), dtype=dtype, device="cpu")  # type: ignore[arg-type]
     assert model.dtype == getattr(torch, dtype)
     prompt = "Context: my dog laughed. Answer:"
     found, expected = plain_logits(model.hf, model.tokenizer, prompt), plain_logits(*plain_llama, prompt)
@@ -115,8 +117,8 @@ def test_half_precision_is_loaded_and_checked(tiny_folder: Path, plain_llama: An
 
 def test_grouped_attention_is_plain_attention(plain_llama: Any, tiny_folder: Path) -> None:
     hf, tokenizer = plain_llama
-    model = load_model(str(tiny_folder), device="cpu")
-    assert model.hf.config._attn_implementation == models.ATTENTION
+    model = load(str(tiny_folder), device="cpu")
+    assert model.hf.config._attn_implementation == ATTENTION
     assert hf.config._attn_implementation == "eager"
     prompt = "Context: the teacher opened the letter again and again. Answer:"
     found, expected = plain_logits(model.hf, tokenizer, prompt), plain_logits(hf, tokenizer, prompt)
@@ -125,16 +127,16 @@ def test_grouped_attention_is_plain_attention(plain_llama: Any, tiny_folder: Pat
 
 def test_an_unpacked_gguf_file_is_kept_and_not_made_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     path = Path(registry.locate("smollm2-135m"))
-    first = models._unpacked(path)
-    monkeypatch.setattr(models.AutoModelForCausalLM, "from_pretrained", None)
-    assert models._unpacked(path) == first
+    first = loading._unpacked(path)
+    monkeypatch.setattr(loading.AutoModelForCausalLM, "from_pretrained", None)
+    assert loading._unpacked(path) == first
 
 
 def test_a_folder_without_a_model_says_what_is_missing(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
     (tmp_path / "tokenizer.json").write_text(byte_tokenizer().backend_tokenizer.to_str())
     with pytest.raises(RuntimeError, match="could not be loaded from .* folder that holds config, weights and token"):
-        load_model(str(tmp_path), device="cpu")
+        load(str(tmp_path), device="cpu")
 
 
 @pytest.mark.parametrize("files", [{}, {"notes.txt": "x"}, {"config.json": "{}"}])
@@ -142,7 +144,7 @@ def test_a_folder_that_is_no_model_is_refused_alike(tmp_path: Path, files: dict[
     for name, content in files.items():
         (tmp_path / name).write_text(content)
     with pytest.raises(RuntimeError, match="(?s)could not be loaded from .* folder that holds config, weights"):
-        load_model(str(tmp_path), device="cpu")
+        load(str(tmp_path), device="cpu")
 
 
 # Names and settings.
@@ -151,18 +153,18 @@ def test_a_folder_that_is_no_model_is_refused_alike(tmp_path: Path, files: dict[
 def test_new_weights_in_a_folder_are_a_new_revision(tiny_folder: Path, tmp_path: Path) -> None:
     mine = tmp_path / "mine"
     shutil.copytree(tiny_folder, mine)
-    first = load_model(str(mine)).revision
-    assert first.startswith("local-") and load_model(str(mine)).revision == first
+    first = load(str(mine)).revision
+    assert first.startswith("local-") and load(str(mine)).revision == first
     weights = load_file(mine / "model.safetensors")
     weights["model.norm.weight"] += 1
     save_file(weights, mine / "model.safetensors", metadata={"format": "pt"})
-    assert load_model(str(mine)).revision != first
+    assert load(str(mine)).revision != first
 
 
 def test_an_unknown_tap_is_refused_before_loading(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models, "AutoModelForCausalLM", None)
+    monkeypatch.setattr(loading, "AutoModelForCausalLM", None)
     with pytest.raises(ValueError, match="unknown tap 'raw': expected one of contribution, module"):
-        load_model(str(tiny_folder), tap="raw")  # type: ignore[arg-type]
+        load(str(tiny_folder), tap="raw")  # type: ignore[arg-type]
 
 
 def test_registry_names_hub_ids_and_folders_are_found(tmp_path: Path) -> None:
@@ -182,8 +184,10 @@ def test_the_registry_is_complete() -> None:
 
 @pytest.mark.parametrize(("name", "near"), [("smollm-135m", "smollm2-135m"), ("gemma-2-2", "gemma-2-2b")])
 def test_an_unknown_model_is_refused_with_the_nearest_name(name: str, near: str) -> None:
-    with pytest.raises(ValueError, match=rf"unknown model '{name}': expected a Hugging Face id .* mean '{near}'\?"):
-        load_model(name)
+    with pytest.raises(
+        ValueError, match=rf"unknown model '{name}' \(did you mean '{near}'\?\): expected a Hugging Face id"
+    ):
+        load(name)
 
 
 @pytest.mark.parametrize("name", ["./nowhere/model", "~/model", "a/b/c", "nothing like it"])
@@ -202,8 +206,8 @@ def test_a_missing_wheel_is_named_with_its_command(monkeypatch: pytest.MonkeyPat
 
 
 def test_an_unknown_dtype_is_refused_before_the_model_is_looked_for() -> None:
-    with pytest.raises(ValueError, match="unknown dtype 'float64': expected one of float32, bfloat16, float16"):
-        load_model("no such model", dtype="float64")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="unknown dtype 'float64' .*: expected one of float32, bfloat16, float16"):
+        load("no such model", dtype="float64")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("device", ["gpu", "tpu:9", "cuda:77"])
@@ -218,7 +222,7 @@ def test_the_automatic_device_is_one_that_works() -> None:
 
 
 def test_an_unknown_tap_is_refused() -> None:
-    with pytest.raises(ValueError, match="unknown tap 'modul': expected one of contribution, module"):
+    with pytest.raises(ValueError, match="unknown tap 'modul' .*'module'.*: expected one of contribution, module"):
         tiny_model("llama", tap="modul")  # type: ignore[arg-type]
 
 
@@ -409,7 +413,7 @@ def test_a_model_that_answers_nan_is_refused() -> None:
 
 
 def test_the_checks_leave_no_hook_behind(tiny_folder: Path) -> None:
-    model = load_model(str(tiny_folder), device="cpu")
+    model = load(str(tiny_folder), device="cpu")
     before = plain_logits(model.hf, model.tokenizer, PROBES[0])
     check_model(model)
     assert torch.equal(plain_logits(model.hf, model.tokenizer, PROBES[0]), before)
@@ -421,6 +425,6 @@ def test_loading_runs_the_checks(tiny_folder: Path, monkeypatch: pytest.MonkeyPa
     def refuse(model: Model) -> Model:
         raise UnsupportedModel(f"{model.name} was looked at")
 
-    monkeypatch.setattr(checks, "check_model", refuse)
+    monkeypatch.setattr(loading, "check_model", refuse)
     with pytest.raises(UnsupportedModel, match="tiny-llama was looked at"):
-        load_model(str(tiny_folder), device="cpu")
+        load(str(tiny_folder), device="cpu")

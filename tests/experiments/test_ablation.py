@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from emolib.engine.model import unwrap
+from emolib.engine.layouts import unwrap
 from emolib.engine.sites import COMPONENTS
 from emolib.experiments import ablation
 from emolib.experiments.ablation import measure, views

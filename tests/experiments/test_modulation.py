@@ -17,7 +17,7 @@ from scipy.stats import spearmanr
 from emolib import stats
 from emolib.engine.edits import Add
 from emolib.engine.engine import Engine
-from emolib.engine.model import unwrap
+from emolib.engine.layouts import unwrap
 from emolib.engine.tiny import tiny_model
 from emolib.experiments import modulation
 from emolib.figures import flows as flow_plots

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from emolib.engine.edits import Edit, Patch
-from emolib.engine.model import unwrap
+from emolib.engine.layouts import unwrap
 from emolib.engine.sites import COMPONENTS
 from emolib.engine.tiny import tiny_model
 from emolib.experiments import patching

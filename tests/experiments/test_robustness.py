@@ -15,7 +15,7 @@ import torch
 from tokenizers import Tokenizer, processors
 from transformers import PreTrainedTokenizerFast
 
-from emolib.engine.model import unwrap
+from emolib.engine.layouts import unwrap
 from emolib.experiments import ablation, robustness
 from emolib.experiments.robustness import misclassified, spot_checks, task_profile, task_rows
 from emolib.experiments.robustness import views as views

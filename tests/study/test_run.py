@@ -31,7 +31,7 @@ from emolib.study.run import OPTIONAL, REFERENCE, Run
 def test_a_misspelt_choice_is_refused_with_all_choices_and_the_nearest(
     field: str, given: str, expected: str, near: str
 ) -> None:
-    message = f"unknown {field} '{given}': expected one of {expected}; did you mean '{near}'"
+    message = rf"unknown {field} '{given}' \(did you mean '{near}'\?\): expected one of {expected}"
     with pytest.raises(ValueError, match=message):
         Run(**{field: given})
 
@@ -65,7 +65,9 @@ def test_a_misspelt_prompt_is_refused_with_the_nearest() -> None:
 
 
 def test_a_misspelt_model_is_refused_with_the_nearest() -> None:
-    with pytest.raises(ValueError, match="unknown model 'smolm2-135m': .* one of smollm2-135m.*mean 'smollm2-135m'"):
+    with pytest.raises(
+        ValueError, match="unknown model 'smolm2-135m' .did you mean 'smollm2-135m'...: .* one of smollm2-135m"
+    ):
         Run(model="smolm2-135m")
 
 

@@ -21,7 +21,7 @@ from safetensors import safe_open
 from emolib import stats
 from emolib.engine.edits import Add, Edit, Noise, Zero
 from emolib.engine.engine import Engine
-from emolib.engine.model import unwrap
+from emolib.engine.layouts import unwrap
 from emolib.engine.sites import COMPONENTS
 from emolib.stats import scores
 from emolib.study import freshness, shards, study
@@ -74,7 +74,7 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_opening_a_study_loads_no_model(tiny_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(study, "load_model", None)
+    monkeypatch.setattr(study, "load", None)
     opened = Study(tiny_run, folder=tmp_path)
     assert opened.truth.tolist() == [i % len(EMOTIONS) for i in range(TINY_TEXTS)]
     assert opened.groups.tolist() == [i % TINY_WRITERS for i in range(TINY_TEXTS)]
@@ -90,7 +90,7 @@ def test_labels_that_share_a_token_are_refused_before_any_weight_is_loaded(
         words = words.replace(f'"{label}"', f'"no {label}"')
     (folder / "tokenizer.json").write_text(words)
     loaded: list[object] = []
-    monkeypatch.setattr("emolib.engine.model.AutoModelForCausalLM.from_pretrained", lambda *a, **k: loaded.append(a))
+    monkeypatch.setattr("emolib.engine.loading.AutoModelForCausalLM.from_pretrained", lambda *a, **k: loaded.append(a))
     study = Study(Run(model=str(folder), corpus=str(tiny_corpus), device="cpu"), folder=tmp_path)
     with pytest.raises(ValueError, match="cannot tell labels apart.*shame = trust share a token.*another tokenizer"):
         _ = study.model

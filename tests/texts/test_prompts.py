@@ -136,7 +136,7 @@ def test_names_are_the_papers_and_load() -> None:
 
 
 def test_an_unknown_name_suggests() -> None:
-    with pytest.raises(ValueError, match=r"no prompt called 'T1-2shots' \(did you mean T1-2shot"):
+    with pytest.raises(ValueError, match=r"no prompt called 'T1-2shots' \(did you mean 'T1-2shot'"):
         get_prompt("T1-2shots")
     with pytest.raises(ValueError, match=r"no prompt called 'zzz'; known are T1-2shot, T2-2shot"):
         get_prompt("zzz")
@@ -170,7 +170,7 @@ def test_a_prompt_of_ones_own(tmp_path: Path) -> None:
         ("instruction: Q\ndemonstrations: [{text: ' ', label: joy}]\n", "text of demonstration 1 is ' '"),
         (
             "instruction: Q\ndemonstrations: [{text: A, label: joy}, {text: B, label: sadnes}]\n",
-            "label of demonstration 2 is 'sadnes'.*Did you mean 'sadness'",
+            "label of demonstration 2 is 'sadnes' .did you mean 'sadness'",
         ),
         ("instruction: Q\nlabels: [yes, no]\n", "expected a list of words, in quotes where YAML needs them"),
         ("instruction: Q\nlabels: [one]\n", "expected at least two"),

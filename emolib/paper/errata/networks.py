@@ -14,7 +14,8 @@ from torch import Tensor
 from emolib.engine.checks import PROBES
 from emolib.engine.edits import Edit, Noise, Where, Zero
 from emolib.engine.engine import Engine
-from emolib.engine.model import Model, unwrap
+from emolib.engine.layouts import unwrap
+from emolib.engine.model import Model
 from emolib.engine.sites import COMPONENTS
 from emolib.engine.tiny import tiny_model
 from emolib.paper.errata import Finding, finding

@@ -1,0 +1,83 @@
+"""Loading a model by name: a registry name, hub id, folder or GGUF file, checked before anything is measured on it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+from emolib.engine import registry
+from emolib.engine.checks import check_model
+from emolib.engine.choices import DType, Tap, check_choice
+from emolib.engine.model import Model, resolve_device, wrap_model
+
+
+def load(
+    name: str,
+    *,
+    dtype: DType = "float32",
+    device: str = "auto",
+    tap: Tap = "contribution",
+    revision: str | None = None,
+    accept: Callable[[Any], object] = lambda tokenizer: None,
+) -> Model:
+    """The model called `name` (registry name, Hugging Face id, local folder or GGUF file), ready for the engine.
+
+    `accept` sees the tokenizer before any weight is loaded, and raises what it has against it. Raises ValueError for an
+    unknown name, dtype, device or tap before anything is loaded; RuntimeError when the weights cannot be had;
+    emolib.engine.checks.UnsupportedModel when the model fails a check.
+    """
+    check_choice("dtype", dtype, DType)
+    check_choice("tap", tap, Tap)
+    place = resolve_device(device)
+    source = registry.locate(name)
+    address = str(_unpacked(Path(source))) if source.endswith(".gguf") else source
+    at = dict(revision=revision or "main")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(address, **at)
+    except (OSError, ValueError) as error:
+        raise _unavailable(name, address, error) from error
+    accept(tokenizer)
+    try:
+        hf = AutoModelForCausalLM.from_pretrained(address, **at, dtype=getattr(torch, dtype)).to(place)
+    except (OSError, ValueError) as error:  # transformers raises either for a folder without a model
+        raise _unavailable(name, address, error) from error
+    found = getattr(hf.config, "_commit_hash", None) or registry.revision(name) or "unknown"
+    return check_model(wrap_model(hf, tokenizer, name=name, revision=found, tap=tap))
+
+
+def _unavailable(name: str, address: str, error: Exception) -> RuntimeError:
+    return RuntimeError(
+        f"model {name!r} could not be loaded from {address!r}: {error}. Gated models need `hf auth login`; without a "
+        "network give a folder that holds config, weights and tokenizer, or use smollm2-135m."
+    )
+
+
+def _unpacked(gguf: Path) -> Path:
+    """The folder that holds a GGUF file's weights as plain float32, written to the cache once: 20 s become 1."""
+    digest = hashlib.sha256(gguf.read_bytes()).hexdigest()
+    folder = registry.cache_folder() / "models" / f"{gguf.stem}-{digest[:12]}"
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    where = dict(pretrained_model_name_or_path=str(gguf.parent), gguf_file=gguf.name)
+    hf = AutoModelForCausalLM.from_pretrained(
+        **where, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
+    )
+    settings = {k: v for k, v in hf.config.to_dict().items() if k not in ("quantization_config", "dtype")}
+    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+        plain = type(hf)(type(hf.config).from_dict(settings))
+        plain.load_state_dict(hf.state_dict())
+        plain.save_pretrained(temporary)
+        AutoTokenizer.from_pretrained(**where).save_pretrained(temporary)
+        # Two processes may have done the same work: whoever is first wins, the other's copy is equal.
+        with contextlib.suppress(OSError):
+            Path(temporary).rename(folder)
+        Path(temporary).mkdir(exist_ok=True)
+    return folder

@@ -1,0 +1,52 @@
+"""The oracle: one unpadded pass of plain transformers with a PyTorch hook, which everything else has to equal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from emolib.engine.edits import Edit, Where
+from emolib.engine.labels import answer_ids
+from emolib.engine.layouts import unwrap
+from emolib.engine.model import Model
+
+
+def plain(
+    model: Model,
+    prompt: str,
+    edit: Edit | None = None,
+    answers: Sequence[str] | Int[Tensor, " answer"] | None = None,
+    *,
+    row: int = 0,
+) -> Float[Tensor, " answer"]:
+    """Next-token logits, float32, of `answers` (words, or token ids; the whole vocabulary without) under one edit.
+
+    No cache, no padding, no shared prefix, no nnsight: slow, and simple enough to be read. Any edit, also of all
+    positions; `row` is the prompt's number in the engine, for operations that differ from text to text.
+    """
+    ids = model.tokenizer(prompt, return_tensors="pt")["input_ids"].to(model.device)
+    with torch.no_grad(), ExitStack() as undo:
+        for layer in edit.layers if edit else ():
+            module = model.modules(edit.component, view=model.hf)[layer]
+            undo.callback(module.register_forward_hook(_hook(edit, layer, row)).remove)
+        logits = model.hf(ids).logits[0, -1].float()
+    return logits if answers is None else logits[answer_ids(model.tokenizer, answers).to(logits.device)]
+
+
+def _hook(edit: Edit, layer: int, row: int) -> Callable[..., Any]:
+    """A forward hook that replaces the activation at the edit's token, or at each token on its own."""
+
+    def hook(_module: torch.nn.Module, _inputs: object, output: Any) -> Any:
+        new = unwrap(output).clone()
+        length = new.shape[1]
+        for place in range(length) if edit.position == "all" else [length + edit.position]:
+            where = Where(layer, edit.component, torch.tensor([row]), torch.tensor([place]))
+            new[:, place] = edit.operation(new[:, place], where)
+        return new if isinstance(output, Tensor) else (new, *output[1:])
+
+    return hook
