@@ -53,7 +53,7 @@ def assert_equal(model, engine, edits, *, method="replay", expected=None):
     # In the last layer nothing is read from earlier tokens any more; everywhere else an edit must show.
     acts = [edit.position in (-1, "all") or edit.layers[0] < model.n_layers - 1 for edit in edits]
     effect = (expected - plain_of_all(model, [None])).abs().amax(dim=(0, 2))
-    assert effect[acts].min() > 10 * TOLERANCE, "an edit does nothing: the test is blind"
+    assert effect[acts].min() > 5 * TOLERANCE, "an edit does nothing: the test is blind"
     for rows in ([0], ROWS):
         found = engine.replay(engine.encode(rows), edits) if method == "replay" else engine.forward(rows, edits)
         worst = (found - expected[rows]).abs().max().item()
