@@ -66,7 +66,7 @@ def test_a_misspelt_prompt_is_refused_with_the_nearest() -> None:
 
 def test_a_misspelt_model_is_refused_with_the_nearest() -> None:
     with pytest.raises(
-        ValueError, match="unknown model 'smolm2-135m' .did you mean 'smollm2-135m'...: .* one of smollm2-135m"
+        ValueError, match="unknown model 'smolm2-135m' .did you mean 'smollm2-135m'..: .* one of smollm2-135m"
     ):
         Run(model="smolm2-135m")
 
