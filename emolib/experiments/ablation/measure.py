@@ -11,8 +11,9 @@ import pandas as pd
 import torch
 
 from emolib import stats
-from emolib.engine.edits import Edit, Mean, Noise, Operation, Patch, Zero
-from emolib.engine.sites import COMPONENTS, centres, span_layers
+from emolib.engine.edits import Mean, Noise, Operation, Patch, Zero
+from emolib.engine.sites import COMPONENTS, centres
+from emolib.engine.sweeps import sweep
 from emolib.study.study import Study
 from emolib.texts.corpus import EMOTIONS
 
@@ -33,24 +34,15 @@ def run(study: Study) -> pd.DataFrame:
             f"the model answers {len(rows)} of {len(study.truth)} texts right and ablation needs two: try "
             "calibration=batch, another prompt or a larger model"
         )
-    n_layers, layers = study.model.n_layers, study.layers()
-    operations = _operations(study, rows)
-    keys = [
-        dict(method=method, component=component, layer=centre, span=span, position="-1")
-        for method in operations
-        for span in SPANS
-        for component in COMPONENTS
-        for centre in centres(span, n_layers)
-        if centre in layers and (span == 1 or study.run.profile == "full" or centre % 2 == 0)
-    ]
-    edits = [
-        Edit(
-            component=key["component"],
-            layers=span_layers(key["layer"], key["span"], n_layers),
-            operation=operations[key["method"]],
-        )
-        for key in keys
-    ]
+    edits, keys = [], []
+    for method, operation in _operations(study, rows).items():
+        for span in SPANS:
+            thin = span > 1 and study.run.profile == "quick"
+            fitting = [layer for layer in centres(span, study.model.n_layers) if layer in study.layers()]
+            if layers := [layer for layer in fitting if not (thin and layer % 2)]:
+                sites = sweep(operation, study.model, span=span, layers=layers)
+                edits += sites
+                keys += sites.frame.assign(method=method).to_dict("records")
     answers = study.decide(study.intervene(edits, rows, name="ablation"))
     clean, groups, n = study.predicted[rows], study.groups[rows], len(rows)
     most = np.bincount(clean).argmax()
