@@ -69,32 +69,17 @@ corpus_path = ""
 
 # %% tags=["hide-input"]
 from emolib import figures
-from emolib.engine.sites import layer_number
 from emolib.experiments import attention
-from emolib.figures.attention import segment_stacks
-from emolib.figures.display import say
+from emolib.experiments.attention import views
+from emolib.figures import readable, say, spoken
+from emolib.figures.palette import SEGMENT_COLOURS
 from emolib.paper import claims
+from emolib.study.freshness import measured, reference_table
 from emolib.study.run import Run
-from emolib.study.study import Study
-from emolib.tables import paper
-from emolib.tables.results import footer, select
+from emolib.tables.provenance import footer
 
-run = Run(
-    model=model,
-    corpus=corpus,
-    prompt=prompt,
-    calibration=calibration,
-    scoring=scoring,
-    text=text,
-    tap=tap,
-    dtype=dtype,
-    device=device,
-    seed=seed,
-    profile=profile,
-    corpus_path=corpus_path,
-)
-study = Study(run)
-data, reference = study.measure(attention), study.reference(attention)
+run = Run.of(globals())
+data, reference = measured(run, attention), reference_table(run, attention)
 
 # %% [markdown]
 # ## How much each part gets
@@ -107,27 +92,52 @@ data, reference = study.measure(attention), study.reference(attention)
 # the weights of the last token only, from the model's own attention in its plainest implementation.
 
 # %% tags=["hide-input"]
-given = data[data["condition"] == attention.GIVEN]
-uniform = select(given, metric="token_share").set_index("label")["value"]
-named = {"mass": "attention weight", "value_mass": "weight times value length"}
-stacks = given[given["metric"].isin(named)].replace({"metric": named})
+stacks, uniform = views.masses(data)
 figures.show(
-    segment_stacks(stacks, uniform=uniform["text"]),
+    figures.depth_stacks(
+        stacks,
+        panel="metric",
+        column="segment",
+        colours=SEGMENT_COLOURS,
+        height=2.6,
+        ylabel="share of attention",
+        lines={"text under uniform attention": uniform},
+    ),
     name="fig-attention-mass",
     caption=f"Attention of the last token by part of the prompt, mean over heads and {stacks['n'].iloc[0]:,} events "
     "balanced over emotions. The intervals of the text's share are in the third figure.",
     alt="Stacked shares of attention by layer: text, demonstrations, their labels, instruction, format, first token.",
 )
-held = select(given, metric="value_mass").sort_values("value").groupby("label").tail(1)
-say(
-    "Largest shares, weighted by value length: "
-    + "; ".join(
-        f"{figures.readable(row.label)} **{row.value:.0%}** ({row.ci_low:.0%} to {row.ci_high:.0%}) at layer "
-        f"{layer_number(row.layer)}"
-        for row in held[::-1].itertuples()
-    )
-    + "."
-)
+shares = [
+    f"{readable(row.segment)} **{row.value:.0%}** ({row.ci_low:.0%} to {row.ci_high:.0%}) at layer {row.where}"
+    for row in views.largest(data).itertuples()
+]
+say(f"Largest shares, weighted by value length: {'; '.join(shares)}.")
+
+# %% [markdown]
+# Once before your eyes, on one of our own events: below, `look` reads what the figure is made of, and plain transformers
+# computes all weights of the same prompt at once. Both agree. Last come the five tokens that the last one looks at
+# most in the middle of the model, the first token aside.
+
+# %% tags=["intervention"]
+import torch
+
+from emolib.engine.model import load_model
+from emolib.experiments.attention.reading import eager, look
+from emolib.texts.corpus import load_corpus
+
+lm, event = load_model(run.model), load_corpus("situations").events["text"][0]
+looks = look(lm, run.load_prompt(), [event])
+
+ids = lm.tokenizer(run.load_prompt().render(event), return_tensors="pt").to(lm.device)
+with torch.no_grad(), eager(lm):
+    attentions = lm.hf(**ids, output_attentions=True).attentions  # a layer each: [text, head, query, key]
+weights = torch.stack([layer[0, :, -1].mean(0) for layer in attentions]).float().cpu()
+torch.testing.assert_close(weights, torch.as_tensor(looks.weights[0]), atol=1e-4, rtol=1e-3)
+
+middle = weights[int(0.6 * len(weights))]
+most = middle[1:].topk(5).indices + 1
+[(lm.tokenizer.decode(ids["input_ids"][0, place]), f"{middle[place]:.1%}") for place in most]
 
 # %% [markdown]
 # ## The paper's statistic, with its counts
@@ -140,72 +150,46 @@ say(
 # one. Of a model that answers fewer than twenty events as their writers did, the whole sample is counted.
 
 # %% tags=["hide-input"]
-counts = data[data["metric"] == "top1_count"]
-theirs = attention.as_shares(paper.values("attention", model=paper.DETAILED.id, metric="top1_count"))
-theirs = theirs.assign(label=theirs["condition"])
-tops = {"top1_count": "the most attended", "top3_count": "one of the three most attended"}
-names = ("demo_1", "demo_2", "evaluated_text", "final_cue", "format", "instruction")
-parts = [f"segment:{name}" for name in names]
-behind = None if reference is None else attention.as_shares(reference[reference["label"].isin(parts)])
-if behind is not None:
-    behind = behind.assign(
-        n_layers=behind["layer"].max() + 1, depth=(behind["layer"] + 1) / (behind["layer"].max() + 1)
-    )
-
-# %% tags=["hide-input"]
-shown = data[data["metric"].isin(list(tops)) & data["label"].isin(parts)].sort_values("metric", kind="stable")
+shown, behind = views.counts(data), None if reference is None else views.counts(reference)
 three = ", and those with one of the three most attended there" if shown["metric"].nunique() > 1 else ""
 figures.show(
     figures.depth_curves(
-        attention.as_shares(shown).replace({"metric": tops}),
+        shown,
         hue="metric",
-        panel="label",
+        panel="part",
         ylabel="share of events",
         ylim=(0, 1),
         x="depth",
-        n_layers=study.model.n_layers,
-        paper=theirs[theirs["label"].isin(parts)].replace({"metric": tops}),
-        reference=None if behind is None else behind.replace({"metric": tops}),
+        paper=views.counts(views.published()),
+        reference=behind,
     ),
     name="fig-attention-top",
-    caption=f"Share of {counts['n'].iloc[0]:,} events whose most attended token lies in each part of the prompt{three}, 95 % "
+    caption=f"Share of {shown['n'].iloc[0]:,} events whose most attended token lies in each part of the prompt{three}, 95 % "
     "intervals over writers. Dashed: the counts behind Figure 4 of the paper (Llama 3.2 1B, 2,740 events), of the most "
     "attended token, whose format holds the instruction too.",
     alt="Share of events over depth, a panel each for demonstrations, event, final cue, format and instruction.",
 )
 
 # %% tags=["hide-input"]
-tokens = counts[counts["label"].str.contains(";token:")].sort_values("value")
-best = (
-    tokens.groupby("label")
-    .agg(layers=("layer", "nunique"), total=("value", "sum"), most=("layer", "last"), count=("value", "last"))
-    .nlargest(8, "total")
-)
-best.insert(0, "part", best.index.str.extract(r"segment:(\w+)", expand=False).str.replace("_", " "))
-best.insert(1, "token", best.index.str.extract(r"token:(.*)", expand=False))
-best = best.assign(most=[layer_number(layer) for layer in best["most"]])
 headings = {
     "layers": "in layers",
     "total": "events, all layers",
     "most": "most often at layer",
-    "count": "events there",
+    "there": "events there",
 }
-best.rename(columns=headings).style.format(precision=0, thousands=",").hide()
+best = views.top_tokens(data, 8).drop(columns="n").rename(columns=headings)
+best.style.format(precision=0, thousands=",").hide()
 
 # %% [markdown]
 # The table lists the tokens of the prompt that are on top most often. Words of the event are only ever counted together,
 # because its corpus is not ours to print.
 
 # %% tags=["hide-input"]
-published = theirs[theirs["label"].str.contains(";token:")].sort_values("value").groupby("label").tail(1)
-say(
-    "In the paper's counts the prompt tokens most often on top are "
-    + "; ".join(
-        f"{row.label.rpartition(':')[2]} ({row.value:.0%} of the events at layer {layer_number(row.layer)})"
-        for row in published.nlargest(4, "value").itertuples()
-    )
-    + "."
-)
+tokens = [
+    f"{row.token} ({row.there / row.n:.0%} of the events at layer {row.most})"
+    for row in views.top_tokens(views.published(), 4).itertuples(index=False)
+]
+say(f"In the paper's counts the prompt tokens most often on top are {'; '.join(tokens)}.")
 
 # %% [markdown]
 # ## Demonstrations reordered, relabelled, removed
@@ -216,36 +200,21 @@ say(
 # Its share would rise even under uniform attention; the numbers below give that expectation.
 
 # %% tags=["hide-input"]
-beyond = data[(data["metric"] == "mass_beyond_first") & data["label"].isin(["text", "demonstration_label"])]
+beyond = views.beyond_first(data)
 figures.show(
     figures.depth_curves(
-        beyond,
-        hue="condition",
-        panel="label",
-        ylabel="share beyond first token",
-        x="depth",
-        ylim=(0, 1),
-        n_layers=study.model.n_layers,
+        beyond, hue="demonstrations", panel="segment", ylabel="share beyond first token", x="depth", ylim=(0, 1)
     ),
     name="fig-attention-demonstrations",
     caption="Share of the attention beyond the first token that goes to the event's text and to the labels of the "
     f"demonstrations, {beyond['n'].iloc[0]:,} events, 95 % intervals over writers.",
     alt="Two panels over depth, text and labels of the demonstrations, a curve for each treatment of these.",
 )
-
-# %% tags=["hide-input"]
-texts = beyond[beyond["label"] == "text"]
-later = texts[(texts["layer"] + 1) / study.model.n_layers > attention.EARLY]
-alike = select(data, metric="token_share").pivot_table(index="condition", columns="label", values="value")
-alike = alike["text"] / (1 - alike["first_token"])
-say(
-    "Mean share of the text in the second half of the layers: "
-    + "; ".join(
-        f"{figures.readable(name)} **{value:.0%}** (uniform attention: {alike[name]:.0%})"
-        for name, value in later.groupby("condition", sort=False)["value"].mean().items()
-    )
-    + "."
-)
+later = [
+    f"{row.Index} **{row.share:.0%}** (uniform attention: {row.uniform:.0%})"
+    for row in views.later_share(data).itertuples()
+]
+say(f"Mean share of the text in the second half of the layers: {'; '.join(later)}.")
 
 # %% [markdown]
 # ## Which words of the event
@@ -258,17 +227,8 @@ say(
 # tokens, and with punctuation alone, which models look at whatever it says.
 
 # %% tags=["hide-input"]
-enriched = data[data["metric"] == "enrichment"]
-curves = enriched[enriched["layer"].notna()]
-curves = curves.assign(panel=curves["label"].str.startswith("mask").map({True: "masked texts", False: "words"}))
 figure = figures.depth_curves(
-    curves,
-    hue="label",
-    panel="panel",
-    ylabel="enrichment",
-    x="depth",
-    lines={"no preference": 1.0},
-    n_layers=study.model.n_layers,
+    views.enrichment(data), hue="words", panel="panel", ylabel="enrichment", x="depth", lines={"no preference": 1.0}
 )
 figure.axes[0].set_yscale("log", base=2)
 figure.axes[0].yaxis.set_major_formatter("{x:g}")
@@ -281,57 +241,31 @@ figures.show(
 )
 
 # %% tags=["hide-input"]
-middle = enriched[enriched["condition"] == f"{attention.GIVEN};layers:middle"]
+middle = views.enrichment_by_band(data)
 missing = "" if len(middle) > 1 else " This corpus masks no emotion words: which they are is not known, and not tested."
-say(
-    "In the middle layers (depth 0.5 to 0.7): "
-    + "; ".join(
-        f"{figures.readable(row.label)} **{row.value:.2f}** ({row.ci_low:.2f} to {row.ci_high:.2f}, {row.n:,} events)"
-        for row in middle.itertuples()
-    )
-    + f".{missing}"
-)
+kinds = [
+    f"{readable(row['words'])} **{spoken(row)}** ({row['n']:,} events; before: {row['before']:.2f})"
+    for _, row in middle.iterrows()
+]
+say(f"In the middle layers (depth 0.5 to 0.7), and before: {'; '.join(kinds)}.{missing}")
 
 # %% [markdown]
 # ## What this shows and what it does not
 #
 # The chapter bears on claim C9 of the paper: from the middle layers on, the last token attends to the emotional words of
 # the event. The claim has two halves: more attention to the text in the middle (the paper's layers 9 to 11 of 16) than
-# before, and to its emotion words in particular. The numbers that decide, for this run:
+# before, and to its emotion words in particular. The checks that decide stand under the verdict. Here is the first half by
+# three measures, and with the demonstrations changed:
 
 # %% tags=["hide-input"]
-turn = data[data["metric"] == "mid_minus_early"].set_index("condition")
-llama = theirs[theirs["label"] == "segment:evaluated_text"]
-within = llama[llama["depth"].between(attention.EARLY, attention.MIDDLE, "right")]["value"].mean()
-change = within - llama[llama["depth"] <= attention.EARLY]["value"].mean()
-asked = {
-    "mass": "attention to the text, depth 0.5 to 0.7 minus before",
-    "value_mass": "the same by value length",
-    "top1_share": f"share of events whose top token is in the text, the same (the paper: {change:+.3f})",
-}
-rows = {sentence: turn.loc[f"{attention.GIVEN};measure:{name}"] for name, sentence in asked.items()}
-others = {name: f"demonstrations:{name};measure:mass" for name in ("shuffled", "relabelled", "removed")}
-rows |= {
-    f"attention to the text, the same, demonstrations {name}": turn.loc[key]
-    for name, key in others.items()
-    if key in turn.index
-}
 say(
-    "\n".join(f"- {name}: **{row.value:+.3f}** ({row.ci_low:+.3f} to {row.ci_high:+.3f})" for name, row in rows.items())
+    "Change of the share of the text, depth 0.5 to 0.7 minus before, with its interval, for each treatment of the "
+    f"demonstrations. For the top token the paper's counts give {views.published_turn():+.3f}."
 )
-
-# %% tags=["hide-input"]
-early = enriched[enriched["condition"] == f"{attention.GIVEN};layers:early"].set_index("label")["value"]
-say(
-    "\n".join(
-        f"- enrichment, {figures.readable(row.label)}, depth 0.5 to 0.7: **{row.value:.2f}** ({row.ci_low:.2f} to "
-        f"{row.ci_high:.2f}); before: {early[row.label]:.2f}"
-        for row in middle.itertuples()
-    )
-)
+views.turn(data)
 
 # %% [markdown]
-# An interval above 0 in the first lines, and above 1 in the last, speaks for the claim. Early layers spread attention
+# An interval above 0 here, and above 1 for the enrichment of emotion words, speaks for the claim. Early layers spread attention
 # widely, so that the text, which has many tokens, gets much of it without being looked for; the difference counts that
 # against the claim, and enrichment does not. Attention says where the last token can take something from, not what it
 # takes: only the interventions of the neighbouring chapters show what is used. The emotion words are those that the

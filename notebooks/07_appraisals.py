@@ -61,35 +61,18 @@ profile = "quick"
 corpus_path = ""
 
 # %% tags=["hide-input"]
-import pandas as pd
-
 from emolib import figures
 from emolib.engine.sites import layer_number
 from emolib.experiments import appraisals
-from emolib.figures.appraisals import radar, with_keys
-from emolib.figures.display import say
+from emolib.experiments.appraisals import views
+from emolib.figures import readable, say, spoken
 from emolib.paper import claims
+from emolib.study.freshness import measured, reference_table
 from emolib.study.run import Run
-from emolib.study.study import Study
-from emolib.tables import paper
-from emolib.tables.results import footer, select
+from emolib.tables.provenance import footer
 
-run = Run(
-    model=model,
-    corpus=corpus,
-    prompt=prompt,
-    calibration=calibration,
-    scoring=scoring,
-    text=text,
-    tap=tap,
-    dtype=dtype,
-    device=device,
-    seed=seed,
-    profile=profile,
-    corpus_path=corpus_path,
-)
-study = Study(run)
-data, reference = study.measure(appraisals), study.reference(appraisals)
+run = Run.of(globals())
+data, reference = measured(run, appraisals), reference_table(run, appraisals)
 
 # %% [markdown]
 # ## As the paper did it
@@ -99,35 +82,32 @@ data, reference = study.measure(appraisals), study.reference(appraisals)
 # that their emotion has in the training events: what a probe would reach that knew the emotion and nothing else.
 
 # %% tags=["hide-input"]
-named = list(appraisals.NAMED)
-released = select(data, metric="r2", condition=appraisals.RELEASED, label=named)
-theirs = paper.values("appraisal_probe", model=paper.DETAILED.id)
-theirs = theirs.assign(label=theirs["condition"].str.removeprefix("appraisal:"))
-mine = {"n_layers": study.model.n_layers, "x": "depth", "panel": "label", "ylabel": "held-out $R^2$"}
-limits = (min(-0.1, released["value"].min() - 0.05), max(0.75, released["value"].max() + 0.05))
-alone = select(data, metric="r2", condition=f"{appraisals.LABEL};set:agreed", label=named)
-levels = [alone.assign(layer=layer, component="label only") for layer in sorted(released["layer"].unique())]
-
-# %% tags=["hide-input"]
+curves = views.released(data)
 figures.show(
     figures.depth_curves(
-        pd.concat([released, *levels]), paper=theirs, lines={"the mean rating": 0}, ylim=limits, **mine
+        curves,
+        panel="appraisal",
+        ylabel="held-out $R^2$",
+        x="depth",
+        paper=views.published("appraisal_probe"),
+        lines={"the mean rating": 0},
+        ylim=(min(-0.1, curves["value"].min() - 0.05), max(0.75, curves["value"].max() + 0.05)),
     ),
     name="fig-appraisals-released",
     caption=f"Held-out $R^2$ of six appraisal probes as released, and of the emotion label alone, on the same "
-    f"{released['n'].iloc[0]} test events of the agreed set, 95 % intervals over writers. Dashed: the probes of the "
+    f"{curves['n'].iloc[0]} test events of the agreed set, 95 % intervals over writers. Dashed: the probes of the "
     "paper's Llama 3.2 1B (its Figure 29).",
     alt="R2 over depth in six panels, one an appraisal, for each component, ours and the paper's, and for the label alone.",
 )
-best = released.loc[released.groupby("label")["value"].idxmax()].set_index("label")
+
+# %% tags=["hide-input"]
+best = [
+    f"{readable(row.Index)} **{row.ours:.2f}** ({row.label:.2f}; {row.paper:.2f})"
+    for row in views.best_released(data).itertuples()
+]
 say(
     "Best $R^2$ of any site, in brackets that of the label alone on the same events, and the paper's best: "
-    + "; ".join(
-        f"{figures.readable(name)} **{row.value:.2f}** ({alone.set_index('label').loc[name, 'value']:.2f}; "
-        f"{theirs[theirs['label'] == name]['value'].max():.2f})"
-        for name, row in best.loc[named].iterrows()
-    )
-    + "."
+    f"{'; '.join(best)}."
 )
 
 # %% [markdown]
@@ -139,28 +119,12 @@ say(
 # other writers ([](05_probing.ipynb) does the same with labels).
 
 # %% tags=["hide-input"]
-stream = select(data, component="resid_post", metric="r2", label=named)
-label = select(data, metric="r2", condition=appraisals.LABEL)
-flat = [label[label["label"].isin(named)].assign(layer=layer) for layer in sorted(stream["layer"].unique())]
-curves = {"residual stream": appraisals.OURS, "shuffled": appraisals.SHUFFLED}
-curves = [stream[stream["condition"] == source].assign(condition=name) for name, source in curves.items()]
-behind = None if reference is None else select(reference, component="resid_post", metric="r2", label=named)
-if behind is not None:
-    behind = behind[behind["condition"] == appraisals.OURS].assign(
-        condition="residual stream", n_layers=behind["layer"].max() + 1
-    )
-    behind = behind.assign(depth=(behind["layer"] + 1) / behind["n_layers"])
-
-# %% tags=["hide-input"]
+curves = views.ours(data)
+behind = None if reference is None else views.ours(reference).query("source == 'residual stream'")
 figures.show(
-    figures.depth_curves(
-        pd.concat([*curves, *(rows.assign(condition="label only") for rows in flat)]),
-        hue="condition",
-        reference=behind,
-        **mine,
-    ),
+    figures.depth_curves(curves, hue="source", panel="appraisal", ylabel="held-out $R^2$", x="depth", reference=behind),
     name="fig-appraisals-ours",
-    caption=f"Held-out $R^2$ in the residual stream, all {curves[0]['n'].iloc[0]:,} events, five folds grouped by writer, "
+    caption=f"Held-out $R^2$ in the residual stream, all {curves['n'].iloc[0]:,} events, five folds grouped by writer, "
     "95 % intervals; what the writer's label alone explains, on the same events; and probes of shuffled ratings.",
     alt="R2 over depth in six panels: probes by layer, the flat line of the label, and shuffled ratings near zero.",
 )
@@ -171,20 +135,17 @@ figures.show(
 # predict together, $(R^2_\text{both} - R^2_\text{label}) / (1 - R^2_\text{label})$?
 
 # %% tags=["hide-input"]
-sites = select(data, metric="r2", condition=appraisals.OURS, component="resid_post")
-layer = int(sites.groupby("layer")["value"].mean().idxmax())
-beyond = select(data, metric="partial_r2", component="resid_post", layer=layer).sort_values("value", ascending=False)
+beyond, where = views.beyond_label(data), layer_number(views.best_layer(data))
 figures.show(
-    figures.interval_points(beyond, by="label", xlabel="partial $R^2$ beyond the label", lines={"nothing": 0}),
+    figures.interval_points(beyond, by="appraisal", xlabel="partial $R^2$ beyond the label", lines={"nothing": 0}),
     name="fig-appraisals-partial",
-    caption=f"Share of the variance left by the label that the residual stream after layer {layer_number(layer)} explains, "
+    caption=f"Share of the variance left by the label that the residual stream after layer {where} explains, "
     "for all 21 appraisals, 95 % intervals. The layer is the one with the highest mean $R^2$.",
     alt="Points with intervals for 21 appraisals, ordered by how much the activations explain beyond the emotion label.",
 )
-above = beyond[beyond["ci_low"] > 0]
 say(
-    f"After layer {layer_number(layer)} the activations add to the label for **{len(above)} of {len(beyond)}** appraisals "
-    f"(interval above 0), most for {figures.readable(beyond.iloc[0]['label'])} ({beyond.iloc[0]['value']:.2f})."
+    f"After layer {where} the activations add to the label for **{(beyond['ci_low'] > 0).sum()} of {len(beyond)}** "
+    f"appraisals (interval above 0), most for {readable(beyond['appraisal'].iloc[0])} ({beyond['value'].iloc[0]:.2f})."
 )
 
 # %% [markdown]
@@ -198,19 +159,7 @@ say(
 # them.
 
 # %% tags=["hide-input"]
-probe = "setting:ours;set:read" if (data["model"] == "human").any() else appraisals.OURS
-columns = {
-    "label only, all events": label,
-    "probe": select(data, metric="r2", condition=probe, component="resid_post", layer=layer),
-    "beyond the label, all events": beyond,
-} | {
-    name: data[(data["metric"] == "r2") & (data["condition"] == condition)]
-    for name, condition in {"one reader": "reader:single", "mean of five": "reader:mean_of_5"}.items()
-}
-shape = "{0.value:.2f} ({0.ci_low:.2f}, {0.ci_high:.2f})".format
-cells = {name: part.set_index("label").apply(shape, axis=1) for name, part in columns.items() if len(part)}
-table = pd.DataFrame(cells).loc[list(appraisals.APPRAISALS)].rename(index=figures.readable)
-table
+views.beside_readers(data)
 
 # %% [markdown]
 # ## What an emotion looks like in appraisals
@@ -219,26 +168,18 @@ table
 # which sharpens the profiles, because events that the model names correctly are the typical ones. Both are drawn here.
 
 # %% tags=["hide-input"]
-profile = with_keys(select(data, metric="mean_rating"))
-theirs = with_keys(paper.values("appraisal_profile", model=paper.DETAILED.id))
-shown = profile[profile["emotion"].isin(theirs["emotion"]) & profile["appraisal"].isin(named)]
-shown = shown.assign(set=shown["set"].map({"agreed": "agreed set", "all": "all events"}))
-shown = shown.set_index("appraisal").loc[named].reset_index()
+shown, gaps = views.profiles(data), views.set_gaps(data)
 figures.show(
-    radar(shown, paper=theirs),
+    figures.radar(shown, paper=views.published("appraisal_profile")),
     name="fig-appraisals-profile",
     caption="Mean ratings by the writers, 1 in the centre to 5 outside: foreseen (predictability), pleasant, other's doing "
     "(other-agency), sudden, unpleasant, own doing (self-agency). Solid: events that the model names as the writer "
     "did; dotted: all events; dashed: the agreed set of the paper's Llama 3.2 1B (its Figure 5).",
     alt="Six radar charts, one an emotion, with six appraisals each, on the agreed set, on all events, and in the paper.",
 )
-
-# %% tags=["hide-input"]
-both = shown.pivot_table(index=["emotion", "appraisal"], columns="set", values="value").dropna()
-gap = (both["agreed set"] - both["all events"]).abs()
 say(
-    f"Agreed set and all events differ by {gap.mean():.2f} points on average, by {gap.max():.2f} at most "
-    f"({gap.idxmax()[0]}, {figures.readable(gap.idxmax()[1])})."
+    f"Agreed set and all events differ by {gaps.mean():.2f} points on average, by {gaps.max():.2f} at most "
+    f"({gaps.idxmax()[0]}, {readable(gaps.idxmax()[1])})."
 )
 
 # %% [markdown]
@@ -249,21 +190,10 @@ say(
 # compared with a probe of the whole activation.
 
 # %% tags=["hide-input"]
-named_by = with_keys(select(data, metric="emotion_from_appraisals"))
-real = named_by[named_by["target"] == "writer"]
-real = real.assign(condition=real["source"].str.replace("_", " "))
-levels = real[real["layer"].isna()]
-deep = real[real["layer"].notna()]
-control = named_by[(named_by["target"] == "shuffled") & (named_by["source"] == "activations")]
+named = views.emotion_named(data)
+deep, levels = named[named["layer"].notna()], named[named["layer"].isna()]
 figures.show(
-    figures.depth_curves(
-        pd.concat([deep, control.assign(condition="shuffled labels")]),
-        hue="condition",
-        x="depth",
-        ylabel="balanced accuracy",
-        lines={"chance": 1 / 13},
-        n_layers=study.model.n_layers,
-    ),
+    figures.depth_curves(deep, hue="source", x="depth", ylabel="balanced accuracy", lines={"chance": 1 / 13}),
     name="fig-appraisals-emotion",
     caption="Balanced accuracy of the emotion named from the 21 probed ratings and from the residual stream, by layer. "
     "Folds grouped by writer, 95 % intervals.",
@@ -271,20 +201,11 @@ figures.show(
 )
 
 # %% tags=["hide-input"]
-words = {"ratings": "all 21 ratings", "six ratings": "the six of the paper"}
-top = deep.loc[deep.groupby("condition")["value"].idxmax()]
-say(
-    "From the writers' own ratings: "
-    + "; ".join(
-        f"{words[row.condition]} **{row.value:.1%}** ({row.ci_low:.1%} to {row.ci_high:.1%})"
-        for row in levels.itertuples()
-    )
-    + ". At the best layer drawn: "
-    + "; ".join(
-        f"{row.condition} **{row.value:.1%}** ({row.ci_low:.1%} to {row.ci_high:.1%})" for row in top.itertuples()
-    )
-    + f". Chance is {1 / 13:.1%}."
+top = deep[deep["target"] == "writer"].sort_values("value").groupby("source").tail(1)
+own, best = (
+    "; ".join(f"{row['source']} **{spoken(row, '.1%')}**" for _, row in rows.iterrows()) for rows in (levels, top)
 )
+say(f"From the writers' own ratings: {own}. At the best layer drawn: {best}. Chance is {1 / 13:.1%}.")
 
 # %% [markdown]
 # ## What this shows and what it does not
@@ -295,27 +216,11 @@ say(
 # the last layer measured on the other half, both ways. The *best* of many sites is chosen on the events it is reported
 # for, and is therefore optimistic: an interval that excludes zero there is weak evidence, and the figure of partial
 # $R^2$ above, of one layer for all appraisals, the better one. A probe reads what can be read. That the model *uses* an
-# appraisal is the question of the chapter on [modulation](09_modulation.ipynb). The numbers that decide, for this run:
+# appraisal is the question of the chapter on [modulation](09_modulation.ipynb). Peak and fall, for this run:
 
 # %% tags=["hide-input"]
-fall, depth = (select(data, metric=metric, label=named).set_index("label") for metric in ("r2_fall", "peak_depth"))
-top = select(data, metric="partial_r2", label=named)
-top = top.loc[top.groupby("label")["value"].idxmax()].set_index("label")
-table = (
-    pd.DataFrame(
-        {
-            "best R2 as released": best["value"].map("{:.2f}".format),
-            "label only, same events": alone.set_index("label").apply(shape, axis=1),
-            "best partial R2": top.apply(shape, axis=1),
-            "depth of the peak": depth.apply(shape, axis=1),
-            "fall from peak to end": fall.apply(shape, axis=1),
-        }
-    )
-    .loc[named]
-    .rename(index=figures.readable)
-)
-say("First two columns: agreed set; others: all events. Best of all sites; peak and fall in the residual stream.")
-table
+say("In the residual stream, all events, by our probes:")
+views.peak_and_fall(data)
 
 # %% [markdown]
 # ## Verdict

@@ -69,35 +69,19 @@ profile = "quick"
 corpus_path = ""
 
 # %% tags=["hide-input"]
-import pandas as pd
-
 from emolib import figures
 from emolib.engine.sites import layer_number
 from emolib.experiments import geometry
-from emolib.figures.appraisals import emotion_map, paths, space, with_keys
-from emolib.figures.display import say
+from emolib.experiments.geometry import views
+from emolib.figures import say, spoken
 from emolib.paper import claims
+from emolib.study.freshness import measured, reference_table
 from emolib.study.run import Run
-from emolib.study.study import Study
-from emolib.tables import paper
-from emolib.tables.results import footer, select
+from emolib.tables.provenance import footer
+from emolib.tables.results import select
 
-run = Run(
-    model=model,
-    corpus=corpus,
-    prompt=prompt,
-    calibration=calibration,
-    scoring=scoring,
-    text=text,
-    tap=tap,
-    dtype=dtype,
-    device=device,
-    seed=seed,
-    profile=profile,
-    corpus_path=corpus_path,
-)
-study = Study(run)
-data, reference = study.measure(geometry), study.reference(geometry)
+run = Run.of(globals())
+data, reference = measured(run, geometry), reference_table(run, geometry)
 
 # %% [markdown]
 # ## The paper's plane
@@ -107,16 +91,8 @@ data, reference = study.measure(geometry), study.reference(geometry)
 # curves below.
 
 # %% tags=["hide-input"]
-cosines = with_keys(select(data, metric="cosine"))
-six, plane = list(geometry.SIX), list(geometry.PLANE)
-names = {"probe": "probe", "mean_difference": "mean difference", "whitened": "whitened", "lda": "LDA"}
-theirs = with_keys(paper.values("geometry"))
-own = cosines[cosines["emotion"].isin(six) & cosines["appraisal"].isin(plane) & (cosines["set"] == "")]
-titles = {"probe": "probe, this run", "mean_difference": "mean difference", "whitened": "whitened"}
-walks = [own[own["vector"] == vector].assign(panel=title) for vector, title in titles.items()]
-walks = pd.concat([theirs.assign(panel=f"probe, {paper.DETAILED.name}"), *walks])
 figures.show(
-    paths(walks, x=plane[0], y=plane[1]),
+    figures.paths(views.walks(data), x=geometry.PLANE[0], y=geometry.PLANE[1]),
     name="fig-geometry-paths",
     caption="Cosines of six emotion directions with pleasantness (across) and other-agency (up), residual stream, first "
     "layer (ring) to last (dot). First panel: the paper's values (its Figure 6).",
@@ -133,22 +109,16 @@ figures.show(
 # that band says nothing.
 
 # %% tags=["hide-input"]
-mine = {"n_layers": study.model.n_layers, "x": "depth"}
-probes = own[own["vector"] == "probe"]
-null = with_keys(select(data, metric="cosine_null", condition=own["condition"].unique().tolist()))
-# one band for two appraisals, as far as either reaches
-band = null[null["vector"] == "probe"].groupby(["emotion", "layer"], as_index=False)
-band = band.agg({"value": "mean", "ci_low": "min", "ci_high": "max"}).assign(appraisal="ratings shuffled")
 figures.show(
     figures.depth_curves(
-        pd.concat([band, probes]),
+        views.probe_curves(data),
         hue="appraisal",
         panel="emotion",
-        paper=theirs,
+        x="depth",
+        paper=views.published(),
         ylabel="cosine",
         ylim=(-0.8, 0.9),
         lines={"orthogonal": 0},
-        **mine,
     ),
     name="fig-geometry-curves",
     caption="Cosine of probe directions by depth, 95 % intervals. Ratings shuffled: mean and the range of 95 % of the draws, "
@@ -157,44 +127,24 @@ figures.show(
 )
 
 # %% tags=["hide-input"]
-pairs = own.merge(null, on=["emotion", "appraisal", "vector", "layer"], suffixes=("", "_null"))
-pairs = pairs.assign(
-    reach=(pairs["ci_high_null"] - pairs["ci_low_null"]) / 2,
-    beyond=~pairs["value"].between(pairs["ci_low_null"], pairs["ci_high_null"]),
-    half=((pairs["layer"] + 1) / study.model.n_layers <= geometry.EARLY).map({True: 0, False: 1}),
-)
-found = pairs.groupby(["vector", "half"])[["reach", "beyond"]].mean()
+reach = [
+    f"{views.NAMES[name]} ±{row['reach'].iloc[0]:.2f} and ±{row['reach'].iloc[-1]:.2f}, beyond "
+    f"**{row['beyond'].iloc[0]:.0%}** and **{row['beyond'].iloc[-1]:.0%}**"
+    for name, row in views.chance(data).iterrows()
+]
 say(
     "How far shuffled ratings reach, on average over the twelve pairs, in the first and in the second half of the layers, "
-    "and the share of our cosines that lie beyond: "
-    + "; ".join(
-        f"{names[name]} ±{rows['reach'].iloc[0]:.2f} and ±{rows['reach'].iloc[-1]:.2f}, beyond **{rows['beyond'].iloc[0]:.0%}** "
-        f"and **{rows['beyond'].iloc[-1]:.0%}**"
-        for name, rows in found.groupby(level=0, sort=False)
-    )
-    + "."
+    f"and the share of our cosines that lie beyond: {'; '.join(reach)}."
 )
 
 # %% tags=["hide-input"]
-contrast = with_keys(select(data, metric="rating_contrast"))
-contrast = contrast[contrast["emotion"].isin(six) & contrast["appraisal"].isin(plane)].set_index(
-    ["emotion", "appraisal"]
-)
-signs = (2 * (contrast["value"] > 0) - 1).rename("expected")
-early = own[(own["layer"] + 1) / study.model.n_layers <= geometry.EARLY].join(signs, on=["emotion", "appraisal"])
-right = (early["value"] * early["expected"] > 0).groupby([early["vector"], early["emotion"], early["appraisal"]]).mean()
-table = (
-    contrast[["value"]]
-    .rename(columns={"value": "rating, from the mean of emotions"})
-    .join(right.unstack("vector").reindex(columns=list(names)).rename(columns=names))
-    .rename(index=figures.readable)
-)
-shares = ", ".join(f"{names[name]} **{part.mean():.0%}**" for name, part in right.groupby("vector"))
+signs = views.expected_signs(data)
+shares = ", ".join(f"{name} **{share:.0%}**" for name, share in signs.iloc[:, 1:].mean().items())
 say(
     "Share of the layers in the first half in which the cosine has the sign that the ratings give. Over all pairs and "
     f"layers: {shares}."
 )
-table.style.format({table.columns[0]: "{:+.2f}"} | dict.fromkeys(table.columns[1:], "{:.0%}"))
+signs.style.format({signs.columns[0]: "{:+.2f}"} | dict.fromkeys(signs.columns[1:], "{:.0%}"))
 
 # %% [markdown]
 # ## Is it the model, or the data?
@@ -213,35 +163,16 @@ table.style.format({table.columns[0]: "{:+.2f}"} | dict.fromkeys(table.columns[1
 #   directions makes these cosines smaller, never larger.
 
 # %% tags=["hide-input"]
-shown = {
-    "alignment": "measured",
-    "alignment_split": "two halves",
-    "alignment_by_construction": "both shuffled",
-    "alignment_null": "ratings shuffled",
-}
-sources = {"ours": data} | ({} if reference is None else {"reference": reference})
-curves = {key: with_keys(select(table, metric=list(shown))) for key, table in sources.items()}
-curves = {key: rows[(rows["set"] == "") & rows["vector"].isin(list(titles))] for key, rows in curves.items()}
-curves = {
-    key: rows.assign(condition=rows["metric"].map(shown), panel=rows["vector"].map(names))
-    for key, rows in curves.items()
-}
-lines, behind = curves["ours"], curves.get("reference")
-lines = pd.concat([lines[lines["condition"] == word] for word in shown.values()])
-if behind is not None:
-    behind = behind[behind["condition"].isin(["measured", "two halves"])].assign(n_layers=behind["layer"].max() + 1)
-    behind = behind.assign(depth=(behind["layer"] + 1) / behind["n_layers"])
-
-# %% tags=["hide-input"]
+behind = None if reference is None else views.alignment(reference).query("kind in ['measured', 'two halves']")
 figures.show(
     figures.depth_curves(
-        lines,
-        hue="condition",
+        views.alignment(data),
+        hue="kind",
         panel="panel",
+        x="depth",
         reference=behind,
         ylabel="alignment with theory",
         lines={"none": 0},
-        **mine,
     ),
     name="fig-geometry-alignment",
     caption="Mean over twelve pairs of the cosine times its expected sign, residual stream. Measured: 95 % interval over "
@@ -250,26 +181,11 @@ figures.show(
 )
 
 # %% tags=["hide-input"]
-wide = lines.pivot(index=["vector", "layer"], columns="condition", values=["value", "ci_low", "ci_high"])
-beyond = wide["ci_low"]["measured"] > wide["ci_high"]["both shuffled"]
-halves = wide["ci_low"]["two halves"] > 0
 say(
-    "Layers in which the measured alignment lies beyond that of both shuffled (interval against range): "
-    + "; ".join(f"{names[name]} **{part.sum()} of {len(part)}**" for name, part in beyond.groupby(level=0))
-    + "."
+    "Alignment in the first and in the second half of the layers, measured and from two halves of the writers; in how many "
+    "layers the measured one lies beyond both shuffled (interval against range), and that of two halves above 0:"
 )
-first = wide[(wide.index.get_level_values("layer") + 1) / study.model.n_layers <= geometry.EARLY]["value"]
-rest = wide.drop(first.index)["value"]
-say(
-    "Measured alignment in the first and in the second half of the layers, and the same from two halves of the writers: "
-    + "; ".join(
-        f"{names[name]} {first.loc[name, 'measured'].mean():.2f}, {rest.loc[name, 'measured'].mean():.2f} against "
-        f"**{first.loc[name, 'two halves'].mean():.2f}, {rest.loc[name, 'two halves'].mean():.2f}** (above 0 in "
-        f"{part.sum()} of {len(part)} layers)"
-        for name, part in halves.groupby(level=0)
-    )
-    + "."
-)
+views.alignment_by_half(data)
 
 # %% [markdown]
 # ## Do the directions become orthogonal?
@@ -279,26 +195,22 @@ say(
 # model's, all kinds of vectors must show it, also on the same events (*agreed set*).
 
 # %% tags=["hide-input"]
-fades = with_keys(select(data, metric=["halving", "fade"]))
-fades = fades.assign(condition=fades["vector"].map(names) + fades["set"].map({"": "", "agreed": ", agreed set"}))
-sizes = theirs.assign(size=theirs["value"].abs()).groupby("depth")["size"].mean()
-known = {
-    "halving": sizes[geometry.HALVING[1]] / sizes[geometry.HALVING[0]],
-    "fade": sizes[sizes.index >= geometry.LATE].mean() / sizes[sizes.index <= geometry.EARLY].mean(),
-}
-last = fades[fades["metric"] == "fade"]
 figures.show(
     figures.interval_points(
-        last,
-        by="condition",
-        xlabel="mean size of the cosines, last quarter / first half",
-        lines={"no change": 1, "paper": known["fade"]},
+        views.fading(data),
+        by="name",
+        hue="ratio",
+        xlabel="ratio of the mean sizes of the cosines",
+        lines={"no change": 1},
+        paper=views.published_fading(),
+        paper_model="Llama 3.2 1B",
     ),
     name="fig-geometry-fade",
-    caption="Size of the twelve cosines in the last quarter of the layers over that in the first half, 95 % intervals.",
-    alt="Points with intervals for seven kinds of vectors, the paper's ratio and the level of no change.",
+    caption="Size of the twelve cosines in the last quarter of the layers over that in the first half, and after the "
+    "middle over that in the middle, where the paper's halve; 95 % intervals. Diamonds: the paper's.",
+    alt="Points with intervals for seven kinds of vectors, two ratios each, the paper's, and the level of no change.",
 )
-size = float(select(data, metric="cosine_random_sd")["value"].iloc[0])
+size = select(data, metric="cosine_random_sd")["value"].item()
 say(f"For scale: two random directions of this model have cosines with a standard deviation of {size:.3f}.")
 
 # %% [markdown]
@@ -308,16 +220,12 @@ say(f"For scale: two random directions of this model have cosines with a standar
 # at the layer where the emotions take up the largest share of the variance.
 
 # %% tags=["hide-input"]
-parted = select(data, metric="between_share", condition="vector:whitened")
-layer = int(parted.loc[parted["value"].idxmax(), "layer"])
-corner = (*plane, "self_responsblt")
-here = cosines[(cosines["vector"] == "whitened") & (cosines["set"] == "") & (cosines["layer"] == layer)]
-here = here[here["emotion"].isin(six)]
+where = layer_number(views.clearest_layer(data))
 figures.show(
-    space(here[here["appraisal"].isin(corner)], axes=corner),
+    figures.space(views.corner(data), axes=views.CORNER),
     name="fig-geometry-space",
-    caption=f"Cosines of the emotions' whitened directions with three appraisals after layer {layer_number(layer)}; the "
-    "plane is at self-agency 0.",
+    caption=f"Cosines of the emotions' whitened directions with three appraisals after layer {where}; the plane is at "
+    "self-agency 0.",
     alt="Three-dimensional view: emotions as points on stems above or below the plane of pleasantness and other-agency.",
 )
 
@@ -329,37 +237,31 @@ figures.show(
 # coordinates follow the people's ratings (pleasantness minus unpleasantness).
 
 # %% tags=["hide-input"]
-spots = with_keys(select(data, metric="pc_coordinate", layer=layer))
-spots = spots[spots["vector"] == "whitened"].pivot(index="label", columns="pc", values="value").reset_index()
-share = select(data, metric="pc_share", condition="vector:whitened", layer=layer).set_index("label")["value"]
+spots, shares = views.emotion_places(data)
 figures.show(
-    emotion_map(
-        spots.rename(columns={"1": "x", "2": "y"}),
-        xlabel=f"first component ({share['pc1']:.0%} of the variance)",
-        ylabel=f"second component ({share['pc2']:.0%})",
+    figures.emotion_map(
+        spots, xlabel=f"first component ({shares[0]:.0%} of the variance)", ylabel=f"second component ({shares[1]:.0%})"
     ),
     name="fig-geometry-map",
     caption="Centroids of the thirteen emotions on their first two principal components, whitened residual stream after "
-    f"layer {layer_number(layer)}. Signs are chosen so that pleasant emotions are to the right.",
+    f"layer {where}. Signs are chosen so that pleasant emotions are to the right.",
     alt="A map of thirteen emotions on two principal components.",
 )
 
 # %% tags=["hide-input"]
-kinds = {"pc1_valence": "measured", "pc1_valence_null": "labels shuffled"}
-valence = with_keys(select(data, metric=list(kinds)))
-valence = valence.assign(condition=valence["metric"].map(kinds), vector=valence["vector"].map(names))
 figures.show(
-    figures.depth_curves(valence, hue="condition", panel="vector", ylabel="|r| with valence", ylim=(0, 1), **mine),
+    figures.depth_curves(
+        views.valence(data), hue="kind", panel="panel", x="depth", ylabel="|r| with valence", ylim=(0, 1)
+    ),
     name="fig-geometry-valence",
     caption="Correlation over thirteen emotions of the first component with rated valence (its sign is free). Measured: 95 % "
     "interval over writers; shuffled labels: mean and the range of 95 % of the draws.",
     alt="Correlation of the first component with valence over depth, raw and whitened, with the shuffled null.",
 )
-chance = select(data, metric="pc1_valence_p", condition="vector:whitened", layer=layer)["value"].iloc[0]
-at = valence[(valence["layer"] == layer) & (valence["vector"] == "whitened")].set_index("condition").loc["measured"]
+here = select(data, vector="whitened", layer=views.clearest_layer(data))
+r, p = (select(here, metric=metric).iloc[0] for metric in ("pc1_valence", "pc1_valence_p"))
 say(
-    f"After layer {layer_number(layer)}, whitened: |r| = **{at['value']:.2f}** ({at['ci_low']:.2f} to {at['ci_high']:.2f}), "
-    f"p = {chance:.4f} when valence is permuted over the emotions."
+    f"After layer {where}, whitened: |r| = **{spoken(r)}**, p = {p['value']:.4f} when valence is permuted over the emotions."
 )
 
 # %% [markdown]
@@ -369,22 +271,7 @@ say(
 # that were fitted on the same events cannot carry that claim alone: only what is left between two halves of the writers
 # is the model's, and whether that is appraisal or emotion a cosine does not tell: [chapter 7](07_appraisals.ipynb) asks
 # what the activations know beyond the label. A cosine also says nothing about use; that is the question of the chapter on
-# [modulation](09_modulation.ipynb). The numbers that decide:
-
-# %% tags=["hide-input"]
-means = early[early["vector"] == "probe"].groupby(["emotion", "appraisal"])[["value", "expected"]].mean()
-rows = {
-    "C13: pairs with the expected sign, averaged over the first half (probe)": f"{(means['value'] * means['expected'] > 0).sum()} of {len(means)}"
-}
-ratio = "{0.value:.2f} ({0.ci_low:.2f} to {0.ci_high:.2f})".format
-for kind, name in names.items():
-    part = fades[(fades["vector"] == kind) & (fades["set"] == "")].set_index("metric")
-    rows |= {
-        f"C13: size at depth {geometry.HALVING[1]} over that at {geometry.HALVING[0]}, {name} (the paper: "
-        f"{known['halving']:.2f})": ratio(part.loc["halving"]),
-        f"C13: last quarter over first half, {name} (the paper: {known['fade']:.2f})": ratio(part.loc["fade"]),
-    }
-say("\n".join(f"- {name}: **{value}**" for name, value in rows.items()))
+# [modulation](09_modulation.ipynb).
 
 # %% [markdown]
 # ## Verdict

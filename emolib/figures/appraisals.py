@@ -1,6 +1,6 @@
 """Figures of appraisals and of directions: profiles (radar), paths of cosines over layers, a view in space, a map.
 
-They take rows of `tables.results` whose `condition` names emotion and appraisal; `with_keys` spreads it into columns.
+They take rows with columns emotion and appraisal.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from emolib.figures.palette import EMOTION_COLOURS, INK, ordered, palette
-from emolib.figures.panels import LINES, WIDTH, check_rows, panels, readable, styled
+from emolib.figures.panels import LINES, WIDTH, check_rows, legend_below, panels, readable, styled
 from emolib.tables.paper import DETAILED
 
 FULL_CIRCLE = 2 * np.pi
@@ -27,12 +27,6 @@ SHORT = {
     "self_responsblt": "own",
 }
 LETTER, LINE = 6.2, 13  # width of a letter and height of a line, in points
-
-
-def with_keys(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows with a column for every key of their conditions ("" where a row lacks it)."""
-    pairs = [dict(part.split(":", 1) for part in text.split(";") if ":" in part) for text in frame["condition"]]
-    return frame.assign(**pd.DataFrame(pairs, index=frame.index).fillna(""))
 
 
 @styled
@@ -70,7 +64,7 @@ def radar(
     handles = [Line2D([], [], color=INK, linestyle=line, label=name) for name, line in styles.items()]
     if paper is not None:
         handles.append(Line2D([], [], color=INK, linestyle=LINES["paper"], lw=1.2, label=f"paper ({paper_model})"))
-    fig.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    legend_below(fig, handles)
     return fig
 
 
@@ -106,7 +100,7 @@ def paths(ours: pd.DataFrame, *, x: str, y: str, panel: str = "panel") -> Figure
         Line2D([], [], color=colour, marker="o", label=emotion)
         for emotion, (colour, _) in palette(ordered(list(ours["emotion"]))).items()
     ]
-    fig.legend(handles=handles, loc="outside lower center", ncols=3)
+    legend_below(fig, handles, most=3)
     return fig
 
 
@@ -144,12 +138,12 @@ def space(ours: pd.DataFrame, *, axes: tuple[str, str, str]) -> Figure:
 
 @styled
 def emotion_map(ours: pd.DataFrame, *, xlabel: str, ylabel: str) -> Figure:
-    """Return the emotions at their coordinates; columns: label (emotion), x, y."""
+    """Return the emotions at their coordinates; columns: emotion, x, y."""
     fig = Figure(figsize=(WIDTH, 4.2))
     ax = fig.subplots()
     for row, place in zip(ours.itertuples(), _beside(ours), strict=True):
-        ax.plot(row.x, row.y, "o", color=EMOTION_COLOURS[row.label], markersize=8)
-        ax.annotate(row.label, (row.x, row.y), textcoords="offset points", ha="center", va="center", xytext=place)
+        ax.plot(row.x, row.y, "o", color=EMOTION_COLOURS[row.emotion], markersize=8)
+        ax.annotate(row.emotion, (row.x, row.y), textcoords="offset points", ha="center", va="center", xytext=place)
     for line in (ax.axhline, ax.axvline):
         line(0, color=INK, linewidth=0.8)
     ax.margins(0.12)
@@ -163,7 +157,7 @@ def _beside(ours: pd.DataFrame) -> list[tuple[float, float]]:
     spots = (spots - spots.min(0)) / np.ptp(spots, axis=0) * (300, 210)  # about the size of the axes in points
     taken = [(x, y, 5.0, 5.0) for x, y in spots]
     chosen = []
-    for (x, y), name in zip(spots, ours["label"], strict=True):
+    for (x, y), name in zip(spots, ours["emotion"], strict=True):
         half = LETTER * len(name) / 2
         ways = [(0.0, 12.0), (0.0, -12.0), (half + 9, 0.0), (-half - 9, 0.0)]
         covered = [

@@ -1,8 +1,7 @@
-"""Figures of the book, one function per kind: each takes rows of `tables.results` and returns a matplotlib Figure.
+"""Figures over layers: curves with their bands, and heat maps of sites.
 
-Rows are selected before they come here: a point that two rows claim is an error, not an average. The paper's rows come
-from `tables.paper.values`. Ours is solid with its 95 % interval, the paper dashed, a reference run dotted. Layers are
-counted from 1 on axes. `show` puts a figure on the page.
+Rows are selected before they come here: a point that two rows claim is an error, not an average. Ours is solid with its
+95 % interval, the paper dashed, a reference run dotted. Layers are counted from 1 on axes.
 """
 
 from __future__ import annotations
@@ -19,9 +18,6 @@ from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
 from emolib.engine.sites import layer_number
-from emolib.figures.categories import against_null, grouped_bars, interval_points
-from emolib.figures.display import show
-from emolib.figures.labels import confusion_matrix, depth_stacks, stacked_labels
 from emolib.figures.palette import INK, palette
 from emolib.figures.panels import (
     COLUMNS,
@@ -44,18 +40,6 @@ from emolib.figures.panels import (
 )
 from emolib.tables.paper import DETAILED
 
-__all__ = [
-    "confusion_matrix",
-    "depth_curves",
-    "depth_stacks",
-    "against_null",
-    "grouped_bars",
-    "interval_points",
-    "show",
-    "site_heatmap",
-    "stacked_labels",
-]
-
 DEPTH = "depth (layer / number of layers)"
 
 
@@ -77,11 +61,8 @@ def depth_curves(
     """Return `value` over layers, a curve per `hue` with its 95 % band, a panel per value of `panel` (3 in a row).
 
     `x=None` counts layers when all curves come from models of one depth, and otherwise plots the fraction of depth.
-    `n_layers` is our model's number of layers; frames with columns `depth` and `n_layers`, such as the paper's and a
-    reference run's of another model, need none. `lines` are named levels, such as {"chance": 1 / 13}.
-
-    Raises:
-        ValueError: a missing layer, two rows for one point, layers beyond `n_layers`, or a depth that is not known.
+    `lines` are named levels, such as {"chance": 1 / 13}. Raises ValueError for a missing layer, two rows for one point,
+    or curves of several models whose `n_layers` is not known.
     """
     given = {"ours": ours, "paper": paper, "reference": reference}
     frames = {key: with_depth(frame, key, n_layers) for key, frame in given.items() if frame is not None}
@@ -114,7 +95,7 @@ def site_heatmap(
     centre: float | None = None,
     paper_model: str = DETAILED.name,
 ) -> Figure:
-    """Return `value` as colour over layers and `rows` (position, prompt, condition), a panel per component.
+    """Return `value` as colour over layers and `rows` (position, prompt, ...), a panel per component.
 
     The paper's panels stand under ours. `centre` makes the colours diverge from that value. Cells without a row stay
     empty. Raises ValueError for two rows in one cell or a value outside `limits`.

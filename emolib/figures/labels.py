@@ -1,7 +1,4 @@
-"""Figures of predicted labels: confusions, stacked shares, stacked shares over layers.
-
-Part of `emolib.figures`, which offers these functions too.
-"""
+"""Figures of how a whole splits: confusions of labels, stacked shares side by side, stacked shares over layers."""
 
 from __future__ import annotations
 
@@ -12,13 +9,13 @@ import pandas as pd
 import seaborn
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from emolib.engine.sites import layer_number
-from emolib.figures.palette import EMOTION_COLOURS, EMOTION_ORDER, text_on
+from emolib.figures.palette import EMOTION_COLOURS, EMOTION_ORDER, INK, text_on
 from emolib.figures.panels import (
-    COLUMNS,
     WIDTH,
     bare,
     check_rows,
@@ -32,41 +29,34 @@ from emolib.figures.panels import (
 )
 from emolib.tables.paper import DETAILED
 
+DOTTED = (0, (1, 2))
+
 
 @styled
 def confusion_matrix(
     ours: pd.DataFrame, *, paper: pd.DataFrame | None = None, paper_model: str = DETAILED.name, smallest: float = 0.05
 ) -> Figure:
-    """Return the share of each true label (row) given each predicted label (column), ours above the paper's.
+    """Return the share of each writer's `label` (row) given each `answer` (column), ours above the paper's.
 
-    Rows of a frame are counts under labels `true=>pred`; shares from `smallest` on are also written, in per cent.
+    Values are counts; shares from `smallest` on are also written, in per cent.
     """
-    frames = two_sources(ours, paper, ["label"], paper_model)
+    frames = two_sources(ours, paper, ["label", "answer"], paper_model)
     fig = Figure(figsize=(WIDTH, 5.3 * len(frames) + 0.5))
     grid = fig.subplots(len(frames), 1, squeeze=False).ravel()
+    look = dict(cmap="Blues", vmin=0, vmax=1, cbar=False, linewidths=0.5, linecolor="#ffffff", fmt="")
     for ax, (what, frame) in zip(grid, frames.items(), strict=True):
-        shares = confusion_shares(frame)
+        shares = split(frame, "label", "answer", EMOTION_COLOURS, what)
+        if absent := [label for label in EMOTION_ORDER if label not in shares.index]:
+            raise ValueError(f"{what}: no counts for the labels {absent}: give the whole confusion matrix")
+        shares = shares.loc[list(EMOTION_ORDER)]
         written = shares.map(lambda share: f"{100 * share:.0f}" if share >= smallest else "")
-        seaborn.heatmap(
-            shares,
-            ax=ax,
-            cmap="Blues",
-            vmin=0,
-            vmax=1,
-            cbar=False,
-            linewidths=0.5,
-            linecolor="#ffffff",
-            annot=written,
-            fmt="",
-            annot_kws={"fontsize": 9},
-        )
+        seaborn.heatmap(shares, ax=ax, annot=written, annot_kws={"fontsize": 9}, **look)
         plt.setp(ax.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
         plt.setp(ax.get_yticklabels(), rotation=0)
         ax.set(xlabel="predicted label", ylabel="writer's label", title=what if len(frames) > 1 else "")
         bare(ax)
     key = dict(location="bottom", label="share of the writer's label", aspect=45, shrink=0.7)
-    bar = fig.colorbar(ax.collections[0], ax=grid, **key)
-    bar.outline.set_visible(False)
+    fig.colorbar(ax.collections[0], ax=grid, **key).outline.set_visible(False)
     return fig
 
 
@@ -80,7 +70,7 @@ def stacked_labels(bars: Mapping[str, pd.DataFrame], *, xlabel: str = "share of 
     ax = fig.subplots()
     for y, (name, frame) in enumerate(bars.items()):
         left = 0.0
-        for emotion, share in label_shares(frame, name).items():
+        for emotion, share in split(frame.assign(bar=name), "bar", "label", EMOTION_COLOURS, name).loc[name].items():
             colour = EMOTION_COLOURS[emotion]
             ax.barh(y, share, left=left, color=colour, height=0.78)
             if share * 62 > len(emotion) + 1:
@@ -91,62 +81,69 @@ def stacked_labels(bars: Mapping[str, pd.DataFrame], *, xlabel: str = "share of 
     ax.set(xlim=(0, 1), ylim=(len(bars) - 0.45, -0.55), xlabel=xlabel)
     ax.xaxis.set_major_formatter(PercentFormatter(1))
     bare(ax)
-    _emotion_legend(fig)
+    _key(fig, EMOTION_COLOURS, {}, columns=5)
     return fig
 
 
 @styled
 def depth_stacks(
-    ours: pd.DataFrame, *, panel: str = "condition", columns: int = 2, ylabel: str = "share of predicted labels"
+    ours: pd.DataFrame,
+    *,
+    panel: str,
+    column: str = "label",
+    colours: Mapping[str, str] | None = None,
+    columns: int = 2,
+    height: float = 2.1,
+    ylabel: str = "share of predicted labels",
+    lines: Mapping[str, float] | None = None,
 ) -> Figure:
-    """Return the split into 13 labels at every layer as stacked columns, a panel per value of `panel`."""
-    check_rows(ours, [panel, "layer", "label"], "ours")
+    """Return the split into the values of `column` at every layer as stacked columns, a panel per value of `panel`.
+
+    `colours` has these values from the foot up (default: anger at the foot, joy on top, as in the paper). `lines` are
+    named levels. Raises ValueError for two rows of one value and layer, or for layers whose values have another sum
+    than the others'.
+    """
+    shown = colours or dict(reversed(EMOTION_COLOURS.items()))
+    check_rows(ours, [panel, "layer", column], "ours")
     names = names_of({"ours": ours}, panel)
-    fig, axes = panels(len(names), height=2.1, below=1.1, columns=min(columns, COLUMNS))
+    fig, axes = panels(len(names), height=height, below=1.1, columns=columns)
     for name, ax in zip(names, axes, strict=True):
-        layers = {int(layer): rows for layer, rows in rows_where(ours, panel, name).groupby("layer")}
-        shares = pd.DataFrame([label_shares(rows, f"{name}, layer {layer}") for layer, rows in layers.items()])
-        upward = list(reversed(EMOTION_ORDER))  # anger at the foot, joy on top, as in the paper
-        numbers = [layer_number(layer) for layer in layers]
+        rows = rows_where(ours, panel, name)
+        shares, sums = split(rows, "layer", column, shown, name), rows.groupby("layer")["value"].sum()
+        if not np.allclose(sums, sums.iloc[0], rtol=1e-3):
+            raise ValueError(f"{name}: values add up to {sums.min():.4g} to {sums.max():.4g}: give all of every layer")
+        numbers = [layer_number(int(layer)) for layer in shares.index]
         edges = np.repeat(numbers, 2) + np.tile([-0.5, 0.5], len(numbers))
-        heights = np.repeat(shares[upward].to_numpy().T, 2, axis=1)
-        ax.stackplot(edges, heights, colors=[EMOTION_COLOURS[emotion] for emotion in upward], linewidth=0)
+        ax.stackplot(edges, np.repeat(shares.to_numpy().T, 2, axis=1), colors=list(shown.values()), linewidth=0)
+        for level in (lines or {}).values():
+            ax.axhline(level, color="black", linewidth=1.2, linestyle=DOTTED)
         ax.set(title=readable(name, panel), ylim=(0, 1), xlim=(min(edges), max(edges)))
         ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         ax.yaxis.set_major_formatter(PercentFormatter(1))
         ax.grid(visible=False)
     label_axes(axes, "layer", ylabel)
-    _emotion_legend(fig)
+    _key(fig, colours or EMOTION_COLOURS, lines or {}, columns=3 if colours else 5)
     return fig
 
 
-def confusion_shares(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return counts under labels `true=>pred` as row shares [13 true, 13 predicted] in the stacking order.
+def split(frame: pd.DataFrame, by: str, column: str, known: Mapping[str, str], what: str) -> pd.DataFrame:
+    """Return `value` over `column` as shares, a row per value of `by` that sums to 1; columns those `known`, in order.
 
-    Raises ValueError for a label that is not of that form, and for a true label without any text.
+    Pairs left out are 0. Raises ValueError for others than these, negative values, and nothing to split.
     """
-    pairs = frame["label"].str.split("=>", expand=True)
-    if pairs.shape[1] != 2 or not pairs.isin(EMOTION_ORDER).all(axis=None):
-        raise ValueError(f"labels read {frame['label'].iloc[0]!r}, expected 'true=>pred': select confusion counts only")
-    counts = pd.Series(frame["value"].to_numpy(), index=pd.MultiIndex.from_frame(pairs))
-    table = counts.unstack(fill_value=0.0).reindex(index=EMOTION_ORDER, columns=EMOTION_ORDER, fill_value=0.0)
-    empty = table.index[table.sum(axis=1) == 0].tolist()
-    if empty:
-        raise ValueError(f"no counts for the true labels {empty}: give the whole confusion matrix")
-    return table.div(table.sum(axis=1), axis=0)
+    check_rows(frame, [by, column], what)
+    unknown = sorted(set(frame[column]) - set(known))
+    table = frame.pivot(index=by, columns=column, values="value").reindex(columns=list(known)).fillna(0.0)
+    total = table.sum(axis=1)
+    if unknown or (table < 0).any(axis=None) or not (total > 0).all():
+        raise ValueError(f"{what}: {unknown} are none of {list(known)}, or nothing is counted: select other rows")
+    return table.div(total, axis=0)
 
 
-def label_shares(frame: pd.DataFrame, what: str) -> dict[str, float]:
-    """Return the share of each of the 13 labels in the stacking order; labels without a row are 0."""
-    check_rows(frame, ["label"], what)
-    unknown = sorted(set(frame["label"]) - set(EMOTION_ORDER))
-    total = float(frame["value"].sum())
-    if unknown or total <= 0 or (frame["value"] < 0).any():
-        raise ValueError(f"{what}: labels {unknown} are not emotions, or the total is {total}: select label counts")
-    values = dict(zip(frame["label"], frame["value"], strict=True))
-    return {emotion: float(values.get(emotion, 0.0)) / total for emotion in EMOTION_ORDER}
-
-
-def _emotion_legend(fig: Figure) -> None:
-    handles = [Patch(color=colour, label=emotion) for emotion, colour in EMOTION_COLOURS.items()]
-    fig.legend(handles=handles, loc="outside lower center", ncols=5, handlelength=1, columnspacing=1.2)
+def _key(fig: Figure, colours: Mapping[str, str], lines: Mapping[str, float], *, columns: int) -> None:
+    handles: list[Patch | Line2D] = [Patch(color=colour, label=readable(name)) for name, colour in colours.items()]
+    handles += [
+        Line2D([], [], color=INK, linewidth=1.2, linestyle=DOTTED, label=f"{name} ({level:.0%})")
+        for name, level in lines.items()
+    ]
+    fig.legend(handles=handles, loc="outside lower center", ncols=columns, handlelength=1, columnspacing=1.2)

@@ -58,6 +58,19 @@ EMOTION_COLOURS = MappingProxyType(
 )
 EMOTION_ORDER: tuple[str, ...] = tuple(EMOTION_COLOURS)
 
+# Parts of the prompt, from the foot: the text first, so that its height can be read; the first token, which is little
+# else, last.
+SEGMENT_COLOURS = MappingProxyType(
+    {
+        "text": "#d55e00",
+        "demonstration_label": "#7331a0",
+        "demonstration": "#cc79a7",
+        "instruction": "#56b4e9",
+        "format": "#0072b2",
+        "first_token": "#d0d0d0",
+    }
+)
+
 # For what is neither a component nor an emotion (models, prompts, conditions).
 CYCLE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b58900", "#56b4e9", "#7331a0", "#8a8a8a", "#a6611a", "#c01722")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "h", "*", "p", "d")

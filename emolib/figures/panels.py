@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import Literal, ParamSpec
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -57,16 +58,15 @@ def check_rows(frame: pd.DataFrame, keys: list[str], what: str) -> pd.DataFrame:
     return frame
 
 
-def with_depth(frame: pd.DataFrame, what: str, n_layers: int | None) -> pd.DataFrame:
-    """Return the frame with `number` (1-based layer), `n_layers` and `depth` = number / n_layers (NaN if unknown)."""
+def with_depth(frame: pd.DataFrame, what: str, n_layers: int | None = None) -> pd.DataFrame:
+    """Return the frame with `number` (1-based layer) and `depth` = number / n_layers (NaN where that is unknown)."""
     if "layer" not in frame or frame.empty or frame["layer"].isna().any():
         raise ValueError(f"{what}: every row needs a layer, and there must be rows: select one experiment and metric")
     number = frame["layer"].astype(int).map(layer_number)
-    if "depth" in frame:
-        return frame.assign(number=number, n_layers=frame["n_layers"].astype(float))
-    if n_layers is not None and number.max() > n_layers:
-        raise ValueError(f"{what}: layer {number.max()} of a model of {n_layers} layers: give that model's n_layers")
-    total = np.nan if n_layers is None else float(n_layers)
+    total = frame.get("n_layers", pd.Series(np.nan, index=frame.index)).astype(float)
+    total = total if n_layers is None else total.fillna(n_layers)
+    if (number > total).any():
+        raise ValueError(f"{what}: layer {number.max()} of a model of {total.min():.0f} layers: give its own n_layers")
     return frame.assign(number=number, n_layers=total, depth=number / total)
 
 
@@ -155,9 +155,14 @@ def legend(fig: Figure, look: Look, column: str, sources: Mapping[str, str], lin
             handles.append(Line2D([], [], color=INK, linestyle=LINES[key], linewidth=widths[key], label=label))
     for name, level in lines.items():
         handles.append(Line2D([], [], color=INK, linestyle=(0, (1, 3)), linewidth=1, label=f"{name} ({level:.2f})"))
+    legend_below(fig, handles)
+
+
+def legend_below(fig: Figure, handles: Sequence[Artist], *, most: int = 4) -> None:
+    """Put a legend of the handles, if any, under the figure: as many columns, up to `most`, as their words allow."""
     if handles:
-        longest = max(len(handle.get_label()) for handle in handles)
-        columns = min(len(handles), 4 if longest < 12 else 3 if longest < 20 else 2)
+        longest = max(len(str(handle.get_label())) for handle in handles)
+        columns = min(len(handles), most, 4 if longest < 12 else 3 if longest < 20 else 2)
         fig.legend(handles=handles, loc="outside lower center", ncols=columns)
 
 

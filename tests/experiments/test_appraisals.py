@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from emolib.engine.sites import COMPONENTS
-from emolib.experiments import appraisals
+from emolib.experiments.appraisals import measure, views
 from emolib.probes import ridge as ratings
 from emolib.probes.ridge import held_out_means, label_means, nested_ridge, pearson
 from emolib.stats import scores
@@ -27,7 +27,7 @@ from emolib.study.study import Study
 from emolib.tables import paper, results
 from emolib.tables.results import select
 from emolib.texts.corpus import APPRAISALS, EMOTIONS
-from helpers import tiny_table
+from helpers import ROOT, tiny_table
 
 N, WIDTH, LAYERS, WRITERS = 390, 20, 3, 78
 CARRIES_RATING, CARRIES_LABEL = ("mlp_out", 1), ("resid_post", 2)
@@ -54,36 +54,37 @@ def planted(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Stud
     label = pd.Categorical(table["emotion"], categories=EMOTIONS).codes
     table[FROM_LABEL] = 1 + label % 4 + np.random.default_rng(1).integers(0, 2, N)
     table.to_csv(folder / "planted.csv", index=False)
-    study = PlantedStudy(Run(model=str(tiny_folder), corpus=str(folder / "planted.csv"), profile="full"), folder=folder)
-    random = np.random.default_rng(0)
-    wrong = (study.truth + random.integers(1, 13, N)) % 13
-    study.__dict__["predicted"] = np.where(random.random(N) < 0.85, study.truth, wrong)
-    study.__dict__["model"] = SimpleNamespace(n_layers=LAYERS)
-    return study
+    run = Run(model=str(tiny_folder), corpus=str(folder / "planted.csv"), profile="full")
+    right = np.flatnonzero(np.random.default_rng(0).random(N) < 0.85)
+    return PlantedStudy(run, model=SimpleNamespace(n_layers=LAYERS), agreed=right, folder=folder)
 
 
 @pytest.fixture(scope="module")
 def table(planted: Study) -> pd.DataFrame:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(appraisals, "RESAMPLES", 60)
-        return results.tidy(appraisals.run(planted), experiment="appraisals", model="planted")
+        patch.setattr(measure, "RESAMPLES", 60)
+        return results.tidy(measure.run(planted), "appraisals", n_layers=LAYERS, model="planted")
 
 
-def values(table: pd.DataFrame, metric: str, condition: str) -> dict[tuple[str, int, str], float]:
-    found = select(table, metric=metric, condition=condition)
-    keys = zip(found["component"], found["layer"].astype(int), found["label"], strict=True)
-    return dict(zip(keys, found["value"], strict=True))
+OURS, RELEASED = dict(setting="ours", target="writer", set="all"), dict(setting="as_released")
+SHUFFLED, LABEL = OURS | dict(target="shuffled"), dict(baseline="label", set="all")
+
+
+def values(table: pd.DataFrame, metric: str, **keys: str) -> dict[tuple[str, int, str], float]:
+    found = select(table, metric=metric, **keys)
+    sites = zip(found["component"], found["layer"].astype(int), found["appraisal"], strict=True)
+    return dict(zip(sites, found["value"], strict=True))
 
 
 def real(planted: Study) -> np.ndarray:
     return planted.events[list(APPRAISALS)].to_numpy(dtype=float)
 
 
-@pytest.mark.parametrize("condition", [appraisals.OURS, appraisals.RELEASED])
-def test_the_rating_is_found_where_it_is_and_nowhere_else(table: pd.DataFrame, condition: str) -> None:
-    found = values(table, "r2", condition)
+@pytest.mark.parametrize("keys", [OURS, RELEASED])
+def test_the_rating_is_found_where_it_is_and_nowhere_else(table: pd.DataFrame, keys: dict[str, str]) -> None:
+    found = values(table, "r2", **keys)
     assert len(found) == len(COMPONENTS) * LAYERS * len(APPRAISALS)
-    ceiling = 0.05 if condition == appraisals.OURS else 0.3  # five times fewer texts, and no choice of alpha
+    ceiling = 0.05 if keys == OURS else 0.3  # five times fewer texts, and no choice of alpha
     for (component, layer, name), value in found.items():
         if (component, layer) == CARRIES_RATING and name == PLANTED:
             assert value > 0.9
@@ -94,18 +95,15 @@ def test_the_rating_is_found_where_it_is_and_nowhere_else(table: pd.DataFrame, c
 
 
 def test_shuffled_ratings_are_not_found_even_where_the_rating_is(table: pd.DataFrame) -> None:
-    assert max(values(table, "r2", appraisals.SHUFFLED).values()) < 0.05
-    gap, full, null = (
-        values(table, *key)
-        for key in (("selectivity", appraisals.OURS), ("r2", appraisals.OURS), ("r2", appraisals.SHUFFLED))
-    )
+    null, full, gap = values(table, "r2", **SHUFFLED), values(table, "r2", **OURS), values(table, "selectivity", **OURS)
+    assert max(null.values()) < 0.05
     assert gap == pytest.approx({key: full[key] - null[key] for key in full})
 
 
 def test_what_the_label_tells_is_not_beyond_the_label(table: pd.DataFrame) -> None:
-    base = select(table, metric="r2", condition=appraisals.LABEL).set_index("label")["value"]
+    base = select(table, metric="r2", **LABEL).set_index("appraisal")["value"]
     assert base[FROM_LABEL] > 0.6 and base.drop(FROM_LABEL).max() < 0.1
-    partial, gain, full = (values(table, key, appraisals.OURS) for key in ("partial_r2", "r2_gain", "r2"))
+    partial, gain, full = (values(table, key, **OURS) for key in ("partial_r2", "r2_gain", "r2"))
     for (component, layer, name), value in partial.items():
         assert (value > 0.9) == ((component, layer) == CARRIES_RATING and name == PLANTED)
         assert value > 0.9 or value < 0.05, (component, layer, name)
@@ -114,20 +112,20 @@ def test_what_the_label_tells_is_not_beyond_the_label(table: pd.DataFrame) -> No
 
 
 def test_partial_r2_has_an_interval_that_tells(table: pd.DataFrame) -> None:
-    rows = select(table, metric="partial_r2").set_index(["component", "layer", "label"])
+    rows = select(table, metric="partial_r2").set_index(["component", "layer", "appraisal"])
     assert rows.loc[(*CARRIES_RATING, PLANTED), "ci_low"] > 0.85
     others = rows.drop([(*CARRIES_RATING, PLANTED)])
     assert (others["ci_low"] > 0).mean() < 0.06  # 2.5 % expected where there is nothing
 
 
 def test_the_released_probe_is_the_papers_code(planted: Study, table: pd.DataFrame) -> None:
-    found = values(table, "r2", appraisals.RELEASED)
+    found = values(table, "r2", **RELEASED)
     for site in (CARRIES_RATING, ("attn_out", 0)):
         x, y = planted.activations(*site)[planted.agreed].double().numpy(), real(planted)[planted.agreed]
         x, held_out, y, truth = train_test_split(x, y, test_size=0.2, random_state=42)
         expected = r2_score(truth, Ridge(alpha=5.0).fit(x, y).predict(held_out), multioutput="raw_values")
         assert [found[(*site, name)] for name in APPRAISALS] == pytest.approx(expected.tolist(), abs=1e-6)
-    base = select(table, condition=f"{appraisals.LABEL};set:agreed").set_index("label")["value"]
+    base = select(table, baseline="label", set="agreed").set_index("appraisal")["value"]
     labels = np.eye(13)[planted.truth[planted.agreed]]
     a, b, y, truth = train_test_split(labels, real(planted)[planted.agreed], test_size=0.2, random_state=42)
     guess = LinearRegression(fit_intercept=False).fit(a, y).predict(b)
@@ -206,11 +204,11 @@ def test_pearson_is_numpys_also_when_texts_repeat() -> None:
 
 
 def test_profiles_are_means_by_emotion(planted: Study, table: pd.DataFrame) -> None:
-    rows = select(table, metric="mean_rating").set_index("condition")
+    rows = select(table, metric="mean_rating").set_index(["emotion", "appraisal", "set"])
     for part, chosen in (("all", slice(None)), ("agreed", planted.agreed)):
         means = planted.events.iloc[chosen].groupby("emotion")[list(APPRAISALS)].mean()
         for emotion, name in (("joy", "pleasantness"), ("neutral", "effort")):
-            row = rows.loc[f"emotion:{emotion};appraisal:{name};set:{part}"]
+            row = rows.loc[(emotion, name, part)]
             assert row["value"] == pytest.approx(means.loc[emotion, name])
             assert row["ci_low"] < row["value"] < row["ci_high"]
     assert len(rows) == 2 * 13 * 21
@@ -218,10 +216,10 @@ def test_profiles_are_means_by_emotion(planted: Study, table: pd.DataFrame) -> N
 
 def test_the_emotion_is_named_from_what_tells_it(table: pd.DataFrame) -> None:
     found = select(table, metric="emotion_from_appraisals")
-    score = {(row.condition, row.layer): row.value for row in found.itertuples()}
-    assert score["source:activations;target:writer", 2] > 0.9
-    assert 0.12 < score["source:ratings;target:writer", pd.NA] < 0.6  # five levels of pleasantness for 13 labels
-    assert all(value < 0.16 for (condition, _), value in score.items() if condition.endswith("shuffled"))
+    score = found.set_index(["source", "target", "layer"])["value"].sort_index()
+    assert score["activations", "writer", 2] > 0.9
+    assert 0.12 < score["ratings", "writer"].item() < 0.6  # five levels of pleasantness for 13 labels
+    assert (select(found, target="shuffled")["value"] < 0.16).all()
 
 
 def test_a_fall_is_measured_where_its_peak_was_not_looked_for() -> None:
@@ -233,7 +231,7 @@ def test_a_fall_is_measured_where_its_peak_was_not_looked_for() -> None:
             sides = np.repeat([[1.0, 0.0], [0.0, 1.0]], 30, axis=1)
             curve = scores.mean(table)
             peaks = curve(sides).argmax(axis=1)
-            found = appraisals._fall(curve, peaks, sides[::-1], np.ones((1, 60)))[0, 0]
+            found = measure.fall(curve, peaks, sides[::-1], np.ones((1, 60)))[0, 0]
             first, second = table[:30].mean(0), table[30:].mean(0)
             by_hand = [second[first.argmax()] - second[-1], first[second.argmax()] - first[-1]]
             assert found == pytest.approx(np.mean(by_hand))
@@ -242,13 +240,18 @@ def test_a_fall_is_measured_where_its_peak_was_not_looked_for() -> None:
     assert abs(np.mean(falls["flat"])) < 0.03 < np.mean(falls["falling"]) - 0.2
 
 
-def test_the_peak_of_a_fall_comes_from_the_other_half_of_the_writers() -> None:
+def test_the_peak_of_a_fall_comes_from_the_other_half_of_the_writers(
+    tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     random = np.random.default_rng(6)
     ratings = random.normal(size=(120, len(APPRAISALS)))
     curves = {layer: ratings + random.normal(size=ratings.shape) for layer in range(6)}
-    study = SimpleNamespace(groups=np.arange(120) // 2, run=SimpleNamespace(seed=0), model=SimpleNamespace(n_layers=6))
-    rows = appraisals._peaks(study, ratings, curves)
-    falls = {row["label"]: row["value"] for row in rows if row["metric"] == "r2_fall"}
+    folder = tmp_path_factory.mktemp("halves")
+    tiny_table(120, writers=60).to_csv(folder / "own.csv", index=False)
+    run = Run(model=str(tiny_folder), corpus=str(folder / "own.csv"))
+    study = Study(run, model=SimpleNamespace(n_layers=6), folder=folder)
+    rows = measure.peak_rows(study, ratings, curves)
+    falls = {row["appraisal"]: row["value"] for row in rows if row["metric"] == "r2_fall"}
     half = halves(study.groups, seed=0)
     for column, name in enumerate(APPRAISALS):
         one, two = (
@@ -260,8 +263,8 @@ def test_the_peak_of_a_fall_comes_from_the_other_half_of_the_writers() -> None:
 
 
 def test_peak_and_fall_are_those_of_the_curve(table: pd.DataFrame) -> None:
-    curve = values(table, "r2", appraisals.OURS)
-    peak, fall = (select(table, metric=metric).set_index("label") for metric in ("peak_depth", "r2_fall"))
+    curve = values(table, "r2", **OURS)
+    peak, fall = (select(table, metric=metric).set_index("appraisal") for metric in ("peak_depth", "r2_fall"))
     for name in APPRAISALS:
         levels = [curve["resid_post", layer, name] for layer in range(LAYERS)]
         assert peak.loc[name, "value"] == (np.argmax(levels) + 1) / LAYERS
@@ -270,23 +273,21 @@ def test_peak_and_fall_are_those_of_the_curve(table: pd.DataFrame) -> None:
 
 
 def test_readers_are_the_corpus_s_own(crowd_envent_path: Path, tiny_folder: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(appraisals, "RESAMPLES", 40)
+    monkeypatch.setattr(measure, "RESAMPLES", 40)
     run = Run(model=str(tiny_folder), corpus="crowd-envent", corpus_path=str(crowd_envent_path), prompt="T1-2shot")
     study = Study(run)
     truth = study.events[list(APPRAISALS)].to_numpy(dtype=float)
-    rows = pd.DataFrame(appraisals._readers(study, truth, {0: truth.copy()}))
-    published = paper.values("human", metric=["r_single_reader", "r_mean_of_5"])
-    published = published.assign(label=published["condition"].str.removeprefix("appraisal:"))
-    for metric, condition in (("r_single_reader", "reader:single"), ("r_mean_of_5", "reader:mean_of_5")):
-        ours = select(rows, model="human", metric="r", condition=condition).set_index("label")
-        theirs = select(published, metric=metric).set_index("label")["value"]
+    rows = pd.DataFrame(measure.reader_rows(study, truth, {0: truth.copy()}))
+    for metric, reader in (("r_single_reader", "single"), ("r_mean_of_5", "mean_of_5")):
+        ours = select(rows, model="human", metric="r", reader=reader).set_index("appraisal")
+        theirs = paper.values("human", metric=metric).set_index("appraisal")["value"]
         assert (ours["value"] - theirs[ours.index]).abs().max() < 2e-4
-        squares = select(rows, model="human", metric="r2", condition=condition).set_index("label")["value"]
+        squares = select(rows, model="human", metric="r2", reader=reader).set_index("appraisal")["value"]
         assert (squares - ours["value"] ** 2).abs().max() < 1e-12
         assert (ours["ci_low"] < ours["value"]).all() and (ours["value"] < ours["ci_high"]).all()
-    as_given = select(rows, metric="r2_as_given", condition="reader:mean_of_5").set_index("label")["value"]
+    as_given = select(rows, metric="r2_as_given", reader="mean_of_5").set_index("appraisal")["value"]
     assert (as_given <= squares).all()  # the best straight line can only help
-    same = select(rows, metric="r2", condition=f"{appraisals.OURS};set:read")
+    same = select(rows, metric="r2", setting="ours", set="read")
     assert set(same["n"]) == {1200} and same["value"].min() == 1.0
 
 
@@ -298,8 +299,34 @@ def test_a_corpus_without_ratings_is_refused_before_anything(tmp_path: Path, tin
     tiny_table().drop(columns=list(APPRAISALS)).to_csv(tmp_path / "bare.csv", index=False)
     study = Study(Run(model=str(tiny_folder), corpus=str(tmp_path / "bare.csv")), folder=tmp_path)
     with pytest.raises(ValueError, match="has no appraisal ratings"):
-        appraisals.run(study)
+        measure.run(study)
 
 
 def test_the_grid_of_alphas_reaches_both_ends() -> None:
     assert ratings.ALPHAS[0] <= 10 and ratings.ALPHAS[-1] >= 1e6
+
+
+def test_views_are_the_table() -> None:
+    data = results.read(ROOT / "tests/golden/appraisals.parquet")
+    released = views.released(data)
+    assert released.groupby("component").size().to_dict() == dict.fromkeys([*COMPONENTS, "label only"], 60)
+    best = views.best_released(data).loc["pleasantness"]
+    probes = select(data, metric="r2", setting="as_released", appraisal="pleasantness")
+    assert best["ours"] == probes["value"].max() and best["paper"] == pytest.approx(0.70, abs=0.01)
+    ours = views.ours(data)
+    assert ours["source"].unique().tolist() == ["residual stream", "shuffled", "label only"]
+    stream = select(ours, source="residual stream", layer=2, appraisal="pleasantness")["value"].item()
+    assert stream == values(data, "r2", **OURS)["resid_post", 2, "pleasantness"]
+    beyond, layer = views.beyond_label(data), views.best_layer(data)
+    assert beyond["value"].is_monotonic_decreasing and set(beyond["layer"]) == {layer} and len(beyond) == 21
+    assert list(views.beside_readers(data)) == ["label only, all events", "probe", "beyond the label, all events"]
+    assert views.set_gaps(data).shape == (36,) and views.peak_and_fall(data).shape == (6, 2)
+    named = views.emotion_named(data)
+    assert set(named["source"]) == {
+        "all 21 ratings",
+        "the six of the paper",
+        "probed ratings",
+        "activations",
+        "shuffled labels",
+    }
+    assert named["target"].eq("shuffled").sum() == named["source"].eq("shuffled labels").sum() > 0

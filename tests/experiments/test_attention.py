@@ -13,8 +13,7 @@ from transformers import DynamicCache, PreTrainedTokenizerFast
 
 from emolib.engine.model import Model
 from emolib.engine.tiny import FAMILIES, byte_tokenizer, tiny_model
-from emolib.experiments import attention
-from emolib.experiments.attention import words
+from emolib.experiments.attention import measure, views, words
 from emolib.experiments.attention.reading import (
     FIRST,
     SEGMENTS,
@@ -27,12 +26,13 @@ from emolib.experiments.attention.reading import (
     tokenize,
     value_weighted,
 )
+from emolib.stats import bootstrap
 from emolib.study.run import Run
 from emolib.study.study import Study
 from emolib.tables import results
 from emolib.tables.results import select
 from emolib.texts.prompts import get_prompt
-from helpers import tiny_table, word_tokenizer
+from helpers import ROOT, tiny_table, word_tokenizer
 
 PROMPT = get_prompt("T1-2shot")
 TEXTS = ("The boss lost my letter, twice.", "Rain.", "The boss lost my ladder, twice.", "I felt ... today. “Café”!")
@@ -151,11 +151,8 @@ def test_every_token_belongs_where_its_characters_are() -> None:
     differ = [i for i, (a, b) in enumerate(zip(tokens.segments, expected, strict=True)) if a != b]
     assert set(differ) <= set(blanks)
     assert tokens.starts[tokens.starts >= 0].tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 7, 8]
-    assert [place for place in tokens.places if "evaluated" in place] == [
-        *["segment:evaluated_text"] * 3,
-        *["segment:evaluated_text;token:mask"] * 3,
-        *["segment:evaluated_text"] * 4,
-    ]
+    names = [token for part, token in tokens.places if part == "evaluated_text"]
+    assert names == [*[""] * 3, *["mask"] * 3, *[""] * 4]
 
 
 @pytest.mark.parametrize("bos", [True, False])
@@ -165,16 +162,16 @@ def test_words_of_the_prompt_have_names_and_words_of_the_text_have_none(bos: boo
         tokenizer._tokenizer.post_processor = None
     tokens = tokenize(tokenizer, PROMPT, "My dog laughed")
     names = [place for place, segment in zip(tokens.places, tokens.segments, strict=True) if segment == TEXT]
-    assert names == ["segment:evaluated_text"] * 3
-    assert tokens.places[0] == "segment:first_token" and tokens.segments[0] == FIRST
-    assert (tokens.places[1] == "segment:instruction;token:What") is bos
-    assert tokens.places[-2:] == ["segment:final_cue;token:Answer", "segment:final_cue;token:colon"]
+    assert names == [("evaluated_text", "")] * 3
+    assert tokens.places[0] == ("first_token", "") and tokens.segments[0] == FIRST
+    assert (tokens.places[1] == ("instruction", "What")) is bos
+    assert tokens.places[-2:] == [("final_cue", "Answer"), ("final_cue", "colon")]
     labels = [
         place
         for place, segment in zip(tokens.places, tokens.segments, strict=True)
         if SEGMENTS[segment] == "demonstration_label"
     ]
-    assert labels == ["segment:demo_1;token:joy", "segment:demo_2;token:sadness"]
+    assert labels == [("demo_1", "joy"), ("demo_2", "sadness")]
 
 
 def test_a_blank_in_front_does_not_pull_a_word_into_the_part_before_it() -> None:
@@ -182,13 +179,9 @@ def test_a_blank_in_front_does_not_pull_a_word_into_the_part_before_it() -> None
     inner = Tokenizer(models.WordLevel(vocab={"<unk>": 0}, unk_token="<unk>"))
     inner.pre_tokenizer = pre_tokenizers.Split(Regex(r" ?\w+| ?[^\w\s]+"), "isolated")
     tokens = tokenize(PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="<unk>"), PROMPT, "My dog ... laughed")
-    assert tokens.places[-6:-2] == [
-        *["segment:evaluated_text"] * 2,
-        "segment:evaluated_text;token:mask",
-        "segment:evaluated_text",
-    ]
+    assert tokens.places[-6:-2] == [("evaluated_text", token) for token in ("", "", "mask", "")]
     assert tokens.starts[-6:].tolist() == [0, 3, 7, 11, -1, -1]
-    assert tokens.places.count("segment:demo_2;token:sadness") == 1
+    assert tokens.places.count(("demo_2", "sadness")) == 1
     assert (tokens.segments == SEGMENTS.index("demonstration_label")).sum() == 2
 
 
@@ -235,11 +228,11 @@ def planted(seed: int, factor: float, n: int = 120) -> tuple[words.Compared, np.
 
 def test_enrichment_finds_the_planted_factor_and_nothing_where_there_is_none() -> None:
     tokens, groups = planted(0, 2.0)
-    found = words.enrichment(tokens, groups, seed=0)
+    found = bootstrap(words.enrichment(tokens, len(groups)), groups)
     assert found.value[0] == pytest.approx(2.0, abs=0.1)
     assert found.ci_low[1] < 1 < found.ci_high[1] and found.ci_high[1] - found.ci_low[1] < 0.1
     # without cells, position alone would look like a preference
-    blind = words.enrichment(replace(tokens, cell=np.zeros_like(tokens.cell)), groups, seed=0)
+    blind = bootstrap(words.enrichment(replace(tokens, cell=np.zeros_like(tokens.cell)), len(groups)), groups)
     assert blind.ci_low[1] > 1.2
 
 
@@ -255,22 +248,21 @@ def opened(tiny_run: Run, tiny_study: Study, tmp_path_factory: pytest.TempPathFa
     crowd = rows.rename(columns={"writer": "prolific_id", "text": "generated_text"}).assign(generated_text=original)
     crowd["hidden_emo_text"] = original.str.replace("happy|joy", "...", regex=True)
     crowd.to_csv(folder / "masked.csv", index=False)
-    study = Study(replace(tiny_run, corpus=str(folder / "masked.csv")), folder=folder)
-    study.__dict__.update(model=tiny_study.model, agreed=np.arange(0, len(study.truth), 3))
-    return study
+    run = replace(tiny_run, corpus=str(folder / "masked.csv"))
+    return Study(run, model=tiny_study.model, agreed=range(0, len(rows), 3), folder=folder)
 
 
 @pytest.fixture(scope="module")
 def table(opened: Study) -> pd.DataFrame:
-    return results.tidy(attention.run(opened), experiment="attention", model="tiny", prompt="T1-2shot", seed=0)
+    return results.tidy(measure.run(opened), "attention", n_layers=5, model="tiny", prompt="T1-2shot", seed=0)
 
 
 def given(table: pd.DataFrame, metric: str, **keys: object) -> pd.DataFrame:
-    return select(table, metric=metric, condition=attention.GIVEN, **keys)
+    return select(table, metric=metric, demonstrations="given", **keys)
 
 
 def test_masses_of_the_sample_are_averages_of_plain_passes(opened: Study, table: pd.DataFrame) -> None:
-    rows = attention.balanced_rows(opened.truth, np.arange(len(opened.truth)), 130, seed=0)
+    rows = measure.balanced_rows(opened.truth, np.arange(len(opened.truth)), 130, seed=0)
     total = []
     for row in rows:
         tokens = tokenize(opened.model.tokenizer, PROMPT, opened.events["text"][row])
@@ -279,22 +271,21 @@ def test_masses_of_the_sample_are_averages_of_plain_passes(opened: Study, table:
         total.append((weights.mean(1) @ member).numpy())
     for layer in range(5):
         for segment, label in enumerate(SEGMENTS):
-            value = given(table, "mass", layer=layer, label=label)["value"].item()
+            value = given(table, "mass", layer=layer, segment=label)["value"].item()
             assert value == pytest.approx(np.mean(total, axis=0)[layer, segment], abs=1e-5)
     early, middle = np.array(total)[:, :2, TEXT].mean(), np.array(total)[:, 2:3, TEXT].mean()
-    turn = select(table, metric="mid_minus_early", condition=f"{attention.GIVEN};measure:mass")
+    turn = given(table, "mid_minus_early", measure="mass", segment="text")
     assert turn["value"].item() == pytest.approx(middle - early, abs=1e-5)
 
 
 @pytest.mark.parametrize("metric", ["mass", "value_mass", "mass_beyond_first", "top1_share", "top3_share"])
 def test_shares_of_a_layer_sum_to_one_in_every_condition(table: pd.DataFrame, metric: str) -> None:
     found = select(table, metric=metric)
-    sums = found.groupby(["condition", "layer"])["value"].sum()
+    sums = found.groupby(["demonstrations", "layer"])["value"].sum()
     assert np.allclose(sums, 1, atol=1e-5)
-    conditions = [f"demonstrations:{name}" for name in ("given", "shuffled", "relabelled", "removed")]
-    assert set(found["condition"]) == set(conditions)
-    removed = found[found["condition"] == "demonstrations:removed"]
-    assert not removed["label"].str.startswith("demonstration").any()
+    assert set(found["demonstrations"]) == {"given", "shuffled", "relabelled", "removed"}
+    removed = select(found, demonstrations="removed")
+    assert not removed["segment"].str.startswith("demonstration").any()
 
 
 @pytest.mark.parametrize("most", [1, 3])
@@ -302,46 +293,40 @@ def test_counts_are_of_the_agreed_texts_and_name_no_token_of_a_text(
     opened: Study, table: pd.DataFrame, most: int
 ) -> None:
     found = select(table, metric=f"top{most}_count")
-    assert set(found["condition"]) == {f"{attention.GIVEN};set:agreed"} and set(found["n"]) == {30}
-    parts = found[~found["label"].str.contains(";")]
-    total = parts.groupby("layer")["value"].sum().round(6)
+    assert set(found["demonstrations"]) == {"given"} and set(found["set"]) == {"agreed"} and set(found["n"]) == {30}
+    total = select(found, token="").groupby("layer")["value"].sum().round(6)
     assert (total == 30).all() if most == 1 else (total > 30).any()
-    named = found[found["label"].str.startswith("segment:evaluated_text;")]
-    assert set(named["label"]) <= {"segment:evaluated_text;token:mask"}
+    assert set(select(found, part="evaluated_text")["token"]) <= {"", "mask"}
+    places = found.set_index(["layer", "part", "token"])["value"]
     for row in opened.agreed:
         tokens = tokenize(opened.model.tokenizer, PROMPT, opened.events["text"][row])
         top = last_tokens(opened.model, tokens.ids)[0][:, :, 1:].amax(1).topk(most).indices + 1
         for layer, own in enumerate(top.tolist()):
             assert all(tokens.segments[token] != FIRST for token in own)
-            places = {tokens.places[token] for token in own}
-            for label in places | {place.split(";")[0] for place in places}:
-                found.loc[(found["layer"] == layer) & (found["label"] == label), "value"] -= 1
-    assert np.allclose(found["value"], 0, atol=1e-6)
+            named = {tokens.places[token] for token in own}
+            for part, token in named | {(part, "") for part, _ in named}:
+                places[layer, part, token] -= 1
+    assert np.allclose(places, 0, atol=1e-6)
 
 
 def test_emotion_words_are_those_the_mask_stands_for(opened: Study, table: pd.DataFrame) -> None:
     kinds = ("content_word", "mask", "mask_against_punctuation", "emotion_word", "emotion_word_not_label")
     found = given(table, "enrichment")
-    assert set(found["label"]) == set(kinds) and len(found) == 5 * len(kinds)
-    bands = [f"{attention.GIVEN};layers:{band}" for band in ("early", "middle")]
-    assert len(select(table, metric="enrichment", condition=bands)) == 2 * len(kinds)
+    assert set(found["words"]) == set(kinds) and len(found) == (5 + 2) * len(kinds)
     # only one layer of five is in the middle
-    only, middle = (
-        select(table, metric="enrichment", **keys)["value"].tolist()
-        for keys in (dict(layer=2), dict(condition=bands[1]))
-    )
+    only, middle = (select(found, **keys)["value"].tolist() for keys in (dict(layer=2), dict(band="middle")))
     assert middle == pytest.approx(only)
     text = "my joy today suddenly happy dog joy"
     looks = look(opened.model, PROMPT, [text])
     spans = words.masked_spans("my ... today suddenly ... dog ...", text)
-    compared = attention.compare_words(looks, [text], [spans], kind="emotion_word", bins={"dog": 3})
+    compared = measure.compare_words(looks, [text], [spans], kind="emotion_word", bins={"dog": 3})
     names = [word for word, _ in words.words_of(text) if words.is_content(word)]
     assert names == ["joy", "today", "suddenly", "happy", "dog", "joy"]
     assert compared.target.tolist() == [name in ("joy", "happy") for name in names]
     assert compared.cell.tolist() == [0, 1, 2, 2, 3 + 5 * 3, 4]
     weights = looks.weights[0][:, looks.tokens[0].starts >= 0]
     assert np.array_equal(compared.weight, weights[:, 1:].T)
-    others = attention.compare_words(looks, [text], [spans], kind="emotion_word", without=("joy",))
+    others = measure.compare_words(looks, [text], [spans], kind="emotion_word", without=("joy",))
     assert others.target.tolist() == [False, False, True, False]
 
 
@@ -349,29 +334,60 @@ def test_masks_are_compared_with_all_tokens_or_with_marks(opened: Study) -> None
     text = "my ... today , dog !"
     looks = look(tiny_model("llama"), PROMPT, [text])
     spans = [[found.span() for found in words.MASK.finditer(text)]]
-    found = attention.compare_words(looks, [text], spans, kind="mask")
+    found = measure.compare_words(looks, [text], spans, kind="mask")
     assert found.target.tolist() == [3 <= start < 6 for start in range(len(text))]
-    marks = attention.compare_words(looks, [text], spans, kind="mask_against_punctuation")
+    marks = measure.compare_words(looks, [text], spans, kind="mask_against_punctuation")
     assert marks.target.sum() == 3
     assert len(marks.target) == sum(not character.isalpha() for character in text)
 
 
 def test_variants_change_what_they_say_and_nothing_else() -> None:
-    found = attention.variants(PROMPT, seed=0)
+    found = measure.variants(PROMPT, seed=0)
     assert list(found) == ["given", "shuffled", "relabelled", "removed"]
     shown = PROMPT.demonstrations
     assert found["shuffled"].demonstrations == shown[::-1]
     assert found["relabelled"].demonstrations == ((shown[0][0], "sadness"), (shown[1][0], "joy"))
     assert found["removed"].prefix == get_prompt("T1-0shot").prefix
-    assert list(attention.variants(get_prompt("T1-1shot"), seed=0)) == ["given", "removed"]
-    assert list(attention.variants(get_prompt("T1-0shot"), seed=0)) == ["given"]
+    assert list(measure.variants(get_prompt("T1-1shot"), seed=0)) == ["given", "removed"]
+    assert list(measure.variants(get_prompt("T1-0shot"), seed=0)) == ["given"]
     for seed in range(20):
-        many = attention.variants(get_prompt("T1-12shot"), seed=seed)["shuffled"].demonstrations
+        many = measure.variants(get_prompt("T1-12shot"), seed=seed)["shuffled"].demonstrations
         assert many != get_prompt("T1-12shot").demonstrations
         assert sorted(many) == sorted(get_prompt("T1-12shot").demonstrations)
 
 
 @pytest.mark.parametrize(("n", "early", "middle"), [(16, 8, [8, 9, 10]), (30, 15, list(range(15, 21))), (4, 2, [2])])
 def test_bands_are_the_papers_layers(n: int, early: int, middle: list[int]) -> None:
-    found = attention.bands(n)
+    found = measure.bands(n)
     assert found[0].tolist() == list(range(early)) and found[1].tolist() == middle
+
+
+# What the chapter shows.
+
+
+def golden() -> pd.DataFrame:
+    return results.read(ROOT / "tests/golden/attention.parquet")
+
+
+def test_views_are_the_table() -> None:
+    data = golden()
+    shares, uniform = views.masses(data)
+    assert np.allclose(shares.groupby(["metric", "layer"])["value"].sum(), 1, atol=1e-5) and 0.1 < uniform < 0.6
+    top = views.largest(data)
+    assert top["segment"].is_unique and top["value"].is_monotonic_decreasing
+    most = select(data, metric="value_mass", demonstrations="given")["value"].max()
+    assert top["value"].iloc[0] == most and top["where"].between(1, 30).all()
+    counts = views.counts(data)
+    row = select(counts, part="final_cue", metric="the most attended", layer=4).iloc[0]
+    raw = select(data, part="final_cue", token="", metric="top1_count", layer=4).iloc[0]
+    assert row["value"] == raw["value"] / raw["n"] and row["ci_low"] <= row["value"] <= row["ci_high"]
+    later = views.later_share(data).loc["given"]
+    text = select(data, metric="mass_beyond_first", segment="text", demonstrations="given", layer=range(15, 30))
+    assert later["share"] == pytest.approx(text["value"].mean()) and later["uniform"] > uniform
+    assert list(views.turn(data).index) == ["given", "shuffled", "relabelled", "removed"]
+
+
+def test_the_papers_top_tokens_and_turn_are_those_of_its_counts() -> None:
+    tokens = views.top_tokens(views.published(), 4).set_index("token")
+    assert tokens.loc["sadness", ["part", "most", "there", "n"]].tolist() == ["demo 2", 8, 2668, 2740]
+    assert views.published_turn() == pytest.approx(0.049, abs=1e-3)

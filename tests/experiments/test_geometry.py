@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +17,7 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from emolib.experiments import geometry
-from emolib.experiments.geometry import alignment
+from emolib.experiments.geometry import alignment, measure, views
 from emolib.experiments.geometry.alignment import (
     Sample,
     components,
@@ -34,7 +35,7 @@ from emolib.study.study import Study
 from emolib.tables import results
 from emolib.tables.results import select
 from emolib.texts.appraisals import APPRAISALS, EMOTIONS, NAMED
-from helpers import tiny_table
+from helpers import ROOT, tiny_table
 
 N, WIDTH, LAYERS, WRITERS = 520, 24, 2, 130
 NOISE, PLANTED = 0, 1
@@ -63,18 +64,17 @@ def planted(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Stud
     table["unpleasantness"] = 5 - label % 4 - luck[1]
     table["other_responsblt"] = 1 + (label * 7 % 13) // 4 + luck[2]
     table.to_csv(folder / "planted.csv", index=False)
-    study = PlantedStudy(Run(model=str(tiny_folder), corpus=str(folder / "planted.csv"), profile="full"), folder=folder)
-    wrong = (study.truth + random.integers(1, 13, N)) % 13
-    study.__dict__["predicted"] = np.where(random.random(N) < 0.8, study.truth, wrong)
-    study.__dict__["model"] = SimpleNamespace(n_layers=LAYERS, width=WIDTH)
-    return study
+    right = random.random(N) < 0.8
+    run = Run(model=str(tiny_folder), corpus=str(folder / "planted.csv"), profile="full")
+    model = SimpleNamespace(n_layers=LAYERS, width=WIDTH)
+    return PlantedStudy(run, model=model, agreed=np.flatnonzero(right), folder=folder)
 
 
 @pytest.fixture(scope="module")
 def table(planted: Study) -> pd.DataFrame:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(geometry, "HALVING", (0.5, 1.0))
-        return results.tidy(geometry.run(planted), experiment="geometry", model="planted")
+        patch.setattr(measure, "HALVING", (0.5, 1.0))
+        return results.tidy(measure.run(planted), "geometry", n_layers=LAYERS, model="planted")
 
 
 @pytest.fixture(scope="module")
@@ -91,8 +91,13 @@ def cosine(a: np.ndarray, b: np.ndarray) -> float:
     return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
 
 
-def level(table: pd.DataFrame, metric: str, condition: str, layer: int) -> float:
-    return select(table, metric=metric, condition=condition, layer=layer)["value"].item()
+def own(vector: str) -> dict[str, str]:
+    """The keys of a kind of vector on the texts that it is meant for."""
+    return dict(vector=vector, set="agreed" if vector == "probe" else "all")
+
+
+def level(table: pd.DataFrame, metric: str, layer: int, **keys: str) -> float:
+    return select(table, metric=metric, layer=layer, **keys)["value"].item()
 
 
 @pytest.mark.parametrize("vector", ["probe", "mean_difference", "whitened", "lda"])
@@ -101,7 +106,7 @@ def test_planted_directions_are_aligned_as_planted(planted: Study, table: pd.Dat
     contrast = planted.events.groupby("emotion")[list(AXES)].mean() - rated.mean(axis=0)
     rising = np.cov(rated.T)  # in the plane of the two axes: how both ratings move with each
     for emotion in EMOTIONS:
-        here = [level(table, "cosine", f"emotion:{emotion};appraisal:{name};vector:{vector}", PLANTED) for name in AXES]
+        here = [level(table, "cosine", PLANTED, emotion=emotion, appraisal=name, **own(vector)) for name in AXES]
         if vector == "mean_difference":
             assert np.allclose(here, [cosine(contrast.loc[emotion], v) for v in rising], atol=0.15), emotion
         for value, gap in zip(here, contrast.loc[emotion], strict=True):
@@ -112,24 +117,20 @@ def test_planted_directions_are_aligned_as_planted(planted: Study, table: pd.Dat
 def test_without_knowledge_alignment_is_there_by_construction_and_gone_between_halves(
     table: pd.DataFrame, vector: str
 ) -> None:
-    condition = f"vector:{vector}"
     found, built, split, null = (
-        level(table, f"alignment{end}", condition, NOISE) for end in ("", "_by_construction", "_split", "_null")
+        level(table, f"alignment{end}", NOISE, **own(vector)) for end in ("", "_by_construction", "_split", "_null")
     )
-    band = select(table, metric="alignment_by_construction", condition=condition, layer=NOISE).iloc[0]
+    band = select(table, metric="alignment_by_construction", layer=NOISE, **own(vector)).iloc[0]
     assert built > 0.15 and band["ci_low"] < found < band["ci_high"]  # noise aligns, as much as shuffles say
     assert abs(split) < 0.12 and abs(null) < 0.06  # unless the two directions come from different writers, or ratings
-    assert level(table, "alignment_split", condition, PLANTED) > 3 * max(abs(split), 0.05)
+    assert level(table, "alignment_split", PLANTED, **own(vector)) > 3 * max(abs(split), 0.05)
 
 
 def test_ratings_that_were_not_planted_are_orthogonal_to_what_was(table: pd.DataFrame) -> None:
-    rows = select(table, metric=["cosine", "cosine_null"], layer=PLANTED)
-    rows = rows[rows["condition"].str.endswith("vector:whitened")]
-    keys = rows["condition"].str.extract(r"emotion:(?P<emotion>\w+);appraisal:(?P<appraisal>\w+)")
-    columns = dict(index=["appraisal", "emotion"], columns="metric", values=["value", "ci_low", "ci_high"])
-    wide = rows.join(keys).pivot(**columns)
-    own = wide["value"]["cosine"]
-    outside = (own < wide["ci_low"]["cosine_null"]) | (own > wide["ci_high"]["cosine_null"])
+    rows = select(table, metric=["cosine", "cosine_null"], layer=PLANTED, **own("whitened"))
+    wide = rows.pivot(index=["appraisal", "emotion"], columns="metric", values=["value", "ci_low", "ci_high"])
+    value = wide["value"]["cosine"]
+    outside = (value < wide["ci_low"]["cosine_null"]) | (value > wide["ci_high"]["cosine_null"])
     share = outside.groupby(level="appraisal").mean()
     assert share[["pleasantness", "unpleasantness", "other_responsblt"]].min() > 0.5
     # an accidental correlation with a planted rating takes all thirteen emotions along, so one appraisal may stray
@@ -200,7 +201,7 @@ def test_probe_cosines_are_those_of_the_papers_code(planted: Study) -> None:
     train = planted.agreed[released_split(len(planted.agreed))[0]]
     x = planted.activations("resid_post", PLANTED)[train]
     of = sampled(planted, train)
-    found = geometry.probe_cosines(x, of, 4, 2, 3)
+    found = measure.probe_cosines(x, of, 4, 2, 3, seed=0)
     rated = planted.events[list(NAMED)].to_numpy(dtype=float)[train]
     features, labels = x.double().numpy(), planted.truth[train]
     emotions = LogisticRegression(max_iter=100).fit(x.numpy(), labels)
@@ -208,7 +209,7 @@ def test_probe_cosines_are_those_of_the_papers_code(planted: Study) -> None:
     for row, label in enumerate(emotions.classes_):
         expected = [cosine(emotions.coef_[row], v) for v in rising]
         assert found.value[label].tolist() == pytest.approx(expected, abs=2e-3)
-    keep = geometry.left_out(of.groups, 4)[3]
+    keep = measure.left_out(of.groups, 4, seed=0)[3]
     emotions = LogisticRegression(max_iter=100).fit(x.numpy()[keep], labels[keep])
     rising = Ridge(alpha=5.0).fit(features[keep], rated[keep]).coef_
     assert found.replicates[3, emotions.classes_[2], 1] == pytest.approx(cosine(emotions.coef_[2], rising[1]), abs=2e-3)
@@ -223,10 +224,11 @@ def test_probe_cosines_are_those_of_the_papers_code(planted: Study) -> None:
 
 
 def test_left_out_parts_are_whole_writers_and_each_is_left_out_once(planted: Study) -> None:
-    keep = geometry.left_out(planted.groups, 10)
+    keep = measure.left_out(planted.groups, 10, seed=0)
     assert keep.shape == (10, N) and ((~keep).sum(0) == 1).all()
     for rows in keep:
         assert not set(planted.groups[rows]) & set(planted.groups[~rows])
+    assert not np.array_equal(keep, measure.left_out(planted.groups, 10, seed=1))  # the run's seed decides
 
 
 def test_the_jackknife_of_a_mean_is_its_standard_error() -> None:
@@ -259,47 +261,39 @@ def test_components_are_scikit_learns() -> None:
 
 @pytest.mark.parametrize("kind", ["mean_difference", "whitened"])
 def test_the_first_component_is_valence_where_it_was_planted(table: pd.DataFrame, kind: str) -> None:
-    condition = f"vector:{kind}"
-    assert level(table, "pc1_valence", condition, PLANTED) > 0.8
-    assert level(table, "pc1_valence_p", condition, PLANTED) < 0.01
-    assert level(table, "pc1_valence_p", condition, NOISE) > 0.02
-    share, null = (
-        select(table, metric=metric, condition=condition, layer=PLANTED).iloc[0]
-        for metric in ("between_share", "between_share_null")
-    )
+    assert level(table, "pc1_valence", PLANTED, **own(kind)) > 0.8
+    assert level(table, "pc1_valence_p", PLANTED, **own(kind)) < 0.01
+    assert level(table, "pc1_valence_p", NOISE, **own(kind)) > 0.02
+    names = ("between_share", "between_share_null")
+    share, null = (select(table, metric=metric, layer=PLANTED, **own(kind)).iloc[0] for metric in names)
     assert share["value"] > 2 * null["ci_high"]
-    noise, null = (level(table, metric, condition, NOISE) for metric in ("between_share", "between_share_null"))
+    noise, null = (level(table, metric, NOISE, **own(kind)) for metric in names)
     assert noise == pytest.approx(null, rel=0.35) and null == pytest.approx(12 / N, rel=0.25)
-    spots = select(table, metric="pc_coordinate", condition=f"{condition};pc:1", layer=PLANTED)
-    spots = spots.set_index("label")["value"]
+    spots = select(table, metric="pc_coordinate", pc=1, layer=PLANTED, **own(kind))
+    spots = spots.set_index("emotion")["value"]
     assert spots["disgust"] < spots["fear"]  # ids 2 and 3: neighbours in pleasantness, and the sign is the pleasant one
     assert len(spots) == 13 and abs(spots.sum()) < 1e-3 * spots.abs().sum()
 
 
 def test_contrasts_are_those_of_the_ratings(planted: Study, table: pd.DataFrame) -> None:
     means = planted.events.groupby("emotion")[list(APPRAISALS)].mean()
-    rows = select(table, metric="rating_contrast").set_index("condition")
-    row = rows.loc["emotion:joy;appraisal:pleasantness"]
+    row = select(table, metric="rating_contrast", emotion="joy", appraisal="pleasantness").iloc[0]
     assert row["value"] == pytest.approx((means - means.mean()).loc["joy", "pleasantness"], abs=1e-5)
     assert row["ci_low"] < row["value"] < row["ci_high"] and row["n"] == (planted.truth == 5).sum()
 
 
 def test_summaries_are_means_of_the_twelve(table: pd.DataFrame) -> None:
-    contrast = select(table, metric="rating_contrast").set_index("condition")["value"]
+    contrast = select(table, metric="rating_contrast").set_index(["emotion", "appraisal"])["value"]
     sizes = {}
     for layer in range(LAYERS):
-        signed, size = [], []
-        for emotion in geometry.SIX:
-            for name in geometry.PLANE:
-                pair = f"emotion:{emotion};appraisal:{name}"
-                value = level(table, "cosine", f"{pair};vector:lda", layer)
-                signed.append(value * np.sign(contrast[pair]))
-                size.append(abs(value))
-        assert level(table, "alignment", "vector:lda", layer) == pytest.approx(np.mean(signed))
-        sizes[layer] = np.mean(size)
-        assert level(table, "magnitude", "vector:lda", layer) == pytest.approx(sizes[layer])
+        rows = select(table, metric="cosine", layer=layer, emotion=geometry.SIX, appraisal=geometry.PLANE, **own("lda"))
+        value = rows.set_index(["emotion", "appraisal"])["value"]
+        assert len(value) == 12
+        signed, sizes[layer] = value * np.sign(contrast[value.index]), value.abs().mean()
+        assert level(table, "alignment", layer, **own("lda")) == pytest.approx(signed.mean())
+        assert level(table, "magnitude", layer, **own("lda")) == pytest.approx(sizes[layer])
     for metric in ("halving", "fade"):
-        row = select(table, metric=metric, condition="vector:lda").iloc[0]
+        row = select(table, metric=metric, **own("lda")).iloc[0]
         assert row["value"] == pytest.approx(sizes[1] / sizes[0]) and row["ci_low"] < row["value"] < row["ci_high"]
 
 
@@ -310,13 +304,11 @@ def test_quick_runs_read_every_third_layer_to_the_last(planted: Study, monkeypat
         seen.extend(layers)
         raise InterruptedError
 
-    quick = Study(planted.run, folder=planted.folder)
-    object.__setattr__(quick.run, "profile", "quick")
-    quick.__dict__.update(predicted=planted.predicted, model=SimpleNamespace(n_layers=8, width=WIDTH))
-    monkeypatch.setattr(geometry, "progress", stop)
+    model = SimpleNamespace(n_layers=8, width=WIDTH)
+    quick = Study(replace(planted.run, profile="quick"), model=model, agreed=planted.agreed, folder=planted.folder)
+    monkeypatch.setattr(measure, "progress", stop)
     with pytest.raises(InterruptedError):
-        geometry.run(quick)
-    object.__setattr__(planted.run, "profile", "full")
+        measure.run(quick)
     assert seen == [1, 4, 7]
 
 
@@ -326,5 +318,37 @@ def test_absent_emotions_have_no_direction(planted: Study) -> None:
     x = planted.activations("resid_post", PLANTED)[rows]
     found = moments(x, of).cosines(alignment.metrics(x, of.labels)["whitened"], 13)
     assert np.isnan(found.value[5]).all() and not np.isnan(np.delete(found.value, 5, axis=0)).any()
-    cells = list(geometry._cosine_rows(found, "whitened"))
-    assert len(cells) == 12 * 6 * 3 and not any("emotion:joy" in row["condition"] for row in cells)
+    cells = list(measure.cosine_rows(found, nulls=True))
+    assert len(cells) == 12 * 6 * 3 and not any(row["emotion"] == "joy" for row in cells)
+
+
+def golden() -> pd.DataFrame:
+    return results.read(ROOT / "tests/golden/geometry.parquet")
+
+
+def test_views_are_the_table() -> None:
+    data = golden()
+    twelve = views.cosines(data)
+    assert set(twelve.groupby(["vector", "layer"]).size()) == {12}
+    assert set(twelve.groupby("vector")["set"].unique().map(tuple)) == {("agreed",), ("all",)}
+    signs = views.expected_signs(data).loc[("joy", "pleasantness")]
+    early = select(twelve, vector="lda", emotion="joy", appraisal="pleasantness", layer=[2, 5, 8, 11, 14])
+    assert signs["LDA"] == (early["value"] > 0).mean() and signs.iloc[0] > 0
+    halves = views.alignment_by_half(data)
+    lines = select(views.alignment(data), vector="whitened", kind="measured")
+    first = lines[lines["depth"] <= 0.5]["value"].mean()
+    assert halves.loc["whitened", "measured"].startswith(f"{first:.2f} and ")
+    reach = views.chance(data).loc["probe", ("reach", "first half")]
+    null = select(views.cosines(data, "cosine_null"), vector="probe")
+    null = null[null["depth"] <= 0.5]
+    assert reach == pytest.approx(((null["ci_high"] - null["ci_low"]) / 2).mean())
+    layer = views.clearest_layer(data)
+    spots, shares = views.emotion_places(data)
+    assert len(spots) == 13 and shares[0] > shares[1] > 0
+    joy = select(data, metric="pc_coordinate", vector="whitened", layer=layer, pc=2, emotion="joy")["value"].item()
+    assert spots.set_index("emotion").loc["joy", "y"] == joy
+
+
+def test_the_papers_cosines_fade() -> None:
+    ratios = views.published_fading().set_index("ratio")["value"]
+    assert ratios.tolist() == pytest.approx([0.146, 0.457], abs=1e-3)

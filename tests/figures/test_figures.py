@@ -19,45 +19,56 @@ from emolib import figures
 from emolib.book.mystnb import FigureRenderer
 from emolib.engine.sites import COMPONENTS
 from emolib.figures import display
-from emolib.figures.labels import confusion_shares, label_shares
+from emolib.figures.labels import split
 from emolib.figures.palette import COMPONENT_COLOURS, EMOTION_COLOURS, INK, luminance, ordered, palette, style, text_on
-from emolib.figures.panels import readable
-from emolib.tables import paper, results
-from emolib.texts.events import EMOTIONS
+from emolib.figures.panels import readable, with_depth
+from emolib.tables import paper
+from emolib.tables.results import select
+from emolib.texts.appraisals import EMOTIONS
+from helpers import ROOT
 
 PAGES = ("#ffffff", "#14181e")
 LLAMA = "Llama 3.2 1B"
 PROBES = paper.values("emotion_probe", model=LLAMA, position="-1", prompt="T1-2shot")
 TRANSFER = paper.values("patching", model=LLAMA, span=3, position="-1", metric="transfer")
 CONFUSION = paper.values("behaviour", metric="confusion_count")
-MODULATION = paper.values("modulation", coefficient=2, condition=["pleasantness:+1", "pleasantness:-1"])
+MODULATION = paper.values("modulation", dose=2, pleasantness=[-1, 1], other_responsblt=0, predict_event=0)
 R2 = paper.values("appraisal_probe", metric="r2", layer=9)
+PROFILE = paper.values("appraisal_profile", model=LLAMA)
+COSINES = paper.values("geometry")
+RATINGS = PROFILE[["emotion", "appraisal", "value"]]
+SPOTS = pd.DataFrame({"emotion": ["joy", "fear", "anger"], "x": [0.0, 1, 1.01], "y": [1.0, 0, 0.01]})
 WORDS = {"caption": "A **bold** caption.", "alt": 'Curves <"rise">', "name": "fig-probe"}
 
 
-def ours(frame: pd.DataFrame, half: float = 0.03) -> pd.DataFrame:
+def ours(frame: pd.DataFrame, half: float = 0.03, n_layers: int = 16) -> pd.DataFrame:
     """The paper's rows dressed up as a run of another model, with intervals."""
-    frame = frame.assign(model="tiny", value=frame["value"] * 0.9)
-    return frame.assign(ci_low=frame["value"] - half, ci_high=frame["value"] + half)[list(results.COLUMNS)]
+    frame = frame.assign(model="tiny", value=frame["value"] * 0.9, n_layers=n_layers)
+    return frame.assign(ci_low=frame["value"] - half, ci_high=frame["value"] + half)
 
 
 def null_draws() -> pd.DataFrame:
     draws = np.random.default_rng(0).normal(0, 0.2, 60)
-    return pd.DataFrame({"condition": "a", "seed": range(60), "value": draws})
+    return pd.DataFrame({"setting": "a", "draw": range(60), "value": draws})
 
 
 KINDS: dict[str, Callable[[], Figure]] = {
-    "curves": lambda: figures.depth_curves(
-        ours(PROBES), ylabel="a", paper=PROBES, n_layers=16, lines={"chance": 1 / 13}
-    ),
-    "panels": lambda: figures.depth_curves(ours(TRANSFER), ylabel="a", hue="prompt", panel="component", n_layers=16),
+    "curves": lambda: figures.depth_curves(ours(PROBES), ylabel="a", paper=PROBES, lines={"chance": 1 / 13}),
+    "panels": lambda: figures.depth_curves(ours(TRANSFER), ylabel="a", hue="prompt", panel="component"),
     "heatmap": lambda: figures.site_heatmap(ours(TRANSFER), label="a", rows="prompt", paper=TRANSFER),
     "confusion": lambda: figures.confusion_matrix(CONFUSION, paper=CONFUSION),
     "labels": lambda: figures.stacked_labels({"this run": label_rows({"joy": 1.0}), "b": label_rows({"fear": 2.0})}),
-    "stacks": lambda: figures.depth_stacks(MODULATION),
-    "bars": lambda: figures.grouped_bars(ours(R2), by="condition", xlabel="a", paper=R2),
-    "points": lambda: figures.interval_points(ours(R2), by="condition", hue="component", xlabel="a", lines={"c": 0.1}),
-    "null": lambda: figures.against_null(null_draws().head(1).assign(value=0.9), null_draws(), xlabel="a"),
+    "stacks": lambda: figures.depth_stacks(MODULATION, panel="pleasantness", lines={"half": 0.5}),
+    "points": lambda: figures.interval_points(
+        ours(R2), by="appraisal", hue="component", xlabel="a", lines={"c": 0.1}, paper=R2
+    ),
+    "null": lambda: figures.against_null(
+        null_draws().head(1).assign(value=0.9), null_draws(), by="setting", xlabel="a"
+    ),
+    "radar": lambda: figures.radar(PROFILE.assign(set="all"), paper=PROFILE),
+    "paths": lambda: figures.paths(COSINES.assign(panel="a"), x="pleasantness", y="other_responsblt"),
+    "space": lambda: figures.space(RATINGS, axes=("pleasantness", "suddenness", "self_responsblt")),
+    "map": lambda: figures.emotion_map(SPOTS, xlabel="a", ylabel="b"),
 }
 
 
@@ -84,7 +95,7 @@ def test_every_kind_is_valid_svg_on_any_page(kind: str) -> None:
 
 
 def test_curves_are_the_table_with_layers_from_one() -> None:
-    fig = figures.depth_curves(ours(PROBES), ylabel="accuracy", n_layers=16)
+    fig = figures.depth_curves(ours(PROBES), ylabel="accuracy")
     lines = {line.get_color(): line for line in fig.axes[0].lines}
     for component in COMPONENTS:
         line = lines[COMPONENT_COLOURS[component]]
@@ -98,7 +109,7 @@ def test_curves_are_the_table_with_layers_from_one() -> None:
 
 
 def test_models_of_another_depth_share_the_fraction_of_depth() -> None:
-    fig = figures.depth_curves(ours(PROBES), ylabel="a", n_layers=32, paper=PROBES)
+    fig = figures.depth_curves(ours(PROBES, n_layers=32), ylabel="a", paper=PROBES)
     solid = [line for line in fig.axes[0].lines if line.get_linestyle() == "-"]
     dashed = [line for line in fig.axes[0].lines if line.get_linestyle() == "--"]
     assert len(solid) == len(dashed) == 3
@@ -120,29 +131,29 @@ def test_heatmap_cells_are_the_table() -> None:
 
 
 def test_shares_of_labels() -> None:
-    shares = confusion_shares(CONFUSION)
+    shares = split(CONFUSION, "label", "answer", EMOTION_COLOURS, "x")
     assert shares.loc["anger", "anger"] == pytest.approx(459 / 550)
     assert shares.loc["shame", "anger"] == pytest.approx(120 / 275)
     np.testing.assert_allclose(shares.sum(axis=1), 1)
-    assert label_shares(label_rows({"joy": 3, "fear": 1}), "x") == dict.fromkeys(EMOTION_COLOURS, 0.0) | {
-        "joy": 0.75,
-        "fear": 0.25,
-    }
+    assert list(shares) == list(EMOTION_COLOURS)
+    cells = figures.confusion_matrix(CONFUSION).axes[0].collections[0].get_array()
+    np.testing.assert_allclose(np.asarray(cells), shares.loc[list(EMOTION_COLOURS)])
     fig = figures.stacked_labels({"a": label_rows({"fear": 1, "joy": 3})})
     widths = [bar.get_width() for bar in fig.axes[0].patches]
     assert sum(widths) == pytest.approx(1) and widths[0] == 0.75  # joy first, as the paper stacks
-    stack = figures.depth_stacks(MODULATION).axes[0].collections
+    stack = figures.depth_stacks(MODULATION, panel="pleasantness").axes[0].collections
     tops = [layer.get_paths()[0].get_extents().ymax for layer in stack]
     assert len(stack) == 13 and max(tops) == pytest.approx(1)
+    first = select(MODULATION, pleasantness=MODULATION["pleasantness"].iloc[0])
+    joy = select(first, label="joy")["value"] / select(first, layer=8)["value"].sum()
+    heights = stack[-1].get_paths()[0].vertices[:, 1]
+    assert 1 - heights.min() == pytest.approx(joy.max())
 
 
-def test_bars_and_points_are_the_table() -> None:
-    fig = figures.grouped_bars(ours(R2), by="condition", xlabel="a")
-    widths = sorted(bar.get_width() for bar in fig.axes[0].patches)
-    np.testing.assert_allclose(widths, sorted(0.9 * R2["value"]))
-    names = [text.get_text() for text in fig.axes[0].get_yticklabels()]
+def test_points_are_the_table() -> None:
+    point = figures.interval_points(ours(R2), by="appraisal", hue="component", xlabel="a")
+    names = [text.get_text() for text in point.axes[0].get_yticklabels()]
     assert "other-agency" in names and "predictability" in names
-    point = figures.interval_points(ours(R2), by="condition", hue="component", xlabel="a")
     drawn = np.concatenate([line.get_xdata() for line in point.axes[0].lines])
     np.testing.assert_allclose(np.sort(drawn), np.sort(0.9 * R2["value"]))
 
@@ -154,14 +165,18 @@ def test_bars_and_points_are_the_table() -> None:
             lambda: figures.depth_curves(pd.concat([PROBES, PROBES.assign(prompt="T2-2shot")]), ylabel="a"),
             r"several rows for one point.*differ in \['prompt'\]",
         ),
-        (lambda: figures.depth_curves(ours(PROBES), ylabel="a", paper=PROBES), "share an axis only with n_layers"),
-        (lambda: figures.depth_curves(ours(PROBES), ylabel="a", n_layers=12), "layer 16 of a model of 12 layers"),
+        (
+            lambda: figures.depth_curves(ours(PROBES).drop(columns="n_layers"), ylabel="a", paper=PROBES),
+            "share an axis only with n_layers",
+        ),
+        (lambda: with_depth(ours(PROBES, n_layers=12), "ours"), "layer 16 of a model of 12 layers"),
         (lambda: figures.depth_curves(CONFUSION, ylabel="a", hue="label"), "every row needs a layer"),
         (lambda: figures.depth_curves(PROBES, ylabel="a", hue="colour"), "no column 'colour'"),
         (lambda: figures.site_heatmap(TRANSFER, label="a", rows="prompt", limits=(0, 0.5)), "widen limits"),
-        (lambda: figures.confusion_matrix(PROBES), "several rows|expected 'true=>pred'"),
-        (lambda: figures.confusion_matrix(CONFUSION[13:]), r"no counts for the true labels \['anger'\]"),
-        (lambda: figures.stacked_labels({"x": label_rows({"happiness": 1})}), r"x: labels \['happiness'\]"),
+        (lambda: figures.confusion_matrix(PROBES), "several rows for one point"),
+        (lambda: figures.confusion_matrix(CONFUSION[13:]), r"no counts for the labels \['anger'\]"),
+        (lambda: figures.depth_stacks(MODULATION[:-1], panel="pleasantness"), "values add up to"),
+        (lambda: figures.stacked_labels({"x": label_rows({"happiness": 1})}), r"x: \['happiness'\] are none of"),
         (lambda: figures.depth_curves(MODULATION, ylabel="a", hue="value"), "share 10 colours"),
     ],
 )
@@ -277,14 +292,10 @@ def test_renderer_leaves_other_outputs_alone() -> None:
 
 
 def test_nothing_here_loads_a_model_library() -> None:
-    modules = (
-        "results provenance stats scores paper plotting display palette "
-        "figures.panels figures.labels figures.categories book.mystnb"
-    )
+    modules = [f"figures.{path.stem}" for path in (ROOT / "emolib/figures").glob("[a-z]*.py")]
+    modules += [f"experiments.{path.parent.name}.views" for path in (ROOT / "emolib/experiments").glob("*/views.py")]
     code = (
-        f"import sys, importlib\n[importlib.import_module('emolib.' + m) for m in '{modules}'.split()]\n"
-        "from emolib import results\n"
-        "results.collect_provenance(parameters={}, corpus_sha256='', model_revision=None, device='cpu', seconds=0)\n"
+        f"import sys, importlib\n[importlib.import_module('emolib.' + m) for m in {modules}]\n"
         "print({'torch', 'transformers', 'nnsight'} & {name.split('.')[0] for name in sys.modules})"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -7,9 +7,9 @@ and whether emotion words are looked at more than other words like them.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -18,15 +18,13 @@ import pandas as pd
 
 from emolib import stats
 from emolib.engine.sites import layer_number
-from emolib.experiments.attention import words
+from emolib.experiments.attention import EARLY, MIDDLE, words
 from emolib.experiments.attention.reading import FIRST, SEGMENTS, TEXT, Looks, look
 from emolib.stats.sampling import balanced_rows
 from emolib.study.study import Study
 from emolib.texts.prompts import Prompt
 
 SAMPLE = {"full": 1000, "quick": 130}
-GIVEN = "demonstrations:given"
-EARLY, MIDDLE = 0.5, 0.7  # depths: the paper's layers 1-8 of 16, and its 9-11
 FEWEST = 20  # agreed texts for counts, texts with a masked word for comparisons of words
 Row = dict[str, Any]
 
@@ -34,27 +32,29 @@ Row = dict[str, Any]
 def run(study: Study) -> pd.DataFrame:
     """Attention of the last token by layer; all metrics with 95 % intervals over writers.
 
-    On a sample balanced over emotions, for `demonstrations:given`, `shuffled` (their order), `relabelled` (each gets
-    another's label) and `removed`, by segment (label): `mass` and `value_mass`, shares of the attention averaged over
-    heads; `mass_beyond_first`, the mass without the first token; `token_share`, what uniform attention would give;
+    On a sample balanced over emotions, for `demonstrations` given, shuffled (their order), relabelled (each gets
+    another's label) and removed, by `segment`: `mass` and `value_mass`, shares of the attention averaged over heads;
+    `mass_beyond_first`, the mass without the first token; `token_share`, what uniform attention would give;
     `top1_share`, `top3_share`, segments of the largest weights over heads and tokens (as released, as described), the
-    first token aside; `mid_minus_early` of the text, at depths (0.5, 0.7] against those up to 0.5. `top1_count` on the
-    agreed set, as in the paper, by part of the prompt and prompt token; on the sample if fewer than 20 are agreed.
-    `enrichment` of content words, masks and emotion words, see `word_rows`, by layer and for both bands of depth.
+    first token aside; `mid_minus_early`, of each `measure` of the text, at depths (0.5, 0.7] against those up to 0.5.
+    Of the demonstrations as given: `top1_count`, as in the paper, and `top3_count`, by `part` of the prompt and `token`
+    on the agreed `set`, or on the sample if fewer than 20 are agreed; `enrichment` of `words`, see `word_rows`, by
+    layer and for both `band`s of depth.
     """
-    everything, seed = np.arange(len(study.truth)), study.run.seed
-    sample = balanced_rows(study.truth, everything, SAMPLE[study.run.profile], seed=seed)
-    counted = study.agreed if len(study.agreed) >= FEWEST else sample
+    sample = balanced_rows(study.truth, np.arange(len(study.truth)), SAMPLE[study.run.profile], seed=study.run.seed)
+    enough = len(study.agreed) >= FEWEST
+    counted = study.agreed if enough else sample
     records: list[Row] = []
-    for name, prompt in variants(study.prompt, seed=seed).items():
+    for name, prompt in variants(study.prompt, seed=study.run.seed).items():
         rows = np.union1d(sample, counted) if name == "given" else sample
         looks = look(study.model, prompt, study.events["text"].iloc[rows].tolist(), name=name)
-        sampled, condition = looks.part(np.searchsorted(rows, sample)), f"demonstrations:{name}"
-        records += share_rows(sampled, study.groups[sample], condition)
+        sampled = looks.part(np.searchsorted(rows, sample))
+        found = [*share_rows(study, sampled, sample)]
         if name == "given":
-            agreed = f"{GIVEN};set:{'agreed' if counted is study.agreed else 'sample'}"
-            records += count_rows(looks.part(np.searchsorted(rows, counted)), study.groups[counted], agreed)
-            records += word_rows(study, sampled, sample)
+            agreed = looks.part(np.searchsorted(rows, counted))
+            found += count_rows(agreed, study.groups[counted], "agreed" if enough else "sample")
+            found += word_rows(study, sampled, sample)
+        records += [dict(demonstrations=name) | row for row in found]
     return pd.DataFrame(records)
 
 
@@ -74,10 +74,10 @@ def variants(prompt: Prompt, *, seed: int) -> dict[str, Prompt]:
     return {"given": prompt, **others}
 
 
-def share_rows(looks: Looks, groups: np.ndarray, condition: str) -> Iterator[Row]:
+def share_rows(study: Study, looks: Looks, rows: np.ndarray) -> Iterator[Row]:
     """Rows of every share by layer and segment; segments that the prompt does not have are left out."""
-    first, uniform = looks.mass[:, :, [FIRST]], looks.token_share
-    beyond = np.maximum(1 - first, np.finfo(np.float32).tiny)
+    groups, n, uniform = study.groups[rows], len(rows), looks.token_share
+    beyond = np.maximum(1 - looks.mass[:, :, [FIRST]], np.finfo(np.float32).tiny)
     top = looks.top_segments[..., None] == np.arange(len(SEGMENTS))
     measures = {
         "mass": (looks.mass, None),
@@ -87,28 +87,21 @@ def share_rows(looks: Looks, groups: np.ndarray, condition: str) -> Iterator[Row
         "top3_share": (top.mean(2), None),
         "top1_share": (top[:, :, 0].astype(float), None),
     }
-    n, present = len(groups), np.flatnonzero(uniform.any(0))
-    constants = dict(condition=condition, n=n)
+    bootstrap = partial(stats.cluster_bootstrap, groups=groups, seed=study.run.seed)
+    present, n_layers = np.flatnonzero(uniform.any(0)), looks.mass.shape[1]
     for metric, (values, weights) in measures.items():
         kept = present if metric in ("mass", "value_mass") else present[present != FIRST]
-        flat = [None if table is None else table[:, :, kept].reshape(n, -1) for table in (values, weights)]
+        flat, weight = (None if table is None else table[:, :, kept].reshape(n, -1) for table in (values, weights))
         share = metric == "top1_share"
-        interval = stats.cluster_wilson(flat[0], groups) if share else _bootstrap(flat[0], groups, weights=flat[1])
-        sites = [(layer, SEGMENTS[segment]) for layer in range(values.shape[1]) for segment in kept]
-        for (layer, label), found in zip(sites, _each(interval), strict=True):
-            yield constants | dict(metric=metric, layer=layer, label=label) | found
-    for segment, found in zip(present, _each(_bootstrap(uniform[:, present], groups)), strict=True):
-        yield constants | dict(metric="token_share", label=SEGMENTS[segment]) | found
-    yield from _contrast_rows({name: values for name, (values, _) in measures.items()}, groups, constants)
-
-
-def _contrast_rows(measures: dict[str, np.ndarray], groups: np.ndarray, constants: Row) -> Iterator[Row]:
-    early, middle = bands(next(iter(measures.values())).shape[1])
-    texts = np.stack([values[:, :, TEXT] for values in measures.values()], axis=2)
-    difference = texts[:, middle].mean(1) - texts[:, early].mean(1)
-    for metric, found in zip(measures, _each(_bootstrap(difference, groups)), strict=True):
-        condition = f"{constants['condition']};measure:{metric}"
-        yield constants | dict(metric="mid_minus_early", label="text", condition=condition) | found
+        interval = stats.cluster_wilson(flat, groups) if share else bootstrap(flat, weights=weight)
+        sites = [dict(layer=layer, segment=SEGMENTS[segment]) for layer in range(n_layers) for segment in kept]
+        yield from interval.rows(sites, metric=metric, n=n)
+    named = [dict(segment=SEGMENTS[segment]) for segment in present]
+    yield from bootstrap(uniform[:, present]).rows(named, metric="token_share", n=n)
+    early, middle = bands(n_layers)
+    texts = np.stack([values[:, :, TEXT] for values, _ in measures.values()], axis=2)
+    change = bootstrap(texts[:, middle].mean(1) - texts[:, early].mean(1))
+    yield from change.rows([dict(measure=name) for name in measures], metric="mid_minus_early", segment="text", n=n)
 
 
 def bands(n_layers: int) -> tuple[np.ndarray, np.ndarray]:
@@ -119,31 +112,25 @@ def bands(n_layers: int) -> tuple[np.ndarray, np.ndarray]:
     return early, middle if len(middle) else np.array([len(early)])
 
 
-def count_rows(looks: Looks, groups: np.ndarray, condition: str) -> Iterator[Row]:
-    """Rows of how many texts have their largest weight, or one of the three largest, in a part of the prompt or on one
-    of its tokens: top1_count, as in the paper's counts, and top3_count, as in its text.
+def count_rows(looks: Looks, groups: np.ndarray, which: str) -> Iterator[Row]:
+    """Rows of how many texts of the set `which` have their largest weight, or one of the three largest, in a part of
+    the prompt or on one of its tokens: top1_count, as in the paper's counts, and top3_count, as in its text.
 
     Tokens of the evaluated text are never named, but for the mask.
     """
     n, n_layers = looks.top.shape[:2]
-    parts = dict.fromkeys(name.split(";")[0] for tokens in looks.tokens for name in tokens.places)
+    parts = dict.fromkeys((part, "") for tokens in looks.tokens for part, _ in tokens.places)
+    parts.pop(("first_token", ""))
     for layer, (metric, most) in product(range(n_layers), (("top1_count", 1), ("top3_count", 3))):
         best = zip(looks.tokens, looks.top[:, layer, :most], strict=True)
-        places = [{tokens.places[top] for top in tops} for tokens, tops in best]
+        found = [{tokens.places[top] for top in tops} for tokens, tops in best]
         # A token counts for its part, too.
-        places = [found | {name.split(";")[0] for name in found} for found in places]
-        named = [name for name in Counter(name for found in places for name in found) if ";" in name]
-        labels = [*(part for part in parts if part != "segment:first_token"), *named]
-        hits = np.array([[label in found for label in labels] for found in places])
-        for label, found in zip(labels, _each(stats.cluster_wilson(hits, groups)), strict=True):
-            counts = {name: value * n for name, value in found.items()}
-            yield dict(metric=metric, condition=condition, label=label, layer=layer, n=n) | counts
-
-
-def as_shares(counts: pd.DataFrame) -> pd.DataFrame:
-    """The counts, ours or the paper's, as shares 0-1 of the n texts that they are of."""
-    ends = ("value", "ci_low", "ci_high")
-    return counts.assign(**{name: counts[name] / counts["n"].astype(float) for name in ends})
+        found = [places | {(part, "") for part, _ in places} for places in found]
+        named = sorted({place for places in found for place in places if place[1]})
+        hits = np.array([[place in places for place in (*parts, *named)] for places in found])
+        counts = stats.cluster_wilson(hits, groups).map(lambda share: share * n)
+        keys = [dict(part=part, token=token) for part, token in (*parts, *named)]
+        yield from counts.rows(keys, metric=metric, layer=layer, set=which, n=n)
 
 
 def word_rows(study: Study, sampled: Looks, sample: np.ndarray) -> Iterator[Row]:
@@ -214,21 +201,11 @@ def _texts(study: Study, column: str) -> pd.Series:
     return events["text"].loc[study.events["text_id"]]
 
 
-def _enrichment(study: Study, tokens: words.Compared, rows: np.ndarray, label: str) -> Iterator[Row]:
+def _enrichment(study: Study, tokens: words.Compared, rows: np.ndarray, kind: str) -> Iterator[Row]:
     """By layer, and for the weight averaged over the early and over the middle layers."""
     n_layers = tokens.weight.shape[1]
     averages = np.stack([tokens.weight[:, layers].mean(1) for layers in bands(n_layers)], axis=1)
     tokens = replace(tokens, weight=np.concatenate([tokens.weight, averages], axis=1))
-    sites = [dict(condition=GIVEN, layer=layer) for layer in range(n_layers)]
-    sites += [dict(condition=f"{GIVEN};layers:{band}") for band in ("early", "middle")]
-    interval = words.enrichment(tokens, study.groups[rows], seed=study.run.seed)
-    for site, found in zip(sites, _each(interval), strict=True):
-        yield dict(metric="enrichment", label=label, n=len(rows)) | site | found
-
-
-def _bootstrap(values: np.ndarray, groups: np.ndarray, weights: np.ndarray | None = None) -> stats.Interval:
-    return stats.cluster_bootstrap(values, groups, weights=weights)
-
-
-def _each(interval: stats.Interval) -> list[dict[str, float]]:
-    return pd.DataFrame(interval.columns()).to_dict("records")
+    sites = [dict(layer=layer) for layer in range(n_layers)] + [dict(band=band) for band in ("early", "middle")]
+    interval = study.interval(words.enrichment(tokens, len(rows)), rows)
+    yield from interval.rows(sites, metric="enrichment", words=kind, n=len(rows))

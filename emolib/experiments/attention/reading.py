@@ -31,7 +31,8 @@ from emolib.texts.prompts import Prompt
 
 SEGMENTS = ("first_token", "instruction", "demonstration", "demonstration_label", "text", "format")
 FIRST, TEXT = SEGMENTS.index("first_token"), SEGMENTS.index("text")
-SPELLED = {":": "colon", ";": "semicolon", "": "blank"}  # conditions and labels are made of `key:value;key:value`
+SPELLED = {":": "colon", ";": "semicolon", "": "blank"}  # tokens that a table could not show
+Place = tuple[str, str]  # the part of the prompt, and the token there, "" where it has no name
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -39,13 +40,13 @@ class Tokens:
     """One prompt of T tokens as the model reads it.
 
     `segments` [T] are indices into SEGMENTS; `places` [T] name the part of the prompt (demo_1, final_cue, ...) and, of
-    prompt tokens, the token; `starts` [T] is the first character of a token of the evaluated text, counted from the
-    beginning of that text, and -1 for all others.
+    prompt tokens and masks, the token; `starts` [T] is the first character of a token of the evaluated text, counted
+    from the beginning of that text, and -1 for all others.
     """
 
     ids: list[int]
     segments: np.ndarray
-    places: list[str]
+    places: list[Place]
     starts: np.ndarray
 
 
@@ -90,16 +91,12 @@ def tokenize(tokenizer: Any, prompt: Prompt, text: str) -> Tokens:
         _, segment, part = parts[min(int(np.searchsorted(ends, start, side="right")), len(parts) - 1)]
         first = special or not segments
         inside = segment == "text" and not first
-        name = word.strip() if segment != "text" else "mask" if any(a <= start - begin < b for a, b in masks) else None
+        masked = any(a <= start - begin < b for a, b in masks)
+        name = SPELLED.get(word.strip(), word.strip()) if segment != "text" else "mask" if masked else ""
         segments.append(FIRST if first else SEGMENTS.index(segment))
-        places.append("segment:first_token" if first else place(part, name))
+        places.append(("first_token", "") if first else (part, name))
         starts.append(start - begin if inside else -1)
     return Tokens(ids=coded["input_ids"], segments=np.array(segments), places=places, starts=np.array(starts))
-
-
-def place(part: str, name: str | None) -> str:
-    """The label of a token in tables: `segment:demo_2;token:sadness`; without a name the part alone."""
-    return f"segment:{part}" if name is None else f"segment:{part};token:{SPELLED.get(name, name)}"
 
 
 @contextmanager

@@ -10,6 +10,7 @@ directions of the stream decide. Two nulls: ratings handed to other writers, and
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 
 from emolib import stats
+from emolib.experiments.geometry import EARLY, HALVING, LATE, PLANE, SIX
 from emolib.experiments.geometry.alignment import (
     Cosines,
     Moments,
@@ -37,69 +39,61 @@ from emolib.study.shards import progress
 from emolib.study.study import Study
 from emolib.texts.appraisals import EMOTIONS, NAMED
 
-SIX = ("joy", "pride", "surprise", "fear", "guilt", "anger")
-PLANE = ("pleasantness", "other_responsblt")  # the axes of the paper's Figure 6
 DRAWS, SPLITS = 100, 10  # resamples of writers, and shuffles; splits into halves
 REFITS = {"full": (10, 4, 8), "quick": (5, 3, 4)}  # left-out parts, shuffles and splits of probes, each fitted anew
-HALVING = (8 / 16, 10 / 16)  # claim C13: the paper's layers 8 and 10 of 16
-EARLY, LATE = 0.5, 0.75
+STEP = {"full": 1, "quick": 3}
 PERMUTATIONS = 5000
 PAIRS = tuple(np.ix_([EMOTIONS.index(name) for name in SIX], [NAMED.index(name) for name in PLANE]))
+SITE = dict(component="resid_post", position="-1")
 Row = dict[str, Any]
 
 
 def run(study: Study) -> pd.DataFrame:
     """Cosines of 13 emotion and 6 appraisal directions by layer and kind of vector, and the plane of the emotions.
 
-    condition = emotion, appraisal, vector: cosine, cosine_null (ratings moved), cosine_by_construction (both moved; the
-    value is the mean, the ends hold 95 % of draws). condition = vector: alignment, the mean over the paper's twelve
-    pairs of the cosine times its expected sign, and magnitude, that of its size, with both nulls and _split: emotions
-    from one half of the writers, appraisals from the other, so that accidents of the same texts cannot align them
-    (interval: spread of random splits); halving and fade, ratios of magnitudes. rating_contrast: an emotion's mean
-    rating minus the mean of emotions; its sign is the expected one. PCA of the emotions' centroids: pc_share,
-    pc1_valence (_p: permuted over emotions), between_share, and _null from shuffled labels; pc_coordinate.
-    `set:agreed` repeats closed-form cosines on the probes' texts. Intervals are standard errors over writers:
-    bootstrap; for probes a delete-a-group jackknife.
-    `quick` runs read every third layer. Raises ValueError for a corpus without ratings or an agreed set too small.
+    By `vector`, `emotion` and `appraisal`: cosine, cosine_null (ratings moved), cosine_by_construction (both moved; the
+    value is the mean, the ends hold 95 % of draws). By vector: alignment, the mean over the paper's twelve pairs of the
+    cosine times its expected sign, and magnitude, that of its size, with both nulls and _split: emotions from one half
+    of the writers, appraisals from the other, so that accidents of the same texts cannot align them (interval: spread
+    of random splits); halving and fade, ratios of magnitudes. PCA of the emotions' centroids: pc_share by `pc`,
+    pc1_valence (_p: permuted over emotions), between_share, and _null from shuffled labels; pc_coordinate by emotion.
+    `set` agreed repeats closed-form cosines on the probes' texts. Of the ratings: rating_contrast, an emotion's mean
+    minus the mean of emotions; its sign is the expected one. Intervals are standard errors over writers: bootstrap; for
+    probes a delete-a-group jackknife. `quick` runs read every third layer. Raises ValueError for a corpus without
+    ratings or an agreed set too small.
     """
     rated = study.corpus.ratings.columns  # refuses a corpus without ratings
     ratings = study.events[list(rated)][list(NAMED)].to_numpy(dtype=np.float32)
     check_probeable(study.truth[study.agreed], np.arange(len(study.agreed)) % 2, n_folds=2)
-    step = 1 if study.run.profile == "full" else 3
-    layers = list(range((study.model.n_layers - 1) % step, study.model.n_layers, step))
+    profile, seed, layers = study.run.profile, study.run.seed, study.layers(STEP[study.run.profile])
     train = study.agreed[released_split(len(study.agreed))[0]]
-    everyone, agreed = (
-        sample(
-            study.truth,
-            ratings,
-            study.groups,
-            rows,
-            n_classes=len(EMOTIONS),
-            draws=DRAWS,
-            splits=SPLITS,
-            seed=study.run.seed,
-        )
-        for rows in (np.arange(len(ratings)), train)
-    )
+    draw = partial(sample, study.truth, ratings, study.groups, n_classes=len(EMOTIONS))
+    everyone, agreed = (draw(rows, draws=DRAWS, splits=SPLITS, seed=seed) for rows in (np.arange(len(ratings)), train))
     contrast = label_contrast(everyone)
-    rows, history = list(_contrasts(everyone, contrast, study.run.seed)), {}
-    rows.append(dict(metric="cosine_random_sd", value=float(study.model.width**-0.5)))
+    rows: list[Row] = [dict(metric="cosine_random_sd", value=float(study.model.width**-0.5))]
+    rows += contrast_rows(everyone, contrast, seed)
+    history: dict[tuple[str, str], list[Cosines]] = {}
     for layer in progress(layers, "geometry", [1] * len(layers), unit=" layers"):
         features = study.activations("resid_post", layer).float()
-        found = {"probe": probe_cosines(features[train], agreed, *REFITS[study.run.profile])}
+        found = {("probe", "agreed"): probe_cosines(features[train], agreed, *REFITS[profile], seed=seed)}
         level: list[Row] = []
-        for which, suffix in ((everyone, ""), (agreed, ";set:agreed")):
+        for which, name in ((everyone, "all"), (agreed, "agreed")):
             known, turns = moments(features[which.rows], which), metrics(features[which.rows], which.labels)
-            found |= {f"{kind}{suffix}": known.cosines(turn, len(EMOTIONS)) for kind, turn in turns.items()}
+            found |= {(kind, name): known.cosines(turn, len(EMOTIONS)) for kind, turn in turns.items()}
             if which is everyone:
                 for kind in ("mean_difference", "whitened"):
-                    level += plane(known, turns[kind], features, contrast, study.run.seed, kind)
-        for kind, cosines in found.items():
-            level += [*_cosine_rows(cosines, kind), *_summaries(cosines, kind, np.sign(contrast))]
-            history.setdefault(kind, []).append(cosines)
-        rows += [dict(component="resid_post", layer=layer, position="-1") | row for row in level]
+                    flat = plane(known, turns[kind], features, contrast, seed)
+                    level += [dict(vector=kind, set=name) | row for row in flat]
+        for (kind, name), cosines in found.items():
+            nulls = kind == "probe" or name == "all"
+            measured = (*cosine_rows(cosines, nulls=nulls), *summaries(cosines, np.sign(contrast)))
+            level += [dict(vector=kind, set=name) | row for row in measured]
+            history.setdefault((kind, name), []).append(cosines)
+        rows += [SITE | dict(layer=layer) | row for row in level]
     depths = (np.array(layers) + 1) / study.model.n_layers
-    return pd.DataFrame([*rows, *_fading(history, depths)])
+    for (kind, name), levels in history.items():
+        rows += [SITE | dict(vector=kind, set=name) | row for row in fading(levels, depths)]
+    return pd.DataFrame(rows)
 
 
 def label_contrast(of: Sample) -> Array:
@@ -111,11 +105,11 @@ def label_contrast(of: Sample) -> Array:
     return means - np.nanmean(means, axis=0)
 
 
-def probe_cosines(features: Tensor, of: Sample, parts: int, shuffles: int, splits: int) -> Cosines:
+def probe_cosines(features: Tensor, of: Sample, parts: int, shuffles: int, splits: int, *, seed: int) -> Cosines:
     """Cosines of the paper's probes (E7), with `parts` groups of writers left out in turn, `shuffles` and `splits`."""
     labels, ratings, n_classes = of.labels, of.targets[:, of.n_classes :].double(), of.n_classes
     moved = [ratings[torch.as_tensor(order)] for order in of.orders]
-    keep = left_out(of.groups, parts)
+    keep = left_out(of.groups, parts, seed=seed)
     everything = torch.ones(1, len(labels), dtype=torch.bool)
     ridge = dict(alphas=(5.0,), standardise="none")
     rising = fit_ridge(features, torch.cat([ratings, *moved], dim=1), everything, **ridge)[0][0, 0]
@@ -149,14 +143,14 @@ def probe_cosines(features: Tensor, of: Sample, parts: int, shuffles: int, split
     )
 
 
-def left_out(groups: np.ndarray, parts: int) -> np.ndarray:
+def left_out(groups: np.ndarray, parts: int, *, seed: int) -> np.ndarray:
     """Which texts [parts, n] stay when each of `parts` random parts of the writers is left out in turn."""
     _, codes = np.unique(groups, return_inverse=True)
-    part = np.random.default_rng(0).permutation(codes.max() + 1) % parts
+    part = np.random.default_rng(seed).permutation(codes.max() + 1) % parts
     return part[codes] != np.arange(min(parts, codes.max() + 1))[:, None]
 
 
-def plane(of: Moments, metric: Tensor, features: Tensor, contrast: Array, seed: int, kind: str) -> Iterator[Row]:
+def plane(of: Moments, metric: Tensor, features: Tensor, contrast: Array, seed: int) -> Iterator[Row]:
     """Rows on the principal components of the emotions' centroids, in the coordinates of the metric."""
     here = np.flatnonzero(of.shares[0].numpy() > 0)
     valence = (contrast[:, NAMED.index("pleasantness")] - contrast[:, NAMED.index("unpleasantness")])[here]
@@ -166,103 +160,82 @@ def plane(of: Moments, metric: Tensor, features: Tensor, contrast: Array, seed: 
         for part, weight in ((of.value, share), (of.resampled, drawn), (of.shuffled, share))
     ]
     (ratio, place), (ratios, places), (null_ratios, null_places) = (components(part) for part in centroids)
-    condition = dict(condition=f"vector:{kind}")
-    for index in range(min(3, len(here) - 1)):
-        pc = condition | dict(label=f"pc{index + 1}")
-        yield pc | dict(metric="pc_share") | _one(interval(ratio[index], ratios[:, index]))
-        yield pc | dict(metric="pc_share_null") | _band(null_ratios[:, index])
+    shown = range(min(3, len(here) - 1))
+    pcs = [dict(pc=index + 1) for index in shown]
+    yield from interval(ratio, ratios)[shown].rows(pcs, metric="pc_share")
+    yield from stats.null_band(null_ratios)[shown].rows(pcs, metric="pc_share_null")
+    for index in shown:
         # The sign of a component is free: pleasant emotions to the right, those caused by others up.
         outer = valence if index == 0 else contrast[here, NAMED.index("other_responsblt")]
         sign = 1 if (place[:, index] * outer).sum() >= 0 else -1
         for label, value in zip(here, sign * place[:, index], strict=True):
-            yield dict(
-                condition=f"vector:{kind};pc:{index + 1}",
-                label=EMOTIONS[label],
-                metric="pc_coordinate",
-                value=float(value),
-            )
+            yield dict(metric="pc_coordinate", emotion=EMOTIONS[label], pc=index + 1, value=float(value))
     r, draws = correlation(place[:, 0], valence), correlation(places[..., 0], valence)
-    yield condition | dict(metric="pc1_valence") | _one(interval(r, draws, scale="cosine"))
-    yield condition | dict(metric="pc1_valence_null") | _band(correlation(null_places[..., 0], valence))
     orders = np.random.default_rng(seed).permuted(np.tile(valence, (PERMUTATIONS, 1)), axis=1)
     chance = np.array([correlation(place[:, 0], order) for order in orders])
-    p = stats.permutation_p(r, chance)
-    yield condition | dict(metric="pc1_valence_p", value=float(p))
+    yield dict(metric="pc1_valence_p", value=float(stats.permutation_p(r, chance)))
     total = (features @ metric).var(0, correction=0).sum()
-    between = [
+    between, resampled, shuffled = (
         (part.pow(2).sum(-1) * weight).sum(-1).numpy() / total.item()
         for part, weight in zip(centroids, (share, drawn, share), strict=True)
-    ]
-    yield condition | dict(metric="between_share") | _one(interval(between[0], between[1]))
-    yield condition | dict(metric="between_share_null") | _band(between[2])
+    )
+    for metric_name, found, null in (
+        ("pc1_valence", interval(r, draws, scale="cosine"), correlation(null_places[..., 0], valence)),
+        ("between_share", interval(between, resampled), shuffled),
+    ):
+        yield from found.rows({}, metric=metric_name)
+        yield from stats.null_band(null).rows({}, metric=f"{metric_name}_null")
 
 
-def _contrasts(of: Sample, contrast: Array, seed: int) -> Iterator[Row]:
+def contrast_rows(of: Sample, contrast: Array, seed: int) -> Iterator[Row]:
+    """Rows of how far an emotion's mean rating lies from the mean of the emotions."""
     ratings = of.targets[:, of.n_classes :].double().numpy()
     for label in np.flatnonzero(of.present):
-        # The mean of the emotions moves thirteen times less than the emotion's own, and is taken as known.
         rows = of.labels == label
-        few = len(np.unique(of.groups[rows])) < 2
-        found = None if few else stats.cluster_bootstrap(ratings[rows], of.groups[rows], seed=seed)
-        for column, name in enumerate(NAMED):
-            row = dict(
-                condition=f"emotion:{EMOTIONS[label]};appraisal:{name}",
-                metric="rating_contrast",
-                n=int(rows.sum()),
-                value=float(contrast[label, column]),
-            )
-            if found is not None:
-                shift = contrast[label, column] - found.value[column]
-                row |= dict(ci_low=float(found.ci_low[column] + shift), ci_high=float(found.ci_high[column] + shift))
-            yield row
+        ends = contrast[label] + np.full((2, len(NAMED)), np.nan)
+        if len(np.unique(of.groups[rows])) > 1:
+            # The mean of the emotions moves thirteen times less than the emotion's own, and is taken as known.
+            found = stats.cluster_bootstrap(ratings[rows], of.groups[rows], seed=seed)
+            ends = np.stack([found.ci_low, found.ci_high]) + (contrast[label] - found.value)
+        named = [dict(emotion=EMOTIONS[label], appraisal=name) for name in NAMED]
+        yield from stats.Interval(contrast[label], *ends).rows(named, metric="rating_contrast", n=int(rows.sum()))
 
 
-def _cosine_rows(found: Cosines, kind: str) -> Iterator[Row]:
-    ends = interval(found.value, found.replicates, factor=found.factor, scale="cosine")
-    for label, emotion in enumerate(EMOTIONS):
-        for column, name in enumerate(NAMED):
-            at, row = (label, column), dict(condition=f"emotion:{emotion};appraisal:{name};vector:{kind}")
-            if np.isnan(found.value[at]):
-                continue
-            cell = stats.Interval(ends.value[at], ends.ci_low[at], ends.ci_high[at])
-            yield row | dict(metric="cosine") | _one(cell)
-            if "set:" not in kind:
-                for metric, draws in (("cosine_null", found.apart), ("cosine_by_construction", found.together)):
-                    yield row | dict(metric=metric) | _band(draws[:, label, column])
+def cosine_rows(found: Cosines, *, nulls: bool) -> Iterator[Row]:
+    """Rows of the cosines of every emotion present with every appraisal."""
+    here = np.flatnonzero(~np.isnan(found.value).any(axis=1))
+    keys = [dict(emotion=EMOTIONS[label], appraisal=name) for label in here for name in NAMED]
+    measured = interval(found.value, found.replicates, factor=found.factor, scale="cosine")
+    yield from measured[here].rows(keys, metric="cosine")
+    if nulls:
+        yield from stats.null_band(found.apart)[here].rows(keys, metric="cosine_null")
+        yield from stats.null_band(found.together)[here].rows(keys, metric="cosine_by_construction")
 
 
-def _summaries(found: Cosines, kind: str, signs: Array) -> Iterator[Row]:
+def summaries(found: Cosines, signs: Array) -> Iterator[Row]:
+    """Rows of the means over the paper's twelve pairs: of the cosine times its expected sign, and of its size."""
     for metric, turn in (("alignment", lambda c: c * signs), ("magnitude", np.abs)):
         value, draws, split, apart, together = (
             np.nanmean(turn(part)[(..., *PAIRS)], axis=(-2, -1))
             for part in (found.value, found.replicates, found.split, found.apart, found.together)
         )
-        row = dict(condition=f"vector:{kind}")
-        yield row | dict(metric=metric) | _one(interval(value, draws, factor=found.factor))
-        yield row | dict(metric=f"{metric}_split") | _one(interval(split.mean(), split))
-        yield row | dict(metric=f"{metric}_null") | _band(apart)
-        yield row | dict(metric=f"{metric}_by_construction") | _band(together)
+        for end, measured in {
+            "": interval(value, draws, factor=found.factor),
+            "_split": interval(split.mean(), split),
+            "_null": stats.null_band(apart),
+            "_by_construction": stats.null_band(together),
+        }.items():
+            yield from measured.rows({}, metric=f"{metric}{end}")
 
 
-def _fading(history: dict[str, list[Cosines]], depths: Array) -> Iterator[Row]:
+def fading(levels: list[Cosines], depths: Array) -> Iterator[Row]:
     """Ratios of mean magnitudes: at depth .625 to .5 (halving), and of the last quarter to the first half (fade)."""
     before, after = (np.abs(depths - depth).argmin() for depth in HALVING)
     parts = {"halving": ([after], [before]), "fade": (np.flatnonzero(depths >= LATE), np.flatnonzero(depths <= EARLY))}
-    for kind, levels in history.items():
-        value = np.stack([np.nanmean(np.abs(found.value)[PAIRS]) for found in levels])
-        draws = np.stack([np.nanmean(np.abs(found.replicates)[(..., *PAIRS)], axis=(1, 2)) for found in levels], axis=1)
-        for metric, (late, early) in parts.items():
-            if len(late) and len(early):
-                ratio, ratios = (part[..., late].mean(-1) / part[..., early].mean(-1) for part in (value, draws))
-                # Ratios are judged on the scale of their logarithm.
-                ends = interval(np.log(ratio), np.log(ratios), factor=levels[0].factor)
-                row = dict(component="resid_post", position="-1", condition=f"vector:{kind}", metric=metric)
-                yield row | {key: float(np.exp(end)) for key, end in _one(ends).items()}
-
-
-def _one(found: stats.Interval) -> dict[str, float]:
-    return {key: float(values[0]) for key, values in found.columns().items()}
-
-
-def _band(draws: Array) -> dict[str, float]:
-    return _one(stats.null_band(draws))
+    value = np.stack([np.nanmean(np.abs(found.value)[PAIRS]) for found in levels])
+    draws = np.stack([np.nanmean(np.abs(found.replicates)[(..., *PAIRS)], axis=(1, 2)) for found in levels], axis=1)
+    for metric, (late, early) in parts.items():
+        if len(late) and len(early):
+            # Ratios are judged on the scale of their logarithm.
+            ratio, ratios = (np.log(part[..., late].mean(-1) / part[..., early].mean(-1)) for part in (value, draws))
+            yield from interval(ratio, ratios, factor=levels[0].factor).map(np.exp).rows({}, metric=metric)

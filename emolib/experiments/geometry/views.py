@@ -1,0 +1,147 @@
+"""What the chapter on geometry shows, from its table. Loads no model library."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from emolib.experiments.geometry import EARLY, HALVING, LATE, PLANE, SIX
+from emolib.figures.panels import readable
+from emolib.tables import paper
+from emolib.tables.results import select
+
+NAMES = {"probe": "probe", "mean_difference": "mean difference", "whitened": "whitened", "lda": "LDA"}
+DRAWN = ("probe", "mean_difference", "whitened")
+ALIGNMENT = {
+    "alignment": "measured",
+    "alignment_split": "two halves",
+    "alignment_by_construction": "both shuffled",
+    "alignment_null": "ratings shuffled",
+}
+RATIOS = {"fade": "last quarter over first half", "halving": f"depth {HALVING[1]} over {HALVING[0]}"}
+VALENCE = {"pc1_valence": "measured", "pc1_valence_null": "labels shuffled"}
+CORNER = (*PLANE, "self_responsblt")
+PAIR = ["emotion", "appraisal"]
+
+
+def cosines(data: pd.DataFrame, metric: str = "cosine", axes: tuple[str, ...] = PLANE) -> pd.DataFrame:
+    """The cosines of the paper's six emotions with `axes`, every kind of vector on the texts it is meant for."""
+    return on_own_texts(select(data, metric=metric, emotion=list(SIX), appraisal=list(axes)))
+
+
+def on_own_texts(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of probes on the agreed set, as in the paper, and of all other vectors on all texts."""
+    return rows[(rows["set"] == "agreed") == (rows["vector"] == "probe")]
+
+
+def walks(data: pd.DataFrame) -> pd.DataFrame:
+    """The paper's cosines and ours, column `panel`."""
+    titles = {"probe": "probe, this run"} | {name: NAMES[name] for name in DRAWN[1:]}
+    own = cosines(data).assign(panel=lambda rows: rows["vector"].map(titles))
+    parts = [own[own["vector"] == name] for name in titles]
+    return pd.concat([published().assign(panel=f"probe, {paper.DETAILED.name}"), *parts])
+
+
+def published() -> pd.DataFrame:
+    """The paper's cosines of its Llama."""
+    return paper.values("geometry")
+
+
+def probe_curves(data: pd.DataFrame) -> pd.DataFrame:
+    """The probes' cosines, and "ratings shuffled" as one more `appraisal`: both bands, as far as either reaches."""
+    own, null = (rows[rows["vector"] == "probe"] for rows in (cosines(data), cosines(data, "cosine_null")))
+    band = null.groupby(["emotion", "layer", "n_layers"], as_index=False)
+    band = band.agg({"value": "mean", "ci_low": "min", "ci_high": "max"}).assign(appraisal="ratings shuffled")
+    return pd.concat([band, own])
+
+
+def chance(data: pd.DataFrame) -> pd.DataFrame:
+    """By kind of vector and half of the layers (`early` or not) how far shuffled ratings `reach`, and the share of our
+    cosines `beyond` that."""
+    keys = [*PAIR, "vector", "layer"]
+    pairs = cosines(data).merge(cosines(data, "cosine_null"), on=keys, suffixes=("", "_null"))
+    pairs = pairs.assign(
+        reach=(pairs["ci_high_null"] - pairs["ci_low_null"]) / 2,
+        beyond=~pairs["value"].between(pairs["ci_low_null"], pairs["ci_high_null"]),
+        half=(pairs["depth"] > EARLY).map({False: "first half", True: "second half"}),
+    )
+    return pairs.groupby(["vector", "half"])[["reach", "beyond"]].mean().unstack("half").loc[list(NAMES)]
+
+
+def expected_signs(data: pd.DataFrame) -> pd.DataFrame:
+    """For each of the twelve pairs how far the emotion's mean rating lies from that of all emotions, and the share of
+    the layers of the first half in which the cosine has that sign, a column per kind of vector."""
+    keys = dict(metric="rating_contrast", emotion=list(SIX), appraisal=list(PLANE))
+    contrast = select(data, **keys).set_index(PAIR)["value"].rename("contrast")
+    early = cosines(data).join(contrast, on=PAIR)
+    early = early[early["depth"] <= EARLY]
+    right = (early["value"] * early["contrast"] > 0).groupby([early["vector"], early["emotion"], early["appraisal"]])
+    shares = right.mean().unstack("vector")[list(NAMES)].rename(columns=NAMES)
+    return contrast.rename("rating, from the mean of emotions").to_frame().join(shares).rename(index=readable)
+
+
+def alignment(data: pd.DataFrame) -> pd.DataFrame:
+    """Alignment with theory by layer: measured and its comparisons (`kind`), a `panel` per kind of vector."""
+    rows = on_own_texts(select(data, metric=list(ALIGNMENT), vector=list(DRAWN)))
+    rows = rows.assign(kind=rows["metric"].map(ALIGNMENT), panel=rows["vector"].map(NAMES))
+    return rows.sort_values("metric", key=lambda names: names.map(list(ALIGNMENT).index), kind="stable")
+
+
+def alignment_by_half(data: pd.DataFrame) -> pd.DataFrame:
+    """A row per kind of vector: mean alignment in the first and second half of the layers, measured and from two halves
+    of the writers; layers beyond both shuffled (interval against range), and layers of two halves above 0."""
+    wide = alignment(data).pivot(
+        index=["panel", "layer", "depth"], columns="kind", values=["value", "ci_low", "ci_high"]
+    )
+    half = (wide.index.get_level_values("depth") > EARLY).astype(int)
+    found = {}
+    for name, rows in wide.groupby(level="panel", sort=False):
+        parts = rows["value"].groupby(half[wide.index.get_level_values("panel") == name]).mean()
+        beyond = (rows["ci_low", "measured"] > rows["ci_high", "both shuffled"]).sum()
+        above = (rows["ci_low", "two halves"] > 0).sum()
+        found[name] = {
+            kind: " and ".join(f"{value:.2f}" for value in parts[kind]) for kind in ("measured", "two halves")
+        } | {"beyond both shuffled": f"{beyond} of {len(rows)}", "two halves above 0": f"{above} of {len(rows)}"}
+    return pd.DataFrame(found).T.loc[[NAMES[name] for name in DRAWN]]
+
+
+def fading(data: pd.DataFrame) -> pd.DataFrame:
+    """The ratios of mean sizes of the cosines, column `ratio`, for every kind of vector and set, column `name`."""
+    rows = select(data, metric=list(RATIOS))
+    other = (rows["set"] == "agreed") & (rows["vector"] != "probe")
+    return rows.assign(
+        name=rows["vector"].map(NAMES) + other.map({True: ", agreed set", False: ""}), ratio=rows["metric"].map(RATIOS)
+    )
+
+
+def published_fading() -> pd.DataFrame:
+    """The same ratios of the paper's probes."""
+    sizes = published().assign(size=lambda rows: rows["value"].abs()).groupby("depth")["size"].mean()
+    fade = sizes[sizes.index >= LATE].mean() / sizes[sizes.index <= EARLY].mean()
+    values = {"fade": fade, "halving": sizes[HALVING[1]] / sizes[HALVING[0]]}
+    return pd.DataFrame([dict(name="probe", ratio=RATIOS[key], value=value) for key, value in values.items()])
+
+
+def clearest_layer(data: pd.DataFrame) -> int:
+    """The 0-based layer where the emotions take up the largest share of the variance of whitened activations."""
+    rows = select(data, metric="between_share", vector="whitened")
+    return int(rows.loc[rows["value"].idxmax(), "layer"])
+
+
+def corner(data: pd.DataFrame) -> pd.DataFrame:
+    """The whitened cosines with the plane's axes and self-agency at the clearest layer."""
+    return select(cosines(data, axes=CORNER), vector="whitened", layer=clearest_layer(data))
+
+
+def emotion_places(data: pd.DataFrame) -> tuple[pd.DataFrame, list[float]]:
+    """The emotions on the first two components, columns `x` and `y`, and the components' shares of the variance; at the
+    clearest layer."""
+    here = dict(vector="whitened", layer=clearest_layer(data), pc=[1, 2])
+    spots = select(data, metric="pc_coordinate", **here).pivot(index="emotion", columns="pc", values="value")
+    shares = select(data, metric="pc_share", **here).sort_values("pc")["value"].tolist()
+    return spots.rename(columns={1: "x", 2: "y"}).reset_index(), shares
+
+
+def valence(data: pd.DataFrame) -> pd.DataFrame:
+    """The first component's correlation with valence and with shuffled labels (`kind`), by layer."""
+    rows = select(data, metric=list(VALENCE))
+    return rows.assign(kind=rows["metric"].map(VALENCE), panel=rows["vector"].map(NAMES))
