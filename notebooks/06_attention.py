@@ -122,22 +122,24 @@ say(f"Largest shares, weighted by value length: {'; '.join(shares)}.")
 # %% tags=["intervention"]
 import torch
 
-from emolib.engine.model import load_model
+import emolib as el
 from emolib.experiments.attention.reading import eager, look
 from emolib.texts.corpus import load_corpus
+from emolib.texts.prompts import get_prompt
 
-lm, event = load_model(run.model), load_corpus("situations").events["text"][0]
-looks = look(lm, run.load_prompt(), [event])
+small, event = el.load("smollm2-135m"), load_corpus("situations").events["text"][0]
+looks = look(small, get_prompt("T1-2shot"), [event])
 
-ids = lm.tokenizer(run.load_prompt().render(event), return_tensors="pt").to(lm.device)
-with torch.no_grad(), eager(lm):
-    attentions = lm.hf(**ids, output_attentions=True).attentions  # a layer each: [text, head, query, key]
-weights = torch.stack([layer[0, :, -1].mean(0) for layer in attentions]).float().cpu()
+ids = small.tokenizer(get_prompt("T1-2shot").render(event), return_tensors="pt")
+with torch.no_grad(), eager(small):
+    attentions = small.hf(**ids, output_attentions=True).attentions  # a layer each: [text, head, query, key]
+weights = torch.stack([layer[0, :, -1].mean(0) for layer in attentions])
 torch.testing.assert_close(weights, torch.as_tensor(looks.weights[0]), atol=1e-4, rtol=1e-3)
 
 middle = weights[int(0.6 * len(weights))]
 most = middle[1:].topk(5).indices + 1
-[(lm.tokenizer.decode(ids["input_ids"][0, place]), f"{middle[place]:.1%}") for place in most]
+print(event)
+[(small.tokenizer.decode(ids["input_ids"][0, place]), f"{middle[place]:.1%}") for place in most]
 
 # %% [markdown]
 # ## The paper's statistic, with its counts
