@@ -93,21 +93,16 @@ data, reference = measured(run, attention), reference_table(run, attention)
 
 # %% tags=["hide-input"]
 stacks, uniform = views.masses(data)
+look = dict(colours=SEGMENT_COLOURS, height=2.6, lines={"text under uniform attention": uniform})
 figures.show(
-    figures.depth_stacks(
-        stacks,
-        panel="metric",
-        column="segment",
-        colours=SEGMENT_COLOURS,
-        height=2.6,
-        ylabel="share of attention",
-        lines={"text under uniform attention": uniform},
-    ),
+    figures.depth_stacks(stacks, panel="metric", column="segment", ylabel="share of attention", **look),
     name="fig-attention-mass",
     caption=f"Attention of the last token by part of the prompt, mean over heads and {stacks['n'].iloc[0]:,} events "
     "balanced over emotions. The intervals of the text's share are in the third figure.",
     alt="Stacked shares of attention by layer: text, demonstrations, their labels, instruction, format, first token.",
 )
+
+# %% tags=["hide-input"]
 shares = [
     f"{readable(row.segment)} **{row.value:.0%}** ({row.ci_low:.0%} to {row.ci_high:.0%}) at layer {row.where}"
     for row in views.largest(data).itertuples()
@@ -115,8 +110,8 @@ shares = [
 say(f"Largest shares, weighted by value length: {'; '.join(shares)}.")
 
 # %% [markdown]
-# Once before your eyes, on one of our own events: below, `look` reads what the figure is made of, and plain transformers
-# computes all weights of the same prompt at once. Both agree. Last come the five tokens that the last one looks at
+# Once before your eyes, on one of our own events: below, `look` reads what the figure is made of, and a plain nnsight trace
+# takes the weights of the last token from every attention layer. Both agree. Last come the five tokens that it looks at
 # most in the middle of the model, the first token aside.
 
 # %% tags=["intervention"]
@@ -131,9 +126,9 @@ small, event = el.load("smollm2-135m"), load_corpus("situations").events["text"]
 looks = look(small, get_prompt("T1-2shot"), [event])
 
 ids = small.tokenizer(get_prompt("T1-2shot").render(event), return_tensors="pt")
-with torch.no_grad(), eager(small):
-    attentions = small.hf(**ids, output_attentions=True).attentions  # a layer each: [text, head, query, key]
-weights = torch.stack([layer[0, :, -1].mean(0) for layer in attentions])
+with torch.no_grad(), eager(small), small.lm.trace(**ids):
+    heads = [layer.self_attn.output[1][0, :, -1] for layer in small.lm.model.layers]  # one [head, token] a layer
+    weights = torch.stack(heads).mean(1).save()
 torch.testing.assert_close(weights, torch.as_tensor(looks.weights[0]), atol=1e-4, rtol=1e-3)
 
 middle = weights[int(0.6 * len(weights))]
@@ -154,17 +149,9 @@ print(event)
 # %% tags=["hide-input"]
 shown, behind = views.counts(data), None if reference is None else views.counts(reference)
 three = ", and those with one of the three most attended there" if shown["metric"].nunique() > 1 else ""
+look = dict(hue="metric", panel="part", x="depth", ylabel="share of events", ylim=(0, 1))
 figures.show(
-    figures.depth_curves(
-        shown,
-        hue="metric",
-        panel="part",
-        ylabel="share of events",
-        ylim=(0, 1),
-        x="depth",
-        paper=views.counts(views.published()),
-        reference=behind,
-    ),
+    figures.depth_curves(shown, paper=views.counts(views.published()), reference=behind, **look),
     name="fig-attention-top",
     caption=f"Share of {shown['n'].iloc[0]:,} events whose most attended token lies in each part of the prompt{three}, 95 % "
     "intervals over writers. Dashed: the counts behind Figure 4 of the paper (Llama 3.2 1B, 2,740 events), of the most "
@@ -203,15 +190,16 @@ say(f"In the paper's counts the prompt tokens most often on top are {'; '.join(t
 
 # %% tags=["hide-input"]
 beyond = views.beyond_first(data)
+look = dict(hue="demonstrations", panel="segment", x="depth", ylabel="share beyond first token", ylim=(0, 1))
 figures.show(
-    figures.depth_curves(
-        beyond, hue="demonstrations", panel="segment", ylabel="share beyond first token", x="depth", ylim=(0, 1)
-    ),
+    figures.depth_curves(beyond, **look),
     name="fig-attention-demonstrations",
     caption="Share of the attention beyond the first token that goes to the event's text and to the labels of the "
     f"demonstrations, {beyond['n'].iloc[0]:,} events, 95 % intervals over writers.",
     alt="Two panels over depth, text and labels of the demonstrations, a curve for each treatment of these.",
 )
+
+# %% tags=["hide-input"]
 later = [
     f"{row.Index} **{row.share:.0%}** (uniform attention: {row.uniform:.0%})"
     for row in views.later_share(data).itertuples()

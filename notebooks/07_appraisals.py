@@ -82,17 +82,13 @@ data, reference = measured(run, appraisals), reference_table(run, appraisals)
 # that their emotion has in the training events: what a probe would reach that knew the emotion and nothing else.
 
 # %% tags=["hide-input"]
-curves = views.released(data)
+curves, look = views.released(data), dict(panel="appraisal", x="depth", ylabel="held-out $R^2$")
+limits = (min(-0.1, curves["value"].min() - 0.05), max(0.75, curves["value"].max() + 0.05))
+figure = figures.depth_curves(
+    curves, paper=views.published("appraisal_probe"), lines={"the mean rating": 0}, ylim=limits, **look
+)
 figures.show(
-    figures.depth_curves(
-        curves,
-        panel="appraisal",
-        ylabel="held-out $R^2$",
-        x="depth",
-        paper=views.published("appraisal_probe"),
-        lines={"the mean rating": 0},
-        ylim=(min(-0.1, curves["value"].min() - 0.05), max(0.75, curves["value"].max() + 0.05)),
-    ),
+    figure,
     name="fig-appraisals-released",
     caption=f"Held-out $R^2$ of six appraisal probes as released, and of the emotion label alone, on the same "
     f"{curves['n'].iloc[0]} test events of the agreed set, 95 % intervals over writers. Dashed: the probes of the "

@@ -109,17 +109,9 @@ figures.show(
 # that band says nothing.
 
 # %% tags=["hide-input"]
+look = dict(hue="appraisal", panel="emotion", x="depth", ylabel="cosine", ylim=(-0.8, 0.9), lines={"orthogonal": 0})
 figures.show(
-    figures.depth_curves(
-        views.probe_curves(data),
-        hue="appraisal",
-        panel="emotion",
-        x="depth",
-        paper=views.published(),
-        ylabel="cosine",
-        ylim=(-0.8, 0.9),
-        lines={"orthogonal": 0},
-    ),
+    figures.depth_curves(views.probe_curves(data), paper=views.published(), **look),
     name="fig-geometry-curves",
     caption="Cosine of probe directions by depth, 95 % intervals. Ratings shuffled: mean and the range of 95 % of the draws, "
     "of both appraisals together. Dashed: the paper's Llama 3.2 1B.",
@@ -164,16 +156,9 @@ signs.style.format({signs.columns[0]: "{:+.2f}"} | dict.fromkeys(signs.columns[1
 
 # %% tags=["hide-input"]
 behind = None if reference is None else views.alignment(reference).query("kind in ['measured', 'two halves']")
+look = dict(hue="kind", panel="panel", x="depth", ylabel="alignment with theory", lines={"none": 0})
 figures.show(
-    figures.depth_curves(
-        views.alignment(data),
-        hue="kind",
-        panel="panel",
-        x="depth",
-        reference=behind,
-        ylabel="alignment with theory",
-        lines={"none": 0},
-    ),
+    figures.depth_curves(views.alignment(data), reference=behind, **look),
     name="fig-geometry-alignment",
     caption="Mean over twelve pairs of the cosine times its expected sign, residual stream. Measured: 95 % interval over "
     "writers; two halves: mean and interval from random splits; shuffled: mean and the range of 95 % of the draws.",
@@ -195,21 +180,16 @@ views.alignment_by_half(data)
 # model's, all kinds of vectors must show it, also on the same events (*agreed set*).
 
 # %% tags=["hide-input"]
+look = dict(by="name", hue="ratio", xlabel="ratio of the mean sizes of the cosines", lines={"no change": 1})
 figures.show(
-    figures.interval_points(
-        views.fading(data),
-        by="name",
-        hue="ratio",
-        xlabel="ratio of the mean sizes of the cosines",
-        lines={"no change": 1},
-        paper=views.published_fading(),
-        paper_model="Llama 3.2 1B",
-    ),
+    figures.interval_points(views.fading(data), paper=views.published_fading(), paper_model="Llama 3.2 1B", **look),
     name="fig-geometry-fade",
     caption="Size of the twelve cosines in the last quarter of the layers over that in the first half, and after the "
     "middle over that in the middle, where the paper's halve; 95 % intervals. Diamonds: the paper's.",
     alt="Points with intervals for seven kinds of vectors, two ratios each, the paper's, and the level of no change.",
 )
+
+# %% tags=["hide-input"]
 size = select(data, metric="cosine_random_sd")["value"].item()
 say(f"For scale: two random directions of this model have cosines with a standard deviation of {size:.3f}.")
 
@@ -249,15 +229,16 @@ figures.show(
 )
 
 # %% tags=["hide-input"]
+look = dict(hue="kind", panel="panel", x="depth", ylabel="|r| with valence", ylim=(0, 1))
 figures.show(
-    figures.depth_curves(
-        views.valence(data), hue="kind", panel="panel", x="depth", ylabel="|r| with valence", ylim=(0, 1)
-    ),
+    figures.depth_curves(views.valence(data), **look),
     name="fig-geometry-valence",
     caption="Correlation over thirteen emotions of the first component with rated valence (its sign is free). Measured: 95 % "
     "interval over writers; shuffled labels: mean and the range of 95 % of the draws.",
     alt="Correlation of the first component with valence over depth, raw and whitened, with the shuffled null.",
 )
+
+# %% tags=["hide-input"]
 here = select(data, vector="whitened", layer=views.clearest_layer(data))
 r, p = (select(here, metric=metric).iloc[0] for metric in ("pc1_valence", "pc1_valence_p"))
 say(
