@@ -1,13 +1,13 @@
 """Data and chart of the explorer: every measurement over layers, the paper's ten models' and every stored run's.
 
-The page book/explorer.md loads what `payload` returns as a script, so it works from a file and needs no server.
-The paper's rows have our experiments, conditions and labels (`paper_tables`), so that one choice shows both. Single
-random draws are left out; the rows that summarise them stay. Loads no model library.
+The page book/explorer.md loads what `payload` returns as a script, so it works from a file and needs no server. The
+choices of an experiment are the columns of its table with more than one value; the paper's rows have the same columns,
+so that one choice shows both. Single random draws are left out; the rows that summarise them stay. Loads no model
+library.
 """
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -15,122 +15,127 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from emolib.engine.registry import registry
 from emolib.figures.palette import APPRAISAL_LABELS, COMPONENT_LABELS, CYCLE
-from emolib.paper import tables as paper_tables
-from emolib.tables import paper, results
+from emolib.paper.tables import aligned
+from emolib.tables import paper, results, schemas
+from emolib.texts.appraisals import Setting
 
-# What is chosen, in this order; the page shows a choice only where there is one.
-CHOICES = ("experiment", "metric", "component", "span", "position", "condition", "label", "coefficient", "prompt")
-SHOWN = (*CHOICES, "source", "where")
-NUMBERS = ("layer", "layers", "value", "ci_low", "ci_high", "n")
-RANDOM = re.compile(r"(?:^|;)random:\d")
+NUMBERS = ("layer", "n_layers", "value", "ci_low", "ci_high", "n")
+NO_CHOICE = {"experiment", "model", "seed", "layer", "draw", "settings", *schemas.PUSHED}
+# Every column that may be a choice, with its kind.
+CHOICES = {
+    name: kind
+    for experiment in schemas.EXPERIMENTS
+    for name, kind in schemas.columns(experiment).items()
+    if name not in {*NO_CHOICE, *NUMBERS, *schemas.DERIVED}
+}
+USUAL = {"prompt": "T1-2shot", "calibration": "batch", "dtype": "float32", "seed": 0, "text": "masked"}
 DIGITS = 5
-TEXTS = ["component", "position", "condition", "label", "prompt"]
-EXTRAS = ("figure", "how", "tolerance", "n_layers")
 
 
 def payload(root: Path) -> dict[str, Any]:
-    """Return chart, choices and data of the explorer as plain JSON values.
+    """Chart, models and data of the explorer as plain JSON values.
 
-    A series is what one line of a figure shows. Texts are stored once and numbered for each series; rows name theirs.
+    For each experiment its choices in order, rows of numbers, and the series that each row belongs to: what one line of
+    a figure shows. The texts of a series are stored once and numbered.
     """
     frame = measurements(root)
-    series = frame.groupby([*SHOWN], sort=False).ngroup()
-    each = frame.drop_duplicates([*SHOWN])
-    coded = {}
-    for name in SHOWN:
-        codes, values = pd.factorize(each[name])
-        coded[name] = {"values": values.tolist(), "codes": codes.tolist()}
-    numbers = {name: [_short(value) for value in frame[name].astype(float)] for name in NUMBERS}
-    sources = coloured(frame)
-    names = {"component": dict(COMPONENT_LABELS), "label": dict(APPRAISAL_LABELS)}
+    found = models(frame)
+    names = {**COMPONENT_LABELS, **APPRAISAL_LABELS}
+    tables = {str(name): packed(rows, choices(str(name), rows)) for name, rows in frame.groupby("experiment")}
+    return {"spec": chart(found), "models": found, "names": names, "tables": tables}
+
+
+def packed(rows: pd.DataFrame, chosen: list[str]) -> dict[str, Any]:
+    """One experiment's rows in the form that the page reads."""
+    columns = [*chosen, "who", "where"]
+    each = rows.drop_duplicates(columns)
+    coded = {name: pd.factorize(each[name]) for name in columns}
     return {
-        "spec": chart(sources),
-        "choices": list(CHOICES),
-        "sources": sources,
-        "names": names,
-        "texts": coded,
-        "series": series.tolist(),
-        "numbers": numbers,
+        "choices": chosen,
+        "texts": {
+            name: {"values": values.tolist(), "codes": codes.tolist()} for name, (codes, values) in coded.items()
+        },
+        "series": rows.groupby(columns, sort=False).ngroup().tolist(),
+        "numbers": {name: [_short(value) for value in rows[name].astype(float)] for name in NUMBERS},
     }
 
 
-def coloured(frame: pd.DataFrame) -> list[dict[str, str]]:
-    """Return name, kind and colour of every source: runs, then the paper's models in its order.
+def choices(experiment: str, rows: pd.DataFrame) -> list[str]:
+    """The columns that tell the rows of an experiment over layers apart, as far as they have several values."""
+    names = [name for name in schemas.keys(experiment) if name not in NO_CHOICE and name != "prompt"]
+    names = [*names, *(["setting"] if experiment == "modulation" else []), "prompt"]
+    # what is measured comes first, then where
+    names.sort(key=lambda name: name not in ("metric", "component", "span", "position"))
+    return [name for name in names if name == "metric" or rows[name].nunique() > 1]
 
-    There are more sources than colours that everybody can tell apart; those that share one are a run, drawn solid, and
+
+def models(frame: pd.DataFrame) -> list[dict[str, str]]:
+    """Name, kind and colour of every run, then of the paper's models in its order.
+
+    There are more of them than colours that everybody can tell apart; those that share one are a run, drawn solid, and
     one of the paper's last models, dashed.
     """
-    names = [f"{model.name} (paper)" for model in paper.PAPER_MODELS]
-    found = frame.drop_duplicates("source")[["source", "kind"]].to_dict("records")
-    found.sort(key=lambda source: names.index(source["source"]) if source["kind"] == "paper" else -1)
-    return [{**source, "colour": CYCLE[number % len(CYCLE)]} for number, source in enumerate(found)]
+    order = [f"{model.name} (paper)" for model in paper.PAPER_MODELS]
+    found = frame.drop_duplicates("who")[["who", "kind"]].to_dict("records")
+    found.sort(key=lambda model: order.index(model["who"]) if model["kind"] == "paper" else -1)
+    return [{**model, "colour": CYCLE[number % len(CYCLE)]} for number, model in enumerate(found)]
 
 
 def measurements(root: Path) -> pd.DataFrame:
-    """Return all measurements that belong to a layer, our runs' first, with `source`, `kind`, `where` and `layers`."""
+    """All measurements that belong to a layer, our runs' first, with `who`, `kind` and `where`; choices are texts."""
     runs = [stored(path, root) for path in sorted((root / "results").glob("*/*.parquet"))]
-    runs = [frame for frame in runs if len(frame)]
-    for slug in {frame["slug"].iloc[0] for frame in runs}:
-        own = [frame for frame in runs if frame["slug"].iloc[0] == slug]
-        deepest = max(frame["layer"].max() for frame in own) + 1
-        for frame in own:
-            frame["layers"] = registry().get(frame["model"].iloc[0], {}).get("layers", deepest)
-    columns = [*SHOWN, *NUMBERS, "kind"]
-    frame = pd.concat([*(run[columns] for run in runs), published()[columns]], ignore_index=True)
-    # A choice of a span where a sub-layer has none would only be confusing.
-    texts = {name: frame[name].map(_text) for name in ("span", "coefficient")}
-    return frame.assign(**texts)
-
-
-def stored(path: Path, root: Path) -> pd.DataFrame:
-    """Return the rows over layers of one stored table, `source` naming its run and `where` its file."""
-    frame = results.read(path)
-    parameters = frame.attrs["provenance"]["parameters"]
-    frame = drawn(frame)
-    name = "{model} on {corpus}, {profile}".format(**parameters)
-    defaults = {"prompt": "T1-2shot", "calibration": "batch", "dtype": "float32", "seed": 0, "text": "masked"}
-    other = [str(parameters[key]) for key, value in defaults.items() if parameters.get(key, value) != value]
-    return frame.assign(
-        source=", ".join([name, *other]), kind="run", slug=path.parent.name, where=path.relative_to(root).as_posix()
-    )
-
-
-def published() -> pd.DataFrame:
-    """Return the paper's rows over layers in our words, `where` naming figure, way of reading and reading error."""
-    parts = [
-        rows[rows["model"] == model.id].assign(experiment=experiment)
-        for model in paper.PAPER_MODELS
-        for experiment, rows in paper_tables.aligned(model.id).items()
-    ]
-    frame = drawn(pd.concat(parts, ignore_index=True).reindex(columns=[*results.COLUMNS, *EXTRAS]))
-    frame[TEXTS] = frame[TEXTS].fillna("")
-    frame["where"] = frame["figure"].str.replace("Fig ", "Figure ") + ", " + frame["how"]
-    frame["where"] += [f" (±{t:.2g})" if t > 0 else "" for t in frame["tolerance"]]
-    source = frame["model"].map(paper.model_name) + " (paper)"
-    return frame.assign(source=source, kind="paper", layers=frame["n_layers"])
-
-
-def drawn(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows over layers, without single random draws, and with the pairs of a condition in one order."""
-    single = frame["condition"].str.contains(RANDOM) | frame["label"].fillna("").str.startswith("draw:")
-    frame = frame[frame["layer"].notna() & ~single].copy()
-    order = {text: ";".join(sorted(text.split(";"))) for text in frame["condition"].unique()}
-    frame["condition"] = frame["condition"].map(order)
+    frame = pd.concat([run for run in [*runs, published()] if len(run)], ignore_index=True)
+    frame = frame.reindex(columns=list(dict.fromkeys([*frame, *CHOICES, "settings"])))
+    pushed = frame["pleasantness"].notna()
+    frame["setting"] = np.where(frame["settings"] == "printed", "mean of the printed settings", "")
+    frame.loc[pushed, "setting"] = [_setting(row) for row in frame.loc[pushed, [*schemas.PUSHED]].to_dict("records")]
+    for name, kind in CHOICES.items():
+        frame[name] = frame[name].fillna("") if schemas.dtype(kind) == "str" else frame[name].map(_text)
     return frame
 
 
-def chart(sources: list[dict[str, str]]) -> dict[str, Any]:
-    """Return the Vega-Lite specification; the page fills the data set `rows` and titles the vertical axis."""
-    domain, colours = ([source[name] for source in sources] for name in ("source", "colour"))
-    hue = alt.Color("source:N", scale=alt.Scale(domain=domain, range=colours), legend=None)
+def stored(path: Path, root: Path) -> pd.DataFrame:
+    """The rows over layers of one stored table, `who` naming its run and `where` its file."""
+    frame = results.read(path)
+    parameters = frame.attrs["provenance"]["parameters"]
+    name = "{model} on {corpus}, {profile}".format(**parameters)
+    other = [str(parameters[key]) for key, value in USUAL.items() if parameters.get(key, value) != value]
+    who = ", ".join([name, *other])
+    return _drawn(frame).assign(who=who, kind="run", where=path.relative_to(root).as_posix())
+
+
+def published() -> pd.DataFrame:
+    """The paper's rows over layers in our columns, `where` naming figure, way of reading and reading error."""
+    parts = [rows for model in paper.PAPER_MODELS for rows in aligned(model.id).values()]
+    frame = _drawn(pd.concat(parts, ignore_index=True))
+    where = frame["figure"].str.replace("Fig ", "Figure ") + ", " + frame["how"]
+    where += [f" (±{t:.2g})" if t > 0 else "" for t in frame["tolerance"]]
+    return frame.assign(who=frame["model"].map(paper.model_name) + " (paper)", kind="paper", where=where)
+
+
+def _drawn(frame: pd.DataFrame) -> pd.DataFrame:
+    single = frame["draw"].notna() if "draw" in frame else False
+    return frame[frame["layer"].notna() & ~single]
+
+
+def _setting(signs: dict[str, Any]) -> str:
+    """The pushed appraisals as readers see them, "pleasantness ↑, other-agency ↓"."""
+    pushed = Setting.from_columns(signs) if any(signs.values()) else {}
+    names = {name: APPRAISAL_LABELS.get(name, name.replace("_", " ")) for name in pushed}
+    return ", ".join(f"{names[name]} {'↑' if sign > 0 else '↓'}" for name, sign in pushed.items())
+
+
+def chart(models: list[dict[str, str]]) -> dict[str, Any]:
+    """The Vega-Lite specification; the page fills the data set `rows` and titles the vertical axis."""
+    domain, colours = ([model[name] for model in models] for name in ("who", "colour"))
+    hue = alt.Color("who:N", scale=alt.Scale(domain=domain, range=colours), legend=None)
     axis = alt.Axis(title="depth: layer / number of layers", tickCount=5)
     depth = alt.X("depth:Q", axis=axis, scale=alt.Scale(domain=[0, 1]))
     tooltip = [
         alt.Tooltip(f"{name}:N", title=title)
         for name, title in {
-            "source": "model",
+            "who": "model",
             "shown": "value",
             "interval": "95 % interval",
             "n": "n",
@@ -146,23 +151,14 @@ def chart(sources: list[dict[str, str]]) -> dict[str, Any]:
     line = base.mark_line(strokeWidth=2, aria=False).encode(y=y, strokeDash=dash)
     points = base.mark_point(filled=True, size=40, opacity=1).encode(y=y, tooltip=tooltip)
     layered = alt.layer(band, line, points).properties(width="container", height=360, background="transparent")
-    ink = {
-        "labelColor": "currentColor",
-        "titleColor": "currentColor",
-        "domainColor": "currentColor",
-        "tickColor": "currentColor",
-        "gridColor": "currentColor",
-        "gridOpacity": 0.15,
-        "labelFontSize": 13,
-        "titleFontSize": 13,
-        "titleFontWeight": "normal",
-    }
+    ink = dict.fromkeys(("labelColor", "titleColor", "domainColor", "tickColor", "gridColor"), "currentColor")
+    ink |= {"gridOpacity": 0.15, "labelFontSize": 13, "titleFontSize": 13, "titleFontWeight": "normal"}
     configured = layered.configure(font="system-ui, sans-serif").configure_axis(**ink).configure_view(stroke=None)
     return configured.to_dict(context={"pre_transform": False})
 
 
 def vega() -> str:
-    """Return the script that defines `vegaEmbed`, with the version of Vega-Lite that `chart` is written for."""
+    """The script that defines `vegaEmbed`, with the version of Vega-Lite that `chart` is written for."""
     import vl_convert
 
     version = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])

@@ -252,7 +252,7 @@ def test_explorer_reacts_and_its_tooltip_shows_the_stored_value(opened: Any, sit
         "metric": "agreement",
         "component": "mlp_out",
         "span": "1",
-        "condition": "edit:mean",
+        "method": "mean",
     }
     page.wait_for_selector(".emolib-explorer[data-rows]")
     before = page.inner_html(".emolib-chart svg")

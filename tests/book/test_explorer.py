@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from emolib.book import explorer
+from emolib.book import browser, explorer
 from emolib.study.run import REFERENCE
-from emolib.tables import paper, results
+from emolib.tables import paper, results, schemas
+from emolib.texts.appraisals import Setting
 from helpers import ROOT
 
 PARAMETERS = {"model": "tiny", "corpus": "situations", "profile": "quick", "prompt": "T1-2shot", "calibration": "none"}
@@ -20,88 +21,152 @@ SLUG = "tiny_situations"
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A checkout with one stored table: two layers of one condition, an overall value, a numbered random direction."""
-    row = {"component": "resid_post", "position": "-1", "condition": "vector:probe", "label": "joy", "metric": "cosine"}
-    table = results.tidy(
-        [
-            {**row, "layer": 0, "value": 0.123456789, "ci_low": 0.1, "ci_high": 0.2, "n": 7},
-            {**row, "layer": 4, "value": -0.5},
-            {**row, "layer": None, "value": 0.9},
-            {**row, "layer": 1, "condition": "random:3", "value": 0.3},
-            {**row, "layer": 1, "condition": "vector:random", "value": 0.4},
-        ],
-        experiment="geometry",
-        model="tiny",
-        seed=0,
-    )
-    results.write(table, tmp_path / "results" / SLUG / "geometry.parquet", {"parameters": PARAMETERS})
+    """A checkout with two stored tables: of cosines, with an overall value, and of labels under three directions."""
+    cosine = dict(component="resid_post", position="-1", vector="probe", set="agreed", emotion="joy", metric="cosine")
+    geometry = [
+        {**cosine, "layer": 0, "value": 0.123456789, "ci_low": 0.1, "ci_high": 0.2, "n": 7},
+        {**cosine, "layer": 4, "value": -0.5},
+        {**cosine, "layer": None, "value": 0.9},
+    ]
+    score = dict(component="resid_post", position="-1", span=3, layer=1, dose=1, unit="norm", metric="theory_score")
+    signs = Setting(pleasantness=1, other_responsblt=-1).columns()
+    modulation = [
+        {**score, **signs, "vector": "raw", "value": 0.6},
+        {**score, "settings": "printed", "vector": "raw", "value": 0.5},
+        {**score, **signs, "metric": "theory_score_null", "vector": "random", "draw": 3, "value": 0.3},
+    ]
+    for experiment, rows in (("geometry", geometry), ("modulation", modulation)):
+        table = results.tidy(rows, experiment, n_layers=5, model="tiny", seed=0, prompt="T1-2shot")
+        results.write(table, tmp_path / "results" / SLUG / f"{experiment}.parquet", {"parameters": PARAMETERS})
     return tmp_path
 
 
-def unpacked(payload: dict) -> pd.DataFrame:
+def unpacked(payload: dict, experiment: str) -> pd.DataFrame:
     """The table as explorer.js reads it."""
+    table = payload["tables"][experiment]
     texts = {
-        name: [coded["values"][coded["codes"][number]] for number in payload["series"]]
-        for name, coded in payload["texts"].items()
+        name: [coded["values"][coded["codes"][number]] for number in table["series"]]
+        for name, coded in table["texts"].items()
     }
-    return pd.DataFrame({**texts, **payload["numbers"]})
+    return pd.DataFrame({**texts, **table["numbers"]})
 
 
 def test_packed_data_holds_the_stored_values_and_where_they_are(root: Path) -> None:
     payload = json.loads(json.dumps(explorer.payload(root), allow_nan=False))
-    frame = unpacked(payload)
-    ours = frame[frame["source"] == "tiny on situations, quick, none"]
-    assert ours[["layer", "layers", "value"]].to_numpy().tolist() == [[0, 5, 0.12346], [4, 5, -0.5], [1, 5, 0.4]]
+    frame = unpacked(payload, "geometry")
+    ours = frame[frame["who"] == "tiny on situations, quick, none"]
+    assert ours[["layer", "n_layers", "value"]].to_numpy().tolist() == [[0, 5, 0.12346], [4, 5, -0.5]]
     assert ours["ci_low"].tolist()[0] == 0.1 and np.isnan(ours["ci_low"].tolist()[1])
     assert ours["n"].tolist()[0] == 7 and set(ours["where"]) == {f"results/{SLUG}/geometry.parquet"}
-    assert not frame["condition"].str.contains("random:3").any() and "vector:random" in set(ours["condition"])
 
 
-def test_every_value_of_the_paper_over_layers_is_there(root: Path) -> None:
-    frame = unpacked(explorer.payload(root))
-    theirs = frame[frame["source"].str.endswith(" (paper)")]
-    assert set(theirs["source"]) == {f"{model.name} (paper)" for model in paper.PAPER_MODELS}
-    assert not theirs.duplicated([*explorer.CHOICES, "source", "layer"]).any()
+def test_choices_are_the_columns_with_several_values_and_draws_are_left_out(root: Path) -> None:
+    tables = explorer.payload(root)["tables"]
+    # the paper has the cosines of six emotions with two appraisals, ours here has none with any
+    assert tables["geometry"]["choices"] == ["metric", "emotion", "appraisal"]
+    assert set(tables["modulation"]["choices"]) == {"metric", "unit", "dose", "label", "setting"}
+    frame = unpacked(explorer.payload(root), "modulation")
+    ours = frame[frame["who"].str.startswith("tiny")].set_index("setting")
+    assert ours["value"].to_dict() == {"pleasantness ↑, other-agency ↓": 0.6, "mean of the printed settings": 0.5}
+    assert "random" not in set(frame.get("vector", []))
+
+
+@pytest.fixture(scope="module")
+def everything() -> pd.DataFrame:
+    return explorer.measurements(ROOT)
+
+
+def test_every_value_of_the_paper_over_layers_is_there(everything: pd.DataFrame) -> None:
+    theirs = everything[everything["kind"] == "paper"]
+    assert set(theirs["who"]) == {f"{model.name} (paper)" for model in paper.PAPER_MODELS}
     stored = paper.load_values()
-    stored = stored[stored["layer"].notna() & ~stored["condition"].str.contains("random:")]
-    # Attention is joined over the demonstrations, and what an overwritten window does is one value, the last layer's.
-    joined = stored["experiment"].eq("attention") | stored["component"].eq("resid_post") & stored["span"].gt(1)
-    single = stored[~joined].assign(source=stored["model"].map(paper.model_name) + " (paper)")
-    shown = {site: rows.to_numpy() for site, rows in theirs.groupby(["source", "layer"])["value"]}
-    nearest = [
-        min(shown[row.source, row.layer], key=lambda value, row=row: abs(value - row.value))
-        for row in single.itertuples()
-    ]
-    assert len(single) > 3000 and nearest == pytest.approx(single["value"].tolist(), rel=1e-4, abs=1e-4)
+    stored = stored[stored["layer"].notna() & stored["draw"].isna()]
+    # Attention is joined over the demonstrations.
+    single = stored[stored["experiment"] != "attention"]
+    shown = {site: rows.to_numpy() for site, rows in theirs.groupby(["model", "layer"])["value"]}
+    missing = [row for row in single.itertuples() if row.value not in shown[row.model, row.layer]]
+    assert len(single) > 3000 and not missing
 
 
-def test_one_choice_shows_the_paper_s_values_and_ours_of_the_same_thing() -> None:
-    frame = explorer.measurements(ROOT)
-    frame = frame[frame["kind"].eq("paper") | frame["where"].str.contains(REFERENCE.slug)]
-    shared = frame.groupby(list(explorer.CHOICES))["kind"].nunique().eq(2)
-    reference = {path.stem for path in (ROOT / "results" / REFERENCE.slug).glob("*.parquet")}
+def test_a_choice_of_each_column_leaves_one_value_a_layer_and_model(everything: pd.DataFrame) -> None:
+    for experiment, rows in everything.groupby("experiment"):
+        chosen = explorer.choices(str(experiment), rows)
+        assert not rows.duplicated([*chosen, "who", "layer"]).any(), experiment
+
+
+def test_one_choice_shows_the_paper_s_values_and_ours_of_the_same_thing(everything: pd.DataFrame) -> None:
+    frame = everything[everything["kind"].eq("paper") | everything["where"].str.contains(REFERENCE.slug)]
+    for experiment, rows in frame.groupby("experiment"):
+        shared = rows.groupby(explorer.choices(str(experiment), rows))["kind"].nunique().eq(2)
+        assert shared.any(), experiment
     # Behaviour has no layers.
-    assert set(shared[shared].index.get_level_values("experiment")) == reference - {"behaviour"}
-    theirs = paper.values(
-        "zero_ablation", model="Llama 3.2 1B", component="attn_out", span=1, position="-1", layer=4, prompt="T1-2shot"
-    )
-    rows = frame[(frame["source"] == "Llama 3.2 1B (paper)") & (frame["condition"] == "edit:zero")]
-    keys = {"component": "attn_out", "span": "1", "position": "-1", "layer": 4, "prompt": "T1-2shot"}
-    found = results.select(rows, **keys)
-    assert found["value"].tolist() == theirs["value"].tolist()
-    assert found["where"].str.startswith("Figure 14").all()
+    assert set(frame["experiment"]) == set(schemas.EXPERIMENTS) - {"behaviour"}
+    keys = {"component": "attn_out", "position": "-1", "layer": 4, "prompt": "T1-2shot"}
+    theirs = paper.values("zero_ablation", model="Llama 3.2 1B", span=1, **keys)
+    rows = results.select(frame, who="Llama 3.2 1B (paper)", experiment="ablation", method="zero", span="1", **keys)
+    assert rows["value"].tolist() == theirs["value"].tolist()
+    assert rows["where"].str.startswith("Figure 14").all()
 
 
 def test_runs_come_first_and_differ_in_colour_from_the_paper_s_detailed_model(root: Path) -> None:
-    sources = explorer.payload(root)["sources"]
-    assert [source["kind"] for source in sources] == ["run", *["paper"] * 10]
-    assert [source["source"] for source in sources[1:]] == [f"{model.name} (paper)" for model in paper.PAPER_MODELS]
-    assert len({source["colour"] for source in sources[:10]}) == 10
+    models = explorer.payload(root)["models"]
+    assert [model["kind"] for model in models] == ["run", *["paper"] * 10]
+    assert [model["who"] for model in models[1:]] == [f"{model.name} (paper)" for model in paper.PAPER_MODELS]
+    assert len({model["colour"] for model in models[:10]}) == 10
+
+
+def test_without_any_run_the_paper_is_there(tmp_path: Path) -> None:
+    payload = explorer.payload(tmp_path)
+    assert {model["kind"] for model in payload["models"]} == {"paper"} and "modulation" in payload["tables"]
 
 
 def test_reference_run_is_stored_under_a_readable_name() -> None:
     frame = explorer.stored(ROOT / "results" / REFERENCE.slug / "ablation.parquet", ROOT)
-    assert set(frame["source"]) == {"smollm2-135m on crowd-envent, full"} and frame["layer"].notna().all()
+    assert set(frame["who"]) == {"smollm2-135m on crowd-envent, full"} and frame["layer"].notna().all()
+
+
+PAGE = """<!doctype html><meta charset="utf-8"><title>explorer</title><div id="emolib-explorer"></div>
+<script>window.emolibSortable = () => {};</script>
+<script src="vega.js"></script><script src="data.js"></script><script src="explorer.js"></script>"""
+
+
+def test_the_page_works_from_a_file_and_shows_only_the_choices_of_the_experiment(root: Path) -> None:
+    program = browser.find()
+    if program is None:
+        pytest.skip(f"no Chromium: {browser.ADVICE}")
+    payload = explorer.payload(root)
+    (root / "vega.js").write_text(explorer.vega(), encoding="utf-8")
+    (root / "data.js").write_text(f"window.emolibExplorer = {json.dumps(payload)};", encoding="utf-8")
+    (root / "explorer.js").write_bytes((ROOT / "book" / "_static" / "explorer.js").read_bytes())
+    (root / "page.html").write_text(PAGE, encoding="utf-8")
+    with browser.chromium(program) as chromium:
+        page = chromium.new_page()
+        failed: list[str] = []
+        page.on("pageerror", lambda error: failed.append(str(error)))
+        page.goto((root / "page.html").as_uri())
+        page.wait_for_selector("[data-rows]")
+        page.select_option("[name=experiment]", "modulation")
+        page.wait_for_selector("[data-rows]")
+        names = page.eval_on_selector_all("select", "all => all.map((one) => one.name)")
+        assert names[:2] == ["experiment", "metric"] and "emotion" not in names
+        page.select_option("[name=metric]", "theory_score")
+        page.select_option("[name=unit]", "norm")
+        page.wait_for_selector("[data-rows]")
+        assert page.eval_on_selector_all("[name=setting] option", "all => all.map((one) => one.textContent)") == [
+            "mean of the printed settings",
+            "pleasantness ↑, other-agency ↓",
+        ]
+        page.select_option("[name=setting]", "pleasantness ↑, other-agency ↓")
+        page.wait_for_selector("[data-rows='1']")
+        page.click("summary")
+        assert page.inner_text(".emolib-rows tbody").split("\t")[:3] == [
+            "tiny on situations, quick, none",
+            "2 of 5",
+            "0.6",
+        ]
+        page.select_option("[name=experiment]", "geometry")
+        page.wait_for_selector("[data-rows='2']")
+        assert not failed
 
 
 def test_scripts_keep_their_names_to_themselves() -> None:
