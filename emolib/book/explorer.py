@@ -91,7 +91,11 @@ def measurements(root: Path) -> pd.DataFrame:
     frame["setting"] = np.where(frame["settings"] == "printed", "mean of the printed settings", "")
     frame.loc[pushed, "setting"] = [_setting(row) for row in frame.loc[pushed, [*schemas.PUSHED]].to_dict("records")]
     for name, kind in CHOICES.items():
-        frame[name] = frame[name].fillna("") if schemas.dtype(kind) == "str" else frame[name].map(_text)
+        frame[name] = (
+            frame[name].astype(object).where(frame[name].notna(), "")
+            if schemas.dtype(kind) == "str"
+            else frame[name].map(_text)
+        )
     return frame
 
 
