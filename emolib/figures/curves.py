@@ -53,7 +53,6 @@ def depth_curves(
     paper: pd.DataFrame | None = None,
     reference: pd.DataFrame | None = None,
     x: Literal["layer", "depth"] | None = None,
-    n_layers: int | None = None,
     lines: Mapping[str, float] | None = None,
     ylim: tuple[float, float] | None = None,
     paper_model: str = DETAILED.name,
@@ -65,7 +64,7 @@ def depth_curves(
     or curves of several models whose `n_layers` is not known.
     """
     given = {"ours": ours, "paper": paper, "reference": reference}
-    frames = {key: with_depth(frame, key, n_layers) for key, frame in given.items() if frame is not None}
+    frames = {key: with_depth(frame, key) for key, frame in given.items() if frame is not None}
     axis = x or depth_axis(frames)
     look, names = palette(names_of(frames, hue)), names_of(frames, panel)
     fig, axes = panels(len(names), height=2.2 if len(names) > 1 else 3.0)

@@ -24,6 +24,7 @@ from emolib.figures.panels import (
     panels,
     readable,
     rows_where,
+    stack,
     styled,
     two_sources,
 )
@@ -112,15 +113,12 @@ def depth_stacks(
         shares, sums = split(rows, "layer", column, shown, name), rows.groupby("layer")["value"].sum()
         if not np.allclose(sums, sums.iloc[0], rtol=1e-3):
             raise ValueError(f"{name}: values add up to {sums.min():.4g} to {sums.max():.4g}: give all of every layer")
-        numbers = [layer_number(int(layer)) for layer in shares.index]
-        edges = np.repeat(numbers, 2) + np.tile([-0.5, 0.5], len(numbers))
-        ax.stackplot(edges, np.repeat(shares.to_numpy().T, 2, axis=1), colors=list(shown.values()), linewidth=0)
+        numbers = np.array([layer_number(int(layer)) for layer in shares.index])
+        stack(ax, numbers, shares.to_numpy(), shown.values(), width=1)
         for level in (lines or {}).values():
             ax.axhline(level, color="black", linewidth=1.2, linestyle=DOTTED)
-        ax.set(title=readable(name, panel), ylim=(0, 1), xlim=(min(edges), max(edges)))
+        ax.set_title(readable(name, panel))
         ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        ax.yaxis.set_major_formatter(PercentFormatter(1))
-        ax.grid(visible=False)
     label_axes(axes, "layer", ylabel)
     _key(fig, colours or EMOTION_COLOURS, lines or {}, columns=3 if colours else 5)
     return fig

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 
 from emolib.figures.palette import INK
 from emolib.figures.panels import (
@@ -19,6 +19,7 @@ from emolib.figures.panels import (
     panels,
     readable,
     rows_where,
+    stack,
     styled,
     with_depth,
 )
@@ -33,7 +34,6 @@ def outcome_stacks(
     ours: pd.DataFrame,
     *,
     panel: str = "component",
-    n_layers: int,
     paper: pd.DataFrame | None = None,
     reference: pd.DataFrame | None = None,
     ylabel: str = "share of pairs",
@@ -46,20 +46,18 @@ def outcome_stacks(
     Raises ValueError for two rows at one point and for shares that do not add up to 1.
     """
     given = {"ours": ours, "paper": paper, "reference": reference}
-    frames = {key: with_depth(frame, key, n_layers) for key, frame in given.items() if frame is not None}
+    frames = {key: with_depth(frame, key) for key, frame in given.items() if frame is not None}
     for key, frame in frames.items():
         check_rows(frame, [panel, "metric", "layer"], key)
     names = names_of({"ours": ours}, panel)
     fig, axes = panels(len(names), height=2.2 if len(names) > 1 else 3.0)
     for name, ax in zip(names, axes, strict=True):
-        _stack(ax, rows_where(frames["ours"], panel, name), 0.5 / n_layers, name)
+        _stack(ax, rows_where(frames["ours"], panel, name), name)
         for key in ("paper", "reference"):
             if key in frames:
                 _edges(ax, rows_where(frames[key], panel, name), key)
-        ax.set(title=readable(name, panel), ylim=(0, 1), xlim=(0, 1 + 0.5 / n_layers))
+        ax.set(title=readable(name, panel), xlim=(0, ax.get_xlim()[1]))
         ax.xaxis.set_major_locator(MaxNLocator(4))
-        ax.yaxis.set_major_formatter(PercentFormatter(1))
-        ax.grid(visible=False)
     label_axes(axes, "depth", ylabel)
     words = {"paper": f"paper ({paper_model})", "reference": "reference run"}
     handles = [Patch(color=colour, label=word) for word, colour in OUTCOMES.values()]
@@ -68,14 +66,14 @@ def outcome_stacks(
     return fig
 
 
-def _stack(ax: Axes, rows: pd.DataFrame, half: float, name: str) -> None:
+def _stack(ax: Axes, rows: pd.DataFrame, name: str) -> None:
     table = rows.pivot(index="depth", columns="metric", values=["value", "ci_low", "ci_high"]).sort_index()
     shares = table["value"].reindex(columns=list(OUTCOMES))
     if not np.allclose(shares.sum(axis=1, skipna=False), 1, atol=1e-6):
         raise ValueError(f"{name}: transfer, neither and kept do not add up to 1 at every layer: select all three")
-    place = np.stack([table.index - half, table.index + half], axis=1).ravel()
-    heights = np.repeat(shares.to_numpy().T, 2, axis=1)
-    ax.stackplot(place, heights, colors=[colour for _, colour in OUTCOMES.values()], linewidth=0)
+    width = 1 / rows["n_layers"].iloc[0]
+    stack(ax, table.index.to_numpy(), shares.to_numpy(), (colour for _, colour in OUTCOMES.values()), width=width)
+    place = np.stack([table.index - width / 2, table.index + width / 2], axis=1).ravel()
     for metric in ("transfer", "kept"):
         ends = [np.repeat(table[end, metric].to_numpy(dtype=float), 2) for end in ("ci_low", "ci_high")]
         low, high = ends if metric == "transfer" else (1 - ends[1], 1 - ends[0])

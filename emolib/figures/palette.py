@@ -79,13 +79,12 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "h", "*", "p", "d")
 def palette(names: list[str]) -> dict[str, tuple[str, str]]:
     """Return (colour, marker) for each name: fixed for components and emotions, in turn for anything else.
 
-    `emotion:joy` and the like take the colour of the emotion. Raises ValueError for more names than colours.
+    Raises ValueError for more names than colours.
     """
-    bare = [name.rsplit(":", 1)[-1] for name in names]
     for fixed in (COMPONENT_COLOURS, EMOTION_COLOURS):
-        if names and set(bare) <= set(fixed):
+        if names and set(names) <= set(fixed):
             order = list(fixed)
-            return {name: (fixed[key], MARKERS[order.index(key)]) for name, key in zip(names, bare, strict=True)}
+            return {name: (fixed[name], MARKERS[order.index(name)]) for name in names}
     if len(names) > len(CYCLE):
         raise ValueError(f"{len(names)} curves share {len(CYCLE)} colours: select fewer, or split them into panels")
     return {name: (CYCLE[i], MARKERS[i]) for i, name in enumerate(names)}
@@ -94,10 +93,9 @@ def palette(names: list[str]) -> dict[str, tuple[str, str]]:
 def ordered(names: list[str]) -> list[str]:
     """Return the distinct names in the book's order: components, emotions as stacked, tokens, numbers, else as seen."""
     distinct = list(dict.fromkeys(names))
-    bare = {name: name.rsplit(":", 1)[-1] for name in distinct}
     for order in (tuple(COMPONENTS), EMOTION_ORDER, (*POSITIONS, "")):
-        if set(bare.values()) <= set(order):
-            return sorted(distinct, key=lambda name: order.index(bare[name]))
+        if set(distinct) <= set(order):
+            return sorted(distinct, key=order.index)
     return sorted(distinct, key=int) if all(name.isdigit() for name in distinct) else distinct
 
 

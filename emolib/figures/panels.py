@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from typing import Literal, ParamSpec
 
@@ -14,6 +13,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import PercentFormatter
 
 from emolib.engine.sites import layer_number
 from emolib.figures.palette import APPRAISAL_LABELS, COMPONENT_LABELS, INK, ordered, style
@@ -27,8 +27,6 @@ WIDTH = 5.8
 COLUMNS = 3
 # Columns that carry data or provenance rather than say which measurement a row is.
 DATA = ("value", "ci_low", "ci_high", "n", "number", *EXTRA)
-# A `key:value` pair of a condition, as against prose with a colon.
-PAIR = re.compile(r"^\w+:\S+$")
 LINES = {"ours": "-", "paper": (0, (5, 2)), "reference": (0, (1, 1.2))}
 
 
@@ -58,13 +56,12 @@ def check_rows(frame: pd.DataFrame, keys: list[str], what: str) -> pd.DataFrame:
     return frame
 
 
-def with_depth(frame: pd.DataFrame, what: str, n_layers: int | None = None) -> pd.DataFrame:
+def with_depth(frame: pd.DataFrame, what: str) -> pd.DataFrame:
     """Return the frame with `number` (1-based layer) and `depth` = number / n_layers (NaN where that is unknown)."""
     if "layer" not in frame or frame.empty or frame["layer"].isna().any():
         raise ValueError(f"{what}: every row needs a layer, and there must be rows: select one experiment and metric")
     number = frame["layer"].astype(int).map(layer_number)
     total = frame.get("n_layers", pd.Series(np.nan, index=frame.index)).astype(float)
-    total = total if n_layers is None else total.fillna(n_layers)
     if (number > total).any():
         raise ValueError(f"{what}: layer {number.max()} of a model of {total.min():.0f} layers: give its own n_layers")
     return frame.assign(number=number, n_layers=total, depth=number / total)
@@ -97,24 +94,22 @@ def rows_where(frame: pd.DataFrame, column: str | None, name: str) -> pd.DataFra
 
 
 def readable(name: str, column: str = "") -> str:
-    """Return a key as figures show it, given the column it comes from.
-
-    Components, tokens and spans get their names, `appraisal:x` and `x:+1` lose the key or turn the sign into an arrow.
-    """
+    """Return a word of a table as figures show it, given the column it comes from: components, appraisals, tokens and
+    spans have names."""
     if column == "position":
         return "all tokens" if name == "all" else f"token \N{MINUS SIGN}{name.lstrip('-')}"
     if name.isdigit():
         return f"{column.replace('_', ' ')} {name}".strip()
-    return ", ".join(_readable_part(part) for part in COMPONENT_LABELS.get(name, name).split(";"))
+    return COMPONENT_LABELS.get(name) or APPRAISAL_LABELS.get(name) or name.replace("_", " ")
 
 
-def _readable_part(part: str) -> str:
-    key, _, value = part.partition(":") if PAIR.match(part) else (part, "", "")
-    if key == "random":
-        return f"random {value}"
-    arrow = {"+1": " \N{UPWARDS ARROW}", "-1": " \N{DOWNWARDS ARROW}"}.get(value)
-    word = key if arrow or not value else value
-    return APPRAISAL_LABELS.get(word, word.replace("_", " ")) + (arrow or "")
+def stack(ax: Axes, places: np.ndarray, shares: np.ndarray, colours: Iterable[str], *, width: float) -> None:
+    """Draw `shares` [places, parts], which sum to 1, as stacked columns of a width around their places."""
+    edges = np.repeat(places, 2) + np.tile([-width / 2, width / 2], len(places))
+    ax.stackplot(edges, np.repeat(shares.T, 2, axis=1), colors=list(colours), linewidth=0)
+    ax.set(ylim=(0, 1), xlim=(edges.min(), edges.max()))
+    ax.yaxis.set_major_formatter(PercentFormatter(1))
+    ax.grid(visible=False)
 
 
 def panels(count: int, *, height: float, below: float = 0.9, columns: int = COLUMNS) -> tuple[Figure, list[Axes]]:

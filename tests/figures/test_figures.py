@@ -238,8 +238,8 @@ def test_order_and_names() -> None:
     assert ordered(["all", "-5", "-1"]) == ["-1", "-5", "all"]
     assert ordered(["5", "10", "1"]) == ["1", "5", "10"]
     assert ordered(["b", "a"]) == ["b", "a"]
-    assert palette(["emotion:joy"])["emotion:joy"] == palette(["joy", "fear"])["joy"]
-    assert readable("pleasantness:-1;other_responsblt:+1") == "pleasantness ↓, other-agency ↑"
+    assert palette(["joy"])["joy"] == palette(["joy", "fear"])["joy"]
+    assert readable("other_responsblt") == "other-agency" and readable("resid_post") == "residual stream"
     assert readable("-1", "position") == "token −1" and readable("3", "span") == "span 3"
     assert readable("paper: Llama 3.2 1B") == "paper: Llama 3.2 1B"
 

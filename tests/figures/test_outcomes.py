@@ -11,7 +11,7 @@ from emolib.figures.outcomes import outcome_stacks
 from emolib.figures.palette import INK
 
 
-def outcomes(layers: range = range(4), *, n_layers: int | None = None) -> pd.DataFrame:
+def outcomes(layers: range = range(4), *, n_layers: int = 4) -> pd.DataFrame:
     rows = []
     for component in ("attn_out", "resid_post"):
         for layer in layers:
@@ -19,8 +19,7 @@ def outcomes(layers: range = range(4), *, n_layers: int | None = None) -> pd.Dat
             shares = {"transfer": transfer, "kept": kept, "neither": 1 - transfer - kept}
             key = dict(component=component, layer=layer)
             rows += [key | dict(metric=m, value=v, ci_low=v - 0.05, ci_high=v + 0.04, n=100) for m, v in shares.items()]
-    frame = pd.DataFrame(rows)
-    return frame if n_layers is None else frame.assign(depth=(frame["layer"] + 1) / n_layers, n_layers=n_layers)
+    return pd.DataFrame(rows).assign(n_layers=n_layers)
 
 
 def heights(shape: Collection, depth: float) -> set[float]:
@@ -30,7 +29,7 @@ def heights(shape: Collection, depth: float) -> set[float]:
 
 
 def test_stacks_are_the_shares_at_their_depths() -> None:
-    fig = outcome_stacks(outcomes(), n_layers=4)
+    fig = outcome_stacks(outcomes())
     assert [ax.get_title() for ax in fig.axes] == ["attention output", "residual stream"]
     for ax, kept in zip(fig.axes, ([0.6] * 4, [0.6, 0.5, 0.4, 0.3]), strict=True):
         for layer in range(4):
@@ -44,7 +43,7 @@ def test_stacks_are_the_shares_at_their_depths() -> None:
 def test_the_papers_edges_lie_at_its_own_depths() -> None:
     paper = outcomes(range(1, 7), n_layers=8)
     paper = paper[~((paper["component"] == "resid_post") & (paper["metric"] != "transfer"))]
-    fig = outcome_stacks(outcomes(), n_layers=4, paper=paper, reference=outcomes(range(2), n_layers=2))
+    fig = outcome_stacks(outcomes(), paper=paper, reference=outcomes(range(2), n_layers=2))
     attention, stream = ([line for line in ax.lines if len(line.get_xdata()) == 6] for ax in fig.axes)
     assert len(attention) == 2 and len(stream) == 1
     assert np.allclose(attention[0].get_xdata(), np.arange(2, 8) / 8)
@@ -57,6 +56,6 @@ def test_the_papers_edges_lie_at_its_own_depths() -> None:
 
 def test_shares_that_do_not_add_up_are_refused() -> None:
     with pytest.raises(ValueError, match="attn_out: transfer, neither and kept do not add up to 1"):
-        outcome_stacks(outcomes().query("metric != 'kept'"), n_layers=4)
+        outcome_stacks(outcomes().query("metric != 'kept'"))
     with pytest.raises(ValueError, match="several rows for one point"):
-        outcome_stacks(pd.concat([outcomes(), outcomes()]), n_layers=4)
+        outcome_stacks(pd.concat([outcomes(), outcomes()]))
