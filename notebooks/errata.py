@@ -40,8 +40,8 @@ if "google.colab" in sys.modules:
 # grade: **A** can change a conclusion, **B** changes numbers or a figure, **C** is wording or packaging. *P* are cases of the
 # paper, *D* and *X* of its released code, *M* of the method. Layers are counted from 1, versions are arXiv 2502.05489v2 and
 # the code as published in February 2025 {cite:p}`tak2025`. Some cases are computed here: from the values in the paper's
-# figures, from the corpus, from random vectors and networks, or from this run. The others were read, or are measured in
-# another chapter.
+# figures, from random vectors and networks, from this run's directions, and in a run on crowd-enVENT from the corpus: those
+# that can change a conclusion, and those on which a figure or a claim of this book rests. The others are told in words.
 
 # %% tags=["parameters", "hide-input"]
 model = "smollm2-135m"
@@ -61,9 +61,7 @@ corpus_path = ""
 import pandas as pd
 
 from emolib.figures.display import say
-from emolib.paper import claims, errata
-from emolib.paper.errata import corpus as errata_corpus
-from emolib.paper.errata import counts, demos, networks, paper, stored
+from emolib.paper import claims, errata, errata_demos
 from emolib.study.run import Run
 from emolib.study.study import Study
 from emolib.tables.results import footer, select
@@ -92,9 +90,9 @@ tables = claims.stored_runs().get(run.slug, {})
 # one. Where the quantity names two things, the numbers follow its order. The grade stands behind the case.
 
 # %% tags=["hide-input"]
-found = [*paper.from_paper(), *counts.from_counts(), *demos.from_demos(), *networks.from_networks()]
-found += [*demos.from_study(study), *stored.from_tables(tables)]
-found += errata_corpus.from_corpus(run.corpus_path) if run.corpus == "crowd-envent" else []
+found = errata.from_paper() + errata_demos.from_demos()
+found += [errata_demos.real_projection(study)] if study.corpus.rated else []
+found += errata.from_corpus(run.corpus_path) if run.corpus == "crowd-envent" else []
 computed = errata.table(found)
 grades = errata.cases().set_index("id")["grade"]
 pairs = zip(computed["stated"], computed["corrected"], strict=True)
@@ -102,15 +100,7 @@ numbers = computed.assign(
     case=computed["id"] + " " + computed["id"].map(grades),
     numbers=[", ".join(f"{value:.4g}" for value in pair if not pd.isna(value)) for pair in pairs],
 )
-say(
-    f"**{len(numbers)}** rows for **{numbers['id'].nunique()}** of {len(grades)} cases."
-    + (
-        ""
-        if run.corpus == "crowd-envent"
-        else f" Cases that need crowd-enVENT ({', '.join(errata_corpus.ONLY_HERE)}) "
-        "are left out in this run, which is on another corpus."
-    )
-)
+say(f"**{len(numbers)}** rows for **{numbers['id'].nunique()}** of {len(grades)} cases.")
 numbers[["case", "quantity", "numbers", "source"]].style.hide()
 
 # %% [markdown]
@@ -143,8 +133,8 @@ say(
     )
 )
 if "ablation" in tables:
-    zero = select(tables["ablation"], metric="agreement", component="resid_post", condition="edit:zero", position="-1")
-    gap, pairs = paper.vacuous_window(zero)
+    zero = select(tables["ablation"], metric="agreement", component="resid_post", method="zero", position="-1")
+    gap, pairs = errata.vacuous_window(zero)
     say(f"- agreement of this run, window of three at c against layer c + 1 alone, over {pairs} pairs: **{gap:.4f}**")
 
 # %% [markdown]
@@ -154,7 +144,7 @@ if "ablation" in tables:
 # and *ust* never follows "Answer:". The table shows a tokenizer built like the one of the Phi models, and this run's own.
 
 # %% tags=["hide-input"]
-phi, own = demos.label_pieces(demos.llama_2_like()), demos.label_pieces(study.model.tokenizer)
+phi, own = errata_demos.label_pieces(errata_demos.llama_2_like()), errata_demos.label_pieces(study.model.tokenizer)
 both = phi[["label", "pieces", "last"]].merge(own[["label", "pieces"]], on="label", suffixes=("", " (this run)"))
 both.rename(columns={"pieces": "pieces (like Phi)", "last": "scored as released"}).style.hide()
 
@@ -162,13 +152,13 @@ both.rename(columns={"pieces": "pieces (like Phi)", "last": "scored as released"
 # ## All cases
 #
 # Every case in our words. *Computed* cases have a row above, and *see* names the case under which one is computed. *Read*
-# are those that reading the text or the code established, or that another chapter measures; *another run* needs crowd-enVENT
-# or stored tables that this run does not have.
+# are those that reading the text, the figures or the code established, or that another chapter measures; P33 is computed in
+# a run on crowd-enVENT.
 
 # %% tags=["hide-input"]
-known = errata.established(set(computed["id"]), waiting=(*errata_corpus.ONLY_HERE, *stored.ONLY_HERE))
+known = errata.established(set(computed["id"]))
 cases = errata.cases().assign(established=known.to_numpy())
-here = (~known.isin(["read", "another run"])).groupby(grades).agg(["sum", "size"])
+here = (known != "read").groupby(grades).agg(["sum", "size"])
 shares = [f"{done} of {size} cases of grade **{grade}**" for grade, done, size in here.itertuples(name=None)]
 say(f"Computed, under their own or another id: {', '.join(shares)}.")
 cases.rename(columns={"said": "said or intended", "case": "what is the case"}).style.hide()
