@@ -64,7 +64,8 @@ from emolib.figures.display import say
 from emolib.paper import claims, errata, errata_demos
 from emolib.study.run import Run
 from emolib.study.study import Study
-from emolib.tables.results import footer, select
+from emolib.tables.provenance import footer
+from emolib.tables.results import select
 
 run = Run(
     model=model,
