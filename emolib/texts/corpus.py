@@ -2,27 +2,32 @@
 
 Sources: crowd-enVENT (the paper's corpus, fetched and never redistributed), `situations` (embedded, authored for this
 project), or anybody's csv, tsv or parquet file. Everything that can be wrong with a corpus is found here, before a
-model is loaded. Traps of the files and their counts are described in `load_corpus`. Loads no model library.
+model is loaded; messages number rows as in the file, 1 for the first under the header. Traps of the files and their
+counts are described in `load_corpus`. Loads no model library.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import warnings
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
+import pandera.errors
+import pandera.pandas as pa
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from emolib.engine.choices import did_you_mean
-from emolib.texts import events as table_rules
+from emolib.engine.choices import did_you_mean, nearest
 from emolib.texts import sources
-from emolib.texts.events import APPRAISALS, CROWD_LABELS, CROWD_TEXT, EMOTIONS, TextColumn, normalised
+from emolib.texts.appraisals import APPRAISALS, EMOTIONS
 from emolib.texts.sources import Found, Part
 
 if TYPE_CHECKING:
@@ -38,9 +43,35 @@ __all__ = [
     "subset",
     "writer_groups",
 ]
+TextColumn = Literal["masked", "original"]
+CROWD_TEXT: dict[str, str] = {"masked": "hidden_emo_text", "original": "generated_text"}
+CROWD_LABELS = {"no-emotion": "neutral"}
 CONTENT_COLUMNS: dict[Part, tuple[str, ...]] = {
     "texts": ("text_id", "emotion", "generated_text", "hidden_emo_text", *APPRAISALS),
     "readings": ("text_id", "annotator_emotion", *APPRAISALS),
+}
+SHOWN = 5
+
+
+def _filled(name: str, expected: str) -> pa.Check:
+    return pa.Check(lambda column: column.str.strip() != "", error=f"empty {name}; {expected}")
+
+
+def _rating(name: str) -> pa.Check:
+    wrong, scale = f"{name} outside 1..5 or not an integer", "ratings are 1 (not at all) to 5 (extremely)"
+    return pa.Check(lambda column: pd.to_numeric(column, errors="coerce").isin(range(1, 6)), error=f"{wrong}; {scale}")
+
+
+# What a column of strings must say: "what is wrong; what was expected".
+RULES = {
+    "emotion": [pa.Check.isin(EMOTIONS, error=f"unknown emotion; expected one of {', '.join(EMOTIONS)}")],
+    "text": [_filled("text", "every event needs a text")],
+    "text_id": [
+        _filled("text_id", "fill it in every row"),
+        pa.Check(lambda ids: ~ids.duplicated(keep=False), error="text_id used more than once; give each event its own"),
+    ],
+    "writer": [_filled("writer", "fill it in every row")],
+    **{name: [_rating(name)] for name in APPRAISALS},
 }
 
 
@@ -104,7 +135,7 @@ def load_corpus(
     stem = Path(name).stem
     return Corpus(
         name=name if name in sources.registry() else stem,
-        events=table_rules.events_from(table, text, found.label),
+        events=events_from(table, text, found.label),
         sha256=found.sha256,
         note=corpus_note(name),
     )
@@ -115,6 +146,17 @@ def corpus_note(name: str) -> str:
     return sources.registry().get(name, {}).get("note", f"Texts: {Path(name).stem}, supplied by the user.")
 
 
+def check_corpus_name(name: str) -> None:
+    """Nothing when `name` can be a corpus: a known one or a table's path; else raises ValueError with the nearest."""
+    if name in sources.registry() or Path(name).suffix.lower() in (*sources.SEPARATORS, ".parquet"):
+        return
+    known = tuple(sources.registry())
+    raise ValueError(
+        f"there is no corpus called {name!r}{did_you_mean(name, known)}; known are "
+        f"{', '.join(known)}, or give the path of a .csv, .tsv or .parquet file with the columns emotion and text."
+    )
+
+
 def load_readings(path: str | os.PathLike[str] | None = None) -> pd.DataFrame:
     """The readers' guesses of crowd-enVENT: reader, text_id, emotion (the reader's), the 21 appraisals (int8, 1..5).
 
@@ -123,13 +165,73 @@ def load_readings(path: str | os.PathLike[str] | None = None) -> pd.DataFrame:
     """
     found = sources.find("crowd-envent", "readings", path)
     table = sources.read_table(found)
-    table_rules.require_columns(table, ("prolific_id", *CONTENT_COLUMNS["readings"]), found.label)
+    _require_columns(table, ("prolific_id", *CONTENT_COLUMNS["readings"]), found.label)
     _compare_content(found, table, "readings")
-    emotions = table["annotator_emotion"].replace(CROWD_LABELS)
-    table_rules.check_emotions(emotions, found.label)
-    readers = table_rules.pseudonyms(table["prolific_id"], "r")
-    readings = pd.DataFrame({"reader": readers, "text_id": table["text_id"], "emotion": emotions})
-    return readings.join(table_rules.ratings_from(table, found.label))
+    table = table.assign(
+        reader=_pseudonyms(table["prolific_id"], "r"), emotion=table["annotator_emotion"].replace(CROWD_LABELS)
+    )
+    return _checked(table[["reader", "text_id", "emotion", *APPRAISALS]], ("emotion", *APPRAISALS), found.label)
+
+
+def events_from(table: pd.DataFrame, text: TextColumn, label: str) -> pd.DataFrame:
+    """The checked events (text_id, writer, emotion, text as strings, the appraisals as int8 if any) in file order.
+
+    `table` holds strings in the general layout or in that of crowd-enVENT, whose column for `text` is taken; `label`
+    names the file in messages. Raises ValueError for a missing column, an unknown emotion, an empty text, a repeated
+    text_id, or a rating that is not an integer from 1 to 5.
+    """
+    if set(CROWD_TEXT.values()) <= set(table.columns):
+        table = table.assign(text=table[CROWD_TEXT[text]])
+        if "prolific_id" in table.columns:
+            table["writer"] = _pseudonyms(table["prolific_id"], "w")
+    _require_columns(table, ("emotion", "text"), label)
+    if table.empty:
+        raise ValueError(f"{label} has a header but no rows; expected one row an event.")
+    rated = APPRAISALS if set(APPRAISALS) & set(table.columns) else ()
+    _require_columns(table, rated, label, "ratings are optional, but all 21 or none")
+    numbers = pd.Series([str(number) for number in range(1, len(table) + 1)])
+    own = {name: table.get(name, numbers) for name in ("text_id", "writer")}
+    table = table.assign(**own, emotion=table["emotion"].replace(CROWD_LABELS))
+    return _checked(table[["text_id", "writer", "emotion", "text", *rated]], RULES, label)
+
+
+def _checked(table: pd.DataFrame, names: Iterable[str], label: str) -> pd.DataFrame:
+    """The table with its ratings as int8; raises ValueError with rows and values of the first of `RULES` it breaks."""
+    schema = pa.DataFrameSchema({name: pa.Column(checks=RULES[name]) for name in names if name in table})
+    try:
+        schema.validate(table, lazy=True)
+    except pandera.errors.SchemaErrors as error:
+        cases = error.failure_cases
+        rule = next(check.error for name in RULES for check in RULES[name] if check.error in set(cases["check"]))
+        broken = cases[cases["check"] == rule].sort_values("index")
+        what, expected = rule.split("; ")
+        pairs = zip(broken["index"], broken["failure_case"], strict=True)
+        shown = [f"row {row + 1}: {value!r}" for row, value in pairs][:SHOWN]
+        more = f" and {len(broken) - SHOWN} more" if len(broken) > SHOWN else ""
+        hint = _suggestions(broken["failure_case"].unique(), EMOTIONS if what == "unknown emotion" else ())
+        raise ValueError(f"{label}: {what} ({', '.join(shown)}{more}); {expected}.{hint}") from None
+    return table.assign(**{name: pd.to_numeric(table[name]).astype(np.int8) for name in APPRAISALS if name in table})
+
+
+def _require_columns(table: pd.DataFrame, wanted: Iterable[str], label: str, rule: str = "") -> None:
+    """Nothing; raises ValueError naming the missing columns, the present ones and near misses."""
+    missing = [column for column in wanted if column not in table.columns]
+    if missing:
+        raise ValueError(
+            f"{label} lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}"
+            f"{f' ({rule})' if rule else ''}; it has {', '.join(map(str, table.columns))}."
+            f"{_suggestions(missing, [str(column) for column in table.columns])}"
+        )
+
+
+def _suggestions(unknown: Iterable[str], known: Sequence[str]) -> str:
+    hints = [f"{word!r} may be {near!r}" for word in unknown if (near := nearest(word, known))]
+    return f" {'; '.join(hints[:SHOWN])}." if hints else ""
+
+
+def _pseudonyms(ids: pd.Series, letter: str) -> list[str]:
+    """Short names (`letter` and a number by first appearance) in place of ids that belong to persons."""
+    return [f"{letter}{code}" for code in pd.factorize(ids)[0]]
 
 
 def writer_groups(events: pd.DataFrame) -> np.ndarray:
@@ -185,12 +287,28 @@ def demonstration_rows(events: pd.DataFrame, prompt: Prompt) -> list[str]:
     return rows
 
 
+def normalised(text: str) -> str:
+    """The text in lower case without punctuation, words one blank apart; "" when it has no word."""
+    return " ".join(re.sub(r"[^\w\s]", "", text.lower()).split())
+
+
+def content_digest(table: pd.DataFrame, columns: Sequence[str]) -> str:
+    """The sha256 of what the columns say, row by row: the same for two files that differ only in encoding or quoting.
+
+    Letters and digits count; case, punctuation and everything outside ASCII (which an encoding may spell differently)
+    do not.
+    """
+    ascii_only = table[list(columns)].map(lambda cell: normalised(cell.encode("ascii", "ignore").decode()))
+    lines = ascii_only.agg("\t".join, axis=1)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
 def _compare_content(found: Found, table: pd.DataFrame, part: Part) -> None:
     if found.checked:
         return
     wanted = sources.source("crowd-envent", part)
-    table_rules.require_columns(table, CONTENT_COLUMNS[part], found.label)
-    if table_rules.content_digest(table, CONTENT_COLUMNS[part]) != wanted.content_sha256:
+    _require_columns(table, CONTENT_COLUMNS[part], found.label)
+    if content_digest(table, CONTENT_COLUMNS[part]) != wanted.content_sha256:
         warnings.warn(
             f"{found.label} does not say the same as {wanted.file}, from which this project's numbers come: "
             f"{len(table)} rows, some different or in another order. Results will differ and carry its own sha256.",
@@ -201,14 +319,3 @@ def _compare_content(found: Found, table: pd.DataFrame, part: Part) -> None:
 def _embedded(name: str) -> Found:
     with as_file(files("emolib").joinpath(f"data/{sources.registry()[name]['file']}")) as path:
         return sources.read_bytes(path)
-
-
-def check_corpus_name(name: str) -> None:
-    """Nothing when `name` can be a corpus: a known one or a table's path; else raises ValueError with the nearest."""
-    if name in sources.registry() or Path(name).suffix.lower() in (*sources.SEPARATORS, ".parquet"):
-        return
-    known = tuple(sources.registry())
-    raise ValueError(
-        f"there is no corpus called {name!r}{did_you_mean(name, known)}; known are "
-        f"{', '.join(known)}, or give the path of a .csv, .tsv or .parquet file with the columns emotion and text."
-    )

@@ -33,7 +33,7 @@ SEPARATORS = {".csv": ",", ".tsv": "\t"}
 @dataclass(frozen=True, kw_only=True)
 class Source:
     """One published file: its name, address, sha256 of its bytes, name inside the archive, and the digest
-    of what it says (`emolib.texts.events.content_digest`)."""
+    of what it says (`emolib.texts.corpus.content_digest`)."""
 
     file: str
     url: str

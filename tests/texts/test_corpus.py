@@ -15,8 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emolib.texts import sources
-from emolib.texts.corpus import EMOTIONS, Corpus, demonstration_rows, load_corpus, load_readings, subset, writer_groups
-from emolib.texts.events import normalised
+from emolib.texts.corpus import (
+    EMOTIONS,
+    Corpus,
+    demonstration_rows,
+    load_corpus,
+    load_readings,
+    normalised,
+    subset,
+    writer_groups,
+)
 from emolib.texts.prompts import Prompt, get_prompt, paper_demonstrations
 
 Save = Callable[..., Path]

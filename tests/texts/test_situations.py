@@ -21,8 +21,7 @@ from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, SplineTransformer
 
-from emolib.texts.corpus import APPRAISALS, EMOTIONS, Corpus, load_corpus
-from emolib.texts.events import normalised
+from emolib.texts.corpus import APPRAISALS, EMOTIONS, Corpus, load_corpus, normalised
 
 WORDS_LIMIT, RUNS_LIMIT = 0.45, 0.34
 # Words of the emotion families, as regular expressions of whole words; a text may contain none, of any emotion.

@@ -17,8 +17,7 @@ import pandas as pd
 import pytest
 
 from emolib.texts import sources
-from emolib.texts.corpus import APPRAISALS, EMOTIONS, load_corpus, load_readings
-from emolib.texts.events import content_digest
+from emolib.texts.corpus import APPRAISALS, EMOTIONS, content_digest, load_corpus, load_readings
 
 Save = Callable[..., Path]
 pytestmark = pytest.mark.usefixtures("no_settings_of_the_user")
