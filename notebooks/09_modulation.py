@@ -84,32 +84,19 @@ import pandas as pd
 from emolib import figures
 from emolib.engine.sites import layer_number
 from emolib.experiments import modulation
-from emolib.figures.display import say
+from emolib.experiments.modulation import views
+from emolib.figures.display import say, spoken
 from emolib.figures.flows import label_flows
-from emolib.interventions import theory
 from emolib.paper import claims
 from emolib.paper import tables as paper_tables
+from emolib.study.freshness import measured
 from emolib.study.run import Run
-from emolib.study.study import Study
 from emolib.tables import paper
-from emolib.tables.results import footer, select
+from emolib.tables.provenance import footer
+from emolib.tables.results import select
 
-run = Run(
-    model=model,
-    corpus=corpus,
-    prompt=prompt,
-    calibration=calibration,
-    scoring=scoring,
-    text=text,
-    tap=tap,
-    dtype=dtype,
-    device=device,
-    seed=seed,
-    profile=profile,
-    corpus_path=corpus_path,
-)
-study = Study(run)
-data, reference = study.measure(modulation), study.reference(modulation)
+run = Run.of(globals())
+data, llama = measured(run, modulation), paper_tables.paper_tables(paper.DETAILED.id)["modulation"]
 
 # %% [markdown]
 # ## Where, how hard, and on which texts
@@ -121,38 +108,22 @@ data, reference = study.measure(modulation), study.reference(modulation)
 # it.
 
 # %% tags=["hide-input"]
-n_layers, dose = study.model.n_layers, modulation.CHOICE.size
-chosen = select(data, metric="decisive").set_index("condition")["layer"].astype(int)
-centre, there = chosen["reason:selected"], chosen["reason:paper_depth"]
-every = paper_tables.paper_tables(paper.DETAILED.id)["modulation"]
-every = every.assign(n_layers=paper.DETAILED.layers, depth=(every["layer"] + 1).astype(float) / paper.DETAILED.layers)
-norm = select(data, metric="residual_norm").set_index("layer")["value"]
-base = select(data, condition="baseline")
-scores, counts = (select(data, metric=name, span=3) for name in ("theory_score", "count"))
-null = theory.null_bands(select(data, metric="theory_score_null", span=3))
-where, texts = layer_number(centre), base["n"].iloc[0]
+place, base = views.place(data), views.baseline(data)
+n_layers, norm, dose = int(data["n_layers"].iloc[0]), place.norms, place.dose
+where, texts = layer_number(place.centre), int(base["n"].iloc[0])
 say(
     f"Judged on **{texts}** texts. Chosen centre: layer **{where}** of {n_layers}; the paper's depth is at layer "
-    f"{layer_number(there)}. At layer {where} the residual stream is {norm[centre]:.0f} long, so that β = 4 is a share of"
-    f" {4 / norm[centre]:.3f} and a share of {dose:g} is β = {dose * norm[centre]:.1f}; over the layers the length runs "
-    f"from {norm.min():.0f} to {norm.max():.0f}."
+    f"{layer_number(place.there)}. At layer {where} the residual stream is {norm[place.centre]:.0f} long, so that β = 4 "
+    f"is a share of {4 / norm[place.centre]:.3f} and a share of {dose:g} is β = {dose * norm[place.centre]:.1f}; over the "
+    f"layers the length runs from {norm.min():.0f} to {norm.max():.0f}."
 )
 
 # %% [markdown]
 # ## What the labels become
-#
-# Below, *pl*, *oa*, *pr*, *sc* and *sa* are pleasantness, other-agency, predictability, situational control and
-# self-agency; arrows say which way they are pushed.
 
 # %% tags=["hide-input"]
-bars = {"no push": base, "no push (paper)": select(every, condition="baseline", metric="count")}
-for name in [setting for setting in theory.printed() if "predict_event" not in setting]:
-    here = {"condition": f"{name};vector:raw;unit:norm", "layer": centre, "coefficient": dose}
-    bars[theory.abbreviated(name)] = select(counts, **here)
-    theirs = {"condition": f"{name};vector:raw", "metric": "count", "layer": 8, "coefficient": 2}
-    bars[f"{theory.abbreviated(name)} (paper)"] = select(every, **theirs)
 figures.show(
-    figures.stacked_labels(bars),
+    figures.stacked_labels(views.label_bars(data, llama, place)),
     name="fig-modulation-labels",
     caption=f"Predicted labels under pushes of raw vectors around layer {where}, each {dose:g} of the residual norm. In "
     "parentheses, the paper's Llama 3.2 1B around its layer 9 at β = 2 (its Figure 7). Our sample has the emotions in "
@@ -160,14 +131,48 @@ figures.show(
     alt="Stacked bars of predicted labels without push and for eight pushes, ours and the paper's.",
 )
 
+# %% [markdown]
+# ## One push, by hand
+#
+# What the bars count, done once before your eyes. A direction for pleasantness is fitted on 52 events of ours: the mean
+# activation of those rated pleasant minus that of the others. A fifth of the stream's length of it is added to another
+# event's residual stream, at the last token, in three neighbouring layers. Beside it the same in a plain
+# [nnsight](https://nnsight.net) trace, and that both give the same scores. The last line is one curve of this chapter: the
+# same push around every layer.
+
+# %% tags=["intervention"]
+import torch
+
+import emolib as el
+from emolib.texts.corpus import EMOTIONS, load_corpus
+from emolib.texts.prompts import get_prompt
+
+small, events = el.load("smollm2-135m"), load_corpus("situations").events
+fit, ask = events.groupby("emotion").head(4), get_prompt("T1-2shot")
+read = el.Engine(small, [ask.render(text) for text in fit["text"]], answers=EMOTIONS).encode(read=["resid_post"])
+stream, pleasant = read.activations["resid_post"][:, :, -1], torch.tensor(fit["pleasantness"].to_numpy() > 3)
+direction = stream[:, pleasant].mean(1) - stream[:, ~pleasant].mean(1)
+direction *= stream.norm(dim=-1).mean(1, keepdim=True) / direction.norm(dim=-1, keepdim=True)
+
+event, layers = events["text"][185], (16, 17, 18)  # layers count from 0 in code
+engine = el.Engine(small, [ask.render(event)], answers=EMOTIONS)
+encoded, push = engine.encode(), el.Add(direction, 0.2)
+edit = el.Edit(component="resid_post", layers=layers, operation=push)
+scores = {"clean": encoded.logits[0], "more pleasant": engine.replay(encoded, [edit])[0, 0]}
+
+with torch.no_grad(), small.lm.trace(**small.tokenizer(ask.render(event), return_tensors="pt")):
+    for layer in layers:
+        small.lm.model.layers[layer].output[:, -1] += 0.2 * direction[layer]
+    plain = small.lm.lm_head.output[0, -1].save()
+
+scores["the same in nnsight"] = plain[engine.answers]
+torch.testing.assert_close(scores["more pleasant"], scores["the same in nnsight"], atol=1e-3, rtol=1e-3)
+print(event, pd.DataFrame({name: [EMOTIONS[i] for i in s.topk(3).indices] for name, s in scores.items()}), sep="\n")
+everywhere = engine.replay(encoded, el.sweep(push, small, components=["resid_post"], span=3))
+
 # %% tags=["hide-input"]
-moves = ["pleasantness:+1", "pleasantness:-1", "other_responsblt:+1", "other_responsblt:-1"]
-stacks = select(counts, condition=[f"{name};vector:raw;unit:norm" for name in moves], coefficient=dose)
-noise = select(counts, condition=["random:0;unit:norm", "random:1;unit:norm"], coefficient=dose)
-stacks = stacks.assign(condition=stacks["condition"].map(theory.abbreviated))
-noise = noise.assign(condition=noise["condition"].str.extract(r"(random:\d)")[0])
 figures.show(
-    figures.depth_stacks(pd.concat([stacks, noise])),
+    figures.depth_stacks(views.over_layers(data, place), panel="setting"),
     name="fig-modulation-layers",
     caption=f"Predicted labels for a push of {dose:g} of the residual norm around each layer, raw vectors, and two "
     "random directions of the same length (the paper's Figures 30, 31 and 36; it never shows other-agency up over "
@@ -181,79 +186,45 @@ figures.show(
 # Counts of labels do not say by themselves whether theory is met. The expectation is taken from the ratings alone: with
 # $z_{a,e}$ the mean rating of appraisal $a$ by writers who felt emotion $e$, standardised over the emotions, the label
 # $e$ should shift by $\sum_a \gamma_a z_{a,e}$. The **theory score** is the rank correlation, over the labels, of this
-# expectation with the shift that is observed, $\log\frac{n_e + 1/2}{n^0_e + 1/2}$, from $-1$ to 1
-# (`emolib.interventions.theory.theory_score`). Random directions of the same length, the same one in all layers of the window
-# so that they add up as fitted vectors do, say which scores mean nothing.
+# expectation with the shift that is observed, $\log\frac{n_e + 1/2}{n^0_e + 1/2}$, from $-1$ to 1. Random directions of
+# the same length, the same one in all layers of the window so that they add up as fitted vectors do, say which scores
+# mean nothing.
 
 # %% tags=["hide-input"]
-panel = {
-    name: theory.abbreviated(name)
-    for name in (
-        "settings:printed",
-        "pleasantness:+1",
-        "other_responsblt:+1",
-        "predict_event:-1",
-        "pleasantness:+1;other_responsblt:-1",
-        "self_responsblt:+1",
-    )
-}
-sizes = {(";unit:norm", dose): f"{dose:g} of the norm", ("", 2.0): "β = 2"}
-rows = [
-    frame.assign(panel=title, what=what)
-    for name, title in panel.items()
-    for (unit, size), word in sizes.items()
-    for what, table in ((word, scores), (f"random, {word}", null))
-    if table is scores or name != "settings:printed"
-    for frame in [select(table, condition=f"{name};vector:raw{unit}", coefficient=size)]
-]
-printed = [f"{name};vector:raw" for name in theory.printed() if name != "other_responsblt:+1"]
-theirs = select(every, metric="theory_score", coefficient=2, condition=printed)
-mean = theirs.groupby(["layer", "depth", "n_layers"])["value"].mean().reset_index().assign(condition="settings:printed")
-behind = pd.concat([mean, theirs]).assign(what="β = 2")
-behind = behind.assign(panel=behind["condition"].map(theory.abbreviated))
-behind = behind[behind["panel"].isin(panel.values())]
-
-# %% tags=["hide-input"]
+curves = views.by_depth(data, place)
 figures.show(
     figures.depth_curves(
-        pd.concat(rows),
+        curves,
         hue="what",
-        panel="panel",
-        paper=behind,
+        panel="setting",
+        paper=views.paper_by_depth(llama, list(curves["setting"].unique())),
         x="depth",
-        n_layers=n_layers,
         ylabel="theory score",
         ylim=(-1, 1),
     ),
     name="fig-modulation-depth",
-    caption="Theory score of raw vectors around each layer, for two lengths of push, with 95 % intervals over writers; "
-    "*random*: mean of at least 20 directions and the range in which 95 % of new ones would lie; for the mean of settings "
-    "see the next figure. Dashed: the paper's counts at β = 2, scored alike; its mean is over the 13 settings that it shows "
-    "at all layers.",
+    caption="Theory score of raw vectors around each layer, for two lengths of push, with 95 % intervals over writers. "
+    "Random: the mean of random directions, and the range in which 95 % of new ones would lie. Dashed: the paper's "
+    "counts at β = 2, scored alike.",
     alt="Theory score over depth in six panels, fitted vectors against random directions, with the paper's curve.",
 )
 
 # %% [markdown]
 # At the chosen centre there are at least a hundred random directions. A single one can come out high against a single
-# expectation, because thirteen labels are few and a strong push makes one label win. For the mean over settings a random
-# direction takes the place of *each appraisal's*, and settings are put together from them as from the fitted ones:
-# opposite and overlapping settings then score alike by chance as well, and a mean of unrelated directions would vary too
-# little. Chance also reorders labels that few texts have, so a score from few texts is too low; the paper's counts, drawn
+# expectation, because thirteen labels are few and a strong push makes one label win. A mean over settings needs a null of
+# its own, because the settings are not independent: opposite ones score alike by chance as well. For it, sets of random
+# directions stand in for the directions of the appraisals, and settings are put together from them as from the fitted
+# ones. Chance also reorders labels that few texts have, so a score from few texts is too low; the paper's counts, drawn
 # down to as many texts as here, are therefore scored again at the end of this chapter.
 
 # %% tags=["hide-input"]
-at = {"layer": centre, "coefficient": dose}
-raw = [f"{name};vector:raw;unit:norm" for name in (*modulation.SETTINGS, "settings:printed")]
-mine = select(scores, condition=raw, **at)
-draws = select(data, metric="theory_score_null", condition=raw, span=3, **at)
-draws = draws.assign(seed=draws["label"].str.removeprefix("draw:").astype(int))
-mine, draws = (frame.assign(condition=frame["condition"].map(theory.abbreviated)) for frame in (mine, draws))
+mine, draws = views.against_null(data, place)
 figures.show(
-    figures.against_null(mine, draws, xlabel="theory score"),
+    figures.against_null(mine, draws, by="setting", xlabel="theory score"),
     name="fig-modulation-null",
     caption=f"Theory scores around layer {where}, {dose:g} of the norm, against {draws['seed'].nunique()} random "
-    "directions of the same accumulated length, each scored against the setting's expectation; their mean against "
-    f"{(draws['condition'] == theory.abbreviated('settings:printed')).sum()} sets of random directions.",
+    "directions of the same accumulated length, each scored against the setting's expectation; the mean against "
+    f"{(draws['setting'] == views.MEAN).sum()} sets of random directions.",
     alt="Theory score with interval for each setting over a cloud of scores of random directions.",
 )
 
@@ -265,63 +236,34 @@ figures.show(
 # anything: the table says how much of the raw vector's squared length is left.
 
 # %% tags=["hide-input"]
-kinds = ["raw", "fix3", "fixall", "mean_difference"]
-names = ["settings:printed", *theory.settings()[:8]]
-kind = scores["condition"].str.extract(r"vector:(\w+);unit:norm")[0]
-sets = scores["condition"].str.split(";vector", n=1).str[0]
-some = scores.assign(condition=sets, vector=kind)[sets.isin(names) & kind.isin(kinds)]
-some = some[(some["layer"] == centre) & (some["coefficient"] == dose)]
-some = some.assign(condition=some["condition"].map(theory.abbreviated))
 figures.show(
-    figures.interval_points(some, by="condition", hue="vector", xlabel="theory score", xlim=(-1, 1)),
+    figures.interval_points(
+        views.by_vector(data, place), by="setting", hue="vector", xlabel="theory score", xlim=(-1, 1)
+    ),
     name="fig-modulation-vectors",
     caption=f"Theory scores of four kinds of vectors around layer {where}, {dose:g} of the norm, 95 % intervals.",
     alt="Theory scores of raw, fix3, fixall and mean-difference vectors for single appraisals and their mean.",
 )
-
-# %% tags=["hide-input"]
-lines, kept = [], select(data, metric="kept_share", layer=centre)
-before, llama0 = (frame.set_index("label")["value"] for frame in (base, bars["no push (paper)"]))
-for word, vector, span in [*((kind, kind, 3) for kind in (*kinds, "unit")), ("span 1", "raw", 1)]:
-    both = [name for name in theory.printed() if word != "unit" or ";" in name]
-    ours, llama = ([f"{name};vector:{tail}" for name in both] for tail in (f"{vector};unit:norm", "raw"))
-    rows = select(data, metric="count", span=span, condition=ours, **at)
-    new = rows.pivot(index="condition", columns="label", values="value").loc[ours, before.index]
-    rows = select(every, metric="count", layer=8, coefficient=2, condition=llama)
-    shift = (rows.pivot(index="condition", columns="label", values="value").loc[llama] + 0.5) / (llama0 + 0.5)
-    alike = theory.theory_score(shift[before.index], new, before)
-    score = select(data, metric="theory_score", span=span, condition=ours, **at)["value"].mean()
-    left = kept.loc[kept["condition"].str.endswith(f":{vector}"), "value"].mean()
-    lines.append([word, len(both), score, alike.mean(), alike.min(), alike.max(), left])
-pd.DataFrame(
-    lines, columns=["vector", "settings", "theory score", "agrees with the paper", "lowest", "highest", "kept"]
-).style.format(precision=2, na_rep="–").hide()
+views.vectors_compared(data, llama, place).style.format(precision=2, na_rep="–").hide()
 
 # %% [markdown]
 # *Agrees with the paper* is the rank correlation over labels between our shift and that of the paper's counts at its
 # layer 9, averaged over settings, with the lowest and highest. *Kept* is the share of the squared length that
-# projection leaves. *Span 1* pushes one layer instead of three, a third of the total length.
+# projection leaves. *One layer* pushes there alone, a third of the total length.
 #
 # ## How hard?
 
 # %% tags=["hide-input"]
-found = scores[(scores["layer"] == centre) & sets.isin(["settings:printed", *moves])]
-found = found[found["condition"].str.contains("vector:raw")]
-unit, steps = found["condition"].str.endswith("unit:norm"), found["coefficient"].map("{:g}".format)
-found = found.assign(dose=steps.where(unit, "β = " + steps).where(~unit, steps + " of norm"))
-found = found.assign(setting=found["condition"].map(theory.abbreviated))
-condition = [f"{name};vector:raw" for name in theory.printed()]
-llama = select(every, metric="theory_score", layer=8, condition=condition)
-theirs = llama.groupby("coefficient")["value"].mean().reset_index().assign(condition="settings:printed")
-llama = pd.concat([theirs, llama])
-llama = llama.assign(dose="β = " + llama["coefficient"].map("{:g}".format))
-llama = llama.assign(setting=llama["condition"].map(theory.abbreviated))
-llama = llama[llama["setting"].isin(found["setting"])]
-
-# %% tags=["hide-input"]
+found = views.by_dose(data, place)
 figures.show(
     figures.interval_points(
-        found, by="dose", hue="setting", xlabel="theory score", xlim=(-1, 1), paper=llama, paper_model="Llama 3.2 1B"
+        found,
+        by="push",
+        hue="setting",
+        xlabel="theory score",
+        xlim=(-1, 1),
+        paper=views.paper_by_dose(llama, found["setting"].unique()),
+        paper_model="Llama 3.2 1B",
     ),
     name="fig-modulation-dose",
     caption=f"Theory score by length of push around layer {where}, raw vectors, 95 % intervals; diamonds: the paper's "
@@ -336,12 +278,8 @@ figures.show(
 # figure of this kind is captioned layer 9 but was drawn at layer 10 (see the [errata](errata.ipynb)).
 
 # %% tags=["hide-input"]
-flow = select(data, metric="flow", layer=centre, coefficient=dose)
-flows = {
-    name: select(flow, condition=f"{name};vector:raw;unit:norm") for name in ("pleasantness:+1", "pleasantness:-1")
-}
 figures.show(
-    label_flows(flows, before="no push", after="pushed"),
+    label_flows(views.flows(data, place), before="no push", after="pushed"),
     name="fig-modulation-flow",
     caption=f"Labels before and after a push of pleasantness around layer {where}, {dose:g} of the norm, {texts} judged "
     "texts. Pale ribbons keep their label.",
@@ -356,35 +294,21 @@ figures.show(
 # anger into guilt and shame; pushed down, the other way round.
 
 # %% tags=["hide-input"]
-agency = {name: f"{name};vector:raw;unit:norm" for name in modulation.EXTRA}
-bars = {"no push": base} | {theory.abbreviated(name): select(counts, condition=c, **at) for name, c in agency.items()}
+bars = views.self_agency(data, place)
 figures.show(
     figures.stacked_labels(bars),
     name="fig-modulation-self",
-    caption=f"Predicted labels when self-agency (sa) is pushed up or down around layer {where}, {dose:g} of the norm.",
+    caption=f"Predicted labels when self-agency is pushed up or down around layer {where}, {dose:g} of the norm.",
     alt="Stacked bars of predicted labels without push and with self-agency pushed up and down.",
 )
-groups = {"guilt or shame": ["guilt", "shame"], "sadness or anger": ["sadness", "anger"]}
+agency = views.beyond(data, views.AGENCY, place)
 say(
-    "; ".join(
-        f"{name}: "
-        + ", ".join(
-            f"{frame[frame['label'].isin(part)]['value'].sum():.0f} texts {word}" for word, part in groups.items()
-        )
-        for name, frame in bars.items()
+    "\n".join(
+        f"- {row['setting']}: theory score **{spoken(row)}**, 99 % of random directions below {row['limit']:.2f}"
+        for _, row in agency.iterrows()
     )
-    + "."
 )
-limit = {name: select(null, condition=c, **at)["limit"].item() for name, c in agency.items()}
-say(
-    "Theory scores: "
-    + "; ".join(
-        f"{theory.abbreviated(row.condition)} **{row.value:.2f}** ({row.ci_low:.2f} to {row.ci_high:.2f}), 99 % of random "
-        f"directions below {limit[row.condition.split(';')[0]]:.2f}"
-        for row in select(scores, condition=[*agency.values()], **at).itertuples()
-    )
-    + "."
-)
+views.counted_together(bars, {"guilt or shame": ["guilt", "shame"], "sadness or anger": ["sadness", "anger"]})
 
 # %% [markdown]
 # ## What this shows and what it does not
@@ -393,26 +317,19 @@ say(
 # (C14); two combine as theory says (C15); random directions give no such pattern (C16). Labels are what moves here: no
 # text is generated. Random directions shift labels too, so it is the pattern that counts, and a score of one setting
 # that lies within the cloud of its random directions is no evidence. Vectors are judged on writers that they were not
-# fitted on. The numbers that decide, for this run:
+# fitted on.
 
 # %% tags=["hide-input"]
-few = pd.Series(paper_tables.thinned_scores(int(texts), layer=8, coefficient=2))
-rows = {
-    "mean theory score of the paper's 14 settings at its layer 9, β 2": f"{theirs.set_index('coefficient')['value'][2]:.2f}; drawn down to {texts} texts {few.mean():.2f} "
-    f"({few.quantile(0.025):.2f} to {few.quantile(0.975):.2f})"
-}
-tried = [(centre, dose, ";unit:norm"), (there, dose, ";unit:norm"), (there, 2.0, "")]
-for place, size, unit in tried:
-    here, single = {"layer": place, "coefficient": size}, [f"{name};vector:raw{unit}" for name in theory.settings()]
-    row, band = (select(t, condition=f"settings:printed;vector:raw{unit}", **here).iloc[0] for t in (scores, null))
-    value, limit = (select(t, condition=single, **here).set_index("condition") for t in (scores, null))
-    beyond = (value["value"] > limit["limit"][value.index]).sum()
-    push = f"{size:g} of the norm" if unit else f"β {size:g}"
-    rows[f"C14 to C16: the same here, layer {layer_number(place)}, {push}"] = (
-        f"{row['value']:.2f} ({row['ci_low']:.2f} to {row['ci_high']:.2f}), sets of random directions {band['ci_low']:.2f} to "
-        f"{band['ci_high']:.2f}; {beyond} of {len(single)} settings beyond 99 % of {limit['n'].max()} random directions"
-    )
-say("\n".join(f"- {name}: **{value}**" for name, value in rows.items()))
+few = pd.Series(paper_tables.thinned_scores(texts, **views.PAPER))
+theirs = views.paper_by_dose(llama, [views.MEAN]).set_index("dose")["value"]
+own = select(data, metric="theory_score", settings="printed", vector="raw", **place.at).iloc[0]
+beyond = views.beyond(data, views.PRINTED, place)
+say(
+    f"Mean theory score of the paper's 14 settings: ours **{spoken(own)}**; the paper's at its layer 9 and β = 2 "
+    f"{theirs[2]:.2f}, drawn down to {texts} texts {few.mean():.2f} ({few.quantile(0.025):.2f} to "
+    f"{few.quantile(0.975):.2f}). {(beyond['value'] > beyond['limit']).sum()} of {len(beyond)} settings lie beyond 99 % "
+    "of the random directions."
+)
 
 # %% [markdown]
 # ## Verdict

@@ -1,6 +1,6 @@
 """Figures of texts that change their label: before on the left, after on the right, a ribbon for those that move.
 
-Rows carry counts under labels `before=>after`. Heights are shares of the texts, in the book's order and colours.
+Rows carry counts by `label`, before, and `answer`, after. Heights are shares of the texts, in the book's order and colours.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LINE = 0.058  # height of a line of text, as a share of the column
 def label_flows(flows: Mapping[str, pd.DataFrame], *, before: str = "before", after: str = "after") -> Figure:
     """Return one panel per entry, one below the other: how the texts of each label before spread over labels after.
 
-    Each frame has a row per pair of labels (`joy=>anger`, count in `value`; pairs left out are 0). Ribbons have the
+    Each frame has a row per pair of `label` and `answer` (count in `value`; pairs left out are 0). Ribbons have the
     colour of the label before; texts that keep their label are paler. Raises ValueError for other labels or no counts.
     """
     fig = Figure(figsize=(WIDTH, 3.6 * len(flows)))
@@ -44,11 +44,10 @@ def label_flows(flows: Mapping[str, pd.DataFrame], *, before: str = "before", af
 
 def flow_shares(frame: pd.DataFrame, what: str) -> pd.DataFrame:
     """Return the shares [13 before, 13 after] of all texts, in the book's order, that went from label to label."""
-    check_rows(frame, ["label"], what)
-    pairs = frame["label"].str.split("=>", expand=True)
-    if pairs.shape[1] != 2 or not pairs.isin(EMOTION_ORDER).all(axis=None) or not frame["value"].sum() > 0:
-        raise ValueError(f"{what}: labels read {frame['label'].iloc[0]!r}: select counts of pairs 'before=>after'")
-    counts = pd.Series(frame["value"].to_numpy(dtype=float), index=pd.MultiIndex.from_frame(pairs))
+    check_rows(frame, ["label", "answer"], what)
+    if not frame[["label", "answer"]].isin(EMOTION_ORDER).all(axis=None) or not frame["value"].sum() > 0:
+        raise ValueError(f"{what}: labels read {frame['label'].iloc[0]!r}: select counts of emotions before and after")
+    counts = frame.set_index(["label", "answer"])["value"].astype(float)
     table = counts.unstack(fill_value=0.0).reindex(index=EMOTION_ORDER, columns=EMOTION_ORDER, fill_value=0.0)
     return table / counts.sum()
 

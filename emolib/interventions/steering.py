@@ -1,14 +1,14 @@
-"""The design of steering experiments: doses, windows, which cells are run, and the texts they are fitted and judged on.
+"""Steering: what is pushed, where and how hard, and on which texts it is fitted and judged. For two experiments.
 
 A push adds a unit vector times a dose to the residual stream at every layer of a window (E9, E11), at the last token.
 Doses are absolute, as in the paper, or shares of the layer's mean residual norm, which grows with depth: only the
-latter compare layers, and models. Shared by `modulation` and `promotion`.
+latter compare layers, and models.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -18,8 +18,9 @@ from emolib.engine.sites import centres, span_layers
 from emolib.stats.sampling import balanced_rows, halves
 from emolib.study.study import Study
 
-# (kind, name of the setting, emotion or draw, unit of the dose) -> [n_layers, d]
-Vectors = Mapping[tuple[str, str, str], Tensor]
+Pushed = Hashable  # a setting, an emotion, the number of a random draw, or a draw and a setting
+# (kind of vector, what it pushes, unit of the dose) -> [n_layers, d]
+Vectors = Mapping[tuple[str, Pushed, str], Tensor]
 FEWEST = 10
 
 
@@ -27,12 +28,7 @@ class Dose(NamedTuple):
     """The length of a push at each layer: absolute, or (`norm`) a share of the layer's mean residual norm."""
 
     size: float
-    unit: str = ""
-
-    @property
-    def suffix(self) -> str:
-        """What a condition says of the unit."""
-        return f";unit:{self.unit}" if self.unit else ""
+    unit: Literal["absolute", "norm"] = "absolute"
 
 
 BETAS = tuple(Dose(size) for size in (1.0, 2.0, 4.0))
@@ -42,9 +38,12 @@ REST, WIDE = tuple(dose for dose in EVERY if dose not in MAIN), (*BETAS, SHARES[
 
 
 class Family(NamedTuple):
-    """Which doses of a kind of vectors are run at decisive centres and elsewhere, and of random ones how many draws."""
+    """Which doses of a kind of vector are run at decisive centres and elsewhere, and of random ones how many draws.
 
-    kind: str
+    `draws` has the number elsewhere and that at decisive centres.
+    """
+
+    vector: str
     span: int
     elsewhere: Sequence[Dose]
     decisive: Sequence[Dose] = ()
@@ -65,32 +64,37 @@ class Design(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """Edits that differ only in what they push: a setting, an emotion or a random draw."""
+    """Edits that differ only in what they push."""
 
-    kind: str
+    vector: str
     span: int
     dose: Dose
     centre: int
-    names: Sequence[str]
+    pushed: Sequence[Pushed]
 
     @property
-    def site(self) -> dict[str, object]:
-        """The columns of its rows that all of its measurements share."""
-        place = dict(component="resid_post", layer=self.centre, span=self.span, position="-1")
-        return place | dict(coefficient=self.dose.size)
+    def columns(self) -> dict[str, object]:
+        """The columns of a table that all of its rows share."""
+        place = dict(component="resid_post", position="-1", layer=self.centre, span=self.span)
+        return place | dict(vector=self.vector, unit=self.dose.unit, dose=self.dose.size)
 
 
 def plan(
-    design: Design, n_layers: int, names: Callable[[str, int], Sequence[str]], *, decisive: Sequence[int] = ()
+    design: Design, n_layers: int, pushed: Callable[[str, int], Sequence[Pushed]], *, decisive: Sequence[int] = ()
 ) -> list[Cell]:
-    """The cells that are run, family by family; `names` tells from a kind and its draws what is pushed."""
-    cells = []
-    for kind, span, elsewhere, at_decisive, draws in design.families:
-        for centre in sorted({*design.grid(n_layers), *decisive}):
-            here = centre in decisive
-            pushed = names(kind, draws[here])
-            cells += [Cell(kind, span, dose, centre, pushed) for dose in (at_decisive if here else elsewhere)]
-    return cells
+    """The cells that are run, family by family; `pushed` tells from a kind of vector and its draws what is pushed."""
+    return [
+        Cell(family.vector, family.span, dose, centre, pushed(family.vector, family.draws[centre in decisive]))
+        for family in design.families
+        for centre in sorted({*design.grid(n_layers), *decisive})
+        for dose in (family.decisive if centre in decisive else family.elsewhere)
+    ]
+
+
+def in_both_units(vectors: Mapping[tuple[str, Pushed], Tensor], norms: Tensor) -> Vectors:
+    """The unit vectors [L, d] as they are, and times the mean residual norm [L] of each layer."""
+    scaled = {(*key, "norm"): norms[:, None].to(vector) * vector for key, vector in vectors.items()}
+    return {(*key, "absolute"): vector for key, vector in vectors.items()} | scaled
 
 
 def edits(cells: Sequence[Cell], vectors: Vectors, n_layers: int) -> list[Edit]:
@@ -99,23 +103,17 @@ def edits(cells: Sequence[Cell], vectors: Vectors, n_layers: int) -> list[Edit]:
         Edit(
             component="resid_post",
             layers=span_layers(cell.centre, cell.span, n_layers),
-            operation=Add(vectors[cell.kind, name, cell.dose.unit], cell.dose.size),
+            operation=Add(vectors[cell.vector, pushed, cell.dose.unit], cell.dose.size),
         )
         for cell in cells
-        for name in cell.names
+        for pushed in cell.pushed
     ]
 
 
-def in_both_units(vectors: Mapping[tuple[str, str], Tensor], norms: Tensor) -> Vectors:
-    """The unit vectors [L, d] of (kind, name) as they are, and times the mean residual norm [L] of each layer."""
-    scaled = {(*key, "norm"): norms[:, None].to(vector) * vector for key, vector in vectors.items()}
-    return {(*key, ""): vector for key, vector in vectors.items()} | scaled
-
-
 def answers(study: Study, cells: Sequence[Cell], vectors: Vectors, rows: np.ndarray, *, name: str) -> list[np.ndarray]:
-    """The answers [n_rows, names of the cell], label ids, to every cell; `name` is what progress is called."""
+    """The answers [n_rows, pushed], label ids, to every cell; `name` is what progress is called."""
     ids = study.decide(study.intervene(edits(cells, vectors, study.model.n_layers), rows, name=name))
-    return np.split(ids, np.cumsum([len(cell.names) for cell in cells])[:-1], axis=1)
+    return np.split(ids, np.cumsum([len(cell.pushed) for cell in cells])[:-1], axis=1)
 
 
 def fitted_and_judged(study: Study, texts: int) -> tuple[np.ndarray, np.ndarray]:
@@ -131,3 +129,9 @@ def fitted_and_judged(study: Study, texts: int) -> tuple[np.ndarray, np.ndarray]
             "side of a split by writers: try calibration=batch, another prompt or a larger model"
         )
     return rows[half], balanced_rows(study.truth, rows[~half], texts, seed=study.run.seed)
+
+
+def residual_norms(norms: Sequence[float]) -> list[dict[str, object]]:
+    """The rows of a table for the mean residual norm of each layer."""
+    place = dict(metric="residual_norm", component="resid_post", position="-1")
+    return [place | dict(layer=layer, value=norm) for layer, norm in enumerate(norms)]

@@ -1,62 +1,16 @@
-"""How far an intervention moves the labels as appraisal theory expects: the theory score, counts, and their nulls.
+"""How far an intervention moves the labels as appraisal theory expects: the theory score, and the counts it is made of.
 
-The theory score compares, over the labels, what `emolib.texts.appraisals` expects with what an intervention does to
-their frequencies. Loads no model library.
+The score compares, over the labels, what `emolib.texts.appraisals` expects with what an intervention does to their
+frequencies (E10). Loads no model library.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from emolib import stats
 from emolib.stats.scores import Array, Statistic
-from emolib.texts import appraisals
-from emolib.texts.appraisals import ACTING, EMOTIONS, PRINTED, PUSHED, SETTINGS, label_means
-
-__all__ = ["ACTING", "label_means"]
-
-
-# Settings as strings, "pleasantness:+1;other_responsblt:-1": until tables hold a column for each appraisal.
-
-
-def settings() -> tuple[str, ...]:
-    return tuple(map(condition, SETTINGS))
-
-
-def printed() -> tuple[str, ...]:
-    return tuple(map(condition, PRINTED))
-
-
-def condition(signs: Mapping[str, int]) -> str:
-    """Return the signs as a condition of the tables, "pleasantness:+1;other_responsblt:-1"."""
-    return ";".join(f"{name}:{sign:+d}" for name, sign in signs.items())
-
-
-def signs(name: str) -> dict[str, int]:
-    """Return the appraisals and signs of a condition; its other pairs, such as `vector:raw`, are left out.
-
-    Raises ValueError when there are none.
-    """
-    pairs = dict(pair.split(":", 1) for pair in name.split(";") if ":" in pair)
-    found = {key: int(value) for key, value in pairs.items() if value in ("+1", "-1")}
-    if not found:
-        raise ValueError(f"the condition {name!r} pushes no appraisal: expected pairs such as 'pleasantness:+1'")
-    return found
-
-
-def abbreviated(name: str) -> str:
-    """Return a condition as figures with many of them show it: "pl ↑ oa ↓"."""
-    if name.startswith("settings:printed"):
-        return f"mean of {len(PRINTED)}"
-    return " ".join(f"{PUSHED.get(key, key)} {chr(8593 if sign > 0 else 8595)}" for key, sign in signs(name).items())
-
-
-def expected_shifts(means: pd.DataFrame, conditions: Sequence[str]) -> Array:
-    return appraisals.expected_shifts(means, [signs(name) for name in conditions])
+from emolib.texts.appraisals import EMOTIONS
 
 
 def theory_score(expected: ArrayLike, counts: ArrayLike, baseline: ArrayLike) -> Array:
@@ -79,37 +33,15 @@ def total_variation(counts: ArrayLike, baseline: ArrayLike) -> Array:
     return np.abs(new - old).sum(axis=-1) / 2 / new.sum(axis=-1)
 
 
-def null_bands(null: pd.DataFrame) -> pd.DataFrame:
-    """Return, for each condition, layer, span and coefficient, the draws' mean with the range of 95 % of new draws.
-
-    `null` has a row per draw; `limit` is what 1 % of new draws exceed, `n` the number of draws.
-    """
-    keys, rows = ["condition", "layer", "span", "coefficient"], []
-    for key, draws in null.groupby(keys)["value"]:
-        values = draws.to_numpy(dtype=float)
-        band, limit = stats.null_band(values), stats.null_band(values, level=0.98).ci_high
-        ends = {name: float(value[0]) for name, value in band.columns().items()}
-        rows.append(dict(zip(keys, key, strict=True)) | ends | dict(limit=float(limit), n=len(values)))
-    return pd.DataFrame(rows, columns=[*keys, "value", "ci_low", "ci_high", "limit", "n"])
-
-
 def label_counts(answers: ArrayLike, weights: ArrayLike | None = None) -> Array:
-    """Return the counts [r, k, 13] of `answers` [n, k] (label ids) when the texts are drawn `weights` [r, n] times."""
+    """Return the counts [r, k, 13] of `answers` [n, k] (label ids) when the texts are drawn `weights` [r, n] times.
+
+    Without weights each text counts once, [1, k, 13].
+    """
     ids = np.asarray(answers)
     chosen = (ids[:, :, None] == np.arange(len(EMOTIONS))).reshape(len(ids), -1).astype(float)
     drawn = np.ones((1, len(ids))) if weights is None else np.asarray(weights, dtype=float)
     return (drawn @ chosen).reshape(len(drawn), ids.shape[1], len(EMOTIONS))
-
-
-def counted(ids: np.ndarray) -> Array:
-    """Return the counts [13] of the answers `ids` [n], each text once."""
-    return label_counts(ids[:, None])[0, 0]
-
-
-def count_rows(names: Sequence[str], counts: np.ndarray) -> pd.DataFrame:
-    """Return rows of metric count: `counts` [k, 13] of each label under each of the k conditions `names`."""
-    repeated = np.repeat(np.asarray(names), len(EMOTIONS))
-    return pd.DataFrame(dict(condition=repeated, label=[*EMOTIONS] * len(names), value=counts.ravel(), metric="count"))
 
 
 def score_statistic(expected: Array, answers: NDArray[np.integer], clean: NDArray[np.integer]) -> Statistic:

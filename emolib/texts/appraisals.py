@@ -57,8 +57,14 @@ NAMED = ("predict_event", "pleasantness", "other_responsblt", "suddenness", "unp
 # The appraisals that the paper's code lets act or holds fixed; the paper's other-agency is other_responsblt, its
 # predictability predict_event, its situational control chance_control.
 ACTING = ("pleasantness", "other_responsblt", "predict_event", "chance_control")
-# Those that are pushed here, with a short form for figures that show many: the acting ones and self-agency.
-PUSHED = dict(zip((*ACTING, "self_responsblt"), ("pl", "oa", "pr", "sc", "sa"), strict=True))
+# Those that are pushed here, the acting ones and self-agency, with what an event is then taken to be, up and down.
+PUSHED = {
+    "pleasantness": ("more pleasant", "less pleasant"),
+    "other_responsblt": ("others more responsible", "others less responsible"),
+    "predict_event": ("more predictable", "less predictable"),
+    "chance_control": ("situation more in control", "situation less in control"),
+    "self_responsblt": ("self more responsible", "self less responsible"),
+}
 
 
 class Setting(Mapping[str, int]):
@@ -97,8 +103,8 @@ class Setting(Mapping[str, int]):
         return f"Setting({', '.join(f'{name}={sign:+d}' for name, sign in self.items())})"
 
     def __str__(self) -> str:
-        """The short form for figures, "pl ↑ oa ↓"."""
-        return " ".join(f"{PUSHED[name]} {'↑' if sign > 0 else '↓'}" for name, sign in self.items())
+        """In words: "more pleasant, others less responsible"."""
+        return ", ".join(PUSHED[name][sign < 0] for name, sign in self.items())
 
 
 # The 20 of the paper's code: 4 appraisals up and down, and pleasantness with each of the other three, signs in all

@@ -1,10 +1,7 @@
-"""What pushing appraisals does to the label (paper §9, F): steering vectors and their controls."""
+"""What pushing appraisals does to the label (paper §9, F; E8-E10; Figs 7, 30-36): steering vectors, their controls."""
 
-from importlib import import_module
-from typing import Any
+import lazy_loader
 
 PROTOCOL = 1  # raise it when the numbers of this experiment may change
 
-
-def __getattr__(name: str) -> Any:
-    return getattr(import_module(f"{__name__}.measure"), name)
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, ["views"], {"measure": ["run"]})

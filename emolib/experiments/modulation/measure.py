@@ -4,28 +4,24 @@ The vectors are fitted on one half of the writers whose texts are answered right
 other half. A centre is *decisive* if it has the highest mean theory score on texts of the fitting half (the judged
 texts take no part in the choice), or if it lies at the depth where the paper acts; there, more doses, kinds of vectors
 and random directions are run than elsewhere.
+
+Random directions are of three kinds: `random`, one for all layers of the window, which adds up as fitted vectors do;
+`random_per_layer`, the paper's control; and `random_sets`, in the place of the appraisals', from which settings are put
+together as from fitted ones. Only these give a null for a mean over settings: opposite and overlapping settings score
+alike, as fitted ones do, and a mean of independent draws would vary too little.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from emolib import stats
 from emolib.engine.sites import centres, span_layers
-from emolib.interventions import theory
-from emolib.interventions.random_steering import (
-    RANDOM,
-    RANDOM_SETS,
-    RANDOMS,
-    RELEASED_RANDOM,
-    null_rows,
-    random_names,
-    random_vectors,
-)
 from emolib.interventions.steering import (
     EVERY,
     MAIN,
@@ -35,24 +31,37 @@ from emolib.interventions.steering import (
     Cell,
     Design,
     Family,
+    Pushed,
     Vectors,
     answers,
     fitted_and_judged,
     in_both_units,
     plan,
+    residual_norms,
 )
-from emolib.probes.directions import USED, SteeringVectors, accumulated_norm
+from emolib.interventions.theory import (
+    label_counts,
+    score_statistic,
+    theory_score,
+    total_variation,
+    variation_statistic,
+)
+from emolib.probes.directions import USED, SteeringVectors, accumulated_norm, random_directions, unit
+from emolib.stats import Interval
 from emolib.stats.sampling import balanced_rows
-from emolib.stats.scores import Statistic
+from emolib.stats.scores import Array, Statistic
 from emolib.study.study import Study
 from emolib.tables.paper import DETAILED
-from emolib.texts.corpus import EMOTIONS
+from emolib.texts.appraisals import ACTING, EMOTIONS, PRINTED, SETTINGS, Setting, expected_shifts, label_means
 
 RESAMPLES = 500
 PAPER_DEPTH = 9 / DETAILED.layers
-EXTRA = ("self_responsblt:+1", "self_responsblt:-1")  # what the paper's Figure 1 is about, and no other figure shows
-SETTINGS = (*theory.settings(), *EXTRA)
-PAIRS = tuple(name for name in SETTINGS if ";" in name)
+# What the paper's Figure 1 is about, and no other figure shows, beside its settings.
+PUSHES = (*SETTINGS, Setting(self_responsblt=1), Setting(self_responsblt=-1))
+PAIRS = tuple(setting for setting in PUSHES if len(setting) > 1)
+RANDOM, PER_LAYER, SETS = "random", "random_per_layer", "random_sets"
+RANDOMS = (RANDOM, PER_LAYER, SETS)
+COUNTED = 3  # random draws whose label counts are kept: as many as the paper shows
 CHOICE = SHARES[1]  # the dose at which the centre is chosen
 
 FULL = Design(
@@ -69,8 +78,8 @@ FULL = Design(
         Family(RANDOM, 3, WIDE, MAIN, (20, 100)),
         Family(RANDOM, 3, (), REST, (0, 20)),
         Family(RANDOM, 1, (), MAIN, (0, 20)),
-        Family(RELEASED_RANDOM, 3, (), MAIN, (0, 20)),
-        Family(RANDOM_SETS, 3, (), MAIN, (0, 30)),
+        Family(PER_LAYER, 3, (), MAIN, (0, 20)),
+        Family(SETS, 3, (), MAIN, (0, 30)),
     ),
 )
 QUICK = Design(
@@ -79,29 +88,27 @@ QUICK = Design(
     step=4,
     families=(
         Family("raw", 3, MAIN, EVERY),
+        *(Family(vector, 3, (), MAIN) for vector in ("fix3", "fixall", "mean_difference", "unit")),
         Family("raw", 1, (), MAIN),
-        Family("fix3", 3, (), MAIN),
-        Family("fixall", 3, (), MAIN),
-        Family("mean_difference", 3, (), MAIN),
-        Family("unit", 3, (), MAIN),
         Family(RANDOM, 3, MAIN, MAIN, (20, 100)),
         Family(RANDOM, 3, (), REST, (0, 20)),
         Family(RANDOM, 1, (), MAIN, (0, 20)),
-        Family(RELEASED_RANDOM, 3, (), (CHOICE,), (0, 20)),
-        Family(RANDOM_SETS, 3, (), MAIN, (0, 10)),
+        Family(PER_LAYER, 3, (), (CHOICE,), (0, 20)),
+        Family(SETS, 3, (), MAIN, (0, 10)),
     ),
 )
+Row = dict[str, Any]
+Expected = Mapping[Setting, Array]
 
 
 def run(study: Study) -> pd.DataFrame:
     """Predicted labels, theory scores and random nulls for every setting, kind of vector, dose and centre.
 
-    Metrics: count (labels of the judged texts), theory_score (also its mean over the paper's 14 settings, condition
-    `settings:printed`), total_variation; theory_score_null of each random draw (label `draw:i`) against every setting,
-    and of the mean over settings that are put together from random directions; theory_score_null_per_layer of draws
-    that are independent over the window, as the paper's; flow (`joy=>anger`) at the first decisive centre;
-    selection_score (on fitting texts, per centre), decisive, residual_norm, kept_share (of the squared length, after
-    projection), accumulated_norm (of unit vectors summed over the window).
+    A setting is the signs of its appraisals in their columns; `settings` "printed" is the mean over the paper's 14.
+    count (of the judged texts, by label), theory_score, total_variation; theory_score_null of each random draw against
+    every setting, and of each set of draws for the mean; flow (texts from `label` to `answer`) at the first decisive
+    centre; selection_score (on fitting texts, by centre), decisive (with its `reason`), residual_norm, kept_share (of
+    the squared length, after projection), accumulated_norm (of unit vectors summed over the window).
     Raises ValueError for a corpus without ratings, too few right answers, or a model too shallow for a window.
     """
     design = FULL if study.run.profile == "full" else QUICK
@@ -110,28 +117,34 @@ def run(study: Study) -> pd.DataFrame:
     features = study.stacked("resid_post")[:, fitting].float()
     norms = features.norm(dim=-1).mean(1)
     fitted = SteeringVectors(features, ratings.iloc[fitting][list(USED)])
-    vectors = in_both_units(_vectors(fitted, design, seed=study.run.seed), norms)
-    profiles = theory.expected_shifts(theory.label_means(ratings, study.events["emotion"]), SETTINGS)
-    expected = dict(zip(SETTINGS, profiles, strict=True))
+    units = unit_vectors(fitted, design, seed=study.run.seed)
+    vectors = in_both_units(units, norms)
+    profiles = expected_shifts(label_means(ratings, study.events["emotion"]), PUSHES)
+    expected = dict(zip(PUSHES, profiles, strict=True))
     choosing = balanced_rows(study.truth, fitting, design.choosing, seed=study.run.seed)
     selection = _selection(study, vectors, expected, choosing, design)
     decisive = decisive_centres(selection, study.model.n_layers)
-    cells = plan(design, study.model.n_layers, pushed_names, decisive=decisive)
-    clean, groups = study.predicted[judged], study.groups[judged]
-    tables = [_baseline(clean), _selected(selection, decisive), _geometry(fitted, vectors, norms.tolist())]
+    cells = plan(design, study.model.n_layers, pushes, decisive=decisive)
+    layers = set(study.layers())
+    cells = [cell for cell in cells if cell.centre in layers]
+    clean = study.predicted[judged]
+    rows = [dict(metric="count", dose=0.0, n=len(clean)) | row for row in _counts(label_counts(clean[:, None])[0, 0])]
+    rows += [*_selected(selection, decisive), *_lengths(fitted, units), *residual_norms(norms.tolist())]
     for cell, found in zip(cells, answers(study, cells, vectors, judged, name="modulation"), strict=True):
-        if cell.kind in RANDOMS:
-            tables.append(null_rows(cell, found, clean, expected))
-            continue
-        tables.append(_scores(cell, found, clean, groups, expected))
-        if (cell.kind, cell.span, cell.centre) == ("raw", 3, decisive[0]):
-            tables.append(_flows(cell, found, clean))
-    return pd.concat(tables, ignore_index=True)
+        measure = _null if cell.vector in RANDOMS else _scores
+        rows += [
+            row | cell.columns | dict(n=len(clean)) for row in measure(cell, found, clean, expected, study, judged)
+        ]
+        if (cell.vector, cell.span, cell.centre) == ("raw", 3, decisive[0]):
+            rows += [row | cell.columns | dict(n=len(clean)) for row in _flows(cell, found, clean)]
+    return pd.DataFrame(rows)
 
 
-def pushed_names(kind: str, draws: int) -> Sequence[str]:
-    """What the vectors of a kind push: settings, or random draws."""
-    return random_names(kind, draws) if kind in RANDOMS else PAIRS if kind == "unit" else SETTINGS
+def pushes(vector: str, draws: int) -> Sequence[Any]:
+    """What vectors of a kind push: settings, numbers of random draws, or of sets pairs of a draw and a setting."""
+    if vector == SETS:
+        return [(draw, setting) for draw in range(draws) for setting in PRINTED]
+    return range(draws) if vector in RANDOMS else PAIRS if vector == "unit" else PUSHES
 
 
 def decisive_centres(selection: Mapping[int, np.ndarray], n_layers: int) -> list[int]:
@@ -141,94 +154,123 @@ def decisive_centres(selection: Mapping[int, np.ndarray], n_layers: int) -> list
     return list(dict.fromkeys([best, there]))
 
 
-def _vectors(fitted: SteeringVectors, design: Design, *, seed: int) -> dict[tuple[str, str], Tensor]:
-    made = {}
+def unit_vectors(fitted: SteeringVectors, design: Design, *, seed: int) -> dict[tuple[str, Pushed], Tensor]:
+    """The unit vectors [L, d] of everything a design pushes, by kind; a draw does not depend on how many follow it."""
+    made: dict[tuple[str, Pushed], Tensor] = {}
     n_layers, _, width = fitted.ridge.shape
-    for family in design.families:
-        kind, most = family.kind, max(family.draws)
-        if kind in RANDOMS:
-            made |= random_vectors(kind, most, n_layers, width, seed=seed)
-        elif (kind, PAIRS[0]) not in made:
-            pushed = pushed_names(kind, most)
-            made |= {(kind, name): fitted.combine(theory.signs(name), kind).float() for name in pushed}
+    for vector in dict.fromkeys(family.vector for family in design.families):
+        draws = max(max(family.draws) for family in design.families if family.vector == vector)
+        if vector == SETS:
+            # Another seed: sets are no combinations of the single directions.
+            base = random_directions(draws * len(ACTING), n_layers, width, seed=seed + 1, over="window")
+            each = base.unflatten(0, (draws, len(ACTING)))
+            for draw, setting in pushes(vector, draws):
+                parts = [sign * each[draw, ACTING.index(name)] for name, sign in setting.items()]
+                made[vector, (draw, setting)] = unit(sum(parts[1:], parts[0]))
+        elif vector in RANDOMS:
+            over = "layer" if vector == PER_LAYER else "window"
+            drawn = random_directions(draws, n_layers, width, seed=seed, over=over)
+            made |= {(vector, draw): one for draw, one in enumerate(drawn)}
+        else:
+            made |= {(vector, setting): fitted.combine(setting, vector).float() for setting in pushes(vector, 0)}
     return made
 
 
 def _selection(
-    study: Study, vectors: Vectors, expected: Mapping[str, np.ndarray], rows: np.ndarray, design: Design
+    study: Study, vectors: Vectors, expected: Expected, rows: np.ndarray, design: Design
 ) -> dict[int, np.ndarray]:
     """Theory scores [20] of the paper's settings at each centre of the grid, on texts of the fitting half."""
-    pushed = theory.settings()
-    cells = [Cell("raw", 3, CHOICE, centre, pushed) for centre in design.grid(study.model.n_layers)]
-    profile, base = np.stack([expected[name] for name in pushed]), theory.counted(study.predicted[rows])
+    cells = [Cell("raw", 3, CHOICE, centre, SETTINGS) for centre in design.grid(study.model.n_layers)]
+    profile, base = (
+        np.stack([expected[setting] for setting in SETTINGS]),
+        label_counts(study.predicted[rows, None])[0, 0],
+    )
     found = answers(study, cells, vectors, rows, name="modulation, choice of layer")
     return {
-        cell.centre: theory.theory_score(profile, theory.label_counts(ids)[0], base)
-        for cell, ids in zip(cells, found, strict=True)
+        cell.centre: theory_score(profile, label_counts(ids)[0], base) for cell, ids in zip(cells, found, strict=True)
     }
 
 
-def _scores(
-    cell: Cell, ids: np.ndarray, clean: np.ndarray, groups: np.ndarray, expected: Mapping[str, np.ndarray]
-) -> pd.DataFrame:
-    tail = f";vector:{cell.kind}{cell.dose.suffix}"
-    names = [name + tail for name in cell.names]
-    score = theory.score_statistic(np.stack([expected[name] for name in cell.names]), ids, clean)
-    shown = [cell.names.index(name) for name in theory.printed() if name in cell.names]
-
-    def with_mean(weights: np.ndarray) -> np.ndarray:
-        columns = score(weights)
-        return np.column_stack([columns, columns[:, shown].mean(axis=1)])
-
-    found = _symmetric(with_mean, groups, -1, 1)
-    found = found.assign(condition=[*names, f"settings:printed{tail}"], metric="theory_score")
-    moved = _symmetric(theory.variation_statistic(ids, clean), groups, 0, 1)
-    moved = moved.assign(condition=names, metric="total_variation")
-    whole = len(shown) == len(theory.printed())
-    tables = [theory.count_rows(names, theory.label_counts(ids)[0]), found if whole else found[:-1], moved]
-    return pd.concat(tables).assign(n=len(clean), **cell.site)
+def _selected(selection: Mapping[int, np.ndarray], decisive: Sequence[int]) -> Iterable[Row]:
+    place = dict(span=3, component="resid_post", position="-1")
+    tried = dict(metric="selection_score", vector="raw", unit=CHOICE.unit, dose=CHOICE.size)
+    for centre, scores in selection.items():
+        yield place | tried | dict(layer=centre, value=float(scores.mean()))
+    for reason, centre in {"selected": decisive[0], "paper_depth": decisive[-1]}.items():
+        yield place | dict(metric="decisive", reason=reason, layer=centre, value=1.0)
 
 
-def _symmetric(statistic: Statistic, groups: np.ndarray, low: float, high: float) -> pd.DataFrame:
-    """Value and interval of what noise pulls to one side, within what is possible."""
-    found = stats.bootstrap(statistic, groups, ends="symmetric", n_resamples=RESAMPLES)
-    return pd.DataFrame({name: values.clip(low, high) for name, values in found.columns().items()})
-
-
-def _flows(cell: Cell, ids: np.ndarray, clean: np.ndarray) -> pd.DataFrame:
-    """How many texts went from which label to which, for each setting of the cell; pairs that occur."""
-    tables = []
-    for name, answer in zip(cell.names, ids.T, strict=True):
-        pairs = [f"{EMOTIONS[old]}=>{EMOTIONS[new]}" for old, new in zip(clean, answer, strict=True)]
-        counts = pd.Series(pairs).value_counts().rename_axis("label").reset_index(name="value")
-        tables.append(counts.assign(condition=f"{name};vector:{cell.kind}{cell.dose.suffix}"))
-    return pd.concat(tables).assign(metric="flow", n=len(clean), **cell.site)
-
-
-def _baseline(clean: np.ndarray) -> pd.DataFrame:
-    return theory.count_rows(["baseline"], theory.counted(clean)).assign(coefficient=0.0, n=len(clean))
-
-
-def _selected(selection: Mapping[int, np.ndarray], decisive: Sequence[int]) -> pd.DataFrame:
-    rows = pd.DataFrame(dict(layer=[*selection], value=[scores.mean() for scores in selection.values()]))
-    tried = dict(metric="selection_score", condition=f"vector:raw{CHOICE.suffix}", coefficient=CHOICE.size)
-    reasons = {"reason:selected": decisive[0], "reason:paper_depth": decisive[-1]}
-    chosen = dict(layer=[*reasons.values()], value=1.0, condition=[*reasons], metric="decisive")
-    return pd.concat([rows.assign(**tried), pd.DataFrame(chosen)]).assign(span=3, component="resid_post", position="-1")
-
-
-def _geometry(fitted: SteeringVectors, vectors: Vectors, norms: Sequence[float]) -> pd.DataFrame:
-    rows = [dict(metric="residual_norm", layer=layer, value=norm) for layer, norm in enumerate(norms)]
-    for kind in ("fix3", "fixall"):
-        for name in SETTINGS:
-            what = dict(metric="kept_share", condition=f"{name};vector:{kind}")
-            shares = enumerate(fitted.kept(theory.signs(name), kind))
-            rows += [what | dict(layer=layer, value=float(share)) for layer, share in shares]
-    for (kind, name, scale), vector in vectors.items():
-        if scale or (kind in RANDOMS and name != "0"):
+def _lengths(fitted: SteeringVectors, units: Mapping[tuple[str, Pushed], Tensor]) -> Iterable[Row]:
+    """What projection leaves of settings, and how far unit vectors add up over windows of three."""
+    place = dict(component="resid_post", position="-1")
+    n_layers = len(fitted.ridge)
+    for (vector, pushed), directions in units.items():
+        if vector in RANDOMS and pushed != 0:
             continue
-        what = dict(metric="accumulated_norm", condition=f"{name};vector:{kind}".removeprefix("0;"), span=3)
-        for centre in centres(3, len(norms)):
-            length = accumulated_norm(vector, span_layers(centre, 3, len(norms)))
-            rows.append(what | dict(layer=centre, value=length))
-    return pd.DataFrame(rows).assign(component="resid_post", position="-1")
+        key = place | dict(vector=vector) | (pushed.columns() if isinstance(pushed, Setting) else {})
+        if vector in ("fix3", "fixall"):
+            shares = enumerate(fitted.kept(pushed, vector))
+            yield from (key | dict(metric="kept_share", layer=layer, value=float(share)) for layer, share in shares)
+        for centre in centres(3, n_layers):
+            length = accumulated_norm(directions, span_layers(centre, 3, n_layers))
+            yield key | dict(metric="accumulated_norm", span=3, layer=centre, value=length)
+
+
+def _scores(
+    cell: Cell, ids: np.ndarray, clean: np.ndarray, expected: Expected, study: Study, judged: np.ndarray
+) -> Iterable[Row]:
+    score = score_statistic(np.stack([expected[setting] for setting in cell.pushed]), ids, clean)
+    shown = [cell.pushed.index(setting) for setting in PRINTED if setting in cell.pushed]
+    whole = len(shown) == len(PRINTED)
+
+    def with_mean(weights: Array) -> Array:
+        columns = score(weights)
+        return np.column_stack([columns, columns[:, shown].mean(axis=1)]) if whole else columns
+
+    keys = [setting.columns() for setting in cell.pushed]
+    for key, counts in zip(keys, label_counts(ids)[0], strict=True):
+        yield from (key | dict(metric="count") | row for row in _counts(counts))
+    means = [dict(settings="printed")] if whole else []
+    yield from _symmetric(study, judged, with_mean, -1, 1).rows([*keys, *means], metric="theory_score")
+    moved = _symmetric(study, judged, variation_statistic(ids, clean), 0, 1)
+    yield from moved.rows(keys, metric="total_variation")
+
+
+def _symmetric(study: Study, judged: np.ndarray, statistic: Statistic, low: float, high: float) -> Interval:
+    """Value and interval of what noise pulls to one side, within what is possible."""
+    found = study.interval(statistic, judged, ends="symmetric", n_resamples=RESAMPLES)
+    return found.map(lambda values: values.clip(low, high))
+
+
+def _null(
+    cell: Cell, ids: np.ndarray, clean: np.ndarray, expected: Expected, study: Study, judged: np.ndarray
+) -> Iterable[Row]:
+    """Single directions are scored against every setting, and count what they move; sets give one score each, the mean
+    over the printed settings, each against its own expectation."""
+    counts, base = label_counts(ids)[0], label_counts(clean[:, None])[0, 0]
+    if cell.vector == SETS:
+        profile = np.stack([expected[setting] for _, setting in cell.pushed])
+        means = theory_score(profile, counts, base).reshape(-1, len(PRINTED)).mean(axis=1)
+        for draw, value in enumerate(means):
+            yield dict(metric="theory_score_null", settings="printed", draw=draw, value=float(value))
+        return
+    scores = theory_score(np.stack([*expected.values()])[:, None], counts, base)
+    for setting, values in zip(expected, scores, strict=True):
+        key = setting.columns() | dict(metric="theory_score_null")
+        yield from (key | dict(draw=draw, value=float(value)) for draw, value in enumerate(values))
+    for draw, value in enumerate(total_variation(counts, base)):
+        yield dict(metric="total_variation", draw=draw, value=float(value))
+    for draw, own in enumerate(counts[:COUNTED]):
+        yield from (dict(metric="count", draw=draw) | row for row in _counts(own))
+
+
+def _flows(cell: Cell, ids: np.ndarray, clean: np.ndarray) -> Iterable[Row]:
+    """How many texts went from which label to which, for each setting of the cell; pairs that occur."""
+    for setting, answer in zip(cell.pushed, ids.T, strict=True):
+        for (old, new), count in Counter(zip(clean.tolist(), answer.tolist(), strict=True)).items():
+            key = setting.columns() | dict(label=EMOTIONS[old], answer=EMOTIONS[new])
+            yield key | dict(metric="flow", value=float(count))
+
+
+def _counts(counts: Array) -> Iterable[Row]:
+    return (dict(label=label, value=float(count)) for label, count in zip(EMOTIONS, counts, strict=True))

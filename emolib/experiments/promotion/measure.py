@@ -6,13 +6,13 @@ mean difference of activations beside them. They are judged on a balanced sample
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from emolib import stats
-from emolib.interventions import theory
 from emolib.interventions.steering import (
     BETAS,
     EVERY,
@@ -25,15 +25,16 @@ from emolib.interventions.steering import (
     fitted_and_judged,
     in_both_units,
     plan,
+    residual_norms,
 )
+from emolib.interventions.theory import label_counts
 from emolib.probes.directions import emotion_vectors, random_directions
 from emolib.stats.scores import Array, Statistic
 from emolib.study.study import Study
-from emolib.texts.corpus import EMOTIONS
+from emolib.texts.appraisals import EMOTIONS
 
 RESAMPLES = 500
 DRAWS = 20
-KINDS = ("probe", "mean_difference")
 FULL = Design(
     texts=104,
     choosing=0,
@@ -56,14 +57,15 @@ QUICK = Design(
         Family("random", 3, FEWER, draws=(DRAWS, DRAWS)),
     ),
 )
+Row = dict[str, Any]
 
 
 def run(study: Study) -> pd.DataFrame:
-    """Promotion scores (-1 to 1) of each emotion at every centre, by kind of vector and dose.
+    """Promotion scores (-1 to 1) of each emotion (`label`) at every centre, by kind of vector and dose.
 
-    Metrics: promotion_score with condition vector:probe and vector:mean_difference (intervals over writers) and
-    vector:random (mean of the draws with the range of 95 % of new ones, n = draws); promoted_share, the share of
-    texts that get the label, and its baseline_share; residual_norm. Emotions without a text to fit on are left out.
+    promotion_score of vectors probe and mean_difference (intervals over writers) and random (mean of the draws with the
+    range of 95 % of new ones, n = draws); promoted_share, the share of texts that get the label, and its
+    baseline_share; residual_norm. Emotions without a text to fit on are left out.
     Raises ValueError when too few texts are answered right.
     """
     design = FULL if study.run.profile == "full" else QUICK
@@ -71,19 +73,27 @@ def run(study: Study) -> pd.DataFrame:
     features, labels = study.stacked("resid_post")[:, fitting].float(), study.truth[fitting]
     norms = features.norm(dim=-1).mean(1)
     present = [EMOTIONS[label] for label in np.unique(labels)]
-    vectors = {}
-    for kind in KINDS:
+    vectors: dict[tuple[str, Any], Any] = {}
+    for kind in ("probe", "mean_difference"):
         each = emotion_vectors(features, labels, n_classes=len(EMOTIONS), kind=kind)
         vectors |= {(kind, name): each[:, EMOTIONS.index(name)] for name in present}
     drawn = random_directions(DRAWS, *features.shape[::2], seed=study.run.seed, over="window")
-    vectors |= {("random", str(draw)): vector for draw, vector in enumerate(drawn)}
-    cells = plan(design, study.model.n_layers, lambda kind, draws: [str(draw) for draw in range(draws)] or present)
+    vectors |= {("random", draw): vector for draw, vector in enumerate(drawn)}
+    cells = plan(design, study.model.n_layers, lambda kind, draws: range(draws) if draws else present)
+    layers = set(study.layers())
+    cells = [cell for cell in cells if cell.centre in layers]
     found = answers(study, cells, in_both_units(vectors, norms), judged, name="promotion")
-    clean, groups = study.predicted[judged], study.groups[judged]
-    tables = [_baseline(clean), _norms(norms.tolist())]
+    clean = study.predicted[judged]
+    base = label_counts(clean[:, None])[0, 0] / len(clean)
+    rows: list[Row] = [
+        dict(metric="baseline_share", label=label, value=share, n=len(clean))
+        for label, share in zip(EMOTIONS, base.tolist(), strict=True)
+    ]
+    rows += residual_norms(norms.tolist())
     for cell, ids in zip(cells, found, strict=True):
-        tables.append(_null(cell, ids, clean) if cell.kind == "random" else _scores(cell, ids, clean, groups))
-    return pd.concat(tables, ignore_index=True)
+        own = _null(ids, base) if cell.vector == "random" else _scores(cell, ids, clean, study, judged)
+        rows += [row | cell.columns for row in own]
+    return pd.DataFrame(rows)
 
 
 def promotion_score(new: Array, base: Array) -> Array:
@@ -108,32 +118,18 @@ def score_statistic(targets: Sequence[int], ids: np.ndarray, clean: np.ndarray) 
     return statistic
 
 
-def _scores(cell: Cell, ids: np.ndarray, clean: np.ndarray, groups: np.ndarray) -> pd.DataFrame:
-    targets = [EMOTIONS.index(name) for name in cell.names]
-    found = stats.bootstrap(score_statistic(targets, ids, clean), groups, n_resamples=RESAMPLES)
-    shares = stats.cluster_wilson(ids == np.asarray(targets), groups)
-    tables = [
-        pd.DataFrame(interval.columns()).assign(metric=metric, label=list(cell.names))
-        for metric, interval in {"promotion_score": found, "promoted_share": shares}.items()
-    ]
-    return pd.concat(tables).assign(condition=f"vector:{cell.kind}{cell.dose.suffix}", n=len(clean), **cell.site)
+def _scores(cell: Cell, ids: np.ndarray, clean: np.ndarray, study: Study, judged: np.ndarray) -> Iterable[Row]:
+    targets = [EMOTIONS.index(str(name)) for name in cell.pushed]
+    keys = [dict(label=name) for name in cell.pushed]
+    found = study.interval(score_statistic(targets, ids, clean), judged, n_resamples=RESAMPLES)
+    shares = stats.cluster_wilson(ids == np.asarray(targets), study.groups[judged])
+    yield from found.rows(keys, metric="promotion_score", n=len(clean))
+    yield from shares.rows(keys, metric="promoted_share", n=len(clean))
 
 
-def _null(cell: Cell, ids: np.ndarray, clean: np.ndarray) -> pd.DataFrame:
+def _null(ids: np.ndarray, base: Array) -> Iterable[Row]:
     """What random directions do to each emotion: mean over draws, and the range of 95 % of new ones."""
-    base = theory.label_counts(clean[:, None])[0] / len(clean)
-    scores = promotion_score(theory.label_counts(ids)[0] / len(clean), base)
-    band = {name: values.clip(-1, 1) for name, values in stats.null_band(scores).columns().items()}
-    return pd.DataFrame(dict(label=EMOTIONS, **band)).assign(
-        metric="promotion_score", condition=f"vector:random{cell.dose.suffix}", n=len(cell.names), **cell.site
+    band = stats.null_band(promotion_score(label_counts(ids)[0] / len(ids), base)).map(
+        lambda values: values.clip(-1, 1)
     )
-
-
-def _baseline(clean: np.ndarray) -> pd.DataFrame:
-    shares = theory.label_counts(clean[:, None])[0, 0] / len(clean)
-    return pd.DataFrame(dict(label=EMOTIONS, value=shares, metric="baseline_share", n=len(clean)))
-
-
-def _norms(norms: Sequence[float]) -> pd.DataFrame:
-    rows = dict(layer=range(len(norms)), value=norms, metric="residual_norm", component="resid_post", position="-1")
-    return pd.DataFrame(rows)
+    return band.rows([dict(label=label) for label in EMOTIONS], metric="promotion_score", n=ids.shape[1])
