@@ -6,6 +6,7 @@ Rows are selected before they come here: a point that two rows claim is an error
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from typing import Literal
 
@@ -72,7 +73,7 @@ def depth_curves(
         for key in ("paper", "reference", "ours"):
             if key in frames:
                 _curves(ax, rows_where(frames[key], panel, name), hue, look, axis, key)
-        ax.set(title=readable(name, panel or ""), **({} if ylim is None else {"ylim": ylim}))
+        ax.set(title=textwrap.fill(readable(name, panel or ""), 24), **({} if ylim is None else {"ylim": ylim}))
         for level in (lines or {}).values():
             ax.axhline(level, color=INK, linewidth=1, linestyle=(0, (1, 3)))
         ax.xaxis.set_major_locator(MaxNLocator(8 if len(names) == 1 else 4, integer=axis == "layer"))

@@ -1,6 +1,7 @@
 """Figures of texts that change their label: before on the left, after on the right, a ribbon for those that move.
 
-Rows carry counts by `label`, before, and `answer`, after. Heights are shares of the texts, in the book's order and colours.
+Rows carry counts by `label`, before, and `answer`, after. Heights are shares of the texts, in the book's order and
+colours.
 """
 
 from __future__ import annotations

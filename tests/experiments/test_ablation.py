@@ -82,7 +82,7 @@ def test_quick_runs_take_every_second_centre_of_the_wide_span(study: Study, tiny
 def test_a_study_of_some_layers_ablates_no_others(study: Study, tiny_run: Run, tmp_path: Path) -> None:
     part = Study(tiny_run, model=study.model, folder=tmp_path, agreed=study.agreed[:6], only_layers=[LAST])
     found = select(part.table(ablation), metric="agreement")
-    assert set(zip(found["layer"], found["span"], strict=True)) == {(LAST, 1)}  # no window of three fits around the last
+    assert set(zip(found["layer"], found["span"], strict=True)) == {(LAST, 1)}  # three do not fit there
 
 
 def test_resampling_the_last_stream_gives_the_answers_of_the_donors(study: Study, table: pd.DataFrame) -> None:

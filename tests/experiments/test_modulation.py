@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,7 +18,8 @@ from emolib.engine.edits import Add
 from emolib.engine.engine import Engine
 from emolib.engine.layouts import unwrap
 from emolib.engine.tiny import tiny_model
-from emolib.experiments import modulation
+from emolib.experiments.modulation import measure as modulation
+from emolib.experiments.modulation import views
 from emolib.figures import flows as flow_plots
 from emolib.interventions import steering, theory
 from emolib.interventions.steering import Cell, Dose
@@ -28,9 +28,9 @@ from emolib.study.study import Study
 from emolib.tables import results
 from emolib.tables.paper import values
 from emolib.tables.results import select
-from emolib.texts.corpus import APPRAISALS, EMOTIONS
+from emolib.texts.appraisals import ACTING, APPRAISALS, EMOTIONS, PRINTED, PUSHED, SETTINGS, Setting, expected_shifts
 
-UP, DOWN = "pleasantness:+1;vector:raw;unit:norm", "pleasantness:-1;vector:raw;unit:norm"
+UP, DOWN = Setting(pleasantness=1).columns(), Setting(pleasantness=-1).columns()
 
 
 # What is run.
@@ -40,9 +40,9 @@ def evaluations(design: steering.Design, n_layers: int) -> int:
     """Edits times texts, with decisive centres that coincide least with the grid."""
     grid = design.grid(n_layers)
     decisive = [grid[0], next(centre for centre in range(2, n_layers) if centre not in grid or design.step == 1)]
-    cells = steering.plan(design, n_layers, modulation.pushed_names, decisive=decisive)
-    chosen = len(grid) * len(theory.settings()) * design.choosing
-    return design.texts * sum(len(cell.names) for cell in cells) + chosen
+    cells = steering.plan(design, n_layers, modulation.pushes, decisive=decisive)
+    chosen = len(grid) * len(SETTINGS) * design.choosing
+    return design.texts * sum(len(cell.pushed) for cell in cells) + chosen
 
 
 def test_the_reference_model_stays_within_its_budget() -> None:
@@ -52,25 +52,25 @@ def test_the_reference_model_stays_within_its_budget() -> None:
 
 def test_random_draws_are_a_hundred_where_it_matters_and_twenty_elsewhere() -> None:
     for design in (modulation.FULL, modulation.QUICK):
-        cells = steering.plan(design, 12, modulation.pushed_names, decisive=[5])
-        random = [cell for cell in cells if cell.kind == "random"]
+        cells = steering.plan(design, 12, modulation.pushes, decisive=[5])
+        random = [cell for cell in cells if cell.vector == "random"]
         main = [cell for cell in random if cell.span == 3 and cell.dose in steering.MAIN]
-        assert {len(cell.names) for cell in main if cell.centre == 5} == {100}
-        assert {len(cell.names) for cell in random if cell not in main or cell.centre != 5} <= {20, 100}
+        assert {len(cell.pushed) for cell in main if cell.centre == 5} == {100}
+        assert {len(cell.pushed) for cell in random if cell not in main or cell.centre != 5} <= {20, 100}
         # no window, dose or centre of the raw vectors goes without random directions
         run = {
-            kind: {(cell.span, cell.dose, cell.centre) for cell in cells if cell.kind == kind}
+            kind: {(cell.span, cell.dose, cell.centre) for cell in cells if cell.vector == kind}
             for kind in ("raw", "random")
         }
         assert run["raw"] == run["random"]
 
 
 def test_the_papers_doses_and_settings_are_among_ours() -> None:
-    printed = values("modulation", span=3)
-    assert set(printed["coefficient"]) == {dose.size for dose in steering.BETAS}
-    steered = {name for name in printed["condition"] if "random" not in name}
-    assert steered == set(theory.printed()) < set(modulation.SETTINGS)
-    assert len(modulation.SETTINGS) == 22
+    steered = values("modulation", span=3, vector="")
+    assert set(steered["dose"]) == {dose.size for dose in steering.BETAS}
+    rows = steered[list(PUSHED)].drop_duplicates().to_dict("records")
+    assert {Setting.from_columns(row) for row in rows} == set(PRINTED) < set(modulation.PUSHES)
+    assert len(modulation.PUSHES) == 22
 
 
 def test_decisive_centres_are_the_best_and_the_papers() -> None:
@@ -94,7 +94,7 @@ def test_a_push_adds_the_vector_of_each_layer_of_the_window(family: str) -> None
     cells = [
         Cell("raw", span, Dose(size, unit), centre, ["x"])
         for span in (1, 3)
-        for size, unit in ((2.0, ""), (0.5, "norm"))
+        for size, unit in ((2.0, "absolute"), (0.5, "norm"))
         for centre in (1, 2)
     ]
     engine = Engine(model, prompts, ids)
@@ -104,7 +104,7 @@ def test_a_push_adds_the_vector_of_each_layer_of_the_window(family: str) -> None
         half = cell.span // 2
 
         def push(layer: int, cell: Cell = cell) -> Any:
-            scale = cell.dose.size * (float(norms[layer]) if cell.dose.unit else 1.0)
+            scale = cell.dose.size * (float(norms[layer]) if cell.dose.unit == "norm" else 1.0)
 
             def hook(_module: object, _inputs: object, output: Any) -> None:
                 unwrap(output)[:, -1] += scale * unit_vectors["raw", "x"][layer]
@@ -158,6 +158,10 @@ def planted(*, theory_holds: bool, profile: str = "full", seed: int = 0) -> Any:
         predicted=clean.argmax(-1).numpy(),
         agreed=np.flatnonzero(clean.argmax(-1).numpy() == truth),
         model=SimpleNamespace(n_layers=n_layers),
+        layers=lambda: list(range(n_layers)),
+        interval=lambda statistic, rows, **options: stats.bootstrap(
+            statistic, (np.arange(n) // 4)[rows], seed=seed, **options
+        ),
         stacked=lambda component: stream.expand(n_layers, -1, -1),
         decide=lambda logits: logits.argmax(-1).numpy(),
         intervene=intervene,
@@ -173,13 +177,13 @@ def few_resamples() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def world() -> pd.DataFrame:
-    return results.tidy(modulation.run(planted(theory_holds=True)), experiment="modulation", model="planted")
+    return results.tidy(modulation.run(planted(theory_holds=True)), "modulation", model="planted", n_layers=3)
 
 
 @pytest.fixture(scope="module")
 def other_world() -> pd.DataFrame:
     found = modulation.run(planted(theory_holds=False, profile="quick"))
-    return results.tidy(found, experiment="modulation", model="planted")
+    return results.tidy(found, "modulation", model="planted", n_layers=3)
 
 
 def value(table: pd.DataFrame, **keys: Any) -> float:
@@ -187,30 +191,35 @@ def value(table: pd.DataFrame, **keys: Any) -> float:
 
 
 def test_where_theory_holds_the_settings_beat_their_null(world: pd.DataFrame) -> None:
-    scores = select(world, metric="theory_score", span=3, coefficient=0.05)
-    null = theory.null_bands(select(world, metric="theory_score_null", coefficient=0.05, span=3))
-    limit = null.set_index("condition")["limit"]
-    raw = select(scores, condition=[f"{setting};vector:raw;unit:norm" for setting in modulation.SETTINGS])
+    here = dict(unit="norm", dose=0.05)
+    raw = views.named(select(world, metric="theory_score", vector="raw", span=3, **here))
+    limit = views.null_bands(world, **here).set_index("setting")["limit"]
+    raw = raw[raw["setting"] != views.MEAN]
     assert len(raw) == 22
     assert (raw["ci_low"] > 0.3).sum() >= 20
-    assert (raw["value"].to_numpy() > limit.loc[raw["condition"]].to_numpy()).sum() >= 20
-    mean = select(scores, condition="settings:printed;vector:raw;unit:norm").iloc[0]
+    assert (raw["value"].to_numpy() > limit.loc[raw["setting"]].to_numpy()).sum() >= 20
+    printed = dict(settings="printed", unit="norm", span=3)
+    mean = select(world, metric="theory_score", vector="raw", dose=0.05, **printed).iloc[0]
     assert mean["ci_low"] > 0.8
-    sets = select(world, metric="theory_score_null", coefficient=0.1, condition=mean["condition"], span=3)["value"]
+    sets = select(world, metric="theory_score_null", vector="random_sets", dose=0.1, **printed)["value"]
     assert len(sets) == 30 and sets.max() < 0.8
     # the push is so strong at four times the dose that one label takes all and the order of the others is lost
-    strong = value(world, metric="theory_score", condition=mean["condition"], span=3, coefficient=0.2)
+    strong = value(world, metric="theory_score", vector="raw", dose=0.2, **printed)
     assert strong < mean["value"] - 0.2
 
 
 def test_where_labels_are_read_elsewhere_the_score_is_that_of_random_directions(other_world: pd.DataFrame) -> None:
-    null = select(other_world, metric="theory_score_null", coefficient=0.1)
-    for setting, n_draws in (("settings:printed", 10), ("pleasantness:+1", 100), ("other_responsblt:-1", 100)):
-        condition = f"{setting};vector:raw;unit:norm"
-        draws = select(null, condition=condition, span=3)["value"]
+    cases = (
+        (dict(settings="printed"), "random_sets", 10),
+        (UP, "random", 100),
+        (Setting(other_responsblt=-1).columns(), "random", 100),
+    )
+    here = dict(dose=0.1, unit="norm", span=3)
+    for setting, vector, n_draws in cases:
+        draws = select(other_world, metric="theory_score_null", vector=vector, **here, **setting)["value"]
         assert len(draws) == n_draws
         assert draws.std() > 0.03
-        found = value(other_world, metric="theory_score", condition=condition, coefficient=0.1, span=3)
+        found = value(other_world, metric="theory_score", vector="raw", **here, **setting)
         band = stats.null_band(draws.to_numpy(dtype=float), level=0.99)
         assert band.ci_low < found < band.ci_high
 
@@ -219,14 +228,18 @@ def test_scores_are_correlations_of_expected_and_counted_shifts(world: pd.DataFr
     events = planted(theory_holds=True).events
     means = events.groupby("emotion").mean().loc[list(EMOTIONS)]
     z = (means - means.mean()) / means.std(ddof=0)
-    base = select(world, condition="baseline").set_index("label")["value"].loc[list(EMOTIONS)]
+    base = views.baseline(world).set_index("label")["value"].loc[list(EMOTIONS)]
     for setting, expected in {
-        "pleasantness:+1": z["pleasantness"],
-        "pleasantness:-1;other_responsblt:+1": z["other_responsblt"] - z["pleasantness"],
-        "self_responsblt:-1": -z["self_responsblt"],
+        Setting(pleasantness=1): z["pleasantness"],
+        Setting(pleasantness=-1, other_responsblt=1): z["other_responsblt"] - z["pleasantness"],
+        Setting(self_responsblt=-1): -z["self_responsblt"],
     }.items():
-        for vector, span, dose, unit in (("raw", 3, 0.1, ";unit:norm"), ("fixall", 3, 4.0, ""), ("raw", 1, 2.0, "")):
-            keys = dict(condition=f"{setting};vector:{vector}{unit}", coefficient=dose, span=span, layer=1)
+        for vector, span, dose, unit in (
+            ("raw", 3, 0.1, "norm"),
+            ("fixall", 3, 4.0, "absolute"),
+            ("raw", 1, 2.0, "absolute"),
+        ):
+            keys = dict(vector=vector, unit=unit, dose=dose, span=span, layer=1) | setting.columns()
             counts = select(world, metric="count", **keys).set_index("label")["value"].loc[list(EMOTIONS)]
             by_hand = spearmanr(expected, np.log((counts + 0.5) / (base + 0.5))).statistic
             assert value(world, metric="theory_score", **keys) == pytest.approx(0 if np.isnan(by_hand) else by_hand)
@@ -235,33 +248,112 @@ def test_scores_are_correlations_of_expected_and_counted_shifts(world: pd.DataFr
 
 
 def test_opposite_settings_have_opposite_nulls(world: pd.DataFrame) -> None:
-    null = select(world, metric="theory_score_null", coefficient=0.1, span=3)
-    up, down = (select(null, condition=name).sort_values("label")["value"].to_numpy() for name in (UP, DOWN))
+    null = select(world, metric="theory_score_null", vector="random", dose=0.1, unit="norm", span=3)
+    up, down = (select(null, **setting).sort_values("draw")["value"].to_numpy() for setting in (UP, DOWN))
     assert len(up) == 100
     assert np.allclose(up, -down)
 
 
 def test_pushing_harder_moves_more_and_flows_add_up_to_the_counts(world: pd.DataFrame) -> None:
-    moved = [value(world, metric="total_variation", condition=UP, span=3, coefficient=c) for c in (0.05, 0.1, 0.2)]
+    here = dict(vector="raw", unit="norm", span=3) | UP
+    moved = [value(world, metric="total_variation", dose=dose, **here) for dose in (0.05, 0.1, 0.2)]
     assert moved[0] < moved[1] < moved[2]
-    flow = select(world, metric="flow", condition=UP, coefficient=0.2)
-    pairs = flow["label"].str.split("=>", expand=True)
-    after = flow.groupby(pairs[1])["value"].sum()
-    before = flow.groupby(pairs[0])["value"].sum()
-    counts = select(world, metric="count", condition=UP, coefficient=0.2, span=3).set_index("label")["value"]
-    base = select(world, condition="baseline").set_index("label")["value"]
-    assert after.reindex(EMOTIONS, fill_value=0).tolist() == counts.loc[list(EMOTIONS)].tolist()
-    assert before.reindex(EMOTIONS, fill_value=0).tolist() == base.loc[list(EMOTIONS)].tolist()
+    flow = select(world, metric="flow", dose=0.2, **here)
+    counts = select(world, metric="count", dose=0.2, **here).set_index("label")["value"]
+    base = views.baseline(world).set_index("label")["value"]
+    for column, told in (("answer", counts), ("label", base)):
+        added = flow.groupby(column)["value"].sum()
+        assert added.reindex(EMOTIONS, fill_value=0).tolist() == told.loc[list(EMOTIONS)].tolist()
 
 
 def test_lengths_of_windows_and_what_projection_leaves(world: pd.DataFrame) -> None:
-    lengths = select(world, metric="accumulated_norm").set_index("condition")["value"]
-    assert lengths["vector:random"] == pytest.approx(3, abs=1e-5)
-    assert 1 < lengths["vector:random_per_layer"] < 2.5
-    assert lengths["pleasantness:+1;vector:raw"] == pytest.approx(3, abs=1e-5)  # the planted layers are alike
+    lengths = select(world, metric="accumulated_norm")
+    assert value(lengths, vector="random") == pytest.approx(3, abs=1e-5)
+    assert 1 < value(lengths, vector="random_per_layer") < 2.5
+    assert value(lengths, vector="raw", **UP) == pytest.approx(3, abs=1e-5)  # the planted layers are alike
     shares = select(world, metric="kept_share")
-    fix3, fixall = (shares[shares["condition"].str.endswith(kind)]["value"].to_numpy() for kind in ("fix3", "fixall"))
+    fix3, fixall = (select(shares, vector=vector)["value"].to_numpy() for vector in ("fix3", "fixall"))
     assert ((fix3 >= fixall - 1e-9) & (fix3 <= 1 + 1e-9) & (fixall > 0)).all()
+
+
+# Random directions as a null: in a world without theory it must reject as often as it says.
+
+WIDTH, TEXTS, DRAWS = 24, 300, 230
+
+
+def drawn(vector: str, draws: int, seed: int = 0) -> dict[tuple[str, Any], torch.Tensor]:
+    design = steering.Design(1, 1, 1, (steering.Family(vector, 3, (), (), (0, draws)),))
+    fitted = SimpleNamespace(ridge=torch.empty(2, 1, WIDTH))
+    return modulation.unit_vectors(fitted, design, seed=seed)
+
+
+def read(vectors: dict[tuple[str, Any], torch.Tensor]) -> tuple[np.ndarray, np.ndarray]:
+    """Answers [texts, pushed] after pushes, and before, of a model that reads labels along random directions."""
+    random = np.random.default_rng(3)
+    clean, reading = random.normal(size=(TEXTS, 13)), random.normal(size=(13, WIDTH))
+    pushes = np.stack([vector[0].numpy() for vector in vectors.values()])
+    return (clean[:, None] + 0.7 * pushes @ reading.T).argmax(-1), clean.argmax(-1)
+
+
+@pytest.fixture(scope="module")
+def expected() -> dict[Setting, np.ndarray]:
+    """Expected shifts from ratings of which pleasantness and other-agency go together, as in the corpus."""
+    ratings = np.random.default_rng(4).normal(size=(13, len(ACTING)))
+    means = pd.DataFrame(ratings, index=list(EMOTIONS), columns=list(ACTING))
+    means["other_responsblt"] -= 0.5 * means["pleasantness"]
+    return dict(zip(SETTINGS, expected_shifts(means, SETTINGS), strict=True))
+
+
+def null(vector: str, vectors: dict[tuple[str, Any], torch.Tensor], expected: Any) -> tuple[pd.DataFrame, Any, Any]:
+    ids, clean = read(vectors)
+    cell = Cell(vector, 3, Dose(1.0), 1, [pushed for _, pushed in vectors])
+    return pd.DataFrame(modulation._null(cell, ids, clean, expected, None, None)), ids, clean
+
+
+def test_a_mean_over_settings_is_beyond_its_null_as_often_as_it_should_be(expected: dict[Setting, np.ndarray]) -> None:
+    rows, _, _ = null("random_sets", drawn("random_sets", DRAWS), expected)
+    means = rows["value"].to_numpy()
+    assert len(means) == DRAWS and set(rows["settings"]) == {"printed"}
+    # the first 30 sets are the null, and the other 200 worlds in which fitted vectors are no better than random ones
+    band = stats.null_band(means[:30])
+    assert ((means[30:] < band.ci_low) | (means[30:] > band.ci_high)).mean() < 0.11
+    # the positive control: a null whose settings have nothing to do with one another is too narrow
+    ids, clean = read(drawn("random", DRAWS, seed=5))
+    counts, base = theory.label_counts(ids)[0], theory.label_counts(clean[:, None])[0, 0]
+    scores = np.stack([theory.theory_score(expected[setting], counts, base) for setting in PRINTED])
+    apart = np.array([scores[:, draw * 14 : draw * 14 + 14].diagonal().mean() for draw in range(DRAWS // 14)])
+    narrow = stats.null_band(apart)
+    assert ((means < narrow.ci_low) | (means > narrow.ci_high)).mean() > 0.15
+
+
+def test_sets_are_put_together_as_fitted_settings_are() -> None:
+    vectors = drawn("random_sets", 3)
+    assert len(vectors) == 3 * 14
+    for draw in range(3):
+        own = {setting: vectors["random_sets", (draw, setting)] for setting in PRINTED}
+        pleasant, others = own[Setting(pleasantness=1)], own[Setting(other_responsblt=1)]
+        assert torch.equal(own[Setting(pleasantness=-1)], -pleasant)
+        both = own[Setting(pleasantness=1, other_responsblt=-1)]
+        assert torch.allclose(both, modulation.unit(pleasant - others), atol=1e-6)
+        assert torch.equal(both[0], both[1])  # the same in all layers, so that windows add up
+    first, second = (vectors["random_sets", (draw, Setting(pleasantness=1))] for draw in (0, 1))
+    assert not torch.allclose(first, second, atol=0.1)
+    assert all(torch.equal(vectors[key], vector) for key, vector in drawn("random_sets", 2).items())
+
+
+def test_single_directions_are_scored_against_every_setting(expected: dict[Setting, np.ndarray]) -> None:
+    rows, ids, clean = null("random_per_layer", drawn("random_per_layer", 5), expected)
+    scores = rows[rows["metric"] == "theory_score_null"]
+    assert len(scores) == 5 * 20
+    base = np.bincount(clean, minlength=13)
+    for row in scores.to_dict("records"):
+        counts = np.bincount(ids[:, int(row["draw"])], minlength=13)
+        by_hand = theory.theory_score(expected[Setting.from_columns(row)], counts, base)
+        assert row["value"] == pytest.approx(by_hand)
+    assert set(rows.loc[rows["metric"] == "count", "draw"]) == {0, 1, 2}
+
+
+# Who judges whom.
 
 
 def test_judged_texts_share_no_writer_with_those_fitted_on_and_a_second_run_is_the_same(
@@ -282,7 +374,7 @@ def test_judged_texts_share_no_writer_with_those_fitted_on_and_a_second_run_is_t
 
     world.intervene = watch
     monkeypatch.setattr(modulation, "SteeringVectors", Watched)
-    again = results.tidy(modulation.run(world), experiment="modulation", model="planted")
+    again = results.tidy(modulation.run(world), "modulation", model="planted", n_layers=3)
     pd.testing.assert_frame_equal(again, other_world)
     judged, choosing, fitted = seen["modulation"], seen["modulation, choice of layer"], seen["fitted"]
     assert len(judged) == modulation.QUICK.texts
@@ -296,13 +388,13 @@ def test_judged_texts_share_no_writer_with_those_fitted_on_and_a_second_run_is_t
 
 
 def test_blocks_and_ribbons_of_flows_have_the_height_of_their_share() -> None:
-    rows = {"joy=>joy": 6, "joy=>fear": 2, "anger=>joy": 1, "neutral=>fear": 1}
-    frame = pd.DataFrame(dict(label=[*rows], value=[*rows.values()]))
+    rows = [("joy", "joy", 6), ("joy", "fear", 2), ("anger", "joy", 1), ("neutral", "fear", 1)]
+    frame = pd.DataFrame(rows, columns=["label", "answer", "value"])
     table = flow_plots.flow_shares(frame, "x")
     assert table.loc["joy", "fear"] == pytest.approx(0.2)
     assert table.to_numpy().sum() == pytest.approx(1)
-    fig = flow_plots.label_flows({"pleasantness:+1": frame, "again": frame})
-    assert [ax.get_title() for ax in fig.axes] == ["pleasantness \u2191", "again"]
+    fig = flow_plots.label_flows({"more pleasant": frame, "again": frame})
+    assert [ax.get_title() for ax in fig.axes] == ["more pleasant", "again"]
     blocks = [patch for patch in fig.axes[0].patches if isinstance(patch, Rectangle)]
     heights = sorted(round(block.get_height() / flow_plots.SCALE, 6) for block in blocks)
     assert heights == [0.1, 0.1, 0.3, 0.7, 0.8]
@@ -313,8 +405,8 @@ def test_blocks_and_ribbons_of_flows_have_the_height_of_their_share() -> None:
         for x, low, top in ((0.0, points[7, 1], points[0, 1]), (1 - flow_plots.BLOCK, points[4, 1], points[3, 1])):
             spans = [(b.get_y(), b.get_y() + b.get_height()) for b in blocks if b.get_x() == x]
             assert any(foot - 1e-9 <= low and top <= head + 1e-9 for foot, head in spans)
-    with pytest.raises(ValueError, match="x: labels read 'joy': select counts of pairs 'before=>after'"):
-        flow_plots.flow_shares(pd.DataFrame(dict(label=["joy"], value=[1])), "x")
+    with pytest.raises(ValueError, match="x: labels read 'bliss': select counts of emotions before and after"):
+        flow_plots.flow_shares(pd.DataFrame(dict(label=["bliss"], answer=["joy"], value=[1])), "x")
 
 
 def test_names_beside_blocks_keep_their_distance_and_stay_where_there_is_room() -> None:
@@ -336,18 +428,17 @@ def test_names_beside_blocks_keep_their_distance_and_stay_where_there_is_room() 
 @pytest.fixture(scope="module")
 def study(tiny_run: Run, tiny_study: Study, tmp_path_factory: pytest.TempPathFactory) -> Study:
     """Every other text counts as answered right: what a random model gets right is too few."""
-    opened = Study(replace(tiny_run), folder=tmp_path_factory.mktemp("modulation"))
-    opened.__dict__["model"] = tiny_study.model
-    opened.__dict__["agreed"] = np.arange(1, len(opened.truth), 2)
-    return opened
+    agreed, folder = np.arange(1, len(tiny_study.truth), 2), tmp_path_factory.mktemp("modulation")
+    return Study(tiny_run, model=tiny_study.model, folder=folder, agreed=agreed)
 
 
 def test_a_model_gives_a_whole_table(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     families = [family._replace(draws=tuple(min(n, 10) for n in family.draws)) for family in modulation.QUICK.families]
     monkeypatch.setattr(modulation, "QUICK", modulation.QUICK._replace(texts=24, choosing=12, families=families))
-    table = results.tidy(modulation.run(study), experiment="modulation", model="tiny")
-    judged = int(select(table, condition="baseline")["n"].iloc[0])
-    sums = select(table, metric="count").groupby(["condition", "layer", "span", "coefficient"], dropna=False)["value"]
+    table = results.tidy(modulation.run(study), "modulation", model="tiny", n_layers=5)
+    judged = int(views.baseline(table)["n"].iloc[0])
+    site = ["vector", *PUSHED, "draw", "layer", "span", "unit", "dose"]
+    sums = select(table, metric="count").groupby(site, dropna=False)["value"]
     assert set(sums.sum()) == {judged}
     scores = select(table, metric="theory_score")
     assert (scores["ci_low"] <= scores["value"]).all()
@@ -357,7 +448,26 @@ def test_a_model_gives_a_whole_table(study: Study, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("right", [0, 15])
 def test_too_few_right_answers_are_refused_before_any_edit(study: Study, right: int, tmp_path: Any) -> None:
-    opened = Study(study.run, folder=tmp_path)
-    opened.__dict__.update(model=None, agreed=np.arange(right))
+    opened = Study(study.run, model=study.model, folder=tmp_path, agreed=np.arange(right))
     with pytest.raises(ValueError, match=f"answers {right} of 150 texts right, and steering needs 10 on either side"):
         modulation.run(opened)
+
+
+def test_null_bands_are_quantiles_of_the_draws_of_each_site() -> None:
+    random = np.random.default_rng(0)
+    draws = {(layer, dose): random.normal(layer, dose, 200) for layer in (3, 4) for dose in (1.0, 2.0)}
+    null = pd.DataFrame(
+        [
+            UP | dict(metric="theory_score_null", vector="random", layer=layer, span=3, dose=dose, value=value)
+            for (layer, dose), values in draws.items()
+            for value in values
+        ]
+    ).assign(settings="", unit="norm")
+    sets = null.head(2).assign(vector="random_sets", settings="printed", layer=9)
+    found = views.null_bands(pd.concat([null.sample(frac=1, random_state=0), sets])).set_index(["layer", "dose"])
+    for site, values_there in draws.items():
+        row = found.loc[site]
+        assert row["value"] == pytest.approx(values_there.mean())
+        ends = np.quantile(values_there, [0.025, 0.975, 0.99])
+        assert row[["ci_low", "ci_high", "limit"]].astype(float).tolist() == pytest.approx(ends)
+        assert row["n"] == 200

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from torch.nn.functional import layer_norm
 
 from emolib.engine.engine import Engine
 from emolib.engine.tiny import tiny_model
-from emolib.experiments import promotion
+from emolib.experiments.promotion import measure as promotion
 from emolib.interventions import steering
 from emolib.interventions.steering import Cell, Dose
 from emolib.study.run import Run
@@ -47,10 +46,9 @@ def test_pushing_an_unembedding_row_in_the_last_layer_has_the_closed_form(family
     model = tiny_model(family)
     rows = model.hf.get_output_embeddings().weight[LABELS].float()
     last = model.n_layers - 1
-    pushed = {("row", str(label)): row.expand(model.n_layers, -1) / row.norm() for label, row in enumerate(rows)}
+    pushed = {("row", label): row.expand(model.n_layers, -1) / row.norm() for label, row in enumerate(rows)}
     vectors = steering.in_both_units(pushed, torch.full((model.n_layers,), 10.0))
-    names = [str(label) for label in range(13)]
-    cells = [Cell("row", 1, dose, last, names) for dose in (Dose(2.0), Dose(4.0), Dose(0.5, "norm"))]
+    cells = [Cell("row", 1, dose, last, range(13)) for dose in (Dose(2.0), Dose(4.0), Dose(0.5, "norm"))]
     engine = Engine(model, PROMPTS, LABELS)
     found = engine.replay(engine.encode([0, 1]), steering.edits(cells, vectors, model.n_layers))
     for row, prompt in enumerate(PROMPTS):
@@ -100,13 +98,15 @@ def test_intervals_recount_both_shares_in_every_resample() -> None:
 
 def test_the_reference_model_stays_within_its_budget_and_the_papers_doses_are_run() -> None:
     for design, most in ((promotion.FULL, 700_000), (promotion.QUICK, 45_000)):
-        cells = steering.plan(design, 30, lambda kind, draws: [*map(str, range(draws))] or EMOTIONS)
-        spent = design.texts * sum(len(cell.names) for cell in cells)
+        cells = steering.plan(design, 30, lambda kind, draws: range(draws) if draws else EMOTIONS)
+        spent = design.texts * sum(len(cell.pushed) for cell in cells)
         assert 0.8 * most < spent <= most
-        sizes = {cell.dose.size for cell in cells if cell.kind == "probe"}
-        assert set(values("promotion")["coefficient"]) < sizes
+        sizes = {cell.dose.size for cell in cells if cell.vector == "probe"}
+        assert set(values("promotion")["dose"]) < sizes
         # the control has every dose and centre of what it controls
-        run = {kind: {(cell.dose, cell.centre) for cell in cells if cell.kind == kind} for kind in ("probe", "random")}
+        run = {
+            kind: {(cell.dose, cell.centre) for cell in cells if cell.vector == kind} for kind in ("probe", "random")
+        }
         assert run["random"] == run["probe"]
 
 
@@ -122,26 +122,26 @@ def few_resamples() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def table() -> pd.DataFrame:
-    return results.tidy(promotion.run(planted(theory_holds=True)), experiment="promotion", model="planted")
+    return results.tidy(promotion.run(planted(theory_holds=True)), "promotion", model="planted", n_layers=3)
 
 
 def test_every_emotion_is_promoted_by_its_own_vector_and_not_by_random_ones(table: pd.DataFrame) -> None:
-    scores = select(table, metric="promotion_score", coefficient=4.0).set_index(["condition", "label"])
-    for kind in ("vector:probe", "vector:random"):
+    scores = select(table, metric="promotion_score", dose=4.0).set_index(["vector", "label"])
+    for kind in ("probe", "random"):
         assert set(scores.loc[kind].index) == set(EMOTIONS)
-    own, random = scores.loc["vector:probe"], scores.loc["vector:random"]
+    own, random = scores.loc["probe"], scores.loc["random"]
     assert own["value"].min() > 0.8
     assert own["value"].mean() > random["value"].mean() + 0.7
     assert (own["ci_low"] > random["value"]).all()
     assert set(random["n"]) == {20}
-    means = select(table, metric="promotion_score", condition="vector:mean_difference", coefficient=2.0)
+    means = select(table, metric="promotion_score", vector="mean_difference", dose=2.0)
     assert means["value"].mean() > 0.5
 
 
 def test_scores_are_those_of_the_stored_shares(table: pd.DataFrame) -> None:
     base = select(table, metric="baseline_share").set_index("label")["value"]
     assert base.sum() == pytest.approx(1)
-    keys = dict(condition="vector:probe;unit:norm", coefficient=0.1)
+    keys = dict(vector="probe", unit="norm", dose=0.1)
     scores = select(table, metric="promotion_score", **keys).set_index("label")
     shares = select(table, metric="promoted_share", **keys).set_index("label")
     for emotion in EMOTIONS:
@@ -154,20 +154,19 @@ def test_scores_are_those_of_the_stored_shares(table: pd.DataFrame) -> None:
 def test_emotions_without_a_text_to_fit_on_are_left_out() -> None:
     world = planted(theory_holds=True, profile="quick")
     world.agreed = world.agreed[world.truth[world.agreed] != EMOTIONS.index("shame")]
-    found = results.tidy(promotion.run(world), experiment="promotion", model="planted")
-    probe = select(found, metric="promotion_score", condition="vector:probe")
+    found = results.tidy(promotion.run(world), "promotion", model="planted", n_layers=3)
+    probe = select(found, metric="promotion_score", vector="probe")
     assert set(probe["label"]) == set(EMOTIONS) - {"shame"}
 
 
 def test_a_model_gives_a_whole_table(tiny_run: Run, tiny_study: Study, tmp_path: Any) -> None:
-    opened = Study(replace(tiny_run), folder=tmp_path)
-    opened.__dict__.update(model=tiny_study.model, agreed=np.arange(1, len(tiny_study.truth), 2))
-    found = results.tidy(promotion.run(opened), experiment="promotion", model="tiny")
+    given = dict(model=tiny_study.model, folder=tmp_path)
+    opened = Study(tiny_run, agreed=np.arange(1, len(tiny_study.truth), 2), **given)
+    found = results.tidy(promotion.run(opened), "promotion", model="tiny", n_layers=5)
     scores = select(found, metric="promotion_score")
     assert scores["value"].between(-1, 1).all()
     assert set(scores["layer"]) == {1}
     norms = select(found, metric="residual_norm").set_index("layer")["value"]
     assert len(norms) == 5
-    opened.__dict__["agreed"] = np.arange(3)
     with pytest.raises(ValueError, match="answers 3 of 150 texts right, and steering needs 10 on either"):
-        promotion.run(opened)
+        promotion.run(Study(tiny_run, agreed=np.arange(3), **given))

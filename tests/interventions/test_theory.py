@@ -184,35 +184,3 @@ def test_symmetric_intervals_cover_scores_that_noise_lowers() -> None:
             covered[ends] += int(found.ci_low[0] <= typical <= found.ci_high[0])
     assert covered["symmetric"] >= 0.92 * runs
     assert covered["percentile"] <= 0.9 * runs  # the positive control: noise lowers the score enough to notice
-
-
-def test_signs_are_read_back_and_other_pairs_are_left_out() -> None:
-    for name in theory.settings():
-        assert theory.condition(theory.signs(f"{name};vector:raw;unit:norm")) == name
-    with pytest.raises(ValueError, match="'vector:raw' pushes no appraisal: expected pairs such as 'pleasantness:"):
-        theory.signs("vector:raw")
-
-
-def test_conditions_have_a_short_form() -> None:
-    assert theory.abbreviated("pleasantness:+1;other_responsblt:-1;vector:raw") == "pl \u2191 oa \u2193"
-    assert theory.abbreviated("settings:printed;vector:raw") == "mean of 14"
-    assert len({theory.abbreviated(name) for name in theory.settings()}) == 20
-
-
-def test_null_bands_are_quantiles_of_the_draws_of_each_site() -> None:
-    random = np.random.default_rng(0)
-    draws = {(layer, size): random.normal(layer, size, 200) for layer in (3, 4) for size in (1.0, 2.0)}
-    null = pd.DataFrame(
-        [
-            dict(condition="x:+1", layer=layer, span=3, coefficient=size, value=value)
-            for (layer, size), values in draws.items()
-            for value in values
-        ]
-    )
-    found = theory.null_bands(null.sample(frac=1, random_state=0)).set_index(["layer", "coefficient"])
-    for site, values in draws.items():
-        row = found.loc[site]
-        assert row["value"] == pytest.approx(values.mean())
-        ends = np.quantile(values, [0.025, 0.975, 0.99])
-        assert row[["ci_low", "ci_high", "limit"]].astype(float).tolist() == pytest.approx(ends)
-        assert row["n"] == 200

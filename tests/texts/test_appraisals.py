@@ -41,7 +41,10 @@ def test_a_setting_is_a_key_and_goes_through_columns_and_back() -> None:
     setting = Setting(pleasantness=1, other_responsblt=-1)
     assert setting == Setting(other_responsblt=-1, pleasantness=1) != Setting(pleasantness=1)
     assert {setting: 1}[Setting(other_responsblt=-1, pleasantness=1)] == 1
-    assert (list(setting), str(setting)) == (["pleasantness", "other_responsblt"], "pl ↑ oa ↓")
+    assert (list(setting), str(setting)) == (
+        ["pleasantness", "other_responsblt"],
+        "more pleasant, others less responsible",
+    )
     zeros = dict(predict_event=0, chance_control=0, self_responsblt=0)
     assert setting.columns() == dict(pleasantness=1, other_responsblt=-1) | zeros
     table = pd.DataFrame([one.columns() for one in SETTINGS])
