@@ -61,32 +61,14 @@ profile = "quick"
 corpus_path = ""
 
 # %% tags=["hide-input"]
-import pandas as pd
-
 from emolib import figures
 from emolib.figures.display import say
 from emolib.paper import claims
 from emolib.paper import overview as models
-from emolib.study.run import Run
-from emolib.tables import paper
 
-run = Run(
-    model=model,
-    corpus=corpus,
-    prompt=prompt,
-    calibration=calibration,
-    scoring=scoring,
-    text=text,
-    tap=tap,
-    dtype=dtype,
-    device=device,
-    seed=seed,
-    profile=profile,
-    corpus_path=corpus_path,
-)
 stored = claims.stored_runs()
 found = models.overview(stored)
-order = found.sort_values("parameters")["model"].drop_duplicates().tolist()
+order = models.by_size(found)
 
 # %% [markdown]
 # ## Where things happen
@@ -95,11 +77,10 @@ order = found.sort_values("parameters")["model"].drop_duplicates().tolist()
 # the smallest on top.
 
 # %% tags=["hide-input"]
-depths = found[found["metric"].isin(list(models.DEPTHS))]
-kinds = {"model": pd.CategoricalDtype(order), "metric": pd.CategoricalDtype(list(models.DEPTHS))}
-depths = depths.astype(kinds).sort_values(["model", "metric"]).astype({"model": str, "metric": str})
 figures.show(
-    figures.interval_points(depths, xlabel="depth (layer / number of layers)", by="model", hue="metric", xlim=(0, 1)),
+    figures.interval_points(
+        models.depths(found), xlabel="depth (layer / number of layers)", by="model", hue="metric", xlim=(0, 1)
+    ),
     name="fig-models-depth",
     caption="Three landmarks on one depth axis: the paper's ten models, from its Figures 2, 3 and 12, and the stored runs "
     "of this book (the intervals are theirs). Patching onsets stand at the layer that is overwritten last, which the "
@@ -108,12 +89,11 @@ figures.show(
 )
 
 # %% tags=["hide-input"]
-wide = depths.pivot(index="model", columns="metric", values="value")
-same = (wide["probe saturation"] - wide["patching onset"]).abs() if "patching onset" in wide else pd.Series(dtype=float)
+apart, dips = models.onset_minus_saturation(found).abs(), models.values_of(found, "ablation dip")
 say(
-    f"Probe saturation and patching onset, two methods that share no computation, lie at most **{same.max():.2f}** of the "
-    f"depth apart in the {same.notna().sum()} models that have both. The ablation dip lies between "
-    f"{wide['ablation dip'].min():.2f} and {wide['ablation dip'].max():.2f}."
+    f"Probe saturation and patching onset, two methods that share no computation, lie at most **{apart.max():.2f}** of the "
+    f"depth apart in the {len(apart)} models that have both. The ablation dip lies between {dips.min():.2f} and "
+    f"{dips.max():.2f}."
 )
 
 # %% [markdown]
@@ -124,18 +104,9 @@ say(
 # [patching](06_patching.ipynb) and [ablation](B_ablation.ipynb), with intervals.
 
 # %% tags=["hide-input"]
-usual = dict(prompt="T1-2shot", position="-1")
-read = paper.values("emotion_probe", component="resid_post", **usual).assign(panel="probe, stream")
-moved = paper.values("patching", metric="transfer", component="attn_out", span=5, **usual)
-without = paper.values("zero_ablation", component="attn_out", span=3, **usual)
-curves = pd.concat([read, moved.assign(panel="patching, attention"), without.assign(panel="zeroing, attention")])
-curves = curves.assign(name=curves["model"].map(paper.model_name)).set_index("name")
-names = [name for name in order if name in curves.index]
-
-# %% tags=["hide-input"]
 figures.show(
     figures.depth_curves(
-        curves.loc[names].reset_index(), hue="name", panel="panel", x="depth", ylim=(0, 1), ylabel="share of events"
+        models.paper_curves(order), hue="name", panel="panel", x="depth", ylim=(0, 1), ylabel="share of events"
     ),
     name="fig-models-curves",
     caption="The paper's ten models, smallest first (its Figures 2, 3 and 12), without intervals. Accuracy of probes of the "
@@ -153,15 +124,8 @@ figures.show(
 # ([appendix A](../A_data_models_task.md)).
 
 # %% tags=["hide-input"]
-answers = paper.values("behaviour", metric="predicted_count", prompt="T1-2shot")
-bars = {name: answers[answers["model"] == paper.model_id(name)] for name in names}
-for slug, tables in stored.items():
-    if "behaviour" in tables:
-        how = tables["behaviour"].attrs["provenance"]["parameters"]["calibration"]
-        given = tables["behaviour"][tables["behaviour"]["condition"] == f"calibration:{how}"]
-        bars |= {models.run_name(tables, slug): given[given["metric"] == "predicted_count"]}
 figures.show(
-    figures.stacked_labels(bars),
+    figures.stacked_labels(models.answers(stored, order)),
     name="fig-models-answers",
     caption="How answers are spread over the labels: the paper's ten models, smallest first, as scored (its Figure 10), and "
     "the stored runs of this book with the calibration each uses. The writers' labels are spread nearly evenly.",
@@ -185,23 +149,18 @@ figures.show(
     "worst place. Hollow: the paper's models (its Figures 3, 11, 12) with intervals from their number of texts or pairs.",
     alt="Four panels over the number of parameters: accuracy, attention transfer, agreement without attention and without MLP.",
 )
-rows = {name: models.trend(found, name) for name in (*models.SIZES, *models.DEPTHS)}
+trends = models.trends(found)
 say(
     "Rank correlation with the number of parameters over the paper's ten models: "
-    + "; ".join(f"{name} **{rho:+.2f}** (p = {p:.3f})" for name, (rho, p, _) in rows.items())
-    + ". Ten models of five families are few, "
-    "and families differ in more than size."
+    + "; ".join(f"{row.landmark} **{row.correlation:+.2f}** (p = {row.p:.3f})" for row in trends.itertuples())
+    + ". Ten models of five families are few, and families differ in more than size."
 )
 
 # %% [markdown]
 # ## All numbers
 
 # %% tags=["hide-input"]
-table = found.pivot(index=["model", "source", "parameters", "layers"], columns="metric", values="value").reset_index()
-table = table.sort_values("parameters")[["model", "source", "parameters", "layers", *[m for m in rows if m in table]]]
-table.assign(parameters=table["parameters"] / 1e9).rename(columns={"parameters": "parameters (10⁹)"}).style.format(
-    precision=2, na_rep="–"
-).hide()
+models.numbers(found).style.format(precision=2, na_rep="–").hide()
 
 # %% [markdown]
 # ## What this shows and what it does not
@@ -211,6 +170,7 @@ table.assign(parameters=table["parameters"] / 1e9).rename(columns={"parameters":
 
 # %% tags=["hide-input"]
 judged = claims.paper_verdicts()
-passed = {name: (judged[judged["claim"] == name]["outcome"] == "reproduced").sum() for name in ("C2", "C5", "C6", "C7")}
-say("\n".join(f"- {name}, {claims.claims()[name].sentence} **{count} of 10**" for name, count in passed.items()))
+passed = judged[judged["outcome"] == "reproduced"].groupby("claim").size()
+named = {name: claims.claims()[name].sentence for name in ("C2", "C5", "C6", "C7")}
+say("\n".join(f"- {name}, {sentence} **{passed.get(name, 0)} of 10**" for name, sentence in named.items()))
 say(claims.origins(stored))

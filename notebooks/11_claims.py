@@ -69,7 +69,6 @@ profile = "quick"
 corpus_path = ""
 
 # %% tags=["hide-input"]
-import pandas as pd
 from myst_nb import glue
 
 from emolib.figures.display import say
@@ -78,22 +77,9 @@ from emolib.paper.overview import run_name
 from emolib.study.run import REFERENCE, Run
 from emolib.tables import paper
 
-run = Run(
-    model=model,
-    corpus=corpus,
-    prompt=prompt,
-    calibration=calibration,
-    scoring=scoring,
-    text=text,
-    tap=tap,
-    dtype=dtype,
-    device=device,
-    seed=seed,
-    profile=profile,
-    corpus_path=corpus_path,
-)
+run = Run.of(globals())
 stored = claims.stored_runs()
-tables = stored.get(run.slug, {})
+tables, theirs = stored.get(run.slug, {}), claims.paper_tables(paper.DETAILED.name)
 
 # %% [markdown]
 # ## All at a glance
@@ -103,31 +89,29 @@ tables = stored.get(run.slug, {})
 
 # %% tags=["hide-input"]
 chosen = {slug: stored[slug] for slug in dict.fromkeys([run.slug, REFERENCE.slug]) if slug in stored}
-ours = [claims.verdicts(found).assign(model=run_name(found, slug)) for slug, found in chosen.items()]
 published = claims.paper_verdicts()
-everything = pd.concat([*ours, published], ignore_index=True)
+judged = claims.verdicts_by({run_name(found, slug): found for slug, found in chosen.items()})
 say(
     f"Of nineteen claims, this run: **{claims.summary(claims.verdicts(tables))}**. The paper's own values of "
-    f"{paper.DETAILED.name}: **{claims.summary(published[published['model'] == paper.DETAILED.name])}**."
+    f"{paper.DETAILED.name}: **{claims.summary(claims.verdicts(theirs))}**."
 )
-claims.grid(everything)
+claims.grid(judged, published)
 
 # %% [markdown]
 # The claims in one line each, and whether they are reproduced:
 
 # %% tags=["hide-input"]
-judged = {"this run": tables, f"paper's {paper.DETAILED.name}": claims.paper_tables(paper.DETAILED.name)}
-short = claims.in_short(judged).style.hide()
+short = claims.in_short({"this run": tables, f"paper's {paper.DETAILED.name}": theirs}).style.hide()
 glue("claims-in-short", short)  # the first page shows it too
 
 # %% [markdown]
 # ## This run, claim by claim
 #
-# After each verdict stand the numbers that decide, with their intervals in brackets. *a* is the attention output, *m* the
-# feed-forward output, *h* the residual stream.
+# Under each verdict stand the checks that decide, the core first, with their intervals in brackets. *a* is the attention
+# output, *m* the feed-forward output, *h* the residual stream.
 
 # %% tags=["hide-input"]
-say("\n\n".join(claims.verdict_line(name, tables) for name in claims.claims()))
+say("\n\n".join(claims.verdict_table(name, tables) for name in claims.claims()))
 
 # %% [markdown]
 # ## The paper's own numbers
@@ -136,17 +120,16 @@ say("\n\n".join(claims.verdict_line(name, tables) for name in claims.claims()))
 # what they ask for. The intervals are ours, from the number of texts or pairs.
 
 # %% tags=["hide-input"]
-llama = published[published["model"] == paper.DETAILED.name]
-missing = llama.set_index("claim")["numbers"].str.count(r"\[no number\]")
-say(f"**{missing.sum()}** checks have no number here, of {', '.join(missing[missing > 0].index) or 'no claim'}.")
-llama[["claim", "outcome", "numbers", "figure"]].rename(columns={"numbers": "decided by"}).style.hide()
+found = claims.checks(theirs)
+missing = found[found["outcome"] == "no number"]
+say(f"**{len(missing)}** checks have no number here, of {', '.join(missing['claim'].unique()) or 'no claim'}.")
+claims.shown(found).style.hide()
 
 # %% [markdown]
 # And where the comparison of ten models does not support what is said of all of them:
 
 # %% tags=["hide-input"]
-several = published[published["outcome"].isin(["not", "partly"]) & (published["model"] != paper.DETAILED.name)]
-several[["claim", "model", "outcome", "numbers"]].rename(columns={"numbers": "decided by"}).style.hide()
+claims.unsupported(published[published["model"] != paper.DETAILED.name]).style.hide()
 
 # %% [markdown]
 # ## The claims and their tests
@@ -155,13 +138,7 @@ several[["claim", "model", "outcome", "numbers"]].rename(columns={"numbers": "de
 # the paper's when one of its own models is run.
 
 # %% tags=["hide-input"]
-say(
-    "\n\n".join(
-        f"**{about.id}** {about.sentence} *Published* (section {about.section}, {about.figure}): {about.values}. "
-        f"*Test:* {about.test}. *Tolerance:* {about.tolerance:g}."
-        for about in claims.claims().values()
-    )
-)
+say(claims.described())
 
 # %% [markdown]
 # ## What this shows and what it does not

@@ -66,28 +66,16 @@ profile = "quick"
 corpus_path = ""
 
 # %% tags=["hide-input"]
-import json
-from pathlib import Path
-
-import matplotlib as mpl
-import pandas as pd
-
 from emolib import figures
+from emolib.book import speed
 from emolib.figures.display import say
-from emolib.figures.palette import CYCLE, INK, style
-from emolib.figures.panels import label_axes, panels
+from emolib.paper import claims
 from emolib.study.run import REFERENCE
-from emolib.tables import results
-from emolib.tables.results import footer
+from emolib.tables.provenance import footer
 
-bench = {path.stem: json.loads(path.read_text()) for path in sorted(Path("results/bench").glob("*.json"))}
-
-# %% tags=["hide-input"]
-wanted = ("editing", "reading", "probing", "overhead", "machine", "growth")
-missing = [name for name in wanted if name not in bench]
-editing, machine = bench.get("editing", {}), bench.get("machine", {})
-probing = {name: bench["probing"][name] for name in ("few", "many") if "probing" in bench}
-if missing:
+bench = speed.bench()
+editing, machine = bench.get("editing"), bench.get("machine")
+if missing := [name for name in speed.PARTS if name not in bench]:
     say(f"Not measured in this folder: {', '.join(missing)}. Call `make bench` there (about a quarter of an hour).")
 
 # %% [markdown]
@@ -96,36 +84,20 @@ if missing:
 # The goals were set before measuring. In a round both sides run next to each other; the range is that over rounds.
 
 # %% tags=["hide-input"]
-goals = {"editing, 90 edits a text": 60, "editing, 360 edits a text": 100, "reading": 4}
-goals |= {f"probing, {record['rows']:,} rows": 10 for record in probing.values()}
-found = {f"editing, {n} edits a text": editing[f"edits_{n}"]["ratio"] for n in (90, 360) if editing}
-found |= {"reading": bench["reading"]["ratio"]} if "reading" in bench else {}
-found |= {f"probing, {record['rows']:,} rows": record["ratio"] for record in probing.values()}
-rows = [dict(figure=name, unit="times", goal=goals[name], sign=1, **ratio) for name, ratio in found.items()]
-if "overhead" in bench:
-    rows.append(dict(figure="nnsight, at most", unit="%", goal=15, sign=-1, **bench["overhead"]["percent"]))
-if machine:
-    rows.append(
-        dict(figure="replay, share of the machine's rate", unit="%", goal=40, sign=1, **machine["replay_percent"])
+table = speed.ratios(bench)
+drawn = speed.times_faster(table)
+if len(drawn):
+    goals = "; ".join(
+        f"{row.figure} {row.value:.0f} ({row.goal})" for row in drawn[drawn["kind"] != "goal"].itertuples()
     )
-table = pd.DataFrame(rows, columns=["figure", "unit", "goal", "median", "min", "max", "sign"])
-table["reached"] = (table["sign"] * (table["median"] - table["goal"]) >= 0).map({True: "yes", False: "no"})
-
-# %% tags=["hide-input"]
-if found:
-    faster = table[table["unit"] == "times"].rename(columns={"median": "value", "min": "ci_low", "max": "ci_high"})
-    goal = faster.assign(value=faster["goal"].astype(float), ci_low=float("nan"), ci_high=float("nan"), kind="goal")
-    drawn = pd.concat([faster.assign(kind="measured, range over rounds"), goal])
     figures.show(
         figures.interval_points(drawn, by="figure", hue="kind", xlabel="times faster than the plain way"),
         name="fig-speed-ratios",
         caption="How many times faster than the plain way: per text and edit, per text read, per site probed. Median and "
         "range over rounds.",
-        alt="Speed ratios, goals in brackets: "
-        + "; ".join(f"{row.figure} {row.value:.0f} ({row.goal})" for row in faster.itertuples())
-        + ".",
+        alt=f"Speed ratios, goals in brackets: {goals}.",
     )
-table.drop(columns="sign").rename(columns={"min": "least", "max": "greatest"}).style.format(precision=1).hide()
+table.rename(columns={"min": "least", "max": "greatest"}).style.format(precision=1).hide()
 
 # %% [markdown]
 # ## The same answers
@@ -152,15 +124,12 @@ if editing:
     )
 
 # %% tags=["hide-input"]
-for record in probing.values():
-    plain, ours = (
-        {key: sum(part[key] for part in record["parts"][side]) for key in ("labels", "ratings")}
-        for side in ("plain", "ours")
-    )
+for record in speed.probing(bench):
+    times = speed.probe_speedups(record)
     say(
         f"Probing {record['rows']:,} rows: accuracy at a site differs by at most {100 * record['largest_accuracy_gap']:.2f} "
-        f"points, $R^2$ by {record['largest_r2_gap']:.0e}. Label probes are {plain['labels'] / ours['labels']:.1f} times as "
-        f"fast as scikit-learn's, rating probes {plain['ratings'] / ours['ratings']:.1f} times."
+        f"points, $R^2$ by {record['largest_r2_gap']:.0e}. Label probes are {times['labels']:.1f} times as fast as "
+        f"scikit-learn's, rating probes {times['ratings']:.1f} times."
     )
 if "reading" in bench:
     hooks, states, ours = (1e3 * bench["reading"][name]["median"] for name in ("plain", "hidden_states", "ours"))
@@ -184,18 +153,13 @@ if "overhead" in bench:
 
 # %% tags=["hide-input"]
 if machine:
-    rates = {f"{int(n):,} rows": r for n, r in machine["linear_rate"].items()}
-    rates |= {"replay": machine["replay"], "encode": machine["encode"]}
-    speed = pd.DataFrame([dict(what=name, **rate) for name, rate in rates.items()]).assign(
-        kind="median, range over rounds"
-    )
-    speed["value"], speed["ci_low"], speed["ci_high"] = (speed[key] / 1e9 for key in ("median", "min", "max"))
+    rates = speed.rates(machine)
     figures.show(
-        figures.interval_points(speed, by="what", hue="kind", xlabel="GFLOP/s", xlim=(0, None)),
+        figures.interval_points(rates, by="what", hue="kind", xlabel="GFLOP/s", xlim=(0, None)),
         name="fig-speed-machine",
         caption="Rate of the model's linear layers alone, by number of rows, and what replay (360 edits a text) and encode "
         f"reach: {machine['replay_percent']['median']:.0f} and {machine['encode_percent']['median']:.0f} % of the fastest.",
-        alt="GFLOP/s: " + "; ".join(f"{row.what} {row.value:.0f}" for row in speed.itertuples()) + ".",
+        alt="GFLOP/s: " + "; ".join(f"{row.what} {row.value:.0f}" for row in rates.itertuples()) + ".",
     )
     own, whole = few["parts"][0]["tokens"] / few["texts"], few["tokens"]["padded"]
     say(
@@ -211,47 +175,19 @@ if machine:
 # the square of a text's length and the linear layers with the square of the width.
 
 # %% tags=["hide-input"]
-growth, names = bench.get("growth", {"points": [], "exponents": {}}), ["texts", "length", "edits", "layers", "width"]
-points, look = pd.DataFrame(growth["points"]), {"time": ("seconds", "o"), "memory beyond the model": ("memory_mb", "s")}
-with mpl.rc_context(style()):
-    fig, axes = panels(len(names), height=1.9, below=0.5)
-    for ax, name in zip(axes, names, strict=True):
-        part = points[points["quantity"] == name] if len(points) else []
-        for (label, (what, marker)), colour in zip(look.items(), CYCLE, strict=False):
-            if len(part):
-                first = part.iloc[0][["value", what]].clip(lower=1e-3)
-                ax.loglog(
-                    part["value"] / first["value"], part[what] / first[what], marker, ls="-", c=colour, label=label
-                )
-        ax.loglog([1, 100], [1, 100], color=INK, linewidth=1, linestyle=(0, (1, 3)), label="in proportion")
-        ax.set(title={"length": "tokens a text", "edits": "edits a text"}.get(name, name))
-    label_axes(axes, "times the smallest", "times the first")
-    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
-
-# %% tags=["hide-input"]
-if len(points):
+if "growth" in bench:
     figures.show(
-        fig,
+        speed.growth(bench),
         name="fig-speed-growth",
         caption="Time for all edits of all texts, encoding included, and memory taken beyond the model, relative to the "
         "smallest value of each quantity. Both axes logarithmic; dotted: in proportion.",
         alt="Growth of time and memory with texts, tokens, edits, layers and width; the exponents are in the table below.",
     )
-form, columns = "{value:.2f} ({ci_low:.2f} to {ci_high:.2f})", {"time": "seconds", "memory": "memory_mb"}
-pd.DataFrame(
-    {
-        name: {
-            f"exponent of {what}, 95 % interval": form.format(**growth["exponents"][name][key])
-            for what, key in columns.items()
-        }
-        for name in names
-        if name in growth["exponents"]
-    }
-).T
+speed.exponents(bench)
 
 # %% tags=["hide-input"]
-if len(points):
-    budget, many = (points[points["quantity"] == name] for name in ("budget_mb", "texts"))
+if "growth" in bench:
+    budget, many = speed.points(bench, "budget_mb"), speed.points(bench, "texts")
     taken = "; ".join(f"{row.memory_mb:.0f} MiB taken of {row.value} MiB" for row in budget.itertuples())
     say(
         f"Memory follows the budget that the engine is given for a batch: {taken}. From {many['value'].min():,} to "
@@ -266,29 +202,13 @@ if len(points):
 # known. Probes and intervals are left out of the estimate, and so is every pass whose outcome is not a row of its own.
 
 # %% tags=["hide-input"]
-tables = {path.stem: results.read(path) for path in sorted(Path("results", REFERENCE.slug).glob("*.parquet"))}
-keys = ["component", "layer", "span", "position", "condition", "coefficient", "seed"]
-outcomes = ["agreement", "transfer", "recovery", "promotion_score", "total_variation"]
-rows = []
-for name, data in tables.items():
-    edited = data[data["metric"].isin(outcomes)].drop_duplicates(keys)["n"].fillna(0).sum()
-    passes = int(data["n"].max() if name == "behaviour" else edited)
-    rows.append(dict(experiment=name, measured=data.attrs["provenance"]["seconds"] / 3600, passes=passes))
-costs = pd.DataFrame(rows, columns=["experiment", "measured", "passes"])
-
-# %% tags=["hide-input"]
+costs = speed.costs(claims.run_tables(f"results/{REFERENCE.slug}"), bench)
 if editing and len(costs):
-    here = editing["edits_90"]["tokens"]["padded"]
-    longer = (editing["reference_tokens"] or {"padded": here})["padded"] / here
-    costs["plain"] = costs["passes"] * longer * editing["edits_90"]["plain"]["median"] / 3600
+    known, longer = editing["reference_tokens"], speed.longer(bench)
     say(
         f"The reference run took **{costs['measured'].sum():.1f} hours** (goal: 3); the plain way would take "
-        f"**{costs['plain'].sum():,.0f} hours** for its passes alone"
-        + (
-            f" (prompts {longer:.2f} times as long as here)."
-            if editing["reference_tokens"]
-            else " (were its prompts as long as here)."
-        )
+        f"**{costs['plain'].sum():,.0f} hours** for its passes alone "
+        + (f"(prompts {longer:.2f} times as long as here)." if known else "(were its prompts as long as here).")
     )
 heads = {"measured": "hours, measured", "passes": "plain passes", "plain": "hours, plain (estimated)"}
 costs.rename(columns=heads).style.format(precision=1, thousands=",").hide()
@@ -301,6 +221,5 @@ costs.rename(columns=heads).style.format(precision=1, thousands=",").hide()
 # and cost a full pass either way.
 
 # %% tags=["hide-input"]
-abouts = {record["provenance"]["seconds"]: record["provenance"] for record in bench.values()}
-if abouts:
-    say(footer(abouts[max(abouts)]))
+if about := speed.provenance(bench):
+    say(footer(about))

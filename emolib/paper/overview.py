@@ -152,11 +152,27 @@ def answers(runs: Mapping[str, Tables], order: list[str]) -> dict[str, pd.DataFr
     return bars
 
 
-def trend(found: pd.DataFrame, metric: str, *, source: str = "paper") -> tuple[float, float, int]:
-    """Spearman's correlation of a landmark with the number of parameters, its p value, and the models."""
-    rows = found[(found["metric"] == metric) & (found["source"] == source)].dropna(subset=["parameters", "value"])
-    result = spearmanr(rows["parameters"], rows["value"])
-    return float(result.statistic), float(result.pvalue), len(rows)
+def values_of(found: pd.DataFrame, metric: str) -> pd.Series:
+    """One landmark of each model of `overview`."""
+    return found[found["metric"] == metric].set_index("model")["value"]
+
+
+def onset_minus_saturation(found: pd.DataFrame) -> pd.Series:
+    """How much deeper the patching onset lies than probe saturation, by model, where both are known."""
+    return (values_of(found, "patching onset") - values_of(found, "probe saturation")).dropna()
+
+
+def trends(found: pd.DataFrame, source: str = "paper") -> pd.DataFrame:
+    """Spearman's correlation of each landmark with the number of parameters.
+
+    Columns: landmark, correlation, p, n (the models).
+    """
+    rows = []
+    for metric in (*SIZES, *DEPTHS):
+        part = found[(found["metric"] == metric) & (found["source"] == source)].dropna(subset=["parameters", "value"])
+        result = spearmanr(part["parameters"], part["value"])
+        rows.append(dict(landmark=metric, correlation=result.statistic, p=result.pvalue, n=len(part)))
+    return pd.DataFrame(rows)
 
 
 def numbers(found: pd.DataFrame) -> pd.DataFrame:

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from emolib.paper import overview as models_overview
-from emolib.paper.overview import against_size, overview, parameters, run_name, trend
+from emolib.paper.overview import against_size, overview, parameters, run_name, trends
 from emolib.tables import paper, results
 from emolib.tables.results import select
 
@@ -117,15 +117,15 @@ def test_views_put_the_smallest_model_first(published: pd.DataFrame, run: dict[s
     assert models_overview.numbers(found)["model"].tolist() == order
     curves = models_overview.paper_curves(order)
     assert curves["name"].drop_duplicates().tolist() == order[1:] and curves["panel"].nunique() == 3
+    assert models_overview.onset_minus_saturation(found).index.tolist() == sorted(order[1:])
     assert list(models_overview.answers({}, order)) == order[1:]
 
 
 def test_trend_is_spearman_over_the_paper_s_models(published: pd.DataFrame) -> None:
-    rho, p, n = trend(published, "agreement without attention")
-    rows = select(published, metric="agreement without attention")
-    ranks = rows[["parameters", "value"]].rank()
-    assert rho == pytest.approx(np.corrcoef(ranks["parameters"], ranks["value"])[0, 1])
-    assert n == 10 and 0 < p < 0.05
+    found = trends(published).set_index("landmark").loc["agreement without attention"]
+    ranks = select(published, metric="agreement without attention")[["parameters", "value"]].rank()
+    assert found["correlation"] == pytest.approx(np.corrcoef(ranks["parameters"], ranks["value"])[0, 1])
+    assert found["n"] == 10 and 0 < found["p"] < 0.05
 
 
 def test_panels_show_every_model_once(published: pd.DataFrame, run: dict[str, pd.DataFrame]) -> None:

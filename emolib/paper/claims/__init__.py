@@ -131,7 +131,7 @@ def checks(tables: Tables, names: Sequence[str] = ()) -> pd.DataFrame:
     """One row a check of the named claims, by default of all.
 
     Columns: claim, check, where, number, ci_low, ci_high (missing where nothing is stored), expectation, outcome
-    (holds, open, fails, no number), n.
+    (holds, open, fails, no number), n, shown (the number with its interval, as text).
     """
     rows = [
         dict(
@@ -144,11 +144,12 @@ def checks(tables: Tables, names: Sequence[str] = ()) -> pd.DataFrame:
             expectation=check.expected,
             outcome=check.outcome,
             n=check.n,
+            shown=check.number,
         )
         for name in names or claims()
         for check in verdict(name, tables).checks
     ]
-    columns = ["claim", "check", "where", "number", "ci_low", "ci_high", "expectation", "outcome", "n"]
+    columns = ["claim", "check", "where", "number", "ci_low", "ci_high", "expectation", "outcome", "n", "shown"]
     return pd.DataFrame(rows, columns=columns).astype({"n": "Int64"})
 
 
@@ -162,15 +163,26 @@ def verdict_line(name: str, tables: Tables) -> str:
     return f"**{name}, {WORDS[found.outcome]}.** {about.sentence}{reason}{beside}"
 
 
+def shown(found: pd.DataFrame) -> pd.DataFrame:
+    """Checks (the rows of `checks`) as readers see them, all texts: claim, check, number, expected, outcome."""
+    where = found["where"].map(lambda text: f" ({text})" if text else "")
+    return pd.DataFrame(
+        {
+            "claim": found["claim"],
+            "check": found["check"] + where,
+            "number (95 % interval)": found["shown"],
+            "expected": found["expectation"],
+            "outcome": found["outcome"],
+        }
+    )
+
+
 def verdict_table(name: str, tables: Tables) -> str:
     """The outcome of a claim, its sentence, and its checks as a table, in Markdown."""
-    found = verdict(name, tables)
-    rows = [["check", "number (95 % interval)", "expected", "outcome"], ["---"] * 4]
-    for check in found.checks:
-        what = f"{check.what} ({check.where})" if check.where else check.what
-        rows.append([what, check.number, check.expected, check.outcome])
+    frame = shown(checks(tables, [name])).drop(columns="claim")
+    rows = [list(frame), ["---"] * frame.shape[1], *frame.to_numpy().tolist()] if len(frame) else []
     table = "\n".join(f"| {' | '.join(cell.replace('|', ' ') for cell in row)} |" for row in rows)
-    return "\n\n".join([verdict_line(name, tables), *([table] if found.checks else [])])
+    return "\n\n".join([verdict_line(name, tables), table]).strip()
 
 
 def chapter_verdicts(chapter: str, tables: Tables) -> str:
@@ -187,10 +199,22 @@ def chapter_verdicts(chapter: str, tables: Tables) -> str:
     )
 
 
-def paper_verdicts(models: Sequence[str] = ()) -> pd.DataFrame:
-    """The verdicts on the paper's own values, one row a claim and model; all ten models when none is named."""
-    names = list(models) or [model.name for model in paper.PAPER_MODELS]
-    return pd.concat([verdicts(paper_tables(name)).assign(model=name) for name in names], ignore_index=True)
+def verdicts_by(judged: Mapping[str, Tables]) -> pd.DataFrame:
+    """The verdicts on several sets of tables, one row a claim and name, column `model`."""
+    parts = [verdicts(tables).assign(model=name) for name, tables in judged.items()]
+    return pd.concat(parts, ignore_index=True) if parts else verdicts({}).assign(model="").iloc[:0]
+
+
+@cache
+def paper_verdicts() -> pd.DataFrame:
+    """The verdicts on the paper's own values, one row a claim and model."""
+    return verdicts_by({model.name: paper_tables(model.name) for model in paper.PAPER_MODELS})
+
+
+def unsupported(found: pd.DataFrame) -> pd.DataFrame:
+    """Of verdicts with a column `model` those that do not reproduce their claim, with the checks that decide."""
+    rows = found[found["outcome"].isin(["not", "partly"])]
+    return rows[["claim", "model", "outcome", "numbers"]].rename(columns={"numbers": "decided by"})
 
 
 def distance(name: str, tables: Tables) -> pd.DataFrame:
@@ -215,8 +239,9 @@ def distance(name: str, tables: Tables) -> pd.DataFrame:
     return found.assign(equal=np.abs(found["difference"]) <= about.tolerance)
 
 
-def grid(found: pd.DataFrame) -> pd.DataFrame:
-    """Verdicts as models x claims with one symbol a cell; `found` has columns claim, model, outcome."""
+def grid(*parts: pd.DataFrame) -> pd.DataFrame:
+    """Verdicts as models x claims with one symbol a cell; each part has columns claim, model, outcome."""
+    found = pd.concat(parts, ignore_index=True)
     table = found.assign(symbol=found["outcome"].map(SYMBOLS)).pivot(index="model", columns="claim", values="symbol")
     return table.loc[list(dict.fromkeys(found["model"])), list(claims())].rename_axis(index=None, columns=None)
 
