@@ -131,6 +131,8 @@ for record in speed.probing(bench):
         f"points, $R^2$ by {record['largest_r2_gap']:.0e}. Label probes are {times['labels']:.1f} times as fast as "
         f"scikit-learn's, rating probes {times['ratings']:.1f} times."
     )
+
+# %% tags=["hide-input"]
 if "reading" in bench:
     hooks, states, ours = (1e3 * bench["reading"][name]["median"] for name in ("plain", "hidden_states", "ours"))
     say(
