@@ -247,13 +247,7 @@ def test_search_finds_a_planted_word(opened: Any, site: Path, server: str, schem
 def test_explorer_reacts_and_its_tooltip_shows_the_stored_value(opened: Any, site: Path, server: str) -> None:
     page = opened.new_page(viewport={"width": 1280, "height": 900})
     page.goto(f"{server}/book/explorer.html")
-    chosen = {
-        "experiment": "ablation",
-        "metric": "agreement",
-        "component": "mlp_out",
-        "span": "1",
-        "method": "mean",
-    }
+    chosen = {"experiment": "ablation", "metric": "agreement", "component": "mlp_out", "span": "1", "method": "mean"}
     page.wait_for_selector(".emolib-explorer[data-rows]")
     before = page.inner_html(".emolib-chart svg")
     for name, value in chosen.items():
