@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pandas as pd
 import yaml
+from pydantic import BaseModel, Field, ValidationError
 
 from emolib.engine.choices import did_you_mean
 from emolib.texts.appraisals import EMOTIONS
@@ -32,7 +33,6 @@ PAPER_PROMPTS: tuple[str, ...] = (
     "T1-9shot",
     "T1-12shot",
 )
-_FIELDS = {"name", "instruction", "demonstrations", "labels", "separator"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +114,25 @@ def _stimuli() -> dict[str, Any]:
     return yaml.safe_load(files("emolib").joinpath("data/prompts.yml").read_text(encoding="utf-8"))
 
 
+class _Shown(BaseModel, extra="forbid", strict=True):
+    text: str = Field(pattern=r"\S")
+    label: str
+
+
+class _File(BaseModel, extra="forbid", strict=True):
+    instruction: str
+    name: str = ""
+    demonstrations: list[_Shown] = []
+    labels: list[Annotated[str, Field(min_length=1)]] = Field(list(EMOTIONS), min_length=2)
+    separator: str = ""
+
+
+EXPECTED = (
+    'instruction (text in quotes, "" for a prompt without one) and, if wanted, name, separator, demonstrations (a list '
+    "of {text: ..., label: ...}), labels (at least two words, each once, in quotes where YAML needs them)"
+)
+
+
 def _from_file(path: Path) -> Prompt:
     if not path.is_file():
         raise FileNotFoundError(f"there is no prompt file {path.absolute()}.")
@@ -127,40 +146,24 @@ def _from_file(path: Path) -> Prompt:
 
 
 def _from_fields(fields: Mapping[str, Any], name: str, *, where: str) -> Prompt:
-    unknown = [str(key) for key in fields if key not in _FIELDS]
-    if unknown:
-        raise ValueError(f"{where}: unknown key {', '.join(unknown)}; expected {', '.join(sorted(_FIELDS))}.")
-    if "instruction" not in fields:
-        raise ValueError(f'{where}: instruction is missing; write instruction: "" for a prompt without one.')
-    for key in ("name", "instruction", "separator"):
-        if not isinstance(fields.get(key, ""), str):
-            raise ValueError(f"{where}: {key} is {fields[key]!r}; expected text in quotes.")
-    labels = fields.get("labels", list(EMOTIONS))
-    if not isinstance(labels, list) or not all(isinstance(label, str) and label for label in labels):
-        raise ValueError(f"{where}: labels is {labels!r}; expected a list of words, in quotes where YAML needs them.")
-    if len(set(labels)) != len(labels) or len(labels) < 2:
-        raise ValueError(f"{where}: labels is {labels!r}; expected at least two, each once.")
+    try:
+        said = _File.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = " ".join(str(part + 1) if isinstance(part, int) else part for part in first["loc"])
+        message = f"{where}: {place}: {first['msg']}, given {first['input']!r}; expected {EXPECTED}."
+        raise ValueError(message) from None
+    if len(set(said.labels)) < len(said.labels):
+        raise ValueError(f"{where}: labels: one stands twice, given {said.labels}; expected {EXPECTED}.")
+    for number, shown in enumerate(said.demonstrations, start=1):
+        if shown.label not in said.labels:
+            given = f"given {shown.label!r}{did_you_mean(shown.label, said.labels)}"
+            known = ", ".join(said.labels)
+            raise ValueError(f"{where}: demonstrations {number} label: {given}; expected one of {known}.")
     return Prompt(
-        name=fields.get("name", name),
-        instruction=fields["instruction"],
-        demonstrations=_pairs(fields.get("demonstrations", []), labels, where),
-        labels=tuple(labels),
-        separator=fields.get("separator", ""),
+        name=said.name or name,
+        instruction=said.instruction,
+        demonstrations=tuple((shown.text, shown.label) for shown in said.demonstrations),
+        labels=tuple(said.labels),
+        separator=said.separator,
     )
-
-
-def _pairs(items: Any, labels: list[str], where: str) -> tuple[tuple[str, str], ...]:
-    if not isinstance(items, list):
-        raise ValueError(f"{where}: demonstrations is {items!r}; expected a list of {{text: ..., label: ...}}.")
-    for number, item in enumerate(items, start=1):
-        if not isinstance(item, Mapping) or set(item) != {"text", "label"}:
-            raise ValueError(f"{where}: demonstration {number} is {item!r}; expected {{text: ..., label: ...}}.")
-        if not isinstance(item["text"], str) or not item["text"].strip():
-            raise ValueError(f"{where}: the text of demonstration {number} is {item['text']!r}; expected some words.")
-        if item["label"] not in labels:
-            hint = did_you_mean(item["label"], labels)
-            raise ValueError(
-                f"{where}: the label of demonstration {number} is {item['label']!r}{hint}; expected one of "
-                f"{', '.join(labels)}."
-            )
-    return tuple((item["text"], item["label"]) for item in items)
