@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from emolib.probes.solvers import Standardise, check_shapes, shared_coordinates
-from emolib.stats.scores import Array, Statistic
+from emolib.stats.scores import Array
 
 ALPHAS = (10.0, 100.0, 1e3, 1e4, 1e6)  # of standardised features; the last leaves little but the mean
 UNPENALISED = 1e-7
@@ -106,18 +106,6 @@ def label_means(ratings: Array, labels: np.ndarray, train: np.ndarray, held_out:
     table = {label: ratings[train & (labels == label)].mean(axis=0) for label in np.unique(labels[train])}
     everyone = ratings[train].mean(axis=0)
     return np.stack([table.get(label, everyone) for label in labels[held_out]])
-
-
-def pearson(x: ArrayLike, y: ArrayLike) -> Statistic:
-    """Return the statistic "Pearson's r of each column of `x` [n, k] with that of `y` [n, k]"."""
-    a, b = (values - values.mean(axis=0) for values in (np.asarray(x, dtype=float), np.asarray(y, dtype=float)))
-
-    def statistic(weights: Array) -> Array:
-        w = weights / weights.sum(axis=1, keepdims=True)
-        ma, mb = w @ a, w @ b
-        return (w @ (a * b) - ma * mb) / np.sqrt((w @ a**2 - ma**2) * (w @ b**2 - mb**2))
-
-    return statistic
 
 
 def held_out_means(ratings: Array, labels: np.ndarray, folds: np.ndarray) -> Array:

@@ -54,6 +54,18 @@ def r2(truth: ArrayLike, predicted: ArrayLike) -> Statistic:
     return statistic
 
 
+def pearson(x: ArrayLike, y: ArrayLike) -> Statistic:
+    """Return the statistic "Pearson's r of each column of `x` [n, k] with that of `y` [n, k]"."""
+    a, b = (values - values.mean(axis=0) for values in (np.asarray(x, dtype=float), np.asarray(y, dtype=float)))
+
+    def statistic(weights: Array) -> Array:
+        w = weights / weights.sum(axis=1, keepdims=True)
+        ma, mb = w @ a, w @ b
+        return (w @ (a * b) - ma * mb) / np.sqrt((w @ a**2 - ma**2) * (w @ b**2 - mb**2))
+
+    return statistic
+
+
 def peak_layer(statistic: Statistic) -> Statistic:
     """Return the statistic "0-based column where the curve is highest" (the first, if several); columns: one."""
     return lambda weights: statistic(weights).argmax(axis=-1)[:, None].astype(float)

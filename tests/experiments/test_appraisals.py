@@ -13,13 +13,10 @@ import torch
 from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.metrics import r2_score
 from sklearn.model_selection import train_test_split
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from emolib.engine.sites import COMPONENTS
 from emolib.experiments.appraisals import measure, views
 from emolib.probes import ridge as ratings
-from emolib.probes.ridge import held_out_means, label_means, nested_ridge, pearson
 from emolib.stats import scores
 from emolib.stats.sampling import halves
 from emolib.study.run import Run
@@ -131,76 +128,6 @@ def test_the_released_probe_is_the_papers_code(planted: Study, table: pd.DataFra
     guess = LinearRegression(fit_intercept=False).fit(a, y).predict(b)
     expected = r2_score(truth, guess, multioutput="raw_values")
     assert base[list(APPRAISALS)].tolist() == pytest.approx(expected.tolist())
-
-
-def noisy(n: int = 200, d: int = 12) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
-    random = np.random.default_rng(5)
-    x = random.normal(size=(n, d)) * np.logspace(-1, 2, d)
-    y = x[:, [0, 5, 11]] / x[:, [0, 5, 11]].std(0) + random.normal(size=(n, 3)) * [0.3, 1, 3]
-    return torch.as_tensor(x), y, random.integers(0, 4, n)
-
-
-def test_nested_ridge_equals_scikit_learn_with_its_alpha_chosen_inside() -> None:
-    x, y, folds = noisy()
-    grid = (0.1, 10.0, 1e3)
-    found, alphas = nested_ridge(x, y, folds, alphas=grid)
-    for fold in range(4):
-        inner = [other for other in range(4) if other != fold]
-        for target in range(3):
-            losses = []
-            for alpha in grid:
-                model, loss = make_pipeline(StandardScaler(), Ridge(alpha)), 0.0
-                for held in inner:
-                    train = (folds != fold) & (folds != held)
-                    guess = model.fit(x[train], y[train, target]).predict(x[folds == held])
-                    loss += ((guess - y[folds == held, target]) ** 2).sum()
-                losses.append(loss)
-            assert alphas[fold, target] == grid[int(np.argmin(losses))]
-            model = make_pipeline(StandardScaler(), Ridge(alphas[fold, target]))
-            model.fit(x[folds != fold], y[folds != fold, target])
-            assert np.allclose(found[folds == fold, target], model.predict(x[folds == fold]))
-    assert len(np.unique(alphas)) > 1  # the choice matters here
-
-
-def test_the_held_out_fold_takes_no_part_in_choosing() -> None:
-    x, y, folds = noisy()
-    _, before = nested_ridge(x, y, folds)
-    _, after = nested_ridge(x, np.where(folds[:, None] == 2, 100.0 * y[::-1], y), folds)
-    assert np.array_equal(before[2], after[2]) and not np.array_equal(before, after)
-
-
-def test_covariates_are_not_penalised() -> None:
-    x, y, folds = noisy()
-    labels = np.random.default_rng(0).integers(0, 3, len(y))
-    y = y + 5.0 * np.array([0, 1, -2])[labels][:, None]
-    onehot, alpha = np.eye(3)[labels], 50.0
-    found, _ = nested_ridge(x, y, folds, free=onehot, alphas=(alpha,))
-    for fold in range(4):
-        train, test = folds != fold, folds == fold
-        z = StandardScaler().fit(x[train]).transform(x)
-        by_label = LinearRegression(fit_intercept=False).fit(onehot[train], np.hstack([z, y])[train]).predict(onehot)
-        rest = np.hstack([z, y]) - by_label  # regression on what the covariates leave over (Frisch, Waugh, Lovell)
-        model = Ridge(alpha, fit_intercept=False).fit(rest[train, :12], rest[train, 12:])
-        assert np.allclose(found[test], by_label[test, 12:] + model.predict(rest[test, :12]), atol=1e-4)
-    huge, _ = nested_ridge(x, y, folds, free=onehot, alphas=(1e7,))
-    assert np.allclose(huge, held_out_means(y, labels, folds), atol=0.3)
-
-
-def test_label_means_by_hand() -> None:
-    table, labels = np.array([[1.0], [3.0], [5.0], [2.0], [9.0]]), np.array([0, 0, 1, 0, 2])
-    train = np.array([True, True, True, False, False])
-    # label 2 has no text in the training part and gets the mean of all three
-    assert label_means(table, labels, train, ~train).tolist() == [[2.0], [3.0]]
-
-
-def test_pearson_is_numpys_also_when_texts_repeat() -> None:
-    random = np.random.default_rng(0)
-    a, b, counts = random.normal(size=(30, 2)), random.normal(size=(30, 2)), random.integers(0, 4, 30)
-    found = pearson(a, b)(np.stack([np.ones(30), counts]))
-    for row, copies in enumerate((np.ones(30, dtype=int), counts)):
-        for column in range(2):
-            left, right = (np.repeat(part[:, column], copies) for part in (a, b))
-            assert found[row, column] == pytest.approx(np.corrcoef(left, right)[0, 1])
 
 
 def test_profiles_are_means_by_emotion(planted: Study, table: pd.DataFrame) -> None:

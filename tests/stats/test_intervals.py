@@ -45,9 +45,13 @@ def test_vectorised_means_equal_the_explicit_loop() -> None:
             scores.balanced_accuracy(TRUTH, GUESS),
             lambda r: [balanced_accuracy_score(TRUTH[r], GUESS[r, j]) for j in range(3)],
         ),
+        (
+            scores.pearson(SCORES, SCORES[:, ::-1]),
+            lambda r: [np.corrcoef(SCORES[r, j], SCORES[r, 2 - j])[0, 1] for j in range(3)],
+        ),
         (scores.r2(TRUTH, SCORES), lambda r: [r2_score(TRUTH[r], SCORES[r, j]) for j in range(3)]),
     ],
-    ids=["balanced accuracy", "r2"],
+    ids=["balanced accuracy", "correlation", "r2"],
 )
 @pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")
 def test_every_statistic_equals_its_library_on_the_resampled_texts(statistic: scores.Statistic, plain: object) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor
 from emolib import stats
 from emolib.engine.sites import COMPONENTS, Component
 from emolib.probes.linear import check_probeable, cross_validate, grouped_folds, released_split, shuffled_labels
-from emolib.probes.ridge import fit_ridge, held_out_means, label_means, nested_ridge, pearson
+from emolib.probes.ridge import fit_ridge, held_out_means, label_means, nested_ridge
 from emolib.stats import landmarks, scores
 from emolib.stats.sampling import halves
 from emolib.stats.scores import Array, Statistic
@@ -159,7 +159,7 @@ def reader_rows(study: Study, ratings: Array, curves: dict[int, Array]) -> Itera
     for name, table, texts in (("single", readings, readings["text_id"]), ("mean_of_5", means, means.index)):
         rows, guess = place[texts].to_numpy(), table[list(APPRAISALS)].to_numpy(dtype=float)
         for metric, statistic in {
-            "r": (r := pearson(guess, ratings[rows])),
+            "r": (r := scores.pearson(guess, ratings[rows])),
             "r2": lambda weights, r=r: r(weights) ** 2,
             "r2_as_given": scores.r2(ratings[rows], guess),
         }.items():
