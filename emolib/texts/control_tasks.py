@@ -19,7 +19,7 @@ import pandas as pd
 import yaml
 
 from emolib.stats.sampling import balanced_rows
-from emolib.texts.prompts import Prompt, first_words, get_prompt
+from emolib.texts.prompts import Prompt, get_prompt
 
 MARK = "\N{OBJECT REPLACEMENT CHARACTER}"  # stands for the text while a chat template is applied
 DATE = "26 Jul 2024"  # what that template falls back on
@@ -53,15 +53,13 @@ class ChatPrompt(Prompt):
         return self.after
 
 
-def first_word_task(
-    texts: pd.Series, n: int, *, seed: int, name: str = "first_word", shown: Sequence[int] = ()
-) -> Task | None:
+def first_word_task(texts: pd.Series, n: int, *, seed: int, shown: Sequence[int] = ()) -> Task | None:
     """The paper's control (C.4): name the first word, on at most `n` texts that begin with one of its 13 words.
 
     Drawn at random and not balanced, as in the paper, where 62 % begin with "I"; never a text in the rows `shown`,
     which a prompt has as demonstrations. None when fewer than two words begin `FEWEST` texts.
     """
-    prompt = get_prompt(name)
+    prompt = get_prompt("first_word")
     words = first_words(texts, prompt)
     words.iloc[list(shown)] = ""
     usable = np.flatnonzero(words != "")
@@ -69,6 +67,14 @@ def first_word_task(
         return None
     rows = np.sort(np.random.default_rng(seed).permutation(usable)[:n])
     return Task(prompt=prompt, rows=rows, truth=np.array([prompt.labels.index(word) for word in words.iloc[rows]]))
+
+
+def first_words(texts: pd.Series, prompt: Prompt) -> pd.Series:
+    """The first blank-separated word of each text where it is a label of the control prompt, else "".
+
+    Case counts, as in the released code: "My" and "my" are two labels (appendix C.4).
+    """
+    return texts.map(lambda text: word[0] if (word := text.split(maxsplit=1)) and word[0] in prompt.labels else "")
 
 
 def topic_task(texts: pd.Series, n: int, *, seed: int, shown: Sequence[int] = ()) -> Task | None:

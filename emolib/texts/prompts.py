@@ -15,7 +15,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
 
-import pandas as pd
 import yaml
 from pydantic import BaseModel, Field, ValidationError
 
@@ -91,22 +90,9 @@ def get_prompt(name: str) -> Prompt:
     )
 
 
-def released_instructions() -> tuple[str, ...]:
-    """The eight instructions by released index (0 to 7), trailing blanks included."""
-    return tuple(_stimuli()["instructions"])
-
-
 def paper_demonstrations() -> dict[str, str]:
     """The paper's demonstration of each of the 13 emotions, by label; that of trust is in none of its prompts."""
     return dict(_stimuli()["demonstrations"])
-
-
-def first_words(texts: pd.Series, prompt: Prompt) -> pd.Series:
-    """The first blank-separated word of each text where it is a label of the control prompt, else "".
-
-    Case counts, as in the released code: "My" and "my" are two labels (appendix C.4).
-    """
-    return texts.map(lambda text: word[0] if (word := text.split(maxsplit=1)) and word[0] in prompt.labels else "")
 
 
 @cache

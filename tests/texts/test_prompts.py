@@ -7,16 +7,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from emolib.texts.control_tasks import first_words
 from emolib.texts.corpus import EMOTIONS, Corpus
-from emolib.texts.prompts import (
-    PAPER_PROMPTS,
-    Prompt,
-    first_words,
-    get_prompt,
-    paper_demonstrations,
-    prompt_names,
-    released_instructions,
-)
+from emolib.texts.prompts import PAPER_PROMPTS, Prompt, get_prompt, paper_demonstrations, prompt_names
 
 JOY_SADNESS = " Context: My first child was born. Answer: joy Context: My dog died last week. Answer: sadness"
 QUESTION = "What are the inferred emotions in the following contexts?"
@@ -61,7 +54,6 @@ def test_two_blanks_after_the_instructions_that_end_in_one(index: int) -> None:
     prefix = get_prompt(f"T{index + 1}-2shot").prefix
     assert ("  Context: My first" in prefix) == (index >= 4)
     assert prefix.count("  ") == (index >= 4)
-    assert released_instructions()[index] == get_prompt(f"T{index + 1}-2shot").instruction
 
 
 def test_zero_shot_is_instruction_and_text() -> None:
