@@ -1,12 +1,12 @@
-"""emolib run | book | models | fetch | doctor.
+"""emolib run | book | golden | verify | models | fetch | doctor.
 
-argparse rather than a framework: the options of a run are the fields of `Run`, read from it, so that neither a name nor
-a default stands in two places. Nothing here imports torch; `emolib --help` answers at once.
+The options of a run are the fields of `Run`, read from it, so that neither a name nor a default stands in two places.
+Nothing here imports torch; `emolib --help` answers at once.
 """
 
 from __future__ import annotations
 
-import argparse
+import inspect
 import os
 import subprocess
 import sys
@@ -14,7 +14,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from typer.exceptions import TyperException
+from typer.main import get_command
 
 if TYPE_CHECKING:
     from emolib.study.run import Run
@@ -33,114 +37,108 @@ HELP = {
     "profile": "quick (minutes) or full",
     "corpus_path": "where the corpus file lies, if not downloaded",
 }
-RUN_EPILOG = """Everything is checked before anything expensive starts. What is up to date is not computed again, what
-was interrupted is resumed. Arguments after -- go to Snakemake: emolib run --model NAME -- --executor slurm --jobs 10"""
+TITLE = "Where and how a language model infers emotion."
+Only = Annotated[str | None, typer.Option(metavar="NOTEBOOK", help="one notebook, or several separated by commas")]
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Return the exit status: 0 done, 1 failed on the way, 2 refused because of what was given."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     cut = given.index("--") if "--" in given else len(given)
     try:
-        options, unknown = parser(given[0] if given else "").parse_known_args(given[:cut])
-        if unknown:
-            raise ValueError(unknown_option(unknown[0], options))
-        return options.command(options, given[cut + 1 :])
-    except (ValueError, OSError) as error:
-        print(f"emolib: {error}", file=sys.stderr)
+        command = get_command(app(given[0], given[cut + 1 :]))
+        return command.main(given[:cut], prog_name="emolib", standalone_mode=False) or 0
+    except (TyperException, ValueError, OSError) as error:
+        print(f"emolib: {error.format_message() if isinstance(error, TyperException) else error}", file=sys.stderr)
         return 2
     except RuntimeError as error:
         print(f"emolib: {error}", file=sys.stderr)
         return 1
 
 
-def unknown_option(given: str, options: argparse.Namespace) -> str:
-    """Return what to say of an argument that the command does not have, with the nearest that it has."""
-    from emolib.engine.choices import did_you_mean
+def app(command: str, extra: list[str]) -> typer.Typer:
+    """Return all commands; the options of `run` are added when that is the command, since Run is slow to import.
 
-    known = [f"--{name.replace('_', '-')}" for name in vars(options) if name not in ("command", "what")]
-    offered = f"choose from {', '.join(known)}" if known else "this command has no options"
-    return f"unknown option {given!r}{did_you_mean(given.partition('=')[0], known)}: {offered}"
-
-
-def parser(command: str) -> argparse.ArgumentParser:
-    """Return the parser of all commands; the options of `run` are added when that is the command, since Run is slow
-    to import."""
-    top = argparse.ArgumentParser(prog="emolib", description="Where and how a language model infers emotion.")
-    commands = top.add_subparsers(required=True, metavar="command")
-
-    def add(name: str, command: Callable[[argparse.Namespace, list[str]], int], text: str, epilog: str | None = None):
-        sub = commands.add_parser(name, help=text, description=text, epilog=epilog, allow_abbrev=False)
-        sub.set_defaults(command=command)
-        return sub
-
-    run = add("run", run_command, "compute the notebooks of a run that are out of date", RUN_EPILOG)
-    if command == "run":
-        _add_fields(run)
-    run.add_argument("--only", metavar="NOTEBOOK", help="one notebook, or several separated by commas (default: all)")
-    run.add_argument("--cores", type=int, default=os.cpu_count(), help="processor cores to use (default: all)")
-    run.add_argument("--reference", action="store_true", help="the committed run, and publish its chapters")
-    add("book", book_command, "render the book, with your runs in it, to _build/html")
-    add("models", models_command, "list the models known by name, with what they need")
-    fetch = add("fetch", fetch_command, "download the corpus or the embedded model")
-    fetch.add_argument("what", choices=["crowd-envent", "smollm2-135m"])
-    add("doctor", doctor_command, "say what is installed, what was found, and how to get what is missing")
+    `extra` is what was given after --, for Snakemake.
+    """
+    top = typer.Typer(add_completion=False, rich_markup_mode=None, help=TITLE)
+    top.command("run", help=run.__doc__)(_with_fields(extra) if command == "run" else lambda: None)
+    for function in (book, golden, verify, models, fetch, doctor):
+        top.command()(function)
     return top
 
 
-def _add_fields(run: argparse.ArgumentParser) -> None:
+def _with_fields(extra: list[str]) -> Callable[..., int]:
+    """The command `run` with an option for each field of Run."""
     from emolib.study.run import Run
 
+    def command(only: Only, cores: int, reference: bool, **given: Any) -> int:
+        given = {name: value for name, value in given.items() if value is not None}
+        return run(given, extra, only=only, cores=cores, reference=reference)
+
+    def option(name: str, kind: Any, default: Any, **about: Any) -> inspect.Parameter:
+        kind = Annotated[kind, typer.Option(f"--{name.replace('_', '-')}", **about)]
+        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+
+    options = []
     for field in fields(Run):
-        default = f" (default: {field.default})" if field.default not in (None, "") else ""
-        kind = type(field.default) if field.default is not None else str
-        run.add_argument(f"--{field.name.replace('_', '-')}", type=kind, help=HELP[field.name] + default)
+        text = HELP[field.name] + (f" (default: {field.default})" if field.default not in (None, "") else "")
+        options.append(option(field.name, (int if isinstance(field.default, int) else str) | None, None, help=text))
+    options += [
+        inspect.Parameter("only", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Only),
+        option("cores", int, os.cpu_count() or 1, help="processor cores to use"),
+        option("reference", bool, False, help="the committed run, and publish its chapters"),
+    ]
+    command.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
+    return command
 
 
-def run_command(options: argparse.Namespace, snakemake: list[str]) -> int:
-    """Return Snakemake's status for the run described by the options, validated first."""
+def run(given: dict[str, Any], extra: list[str], *, only: str | None, cores: int, reference: bool) -> int:
+    """Compute the notebooks of a run that are out of date.
+
+    Everything is checked before anything expensive starts. What is up to date is not computed again, what was
+    interrupted is resumed. Arguments after -- go to Snakemake: emolib run --model NAME -- --executor slurm --jobs 10
+    """
     from emolib.book.render import check_publishable, publish
     from emolib.book.run import measures, select_notebooks
     from emolib.study.run import REFERENCE, Run
 
-    root = checkout()
-    if options.cores < 1:
-        raise ValueError(f"cores {options.cores}: expected a whole number from 1 on")
-    if options.model == "" or (options.model or "").endswith("/") and not Path(options.model).is_dir():
-        raise ValueError(f"model {options.model!r}: expected a name of `emolib models`, a Hugging Face id, or a folder")
-    given = {field.name: value for field in fields(Run) if (value := getattr(options, field.name)) is not None}
-    run = replace(REFERENCE, **given) if options.reference else Run(**given)
-    notebooks = select_notebooks(options.only, root)
-    if run.slug == REFERENCE.slug and not options.reference:
-        print(f"{run.slug} is the committed reference run: its chapters are in the book, its results in results/.")
+    root, model = checkout(), given.get("model")
+    if cores < 1:
+        raise ValueError(f"cores {cores}: expected a whole number from 1 on")
+    if model == "" or (model or "").endswith("/") and not Path(model).is_dir():
+        raise ValueError(f"model {model!r}: expected a name of `emolib models`, a Hugging Face id, or a folder")
+    asked = replace(REFERENCE, **given) if reference else Run(**given)
+    notebooks = select_notebooks(only, root)
+    if asked.slug == REFERENCE.slug and not reference:
+        print(f"{asked.slug} is the committed reference run: its chapters are in the book, its results in results/.")
         print("To compute it again: make reference")
         return 0
-    if options.reference and run.slug != REFERENCE.slug:
-        raise ValueError(f"the reference run is {REFERENCE.slug}, not {run.slug}: change only where it is computed")
-    if options.reference:
-        check_publishable(run.corpus_path)
-    run.load_corpus()  # refuses a corpus that is missing or damaged, before a model loads
-    print(", ".join(f"{name} {value}" for name, value in asdict(run).items() if value is not None), flush=True)
+    if reference and asked.slug != REFERENCE.slug:
+        raise ValueError(f"the reference run is {REFERENCE.slug}, not {asked.slug}: change only where it is computed")
+    if reference:
+        check_publishable(asked.corpus_path)
+    asked.load_corpus()  # refuses a corpus that is missing or damaged, before a model loads
+    print(", ".join(f"{name} {value}" for name, value in asdict(asked).items() if value is not None), flush=True)
     with one_at_a_time(root):
-        status = snakemake_status(root, run, notebooks, options.cores, snakemake)
+        status = snakemake_status(root, asked, notebooks, cores, extra)
         summaries = [name for name in notebooks if not measures(name, root)]
         if status == 1 and summaries and len(summaries) < len(notebooks):
             print("Not every notebook ran (see above): those that sum up are made from what is there.", flush=True)
-            snakemake_status(root, run, summaries, options.cores, snakemake)
-    if status == 0 and options.reference:
-        for path in publish(root, run, notebooks):
-            print(path.relative_to(root))
+            snakemake_status(root, asked, summaries, cores, extra)
+    for path in publish(root, asked, notebooks) if status == 0 and reference else ():
+        print(path.relative_to(root))
     return status
 
 
-def snakemake_status(root: Path, run: Run, notebooks: list[str], cores: int, extra: list[str]) -> int:
+def snakemake_status(root: Path, asked: Run, notebooks: list[str], cores: int, extra: list[str]) -> int:
     """Return the exit status of Snakemake on the notebooks of one run."""
     from emolib.book.run import result_of, write_parameters
 
     command = [sys.executable, "-m", "snakemake", "--cores", str(cores), "--rerun-incomplete", "--keep-going"]
     command += ["--nolock", "--quiet", "rules", "host", "reason"]  # the lock is one_at_a_time
-    command += ["--configfile", str(write_parameters(run, root)), "--config", f"only={','.join(notebooks)}"]
-    results = {name: result_of(name, run.slug, root) for name in notebooks}
+    command += ["--configfile", str(write_parameters(asked, root)), "--config", f"only={','.join(notebooks)}"]
+    results = {name: result_of(name, asked.slug, root) for name in notebooks}
     lost = [f"notebook_{name}" for name, result in results.items() if result is not None and not result.is_file()]
     command += [*(["--forcerun", *lost] if lost else []), *extra]
     with subprocess.Popen(command, cwd=root) as process:
@@ -152,42 +150,77 @@ def snakemake_status(root: Path, run: Run, notebooks: list[str], cores: int, ext
             return 130
 
 
-def book_command(options: argparse.Namespace, extra: list[str]) -> int:
-    """Return 0 after rendering the book and printing its address; 1 when notebooks that failed are missing in it."""
+def book() -> int:
+    """Render the book, with your runs in it, to _build/html."""
     from emolib.book.render import build
+    from emolib.book.run import stale_tables
+    from emolib.study.run import REFERENCE
 
     root = checkout()
     page, rendered = build(root)
     print(f"{'The book' if rendered else 'The book, unchanged'}: {page.as_uri()}")
+    for name, reason in stale_tables(REFERENCE, root).items():
+        print(f"The committed table of {name} is stale, {reason}: make reference", file=sys.stderr)
     failed = sorted(path.relative_to(root).as_posix() for path in (root / "runs").glob("*/*.failed.ipynb"))
     if failed:
         print(f"Not in it, because they failed: {', '.join(failed)}", file=sys.stderr)
     return int(bool(failed))
 
 
-def models_command(options: argparse.Namespace, extra: list[str]) -> int:
-    """Return 0 after printing the registry."""
+def golden(
+    only: Only = None,
+    anew: Annotated[bool, typer.Option("--anew", help="measure from the weights, whatever is stored")] = False,
+    update: Annotated[bool, typer.Option("--update", help="make what was measured the golden tables")] = False,
+) -> int:
+    """Compare the default run's tables with those committed; fails when numbers changed and no protocol did."""
+    from emolib.book import golden
+    from emolib.book.run import select_notebooks
+
+    root = checkout()
+    lines, well = golden.golden(root, select_notebooks(only, root), anew=anew, update=update)
+    print("\n".join(lines))
+    return int(not well)
+
+
+def verify(
+    slug: Annotated[str, typer.Argument(metavar="RUN", help="a folder in results/")],
+    cells: Annotated[int, typer.Option(min=1, help="of each table, at least")] = 100,
+    only: Only = None,
+) -> int:
+    """Compute a random sample of a run's stored numbers anew from the weights, and compare."""
+    from emolib.book.run import select_notebooks
+    from emolib.book.verify import verify
+
+    root, well = checkout(), True
+    for text, same in verify(root, Path(slug).name, cells=cells, only=select_notebooks(only, root)):
+        print(text, flush=True)
+        well &= same
+    return int(not well)
+
+
+def models() -> int:
+    """List the models known by name, with what they need."""
     from emolib.book.doctor import models_table
 
     print(models_table())
     return 0
 
 
-def fetch_command(options: argparse.Namespace, extra: list[str]) -> int:
-    """Return 0 once the corpus or the embedded model is on this machine."""
+def fetch(what: Literal["crowd-envent", "smollm2-135m"]) -> int:
+    """Download the corpus or the embedded model."""
     from emolib.book.doctor import fetch
 
-    print(fetch(options.what))
+    print(fetch(what))
     return 0
 
 
-def doctor_command(options: argparse.Namespace, extra: list[str]) -> int:
-    """Return 0 when a run on the embedded model and corpus is possible, 1 when something it needs is missing."""
+def doctor() -> int:
+    """Say what is installed, what was found, which results are stale, and how to get what is missing."""
     from emolib.book.doctor import examine
 
     lines, well = examine(Path.cwd())
     print("\n".join(lines))
-    return 0 if well else 1
+    return int(not well)
 
 
 def checkout() -> Path:

@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 from emolib.book import browser
+from emolib.book.run import stale_tables, stored_run
 from emolib.engine.registry import registry
 from emolib.texts import sources
 
@@ -87,6 +88,8 @@ def examine(folder: Path) -> tuple[list[str], bool]:
         f"corpus       situations: embedded; crowd-envent: {_corpus()}",
         f"chromium     {browser.find() or f'missing; {browser.ADVICE}'}",
     ]
+    for slug in sorted({path.parent.name for path in (folder / "results").glob("*_*/*.parquet")}):
+        lines.append(f"results      {slug}: {_freshness(slug, folder)}")
     if missing:
         lines.append(f"missing      {', '.join(missing)}; get them with: make setup")
     return lines, model is not None and not missing
@@ -97,6 +100,14 @@ def _version(name: str) -> str | None:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return None
+
+
+def _freshness(slug: str, root: Path) -> str:
+    try:
+        stale = stale_tables(stored_run(slug, root), root)
+    except (ValueError, OSError) as error:
+        return str(error)
+    return "; ".join(f"{name} is stale, {reason}" for name, reason in stale.items()) or "fresh"
 
 
 def _memory() -> str:

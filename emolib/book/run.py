@@ -115,6 +115,25 @@ def experiment(notebook: str) -> ModuleType:
     return import_module(f"emolib.experiments.{experiment_of(notebook)}")
 
 
+def stored_run(slug: str, root: Path = Path()) -> Run:
+    """Return the run whose tables are in results/<slug>, from its run.json or, without one, from its tables.
+
+    Raises ValueError when there are none, or when they are of files of which they do not say where they lie.
+    """
+    given = root / "runs" / slug / "run.json"
+    tables = sorted((root / "results" / slug).glob("*.parquet"))
+    if not tables:
+        known = sorted(path.parent.name for path in (root / "results").glob("*/behaviour.parquet"))
+        raise ValueError(f"no tables in results/{slug}: choose from {', '.join(known)}")
+    made = (
+        json.loads(given.read_text()) if given.is_file() else results.read(tables[0]).attrs["provenance"]["parameters"]
+    )
+    run = Run(**made)
+    if run.slug != slug:
+        raise ValueError(f"the tables in results/{slug} do not say where their model or corpus lies, {given} would")
+    return run
+
+
 def stale_tables(run: Run, root: Path = Path()) -> dict[str, str]:
     """Return why each stored table of a run that is stale is so, by the name of its experiment."""
     found = {}
