@@ -39,6 +39,7 @@ ADDRESS = $(if $(call from_user,REPOSITORY),EMOLIB_REPOSITORY=$(call quote,$(REP
 book: $(READY) ## run what is stale and render the book
 	@$(BIN)/emolib run $(FLAGS) || [ $$? -eq 1 ] # 1: a notebook failed; the others are shown, then emolib book fails
 	@$(ADDRESS) $(BIN)/emolib book
+	@$(BIN)/emolib golden # fails when the numbers of the default run are not those committed
 
 pdf: $(READY) ## print the book as it is now to one PDF (needs Chromium)
 	@$(BIN)/python -m emolib.book.pdf

@@ -48,7 +48,9 @@ def golden(
                 raise ValueError(f"the stored table of {name} is stale, {reason}: emolib run --only {name}")
             kept.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(stored, kept)
+    absent = [stored.stem for _, stored in pairs.values() if not stored.is_file() and not anew]
     lines = [line for some, _ in found.values() for line in some]
+    lines += [f"not measured here: {', '.join(absent)}"] if absent else []
     return lines, update or all(well for _, well in found.values())
 
 
@@ -59,7 +61,7 @@ def _stored(notebook: str, folder: Path) -> Path:
 def _compared(notebook: str, kept: Path, stored: Path) -> tuple[list[str], bool]:
     name = kept.stem
     if not stored.is_file():
-        return [f"{name}: not measured here"], True
+        return [], True
     if not kept.is_file():
         return [f"{name}: there is no golden table: call emolib golden --update and commit it"], False
     old, new = results.read(kept), results.read(stored)

@@ -123,13 +123,16 @@ def stored_run(slug: str, root: Path = Path()) -> Run:
     given = root / "runs" / slug / "run.json"
     tables = sorted((root / "results" / slug).glob("*.parquet"))
     if not tables:
-        known = sorted(path.parent.name for path in (root / "results").glob("*/behaviour.parquet"))
+        known = sorted({path.parent.name for path in (root / "results").glob("*/*.parquet")})
         raise ValueError(f"no tables in results/{slug}: choose from {', '.join(known)}")
     made = (
         json.loads(given.read_text()) if given.is_file() else results.read(tables[0]).attrs["provenance"]["parameters"]
     )
-    run = Run(**made)
-    if run.slug != slug:
+    try:
+        run = Run(**made)
+    except (ValueError, OSError):  # a file's place stands in no provenance, so what is left of it names nothing
+        run = None
+    if run is None or run.slug != slug:
         raise ValueError(f"the tables in results/{slug} do not say where their model or corpus lies, {given} would")
     return run
 

@@ -17,15 +17,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from emolib import cli
-from emolib.book.run import (
-    check_parameters,
-    configured_runs,
-    execute,
-    experiment_of,
-    notebook_sources,
-    select_notebooks,
-    user_files,
-)
+from emolib.book.run import check_parameters, configured_runs, execute, experiment_of, page_sha256, select_notebooks
 from emolib.study.run import REFERENCE, Run
 from helpers import ROOT
 
@@ -54,14 +46,13 @@ def test_help_needs_less_than_a_second_and_no_heavy_library() -> None:
     assert shown.returncode == 0 and all(word in shown.stdout for word in ("run", "book", "models", "fetch", "doctor"))
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1
     heavy = "{'torch', 'transformers', 'nnsight', 'pandas'}"
-    code = f"import sys, emolib.cli; emolib.cli.parser(''); print(sorted({heavy} & set(sys.modules)))"
+    code = f"import sys, emolib.cli; emolib.cli.app('', []); print(sorted({heavy} & set(sys.modules)))"
     assert calling(sys.executable, "-c", code).stdout.strip() == "[]"
 
 
 def test_options_are_the_fields_of_run_with_its_defaults(capsys: pytest.CaptureFixture[str]) -> None:
     assert list(cli.HELP) and set(cli.HELP) == set(FIELDS)
-    with pytest.raises(SystemExit):
-        cli.main(["run", "--help"])
+    assert cli.main(["run", "--help"]) == 0
     shown = re.sub(r"\s+", " ", capsys.readouterr().out)
     for field in fields(Run):
         assert f"--{field.name.replace('_', '-')}" in shown
@@ -94,14 +85,16 @@ def test_a_typo_is_refused_with_what_was_meant_before_anything_runs(
 
 
 def test_an_option_nobody_knows_is_an_error_and_not_an_abbreviation(capsys: pytest.CaptureFixture[str]) -> None:
-    for given, hint in (("--prof", "did you mean '--profile'"), ("--modle=x", "did you mean '--model'"), ("--hue", "")):
+    for given, hint in (("--prof", "--profile"), ("--modle=x", "--model"), ("--hue", "")):
         assert cli.main(["run", given]) == 2
         message = capsys.readouterr().err
-        assert f"unknown option '{given}'" in message and hint in message and "choose from --model, --corpus" in message
+        assert f"No such option: {given.partition('=')[0]}" in message and hint in message
     assert cli.main(["book", "--quick"]) == 2
-    assert "unknown option '--quick': this command has no options" in capsys.readouterr().err
-    with pytest.raises(SystemExit, match="2"):
-        cli.main(["bok"])
+    assert "No such option: --quick" in capsys.readouterr().err
+    assert cli.main(["bok"]) == 2
+    assert "Did you mean 'book'" in capsys.readouterr().err
+    assert cli.main(["run", "05_probing"]) == 2  # no argument, which would be lost on the way to Snakemake
+    assert cli.main([]) == 0
 
 
 def test_what_is_no_value_is_refused_before_anything_runs(
@@ -256,7 +249,10 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def write_notebook(tree: Path, name: str, last: str = "") -> Path:
     experiment = experiment_of(name)
-    (tree / "emolib" / "experiments" / f"{experiment}.py").write_text("import emolib.stats.intervals\n")
+    package = tree / "emolib" / "experiments" / experiment
+    package.mkdir(exist_ok=True)
+    (package / "__init__.py").write_text("PROTOCOL = 1\n")
+    (package / "measure.py").touch()
     work = (
         "import sys\nfrom pathlib import Path\nfrom emolib.study.run import Run\n"
         "folder = Path('results') / Run(seed=seed).slug\nfolder.mkdir(parents=True, exist_ok=True)\n"
@@ -282,11 +278,15 @@ def test_only_what_changed_is_computed_again(tree: Path) -> None:
     outputs = {path.name for path in (tree / "runs" / slug).iterdir()}
     assert outputs == {"01_first.ipynb", "02_second.ipynb", "run.json"}
     assert {path.name for path in (tree / "results" / slug).iterdir()} == {"first.parquet", "second.parquet"}
-    (tree / "emolib" / "stats.py").touch()
+    (tree / "emolib" / "experiments" / "second" / "__init__.py").touch()
+    (tree / "notebooks" / "02_second.ipynb").touch()
     assert stale("--config", "device=cpu") == set(), "neither a new date alone, as after git checkout, nor the device"
-    (tree / "emolib" / "experiments" / "second.py").write_text("import emolib.stats.intervals\n# changed\n")
-    assert stale() == {"02_second"}
+    (tree / "emolib" / "figures" / "new.py").write_text("# may draw something else\n")
+    assert stale() == {"01_first", "02_second"}
+    (tree / "emolib" / "figures" / "new.py").unlink()
+    assert stale() == set()
     write_notebook(tree, "01_first", last="1 / 0")
+    assert stale() == {"01_first"}
     assert cli.main(["run", "--cores", "1"]) != 0
     left = {path.name for path in (tree / "runs" / slug).iterdir()}
     assert left == {"01_first.failed.ipynb", "02_second.ipynb", "run.json"}, "the failed one does not look done"
@@ -309,27 +309,34 @@ def test_a_committed_result_makes_nothing_stale_and_a_run_is_refused_by_name(tre
     assert wrong.returncode and "did you mean 'profile'" in wrong.stdout + wrong.stderr
 
 
-def test_sources_follow_imports_and_leave_out_what_is_not_imported(tree: Path) -> None:
-    (tree / "emolib" / "experiments" / "first.py").write_text("def run(study):\n    from emolib import corpus\n")
-    found = notebook_sources("01_first", tree)
-    assert {"emolib/experiments/first.py", "emolib/corpus.py", "emolib/prompts.py", "emolib/runs.py"} <= set(found)
-    assert "emolib/data/prompts.yml" in found
-    assert not {"emolib/cli.py", "emolib/doctor.py", "emolib/experiments/second.py"} & set(found)
+def test_a_page_is_made_from_cells_code_records_and_what_decides_its_table(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = SimpleNamespace(__name__="emolib.experiments.first", PROTOCOL=1)
+    monkeypatch.setattr("emolib.book.run.experiment", lambda notebook: experiment)
+    own = tree / "mine.yml"
+    own.write_text("instruction: everyone laughed\n")
+    found = [page_sha256(Run(prompt=str(own)), "01_first", tree)]
 
+    def changed() -> bool:
+        found.append(page_sha256(Run(prompt=str(own)), "01_first", tree))
+        return found[-1] != found[-2]
 
-def test_records_of_the_benchmark_and_the_users_files_make_a_notebook_stale(tree: Path) -> None:
+    assert not changed()
+    experiment.PROTOCOL = 2
+    assert changed()
+    own.write_text("instruction: everyone laughed twice\n")
+    assert changed()
     (tree / "results" / "bench").mkdir(parents=True)
     (tree / "results" / "bench" / "growth.json").write_text("{}")
-    assert not [name for name in notebook_sources("01_first", tree) if "bench" in name]
-    path = tree / "notebooks" / "01_first.ipynb"
-    document = nbformat.read(path, as_version=4)
-    document.cells.append(new_code_cell("records = 'results/bench'"))
-    nbformat.write(document, path)
-    assert "results/bench/growth.json" in notebook_sources("01_first", tree)
-    own = tree / "mine.yml"
-    own.write_text((ROOT / "emolib" / "data" / "prompts.yml").read_text())
-    asked = SimpleNamespace(corpus="situations", corpus_path=None, prompt=str(own))
-    assert user_files(asked) == [str(own)] and user_files(Run()) == []  # type: ignore[arg-type]
+    assert changed()
+    document = nbformat.read(tree / "notebooks" / "01_first.ipynb", as_version=4)
+    document.cells.append(new_code_cell("repository = 'of Colab'", metadata={"tags": ["colab"]}))
+    nbformat.write(document, tree / "notebooks" / "01_first.ipynb")
+    assert not changed()
+    document.cells[-1].metadata["tags"] = []
+    nbformat.write(document, tree / "notebooks" / "01_first.ipynb")
+    assert changed()
 
 
 def test_an_executed_notebook_holds_nothing_of_the_machine(tree: Path) -> None:
