@@ -8,7 +8,9 @@ download.
 
 from __future__ import annotations
 
+import inspect
 import json
+import re
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -26,10 +28,26 @@ EXPLORER = "book/explorer"
 def setup(app: Sphinx) -> dict[str, Any]:
     """Return what Sphinx wants to know about the extension."""
     app.connect("config-inited", add_assets)
+    app.connect("autodoc-process-docstring", as_text)
     app.connect("html-page-context", add_button, priority=502)  # the theme fills the header at 501
     app.connect("html-page-context", drop_thebe, priority=900)
     app.connect("build-finished", offer_notebooks)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def as_text(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+    """Turn a docstring of emolib into reStructuredText, in place: names in backticks are code, all else is words."""
+    paragraphs = re.split(r"\n\s*\n", inspect.cleandoc("\n".join(lines)))
+    lines[:] = []
+    for paragraph in paragraphs:
+        if paragraph.startswith(" ") or "\n    " in paragraph:  # a formula or an example stays as it is
+            lines += ["::", "", *(f"    {line}" for line in paragraph.splitlines()), ""]
+            continue
+        parts = re.split(r"(`+[^`]+`+)", " ".join(paragraph.split()))
+        words = [
+            f"``{part.strip('`')}``" if part.startswith("`") else re.sub(r"([*|_\\])", r"\\\1", part) for part in parts
+        ]
+        lines += ["".join(words), ""]
 
 
 def add_assets(app: Sphinx, config: Config) -> None:
