@@ -54,8 +54,11 @@ test: $(READY) ## run every test
 bench: $(READY) ## measure the speed against the plain way, a quarter of an hour, into results/bench
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} TOKENIZERS_PARALLELISM=false $(BIN)/python -m benchmarks
 
-lint: $(READY) ## check the style of the code
+lint: $(READY) ## check style, layers and types
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/python -m mypy
 
 reference: $(READY) ## compute the committed run again (hours) and put its chapters into the book
 	@$(BIN)/emolib run --reference $(FLAGS)
@@ -65,7 +68,7 @@ reference: $(READY) ## compute the committed run again (hours) and put its chapt
 lock: ## resolve pyproject.toml anew, in a throwaway environment, into requirements.lock
 	@set -e; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; python=$$($(FIND_PYTHON)); \
 	"$$python" -m venv "$$folder/venv"; \
-	"$$folder/venv/bin/python" -m pip install --quiet '.[test]'; \
+	"$$folder/venv/bin/python" -m pip install --quiet '.[all,test]'; \
 	"$$folder/venv/bin/emolib" fetch smollm2-135m; \
 	{ echo '# Written by make lock: every package of a clean install, exactly.'; \
 	  "$$folder/venv/bin/python" -m pip freeze --all --exclude emolib --exclude pip | sed 's/+[a-z0-9.]*$$//'; } > "$$folder/lock"; \
@@ -86,6 +89,6 @@ $(READY): pyproject.toml requirements.lock
 	@set -e; python=$$($(FIND_PYTHON)); \
 	echo "Installing into $(VENV) with $$($$python --version): about 2.3 GB, some minutes"; \
 	"$$python" -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check -c requirements.lock -e '.[test]'
+	$(BIN)/python -m pip install --disable-pip-version-check -c requirements.lock -e '.[all,test]'
 	$(BIN)/emolib fetch smollm2-135m
 	@touch $(READY)

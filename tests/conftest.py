@@ -37,7 +37,26 @@ def _crowd_envent() -> Path | None:
     return None
 
 
+# Tests that start programs: notebooks, Snakemake, environments, a server.
+WORKFLOWS = ("test_benchmarks", "test_book", "test_cli", "test_colab", "test_golden", "test_packaging")
+BROWSERS = ("test_browser", "test_pdf", "test_explorer")
+
+
+def _marker(item: pytest.Item) -> str:
+    """What a test needs; `fast` are those that need nothing."""
+    if item.path.stem in BROWSERS:
+        return "browser"
+    if item.path.stem in WORKFLOWS:
+        return "workflow"
+    if {"embedded_model", "crowd_envent_path"} & set(getattr(item, "fixturenames", ())):
+        return "model"
+    return "fast"
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if not {mark.name for mark in item.iter_markers()} & {"model", "browser", "workflow"}:
+            item.add_marker(_marker(item))
     if _crowd_envent() is not None:
         return
     needing = [item for item in items if "crowd_envent_path" in getattr(item, "fixturenames", ())]

@@ -18,13 +18,22 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+import emolib
 from emolib.book.doctor import embedded_model, memory_gb, models_table
 from emolib.engine.registry import registry
 from helpers import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-DEPENDENCIES = [Requirement(line) for line in PROJECT["dependencies"]]
-TEST_EXTRA = [Requirement(line) for line in PROJECT["optional-dependencies"]["test"]]
+CORE = [Requirement(line) for line in PROJECT["dependencies"]]
+EXTRAS = {
+    name: [one for one in map(Requirement, lines) if one.name != "emolib"]
+    for name, lines in PROJECT["optional-dependencies"].items()
+}
+TEST_EXTRA = EXTRAS["test"]
+DEPENDENCIES = [*CORE, *(one for name, extra in EXTRAS.items() if name != "test" for one in extra)]
+# What a notebook on Colab finds installed, of its public list of August 2026: the core must leave all of it alone.
+COLAB = {"python": "3.13.0", "torch": "2.11.0", "numpy": "2.1.3", "pandas": "2.2.3", "ipykernel": "6.17.1"}
+PACKAGES = {path.parent.name for path in (ROOT / "emolib").glob("*/__init__.py")} | {"cli"}
 # Declared without being imported: started as a program, or needed by transformers to read the embedded model.
 NOT_IMPORTED = {
     "accelerate",
@@ -33,6 +42,9 @@ NOT_IMPORTED = {
     "jupyter-book",
     "snakemake",
     "ruff",
+    "mypy",
+    "types-pyyaml",
+    "import-linter",
     "soupsieve",
     "sphinx-mathjax-offline",
 }
@@ -116,7 +128,7 @@ def test_embedded_model_is_pinned_in_one_version_and_is_the_registered_file() ->
 def test_environment_yml_adds_no_pin_of_its_own() -> None:
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     *conda, pip = environment["dependencies"]
-    assert pip == {"pip": ["-c requirements.lock", "-e .[test]"]}
+    assert pip == {"pip": ["-c requirements.lock", "-e .[all,test]"]}
     pinned = [item for item in conda if "=" in item]
     assert pinned == ["python=3.11"]
     assert Requirement(f"python{PROJECT['requires-python']}").specifier.contains("3.11")
@@ -128,7 +140,7 @@ def test_every_import_is_declared_and_every_declared_package_is_used() -> None:
     used: set[str] = set()
     for path in sources("emolib", "tests", "tools", "notebooks"):
         for name in {module.split(".")[0] for module in imported(path)} - set(sys.stdlib_module_names):
-            if name in {"emolib", "helpers", "benchmarks"} or (path.parent / f"{name}.py").is_file():
+            if name in {"emolib", "helpers", "benchmarks", "experiments"} or (path.parent / f"{name}.py").is_file():
                 continue
             owners = {canonicalize_name(owner) for owner in providers.get(name, [])}
             assert owners & (declared | BROUGHT.keys()), f"{path.name} imports {name}: list it in pyproject.toml"
@@ -144,21 +156,28 @@ def test_runtime_code_imports_no_test_package() -> None:
         assert not owners & only_tests, path.name
 
 
-def test_wheel_installs_alone_with_its_data_and_command(tmp_path: Path) -> None:
-    tree = tmp_path / "tree"
+def build_wheel(folder: Path) -> Path:
+    tree = folder / "tree"
     tree.mkdir()
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tree)
     shutil.copytree(ROOT / "emolib", tree / "emolib", ignore=shutil.ignore_patterns("__pycache__"))
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    command = ["wheel", "--no-deps", "--no-build-isolation", "--no-index", "-w", tmp_path, tree]
+    command = ["wheel", "--no-deps", "--no-build-isolation", "--no-index", "-w", folder, tree]
     subprocess.run([*pip, *command], check=True)
-    (wheel,) = tmp_path.glob("emolib-*.whl")
+    (wheel,) = folder.glob("emolib-*.whl")
+    return wheel
+
+
+def test_wheel_installs_alone_with_its_data_and_command(tmp_path: Path) -> None:
+    wheel = build_wheel(tmp_path)
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     home = tmp_path / "home"
     subprocess.run([*pip, "install", "--no-deps", "--no-index", "--target", home, wheel], check=True)
     shipped = {path.relative_to(home).as_posix() for path in (home / "emolib").rglob("*") if path.suffix != ".pyc"}
     data = {path.relative_to(ROOT).as_posix() for path in (ROOT / "emolib" / "data").iterdir()}
-    assert data | {"emolib/emolib.mplstyle"} <= shipped
+    stubs = {path.relative_to(ROOT).as_posix() for path in (ROOT / "emolib").rglob("*.pyi")}  # read at run time
+    assert data | stubs | {"emolib/figures/emolib.mplstyle", "emolib/engine/models.yml"} <= shipped
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         environment = {"PYTHONPATH": str(home), "PATH": ""}
@@ -185,7 +204,9 @@ def test_ci_runs_the_readme_s_test_command_and_then_the_book() -> None:
     commands = [line.split("#")[0].strip() for line in block[1].strip().splitlines()]
     lines = (ROOT / ".ci" / "run").read_text().splitlines()
     assert commands == ["make book", "make test"]
-    assert "set -euo pipefail" in lines and lines.index("make test") < lines.index("make book")
+    assert "set -euo pipefail" in lines and lines.index("make lint") < lines.index("make test") < lines.index(
+        "make book"
+    )
     assert (ROOT / ".ci" / "run").stat().st_mode & 0o111
 
 
@@ -209,23 +230,70 @@ def test_no_file_names_a_path_of_one_machine() -> None:
             assert found is None, f"{path.relative_to(ROOT)}: {found and found[0]}"
 
 
-def test_modules_and_functions_keep_to_their_budget() -> None:
-    for path in sources("emolib"):
-        text = path.read_text(encoding="utf-8")
-        assert len(text.splitlines()) <= 250, path.name
-        for node in ast.walk(ast.parse(text)):
-            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-                assert node.end_lineno is not None and node.end_lineno - node.lineno < 50, f"{path.name}: {node.name}"
+def test_code_is_clean_and_packages_import_only_downwards() -> None:
+    for command in (["ruff", "check", "--no-cache"], ["ruff", "format", "--check", "--no-cache"]):
+        subprocess.run([sys.executable, "-m", *command, ROOT], check=True)
+    subprocess.run([Path(sys.executable).with_name("lint-imports"), "--no-cache"], cwd=ROOT, check=True)
 
 
-def test_experiments_do_not_import_each_other() -> None:
-    for path in sources("emolib/experiments"):
-        others = {name for name in imported(path) if name.startswith("emolib.experiments.")}
-        assert not others, f"{path.name} imports {others}: move what is shared into the core"
+def test_the_layers_in_the_docstring_are_those_of_the_contract() -> None:
+    contract = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"][0]
+    lines = re.findall(r"^- (.*)$", emolib.__doc__ or "", re.MULTILINE)
+    told = [set(re.findall(r"`(\w+)`", line)) & PACKAGES for line in lines]
+    layers = [set(re.findall(r"emolib\.(\w+)", layer)) for layer in reversed(contract["layers"])]
+    assert told == layers and set.union(*layers) == PACKAGES
 
 
-def test_code_is_clean() -> None:
-    subprocess.run([sys.executable, "-m", "ruff", "check", "--no-cache", ROOT], check=True)
+def test_the_core_leaves_what_colab_has_alone() -> None:
+    for requirement in CORE:
+        if requirement.name in COLAB:
+            assert requirement.specifier.contains(COLAB[requirement.name]), requirement
+        assert not any(one.operator == "==" for one in requirement.specifier), (
+            f"{requirement}: exact pins are the lock's"
+        )
+    assert Requirement(f"python{PROJECT['requires-python']}").specifier.contains(COLAB["python"])
+
+
+FIVE_LINES = """
+import sys
+import torch
+import emolib as el
+assert "torch" in sys.modules and not set(sys.modules) & {"emolib.engine.engine", "nnsight"}
+from emolib.engine.tiny import tiny_model
+prompts = ["Context: The bus left early. Answer:", "Context: We won! Answer:"]
+model = tiny_model("llama")
+engine = el.Engine(model, prompts, answers=torch.arange(60, 73))
+sweep = el.sweep(el.Zero(), model, components=["attn_out"], span=3)
+logits = engine.replay(engine.encode(), sweep)
+assert logits.shape == (2, len(sweep), 13) and len(sweep.frame) == len(sweep)
+for row, prompt in enumerate(prompts):
+    for column, edit in enumerate(sweep):
+        plain = el.plain(model, prompt, edit, torch.arange(60, 73))
+        assert torch.allclose(logits[row, column], plain, atol=1e-4), (row, column)
+import importlib.util
+there = [name for name in sys.argv[1:] if importlib.util.find_spec(name)]
+assert not there, there
+print("equal")
+"""
+
+
+def test_the_wheel_with_its_core_alone_runs_the_five_lines_and_brings_no_book(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    python = home / "bin" / "python"
+    subprocess.run([sys.executable, "-m", "venv", home], check=True)
+    pip = [python, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "install", "-c", ROOT / "requirements.lock", build_wheel(tmp_path)], check=True)
+    script = tmp_path / "five_lines.py"
+    script.write_text(FIVE_LINES)
+    unwanted = ["sphinx", "snakemake", "papermill", "altair", "matplotlib", "sklearn", "pyarrow"]
+    done = subprocess.run([python, script, *unwanted], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.strip().endswith("equal"), done.stderr
+
+
+def test_importing_emolib_takes_less_than_a_tenth_of_a_second() -> None:
+    code = "import time; start = time.perf_counter(); import emolib; print(time.perf_counter() - start)"
+    times = [float(subprocess.check_output([sys.executable, "-c", code], cwd=ROOT)) for _ in range(3)]
+    assert min(times) < 0.1
 
 
 # Hugging Face id: name in the figures, layers, width, heads, key/value heads, head width, MLP width, vocabulary,
