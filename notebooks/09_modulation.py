@@ -222,7 +222,7 @@ mine, draws = views.against_null(data, place)
 figures.show(
     figures.against_null(mine, draws, by="setting", xlabel="theory score"),
     name="fig-modulation-null",
-    caption=f"Theory scores around layer {where}, {dose:g} of the norm, against {draws['seed'].nunique()} random "
+    caption=f"Theory scores around layer {where}, {dose:g} of the norm, against {draws['draw'].nunique()} random "
     "directions of the same accumulated length, each scored against the setting's expectation; the mean against "
     f"{(draws['setting'] == views.MEAN).sum()} sets of random directions.",
     alt="Theory score with interval for each setting over a cloud of scores of random directions.",

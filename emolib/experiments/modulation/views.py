@@ -121,10 +121,10 @@ def paper_by_depth(paper: pd.DataFrame, settings: Sequence[str]) -> pd.DataFrame
 
 
 def against_null(table: pd.DataFrame, where: Place) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Theory scores of every setting at the chosen centre, and the scores of the random draws, `seed` their number."""
+    """Theory scores of every setting at the chosen centre, and the scores of the random draws."""
     mine = named(select(table, metric="theory_score", vector="raw", **where.at))
     draws = select(table, metric="theory_score_null", vector=["random", "random_sets"], **where.at)
-    return mine, named(draws).assign(seed=draws["draw"].astype(int))
+    return mine, named(draws)
 
 
 def by_vector(table: pd.DataFrame, where: Place) -> pd.DataFrame:
