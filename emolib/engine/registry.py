@@ -19,6 +19,7 @@ import yaml
 
 from emolib.engine.choices import did_you_mean
 
+EMBEDDED = "smollm2-135m"  # the model that comes as a Python package
 CACHE_VARIABLE = "EMOLIB_CACHE"
 
 
@@ -84,3 +85,14 @@ def revision(name: str) -> str | None:
 def cache_folder() -> Path:
     """The folder downloads are kept in: `$EMOLIB_CACHE`, else the user's cache folder of the operating system."""
     return Path(os.environ.get(CACHE_VARIABLE) or platformdirs.user_cache_dir("emolib"))
+
+
+def embedded_model() -> Path | None:
+    """Return the file of the embedded model, None when the registered version of its package is not installed."""
+    package, _, version = registry()[EMBEDDED]["wheel"].partition("==")
+    try:
+        found = importlib.metadata.distribution(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    path = Path(str(found.locate_file(registry()[EMBEDDED]["file"])))
+    return path if found.version == version and path.is_file() else None
