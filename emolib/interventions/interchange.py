@@ -2,47 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
-from emolib import stats
 from emolib.engine.edits import Edit, Patch
-from emolib.engine.sites import COMPONENTS, Component, centres, span_layers
+from emolib.engine.sites import COMPONENTS, Component
+from emolib.engine.sweeps import sweep
 from emolib.stats import pairs
 from emolib.study.study import Study
 
 LEAST = 4  # texts with a partner; fewer give no interval
-SAME = "source:same_label"
-
-
-class Site(NamedTuple):
-    """A window of `span` layers around `centre` at one token."""
-
-    component: Component
-    centre: int
-    span: int
-    position: int = -1
-
-    def key(self) -> dict[str, Any]:
-        """The key columns of its rows. Of an overwritten stream only the last layer of the window counts (M1)."""
-        layer = self.centre + (self.span // 2 if self.component == "resid_post" else 0)
-        return dict(component=self.component, layer=layer, span=self.span, position=str(self.position))
+OUTCOMES = ("transfer", "kept", "neither")
+Window = Mapping[str, Any]  # sites, as `sweep` takes them: span, and position and components where not the default
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Outcome:
     """What came of patching P pairs of n texts at S sites.
 
-    `base`, `source` [P] are places among the texts, `patched` [P, S, C] label logits and `answers` [P, S] what they
-    say; `clean` [n, C], `labels` [n] and `writers` [n] belong to the texts.
+    `sites` is the frame of the sweep; `base`, `source` [P] are places among the texts, `patched` [P, S, C] label logits
+    and `answers` [P, S] what they say; `clean` [n, C], `labels` [n] and `writers` [n] belong to the texts, `rows` [n]
+    are their numbers in the study.
     """
 
-    sites: Sequence[Site]
+    sites: pd.DataFrame
     base: np.ndarray
     source: np.ndarray
     patched: Tensor
@@ -50,89 +39,72 @@ class Outcome:
     clean: Tensor
     labels: np.ndarray
     writers: np.ndarray
+    rows: np.ndarray
 
     @property
     def dyads(self) -> tuple[np.ndarray, np.ndarray]:
         """The writers of base and source, [P] each."""
         return self.writers[self.base], self.writers[self.source]
 
+    @property
     def transferred(self) -> np.ndarray:
         """Whether the answer is the source's clean label [P, S]."""
         return self.answers == self.labels[self.source][:, None]
 
+    @property
     def kept(self) -> np.ndarray:
         """Whether the answer is the base's clean label [P, S]."""
         return self.answers == self.labels[self.base][:, None]
 
+    def keys(self, sites: pd.DataFrame | None = None) -> list[dict[str, Any]]:
+        """The key columns and n of the rows of some of the sites, by default all."""
+        return (self.sites if sites is None else sites).assign(n=len(self.base)).to_dict("records")
 
-def sites(n_layers: int, spans: Iterable[int], *, positions: Iterable[int] = (-1,)) -> list[Site]:
-    """Every window of these spans that fits into the model, at each component and token."""
-    return [
-        Site(component, centre, span, position)
-        for position in positions
-        for span in spans
-        for component in COMPONENTS
-        for centre in centres(span, n_layers)
-    ]
+    def at(self, component: Component, span: int) -> pd.DataFrame:
+        """The sites of a component and span, one a layer; their index says which columns of the outcome they are."""
+        return self.sites[(self.sites["component"] == component) & (self.sites["span"] == span)]
 
 
-def patch(study: Study, pool: np.ndarray, trials: Sequence[tuple[Sequence[Site], np.ndarray]]) -> list[Outcome]:
-    """What came of each trial, all in one intervention on the texts `pool` [n].
+def patch(study: Study, rows: np.ndarray, trials: Sequence[tuple[Sequence[Window], np.ndarray]]) -> list[Outcome]:
+    """What came of each trial, all in one intervention on the texts `rows` [n] of the study.
 
-    A trial is its sites and its rounds [r, n] of donors, as places in `pool`; who is the own donor is in no pair.
+    A trial is its windows and its rounds [r, n] of donors, as places in `rows`; who is the own donor is in no pair.
     """
-    positions = {site.position for chosen, _ in trials for site in chosen}
-    tables = {position: activations_at(study, pool, position) for position in positions}
-    edits, columns = [], []
-    for chosen, rounds in trials:
-        columns.append(len(edits) + np.arange(len(rounds) * len(chosen)).reshape(len(rounds), len(chosen)))
+    read = {window.get("position", -1) for windows, _ in trials for window in windows}
+    tables = {position: activations_at(study, rows, position) for position in read}
+    edits: list[Edit] = []
+    frames = []
+    for windows, rounds in trials:
         for donors in rounds:
             donor = torch.zeros(len(study.truth), dtype=torch.long)
-            donor[pool] = torch.from_numpy(donors)
-            edits += [
-                Edit(
-                    component=site.component,
-                    layers=span_layers(site.centre, site.span, study.model.n_layers),
-                    operation=Patch(tables[site.position], donor),
-                    position=site.position,
-                )
-                for site in chosen
+            donor[rows] = torch.from_numpy(donors)
+            swept = [
+                sweep(Patch(tables[window.get("position", -1)], donor), study.model, **window) for window in windows
             ]
-    logits = study.intervene(edits, pool, name="patching")
-    own = dict(clean=study.clean.logits[pool], labels=study.predicted[pool], writers=study.groups[pool])
+            edits += [edit for some in swept for edit in some]
+        frames.append(pd.concat([some.frame for some in swept], ignore_index=True))
+    logits = study.intervene(edits, rows, name="patching")
+    blocks = logits.split([len(rounds) * len(sites) for sites, (_, rounds) in zip(frames, trials, strict=True)], dim=1)
+    own = dict(clean=study.clean.logits[rows], labels=study.predicted[rows], writers=study.groups[rows], rows=rows)
     found = []
-    for (chosen, rounds), column in zip(trials, columns, strict=True):
-        turn, base = np.nonzero(rounds != np.arange(len(pool)))
-        patched = logits[base[:, None], column[turn]]
+    for sites, block, (_, rounds) in zip(frames, blocks, trials, strict=True):
+        turn, base = np.nonzero(rounds != np.arange(len(rows)))
+        patched = block.unflatten(1, (len(rounds), len(sites)))[base, turn]
         sides = dict(base=base, source=rounds[turn, base], answers=study.decide(patched))
-        found.append(Outcome(sites=chosen, patched=patched, **sides, **own))
+        found.append(Outcome(sites=sites, patched=patched, **sides, **own))
     return found
 
 
-def shares(outcome: Outcome, condition: str = "") -> Iterator[dict[str, Any]]:
-    """Rows of transfer, kept and neither: the answer is the source's clean label, the base's, or another.
-
-    When the source has the base's label (SAME), kept and neither tell what patching breaks all by itself.
-    """
-    transferred, kept = outcome.transferred(), outcome.kept()
-    hits = {} if condition == SAME else {"transfer": transferred}
-    hits |= {"kept": kept, "neither": ~(transferred | kept)}
-    for metric, hit in hits.items() if len(outcome.base) else ():
-        yield from rows_of(outcome, pairs.share_interval(hit, *outcome.dyads), metric=metric, condition=condition)
+def shares(outcome: Outcome, metrics: Sequence[str] = OUTCOMES, **keys: Any) -> Iterator[dict[str, Any]]:
+    """Rows of transfer, kept and neither: the answer is the source's clean label, the base's, or another."""
+    transferred, kept = outcome.transferred, outcome.kept
+    hits = dict(zip(OUTCOMES, (transferred, kept, ~(transferred | kept)), strict=True))
+    for metric in metrics if len(outcome.base) else ():
+        yield from pairs.share_interval(hits[metric], *outcome.dyads).rows(outcome.keys(), metric=metric, **keys)
 
 
-def rows_of(
-    outcome: Outcome, interval: stats.Interval, *, metric: str, condition: str = "", sites: Sequence[Site] | None = None
-) -> Iterator[dict[str, Any]]:
-    """Rows of an interval with a column for each of the `sites`, by default those of the outcome."""
-    found = interval.columns()
-    for column, site in enumerate(outcome.sites if sites is None else sites):
-        key = site.key() | dict(metric=metric, condition=condition, n=len(outcome.base))
-        yield key | {name: float(values[column]) for name, values in found.items()}
-
-
-def activations_at(study: Study, pool: np.ndarray, position: int) -> dict[Component, Tensor]:
-    """The activations [n_layers, n, d] of the texts `pool` at one token, by component."""
+def activations_at(study: Study, rows: np.ndarray, position: int) -> dict[Component, Tensor]:
+    """The activations [n_layers, n, d] of the texts `rows` at one token, by component."""
     layers = range(study.model.n_layers)
     read = study.activations
-    return {name: torch.stack([read(name, layer, position)[pool] for layer in layers]) for name in COMPONENTS}
+    return {name: torch.stack([read(name, layer, position)[rows] for layer in layers]) for name in COMPONENTS}

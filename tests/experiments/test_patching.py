@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import namedtuple
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +17,9 @@ from emolib.engine.edits import Edit, Patch
 from emolib.engine.layouts import unwrap
 from emolib.engine.sites import COMPONENTS
 from emolib.engine.tiny import tiny_model
-from emolib.experiments import patching
-from emolib.experiments.patching.measure import SAME, Outcome, Site
+from emolib.experiments.patching import measure as patching
 from emolib.interventions import interchange
+from emolib.interventions.interchange import Outcome
 from emolib.stats import pairs
 from emolib.study.run import Run
 from emolib.study.study import Study
@@ -28,8 +29,14 @@ from emolib.texts.corpus import EMOTIONS
 from helpers import word_tokenizer
 
 LAYERS = 5  # of the tiny model
-DIRECTIONS = ["direction:denoising", "direction:noising", "direction:both"]
+DIRECTIONS = ["denoising", "noising", "both"]
 SHARES = ["transfer", "kept", "neither"]
+SITE = ["component", "layer", "span", "position"]
+OTHER = dict(source="other_label")
+
+
+def tidy(rows: Any) -> pd.DataFrame:
+    return results.tidy(rows, "patching", n_layers=LAYERS, model="tiny")
 
 
 def opened(run: Run, model: Any, folder: Path, **changes: Any) -> Study:
@@ -47,17 +54,17 @@ def study(tiny_run: Run, tiny_study: Study, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture(scope="module")
 def table(study: Study) -> pd.DataFrame:
-    return results.tidy(patching.run(study), experiment="patching", model="tiny")
+    return tidy(patching.run(study))
 
 
 def value(table: pd.DataFrame, metric: str, component: str, layer: int, **keys: Any) -> float:
-    keys = dict(span=1, position="-1", condition="") | keys
+    keys = dict(span=1, position="-1") | OTHER | keys
     return select(table, metric=metric, component=component, layer=layer, **keys)["value"].item()
 
 
-def hooked(study: Study, site: Site, base: int, source: int) -> torch.Tensor:
+def hooked(study: Study, site: Any, base: int, source: int) -> torch.Tensor:
     """Label logits of the base text with the source's activations, by hooks in two plain unpadded passes."""
-    model, layers = study.model, range(site.centre - site.span // 2, site.centre + site.span // 2 + 1)
+    model, layers = study.model, range(site.layer - site.span // 2, site.layer + site.span // 2 + 1)
     modules = model.modules(site.component, view=model.hf)
     taken: dict[int, torch.Tensor] = {}
 
@@ -71,16 +78,19 @@ def hooked(study: Study, site: Site, base: int, source: int) -> torch.Tensor:
         return found[study.labels.ids("first_subtoken")]
 
     def take(layer: int) -> Any:
-        return lambda _m, _i, output: taken.update({layer: unwrap(output)[0, site.position].clone()})
+        return lambda _m, _i, output: taken.update({layer: unwrap(output)[0, int(site.position)].clone()})
 
     def give(layer: int) -> Any:
         def overwrite(_module: object, _inputs: object, output: object) -> None:
-            unwrap(output)[0, site.position] = taken[layer]
+            unwrap(output)[0, int(site.position)] = taken[layer]
 
         return overwrite
 
     logits(source, take)
     return logits(base, give)
+
+
+Window = namedtuple("Window", SITE)
 
 
 def swapped(n: int) -> np.ndarray:
@@ -94,20 +104,23 @@ def swapped(n: int) -> np.ndarray:
 @pytest.mark.parametrize("family", ["llama", "gemma2", "olmo2", "qwen3_moe", "gpt_neox"])
 def test_patching_equals_plain_passes_in_every_family(family: str, tiny_run: Run, tmp_path: Path) -> None:
     study = opened(tiny_run, tiny_model(family, tokenizer=word_tokenizer()), tmp_path).variant(rows=[3, 70, 120, 11])
-    sites = [
-        Site("attn_out", 1, 1),
-        Site("mlp_out", 2, 3),
-        Site("resid_post", 0, 1),
-        Site("attn_out", 2, 3, -2),
-        Site("mlp_out", 0, 1, -4),
-        Site("resid_post", 1, 3, -3),
-        Site("resid_post", 3, 1),
+    windows = [
+        dict(components=[component], layers=[layer], span=span, position=position)
+        for component, layer, span, position in (
+            ("attn_out", 1, 1, -1),
+            ("mlp_out", 2, 3, -1),
+            ("resid_post", 0, 1, -1),
+            ("attn_out", 2, 3, -2),
+            ("mlp_out", 0, 1, -4),
+            ("resid_post", 1, 3, -3),
+            ("resid_post", 3, 1, -1),
+        )
     ]
-    outcome = patching.patch(study, np.arange(4), [(sites, swapped(4))])[0]
+    outcome = interchange.patch(study, np.arange(4), [(windows, swapped(4))])[0]
     assert outcome.base.tolist() == [0, 1, 2, 3] and outcome.source.tolist() == [1, 0, 3, 2]
     clean = study.clean.logits
     for pair, (base, source) in enumerate(zip(outcome.base, outcome.source, strict=True)):
-        for column, site in enumerate(sites):
+        for column, site in enumerate(outcome.sites.itertuples()):
             plain = hooked(study, site, base, source)
             assert torch.allclose(outcome.patched[pair, column], plain, atol=2e-3), site
         # The last stream decides alone, so the source answers.
@@ -141,13 +154,13 @@ def test_shares_of_one_site_by_plain_passes(study: Study, table: pd.DataFrame) -
     for partner in rounds:
         for base, source in zip(pool, pool[partner], strict=True):
             if base != source:
-                logits = hooked(study, Site("mlp_out", 2, 3), base, source)
+                logits = hooked(study, Window(component="mlp_out", layer=2, span=3, position="-1"), base, source)
                 answer = int((logits - study.offsets).argmax())
                 outcomes.append((answer == study.predicted[source], answer == study.predicted[base]))
     transfer, kept = np.mean(outcomes, axis=0)
     assert value(table, "transfer", "mlp_out", 2, span=3) == pytest.approx(transfer)
     assert value(table, "kept", "mlp_out", 2, span=3) == pytest.approx(kept)
-    assert set(select(table, metric=SHARES, condition="", position="-1")["n"]) == {len(outcomes)}
+    assert set(select(table, metric=SHARES, position="-1", **OTHER)["n"]) == {len(outcomes)}
 
 
 # What must come out.
@@ -155,20 +168,21 @@ def test_shares_of_one_site_by_plain_passes(study: Study, table: pd.DataFrame) -
 
 def test_every_site_is_measured_once(table: pd.DataFrame) -> None:
     for metric in SHARES:
-        found = select(table, metric=metric, condition="")
+        found = select(table, metric=metric, **OTHER)
         assert len(found[found["position"] == "-1"]) == 3 * (5 + 3 + 1)
         assert len(found[found["position"] != "-1"]) == 3 * 5 * 4
-    for span, attention, stream in ((1, [0, 1, 2, 3, 4], [0, 1, 2, 3, 4]), (3, [1, 2, 3], [2, 3, 4]), (5, [2], [4])):
-        for component, layers in (("attn_out", attention), ("resid_post", stream)):
-            rows = select(table, metric="transfer", condition="", position="-1", span=span, component=component)
+    for span, layers in ((1, [0, 1, 2, 3, 4]), (3, [1, 2, 3]), (5, [2])):
+        for component in COMPONENTS:
+            rows = select(table, metric="transfer", position="-1", span=span, component=component)
             assert rows["layer"].tolist() == layers
-    control = table[table["condition"] == SAME]
+            assert (rows["last_layer"] == rows["layer"] + span // 2).all()
+    control = select(table, source="same_label")
     assert set(control["metric"]) == {"kept", "neither"} and len(control) == 2 * 3 * (5 + 3)
 
 
 def test_full_runs_patch_windows_at_earlier_tokens(study: Study, tiny_run: Run, tmp_path: Path) -> None:
     full = opened(tiny_run, study.model, tmp_path, profile="full")
-    found = results.tidy(patching.run(full), experiment="patching", model="tiny")
+    found = tidy(patching.run(full))
     earlier = found[(found["metric"] == "transfer") & (found["position"] == "-4")]
     sites = {(row.component, row.layer) for row in earlier[earlier["span"] == 3].itertuples()}
     assert sites == {(component, layer) for component in ("attn_out", "mlp_out") for layer in (1, 2, 3)}
@@ -178,12 +192,12 @@ def test_full_runs_patch_windows_at_earlier_tokens(study: Study, tiny_run: Run, 
 
 def test_the_last_stream_transfers_everything(table: pd.DataFrame) -> None:
     for span in (1, 3, 5):
-        shares = [value(table, metric, "resid_post", LAYERS - 1, span=span) for metric in SHARES]
+        shares = [value(table, metric, "resid_post", LAYERS - 1 - span // 2, span=span) for metric in SHARES]
         assert shares == [1.0, 0.0, 0.0]
         for direction in DIRECTIONS:
-            recovered = value(table, "recovery", "resid_post", LAYERS - 1, span=span, condition=direction)
+            recovered = value(table, "recovery", "resid_post", LAYERS - 1 - span // 2, span=span, direction=direction)
             assert recovered == pytest.approx(1, abs=1e-4)
-    assert value(table, "kept", "resid_post", LAYERS - 1, condition=SAME) == 1.0
+    assert value(table, "kept", "resid_post", LAYERS - 1, source="same_label") == 1.0
 
 
 def test_earlier_tokens_of_the_last_layer_transfer_nothing(table: pd.DataFrame) -> None:
@@ -194,10 +208,9 @@ def test_earlier_tokens_of_the_last_layer_transfer_nothing(table: pd.DataFrame) 
 
 
 def test_a_window_of_the_stream_is_worth_its_last_layer(table: pd.DataFrame) -> None:
-    stream = table[(table["component"] == "resid_post") & (table["position"] == "-1") & table["metric"].isin(SHARES)]
-    recovered = table[(table["component"] == "resid_post") & (table["metric"] == "recovery")]
-    for rows in (stream, recovered):
-        key = ["metric", "condition", "layer"]
+    for metrics in (SHARES, ["recovery"]):
+        rows = select(table, metric=metrics, component="resid_post", position="-1")
+        key = ["metric", "source", "direction", "last_layer"]
         both = rows[rows["span"] > 1].merge(rows[rows["span"] == 1], on=key, suffixes=("", "_1"))
         assert len(both) >= 12
         assert np.allclose(both["value"], both["value_1"], atol=1e-5)
@@ -205,7 +218,7 @@ def test_a_window_of_the_stream_is_worth_its_last_layer(table: pd.DataFrame) -> 
 
 
 def test_outcomes_exclude_one_another_and_have_intervals(table: pd.DataFrame) -> None:
-    shares = select(table, metric=SHARES, condition="")
+    shares = select(table, metric=SHARES, **OTHER)
     total = shares.groupby(["component", "layer", "span", "position"], dropna=False)["value"].sum()
     assert np.allclose(total, 1)
     assert (shares["ci_low"] < shares["ci_high"]).all()
@@ -217,11 +230,10 @@ def test_outcomes_exclude_one_another_and_have_intervals(table: pd.DataFrame) ->
 
 
 def test_pairs_are_counted_both_ways(study: Study, table: pd.DataFrame) -> None:
-    counts = select(table, metric="pair_count").set_index("label")["value"]
+    counts = select(table, metric="pair_count").set_index(["source_label", "base_label"])["value"]
     assert counts.sum() == select(table, metric="transfer", position="-1")["n"].iloc[0]
-    for label, count in counts.items():
-        source, base = str(label).split("=>")
-        assert counts[f"{base}=>{source}"] == count and {source, base} <= set(EMOTIONS)
+    for (source, base), count in counts.items():
+        assert counts[base, source] == count and {source, base} <= set(EMOTIONS)
 
 
 def test_the_same_run_gives_the_same_table_and_another_seed_other_pairs(
@@ -229,23 +241,25 @@ def test_the_same_run_gives_the_same_table_and_another_seed_other_pairs(
 ) -> None:
     for seed, equal in ((0, True), (1, False)):
         other = opened(tiny_run, study.model, tmp_path, seed=seed)
-        assert results.tidy(patching.run(other), experiment="patching", model="tiny").equals(table) == equal
+        assert tidy(patching.run(other)).equals(table) == equal
 
 
 # Planted outcomes.
 
 
-def planted(patched: torch.Tensor, clean: torch.Tensor, labels: Sequence[int], sites: list[Site]) -> Outcome:
-    base, source = np.arange(len(labels)), np.arange(len(labels)) ^ 1
+def planted(patched: torch.Tensor, clean: torch.Tensor, labels: Sequence[int], sites: Sequence[Sequence]) -> Outcome:
+    """Of texts that are paired 0 with 1, 2 with 3, ...; `sites` are component, layer and span."""
+    rows = np.arange(len(labels))
     return Outcome(
-        sites=sites,
-        base=base,
-        source=source,
+        sites=pd.DataFrame([(*site, "-1") for site in sites], columns=SITE),
+        base=rows,
+        source=rows ^ 1,
         patched=patched,
         answers=patched.argmax(-1).numpy(),
         clean=clean,
         labels=np.asarray(labels),
-        writers=np.arange(len(labels)),
+        writers=rows,
+        rows=rows,
     )
 
 
@@ -260,7 +274,7 @@ def clean() -> tuple[torch.Tensor, np.ndarray]:
 
 def recovered(outcome: Outcome) -> pd.DataFrame:
     rows = pd.DataFrame(patching.recovery(outcome))
-    return rows.pivot_table(index="layer", columns="condition", values="value")[DIRECTIONS]
+    return rows.pivot_table(index="layer", columns="direction", values="value")[DIRECTIONS]
 
 
 def test_recovery_is_the_share_that_was_mixed_in(clean: tuple[torch.Tensor, np.ndarray]) -> None:
@@ -269,7 +283,7 @@ def test_recovery_is_the_share_that_was_mixed_in(clean: tuple[torch.Tensor, np.n
     source = logits[np.arange(60) ^ 1]
     patched = logits[:, None] + shares[None, :, None] * (source - logits)[:, None]
     patched = patched + torch.randn(60, 4, 1)  # what all labels gain is nothing
-    found = recovered(planted(patched, logits, labels, [Site("mlp_out", layer, 1) for layer in range(4)]))
+    found = recovered(planted(patched, logits, labels, [("mlp_out", layer, 1) for layer in range(4)]))
     for direction in DIRECTIONS:
         assert np.allclose(found[direction], shares, atol=1e-5)
 
@@ -286,7 +300,7 @@ def test_denoising_and_noising_tell_the_two_labels_apart(clean: tuple[torch.Tens
     risen, fallen = logits.clone(), logits.clone()
     risen[rows, labels[source]] += above(logits[source], labels[source]) - above(logits, labels[source])
     fallen[rows, labels] += above(logits[source], labels) - above(logits, labels)
-    sites = [Site("attn_out", 0, 1), Site("attn_out", 1, 1)]
+    sites = [("attn_out", 0, 1), ("attn_out", 1, 1)]
     found = recovered(planted(torch.stack([risen, fallen], 1), logits, labels, sites)).to_numpy()
     assert np.allclose(found[:, :2], [[1, 0], [0, 1]], atol=1e-5)
     assert np.allclose(found[:, 2].sum(), 1, atol=1e-5) and np.allclose(found[:, 2], 0.5, atol=0.02)
@@ -295,7 +309,7 @@ def test_denoising_and_noising_tell_the_two_labels_apart(clean: tuple[torch.Tens
 def test_the_difference_read_from_the_other_side_is_the_same_number(study: Study) -> None:
     pool = study.agreed[:20]
     rounds = pairs.matchings(study.predicted[pool], study.groups[pool], 1, seed=0)
-    outcome = patching.patch(study, pool, [(patching.sites(LAYERS, (1,)), rounds)])[0]
+    outcome = interchange.patch(study, pool, [([dict(span=1)], rounds)])[0]
     logits, label = outcome.patched.double().numpy(), outcome.labels
     spoilt = clean = broken = 0.0
     for base, source in zip(outcome.base, outcome.source, strict=True):
@@ -306,10 +320,10 @@ def test_the_difference_read_from_the_other_side_is_the_same_number(study: Study
         spoilt += before - (logits[swapped, :, own] - logits[swapped, :, other])
         clean, broken = clean + before, broken + goal
     found = pd.DataFrame(patching.recovery(outcome))
-    assert np.allclose(found.loc[found["condition"] == "direction:both", "value"], spoilt / (clean - broken), atol=1e-6)
+    assert np.allclose(found.loc[found["direction"] == "both", "value"], spoilt / (clean - broken), atol=1e-6)
 
 
-def curves(transfer: dict[Site, float], clean: tuple[torch.Tensor, np.ndarray]) -> Outcome:
+def curves(transfer: dict[tuple, float], clean: tuple[torch.Tensor, np.ndarray]) -> Outcome:
     """An outcome in which, at each site, the first so many of the pairs are transferred and the others kept."""
     logits, labels = clean
     patched = logits[:, None].repeat(1, len(transfer), 1)
@@ -326,13 +340,13 @@ def test_onset_and_peaks_where_they_were_planted(clean: tuple[torch.Tensor, np.n
         "resid_post": {1: [0, 0, 0, 1, 1, 1], 3: [0, 1, 1, 1]},
     }
     transfer = {
-        Site(component, layer + span // 2, span): share  # type: ignore[arg-type]
+        (component, layer + span // 2, span): share
         for component, spans in height.items()
         for span, shares in spans.items()
         for layer, share in enumerate(shares)
     }
     outcome = curves(transfer, clean)
-    found = results.tidy(patching.onsets(outcome, 6, seed=0), experiment="patching", model="tiny")
+    found = tidy(patching.turns(outcome, 6, seed=0))
     expected = {
         ("peak", "attn_out", 1): 2,
         ("peak", "mlp_out", 1): 4,
@@ -352,26 +366,26 @@ def test_onset_and_peaks_where_they_were_planted(clean: tuple[torch.Tensor, np.n
 
 
 def test_a_stream_that_never_transfers_has_its_onset_beyond_the_model(clean: tuple[torch.Tensor, np.ndarray]) -> None:
-    outcome = curves({Site(component, layer, 1): 0.4 for component in COMPONENTS for layer in range(3)}, clean)
-    found = results.tidy(patching.onsets(outcome, 3, seed=0), experiment="patching", model="tiny")
+    outcome = curves({(component, layer, 1): 0.4 for component in COMPONENTS for layer in range(3)}, clean)
+    found = tidy(patching.turns(outcome, 3, seed=0))
     assert select(found, metric="onset_layer")["value"].tolist() == [3]
     assert select(found, metric="onset_depth")["value"].tolist() == [pytest.approx(4 / 3)]
 
 
 def test_a_peak_that_is_not_certain_has_a_wide_interval(clean: tuple[torch.Tensor, np.ndarray]) -> None:
     logits, labels = clean
-    transfer = {Site(c, layer, 1): 0.0 for c in COMPONENTS for layer in range(3)}
+    transfer = {(c, layer, 1): 0.0 for c in COMPONENTS for layer in range(3)}
     outcome = curves(transfer, clean)
     outcome.answers[0:30, 0] = labels[outcome.source[0:30]]  # attention: half at layer 0, the other half at layer 2
     outcome.answers[30:60, 2] = labels[outcome.source[30:60]]
-    found = results.tidy(patching.onsets(outcome, 3, seed=0), experiment="patching", model="tiny")
+    found = tidy(patching.turns(outcome, 3, seed=0))
     peak = select(found, metric="peak_layer", component="attn_out").iloc[0]
     assert (peak["value"], peak["ci_low"], peak["ci_high"]) == (0, 0, 2)
 
 
 def test_the_gain_of_a_window_is_against_the_next_smaller_one(clean: tuple[torch.Tensor, np.ndarray]) -> None:
-    sites = {Site("attn_out", 2, 1): 0.2, Site("attn_out", 2, 3): 0.5, Site("attn_out", 2, 5): 0.4}
-    sites |= {Site("resid_post", 2, 1): 0.0, Site("resid_post", 2, 3): 1.0}
+    sites = {("attn_out", 2, 1): 0.2, ("attn_out", 2, 3): 0.5, ("attn_out", 2, 5): 0.4}
+    sites |= {("resid_post", 2, 1): 0.0, ("resid_post", 2, 3): 1.0}
     found = pd.DataFrame(patching.span_gain(curves(sites, clean)))
     assert found["span"].tolist() == [3, 5] and set(found["component"]) == {"attn_out"}
     assert np.allclose(found["value"], [0.3, -0.1])

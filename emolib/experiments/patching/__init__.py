@@ -1,10 +1,7 @@
 """What carries the answer from one text to another (paper §6, C.2, C.3): activation patching."""
 
-from importlib import import_module
-from typing import Any
+import lazy_loader
 
 PROTOCOL = 1  # raise it when the numbers of this experiment may change
 
-
-def __getattr__(name: str) -> Any:
-    return getattr(import_module(f"{__name__}.measure"), name)
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, ["views"], {"measure": ["run"]})

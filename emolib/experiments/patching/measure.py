@@ -15,28 +15,26 @@ import numpy as np
 import pandas as pd
 
 from emolib import stats
-from emolib.engine.sites import COMPONENTS, centres
-from emolib.interventions.interchange import LEAST, SAME, Outcome, Site, patch, rows_of, shares, sites
-from emolib.stats import pairs, scores
+from emolib.engine.sites import COMPONENTS
+from emolib.interventions.interchange import LEAST, Outcome, patch, shares
+from emolib.stats import landmarks, pairs, scores
 from emolib.stats.sampling import balanced_rows
-from emolib.stats.scores import Statistic
 from emolib.study.clean import KEEP
 from emolib.study.study import Study
 
 TEXTS = {"full": 250, "quick": 40}
 ROUNDS = {"full": 4, "quick": 2}
 SPANS = (1, 3, 5)
-ONSET = 0.5  # claim C5: the layer from which most answers are the source's
-LANDMARKS = (("peak", "attn_out"), ("peak", "mlp_out"), ("peak_difference", ""), ("onset", "resid_post"))
+Row = dict[str, Any]
 
 
 def run(study: Study) -> pd.DataFrame:
     """Outcomes of patching at every site, recovered logit differences, and where the curves rise and peak.
 
-    Metrics: transfer, kept, neither (shares of pairs) at the last token in windows of 1, 3 and 5 layers, and at tokens
-    -2..-5 with the pairs of the first round (`quick`: single layers); kept and neither for source:same_label, the
-    control; recovery for direction:denoising, noising, both; span_gain, transfer beyond the next smaller window; onset
-    and peak as 0-based layer and as depth; pair_count for each label "source=>base".
+    transfer, kept, neither: shares of pairs at the last token in windows of 1, 3 and 5 layers, and at tokens -2..-5
+    with the pairs of the first round (`quick`: single layers). kept and neither for the source "same_label", the
+    control. recovery by direction. span_gain: transfer beyond the next smaller window. peak, onset and peak_difference
+    (feed-forward minus attention) as 0-based _layer and as _depth. pair_count by source_label and base_label.
     Raises ValueError when too few of the texts answered right find a partner.
     """
     profile, seed = study.run.profile, study.run.seed
@@ -45,18 +43,22 @@ def run(study: Study) -> pd.DataFrame:
     rounds = pairs.matchings(labels, writers, ROUNDS[profile], seed=seed)
     _check(rounds, len(study.agreed))
     n_layers = study.model.n_layers
-    earlier = sites(n_layers, SPANS if profile == "full" else (1,), positions=range(-2, -KEEP - 1, -1))
+    last = [dict(span=span) for span in SPANS if span <= n_layers]
     # That a window of the stream is worth its last layer is shown at the last token, once.
-    earlier = [site for site in earlier if site.span == 1 or site.component != "resid_post"]
+    earlier = [
+        dict(position=position, components=COMPONENTS[: 3 if window["span"] == 1 else 2], **window)
+        for position in range(-2, -KEEP - 1, -1)
+        for window in last[: None if profile == "full" else 1]
+    ]
     same = pairs.same_label_donors(labels, writers, seed=seed)
-    trials = [(sites(n_layers, SPANS), rounds), (earlier, rounds[:1]), (sites(n_layers, (1, 3)), same[None])]
-    main, tokens, control = patch(study, pool, trials)
-    rows = [*shares(main), *shares(tokens), *shares(control, SAME), *recovery(main), *span_gain(main)]
-    rows += [*onsets(main, n_layers, seed=seed), *pair_counts(main, study.words)]
+    main, tokens, control = patch(study, pool, [(last, rounds), (earlier, rounds[:1]), (last[:2], same[None])])
+    rows = [*shares(main), *shares(tokens), *recovery(main), *span_gain(main), *turns(main, n_layers, seed=seed)]
+    rows = [dict(source="other_label") | row for row in rows]
+    rows += [*shares(control, ("kept", "neither"), source="same_label"), *pair_counts(main, study.words)]
     return pd.DataFrame(rows)
 
 
-def recovery(outcome: Outcome) -> Iterator[dict[str, Any]]:
+def recovery(outcome: Outcome) -> Iterator[Row]:
     """Rows of the normalised logit difference at the last token, as ratio of means over pairs: 0 untouched, 1 all.
 
     denoising: how far the source's label comes up, against the labels of neither text, from the base's clean logits to
@@ -73,58 +75,54 @@ def recovery(outcome: Outcome) -> Iterator[dict[str, Any]]:
     parts["both"] = tuple(rise - fall for rise, fall in zip(parts["denoising"], parts["noising"], strict=True))
     for name, (part, whole) in parts.items():
         interval = pairs.ratio_interval(part, whole[:, 0], *outcome.dyads)
-        yield from rows_of(outcome, interval, metric="recovery", condition=f"direction:{name}")
+        yield from interval.rows(outcome.keys(), metric="recovery", direction=name)
 
 
-def span_gain(outcome: Outcome) -> Iterator[dict[str, Any]]:
+def span_gain(outcome: Outcome) -> Iterator[Row]:
     """Rows of the transfer in a window beyond that in the next smaller one around the same layer, pair by pair."""
-    transferred = outcome.transferred().astype(float)
-    place = {site: column for column, site in enumerate(outcome.sites)}
-    wider = [site for site in outcome.sites if site.span > 1 and site.component != "resid_post"]
-    here, there = ([place[site._replace(span=site.span - less)] for site in wider] for less in (0, 2))
-    gain = transferred[:, here] - transferred[:, there]
+    transferred, sites = outcome.transferred.astype(float), outcome.sites.reset_index(names="column")
+    smaller = sites.assign(span=sites["span"] + 2)[["component", "layer", "span", "column"]]
+    wider = sites[sites["component"] != "resid_post"].merge(
+        smaller, on=["component", "layer", "span"], suffixes=("", "_smaller")
+    )
+    gain = transferred[:, wider.pop("column")] - transferred[:, wider.pop("column_smaller")]
     interval = pairs.ratio_interval(gain, np.ones(len(gain)), *outcome.dyads)
-    yield from rows_of(outcome, interval, metric="span_gain", sites=wider)
+    yield from interval.rows(outcome.keys(wider), metric="span_gain")
 
 
-def onsets(outcome: Outcome, n_layers: int, *, seed: int) -> Iterator[dict[str, Any]]:
-    """Rows of where transfer through the stream reaches ONSET, and where attention and feed-forward peak, by window.
+def turns(outcome: Outcome, n_layers: int, *, seed: int) -> Iterator[Row]:
+    """Rows of where attention and feed-forward peak, how far apart, and where the stream reaches half, by window.
 
     Layers count from 0, depths are 1-based layers over their number; a depth beyond 1 is never. peak_difference is
     feed-forward minus attention in the same resample. Intervals resample the writers of bases and sources.
     """
-    hits, place = outcome.transferred(), {site: column for column, site in enumerate(outcome.sites)}
-    for span in sorted({site.span for site in outcome.sites}):
-        by_component = [[Site(name, centre, span) for centre in centres(span, n_layers)] for name in COMPONENTS]
-        curves = [scores.mean(hits[:, [place[site] for site in curve]]) for curve in by_component]
-        landmarks = pairs.over_texts(_landmarks(*curves), outcome.base, outcome.source)
-        found = stats.bootstrap(landmarks, outcome.writers, seed=seed).columns()
-        for column, (metric, component) in enumerate(LANDMARKS if span == 1 else LANDMARKS[:-1]):
-            key = dict(component=component, span=span, position="-1", n=len(hits))
-            first, one = (0, 0) if metric == "peak_difference" else (span // 2, 1)
-            layer = {name: values[column] + first for name, values in found.items()}
-            yield key | dict(metric=f"{metric}_layer") | layer
-            yield key | dict(metric=f"{metric}_depth") | {name: (at + one) / n_layers for name, at in layer.items()}
+    for span in sorted(set(outcome.sites["span"])):
+        sites = {name: outcome.at(name, span) for name in COMPONENTS}
+        curves = {name: scores.mean(outcome.transferred[:, some.index]) for name, some in sites.items()}
+        layers = sites["attn_out"]["layer"].tolist()
+        early, late = (landmarks.of("peak", curves[name], layers) for name in ("attn_out", "mlp_out"))
+        found = {
+            ("peak", "attn_out"): early,
+            ("peak", "mlp_out"): late,
+            ("peak_difference", ""): lambda w, early=early, late=late: late(w) - early(w),
+        }
+        if span == 1:
+            found["onset", "resid_post"] = landmarks.of("onset", curves["resid_post"], layers)
+        for (metric, component), statistic in found.items():
+            of_texts = pairs.over_texts(statistic, outcome.base, outcome.source)
+            layer = stats.bootstrap(of_texts, outcome.writers, seed=seed)
+            depth = layer.map(lambda at, one=metric != "peak_difference": (at + one) / n_layers)
+            key = dict(component=component, span=span, position="-1", n=len(outcome.base))
+            yield from layer.rows(key, metric=f"{metric}_layer")
+            yield from depth.rows(key, metric=f"{metric}_depth")
 
 
-def _landmarks(attention: Statistic, feed_forward: Statistic, stream: Statistic) -> Statistic:
-    """The statistic of the four columns named in LANDMARKS."""
-    peaks = scores.peak_layer(attention), scores.peak_layer(feed_forward)
-    onset = scores.first_crossing(stream, ONSET)
-
-    def landmarks(weights: scores.Array) -> scores.Array:
-        early, late = (peak(weights) for peak in peaks)
-        return np.concatenate([early, late, late - early, onset(weights)], axis=1)
-
-    return landmarks
-
-
-def pair_counts(outcome: Outcome, words: Sequence[str]) -> Iterator[dict[str, Any]]:
+def pair_counts(outcome: Outcome, words: Sequence[str]) -> Iterator[Row]:
     """Rows of how many pairs go from one label to another, for every two labels among the texts."""
     couples = list(zip(outcome.labels[outcome.source].tolist(), outcome.labels[outcome.base].tolist(), strict=True))
     for source, base in itertools.permutations(np.unique(outcome.labels), 2):
-        label, count = f"{words[source]}=>{words[base]}", float(couples.count((source, base)))
-        yield dict(metric="pair_count", label=label, value=count, n=len(couples))
+        key = dict(metric="pair_count", source_label=words[source], base_label=words[base])
+        yield key | dict(value=float(couples.count((source, base))), n=len(couples))
 
 
 def _check(rounds: np.ndarray, n_agreed: int) -> None:

@@ -1,8 +1,8 @@
 """Does any of it depend on the prompt, the task, the mask, the split or the token (paper C.3-C.6; Figs 18-27, Table 3)?
 
-Every variant of the question is a task with its own clean answers, calibration and agreed set, measured by
-`task_profile` on the same texts as the default, so that differences are paired. What the paper leaves out stands
-beside what it has: no demonstrations, a chat, a balanced control task, unmasked texts, demonstrations left out.
+Every variant of the question is a task with its own clean answers, calibration and agreed set, measured by `profile` on
+the same texts as the default, so that differences are paired. What the paper leaves out stands beside what it has: no
+demonstrations, a chat, a balanced control task, unmasked texts, demonstrations left out.
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ import numpy as np
 import pandas as pd
 
 from emolib.engine.labels import label_tokens
-from emolib.experiments.robustness import misclassified, spot_checks, task_profile, task_rows
-from emolib.experiments.robustness.task_profile import Row, Scale, TaskProfile, every
-from emolib.interventions import interchange
+from emolib.experiments.robustness import checks
+from emolib.experiments.robustness.profile import Profile, Row, Scale, contrasts, measure, rows
 from emolib.stats.sampling import balanced_rows
 from emolib.study.study import Study
 from emolib.texts import control_tasks
@@ -30,15 +29,16 @@ SCALES = {
 }
 DEFAULT = PAPER_PROMPTS[0]
 OTHER_TEXT = {"masked": "original", "original": "masked"}
+CONTROLS = {"topic": control_tasks.topic_task, "first_word": control_tasks.first_word_task}
 
 
 def run(study: Study) -> pd.DataFrame:
-    """The rows of seven checks, told apart by `condition` check:<name> and by `prompt`.
+    """The rows of nine checks, told apart by `check` and by `prompt`.
 
-    prompts: profiles (`task_rows.rows`) of eleven prompts, and contrasts with the default. text: the same for the
-    other column of the corpus, and what the mask alone tells. first_word, topic: control tasks, with the emotion of the
-    same texts under matched, and contrasts, control minus emotion. demonstrations, positions, splits: see
-    `spot_checks`. misclassified: see there. What has too few texts leaves no rows.
+    prompts: profiles (`profile.rows`) of eleven prompts, and contrasts with the default. text: the same for the other
+    column of the corpus, and what the mask alone tells. first_word, topic: control tasks, with the emotion of the same
+    `texts` under matched, and contrasts, control minus emotion. demonstrations, positions, splits, misclassified: see
+    `leaked`, `by_token`, `over_splits` and `missed` in `checks`. What has too few texts leaves no rows.
     """
     scale = SCALES[study.run.profile]
     shown = shown_rows(study.events)
@@ -47,20 +47,23 @@ def run(study: Study) -> pd.DataFrame:
     sample = balanced_rows(study.truth, others, scale.texts, seed=study.run.seed)
     # Shares of the sample become shares of the corpus: each text stands for so many of its class.
     worth = np.bincount(study.truth[others]) / np.maximum(np.bincount(study.truth[sample]), 1)
-    weights = worth[study.truth[sample]]
+    options = dict(scale=scale, weights=worth[study.truth[sample]])
     profiles = {
-        prompt.name: _profile(study, scale, prompt, "check:prompts", sample, weights)
+        prompt.name: measure(study.variant(rows=sample, prompt=prompt), key=_key(prompt, "prompts"), **options)
         for prompt in emotion_prompts(study.model.tokenizer)
     }
-    rows = [row for profile in profiles.values() for row in task_rows.rows(profile)]
-    for profile in list(profiles.values())[1:]:
-        rows += task_rows.contrasts(profile, profiles[DEFAULT])
-    rows += [*spot_checks.leaked(study, profiles, shown, sample), *_columns(study, scale, profiles[DEFAULT], sample)]
-    for task, check in _controls(study, scale, kept_out):
-        rows += _control(study, scale, task, check)
-    layers = every(study.model.n_layers, 1 if study.run.profile == "full" else scale.step)
-    rows += [*misclassified.rows(study, layers), *spot_checks.by_token(study, layers, scale.tokens)]
-    return pd.DataFrame([*rows, *spot_checks.over_splits(study, layers)])
+    default = profiles[DEFAULT]
+    found = [row for profile in profiles.values() for row in rows(profile)]
+    found += [row for profile in profiles.values() if profile is not default for row in contrasts(profile, default)]
+    found += [*checks.leaked(study, profiles, shown, sample), *_columns(study, default, sample, options)]
+    for check, make in CONTROLS.items():
+        # None is a demonstration of the paper's prompts, since the emotion is asked of the same texts.
+        task = make(study.events["text"], scale.controls, seed=study.run.seed, shown=kept_out)
+        if task is not None and askable(study, task.prompt):
+            found += _control(study, scale, task, check)
+    layers = study.layers(1 if study.run.profile == "full" else scale.step)
+    found += [*checks.missed(study, layers), *checks.by_token(study, layers, scale.tokens)]
+    return pd.DataFrame([*found, *checks.over_splits(study, layers)])
 
 
 def emotion_prompts(tokenizer: Any) -> list[Prompt]:
@@ -76,54 +79,8 @@ def shown_rows(events: pd.DataFrame) -> dict[str, np.ndarray]:
     return {name: row.loc[demonstration_rows(events, get_prompt(name))].to_numpy(dtype=int) for name in PAPER_PROMPTS}
 
 
-def _profile(
-    study: Study,
-    scale: Scale,
-    prompt: Prompt,
-    condition: str,
-    rows: np.ndarray,
-    weights: np.ndarray | None = None,
-    *,
-    truth: np.ndarray | None = None,
-    stream: bool = False,
-    text: Any = None,
-) -> TaskProfile:
-    """The profile of a prompt on some rows; attention is patched in threes (Fig 27), the `stream` by layer."""
-    n_layers = study.model.n_layers
-    sites = [site for site in interchange.sites(n_layers, (3,)) if site.component == "attn_out"]
-    sites += [site for site in interchange.sites(n_layers, (1,)) if stream and site.component == "resid_post"]
-    variant = study.variant(rows=rows, prompt=prompt, truth=truth, text=text)
-    key = dict(prompt=prompt.name, condition=condition)
-    return task_profile.measure(variant, key=key, scale=scale, sites=sites, weights=weights)
-
-
-def _columns(study: Study, scale: Scale, default: TaskProfile, sample: np.ndarray) -> Iterator[Row]:
-    """Masked against original texts, where the corpus has both, and the mask alone."""
-    if study.run.text == "masked":
-        yield from spot_checks.mask_baseline(study, n_folds=scale.folds)
-    name = OTHER_TEXT[study.run.text]
-    if study.variant(rows=sample, text=name).events["text"].equals(default.study.events["text"]):
-        return
-    condition = f"check:text;text:{name}"
-    other = _profile(study, scale, default.study.prompt, condition, sample, default.weights, text=name)
-    yield from task_rows.rows(other)
-    yield from task_rows.contrasts(other, default)
-    yield from spot_checks.masked_apart(*((default, other) if name == "original" else (other, default)))
-
-
-def _controls(study: Study, scale: Scale, kept_out: np.ndarray) -> Iterator[tuple[Task, str]]:
-    """The control tasks that this corpus has texts for, and whose answers this tokenizer can tell apart.
-
-    None of them is a demonstration of the paper's prompts, since the emotion is asked of the same texts.
-    """
-    texts, seed = study.events["text"], study.run.seed
-    for check, make in {"topic": control_tasks.topic_task, "first_word": control_tasks.first_word_task}.items():
-        task = make(texts, scale.controls, seed=seed, shown=kept_out)
-        if task is not None and _askable(study, task.prompt):
-            yield task, check
-
-
-def _askable(study: Study, prompt: Prompt) -> bool:
+def askable(study: Study, prompt: Prompt) -> bool:
+    """Whether this tokenizer can tell the prompt's answers apart."""
     try:
         label_tokens(study.model.tokenizer, prompt.labels).ids(study.run.scoring)
     except ValueError:
@@ -131,11 +88,28 @@ def _askable(study: Study, prompt: Prompt) -> bool:
     return True
 
 
-def _control(study: Study, scale: Scale, task: Task, check: str) -> Iterator[Row]:
+def _key(prompt: Prompt, check: str, **keys: str) -> Row:
+    return dict(prompt=prompt.name, check=check, **keys)
+
+
+def _columns(study: Study, default: Profile, sample: np.ndarray, options: dict[str, Any]) -> Iterator[Row]:
+    """Masked against original texts, where the corpus has both, and the mask alone."""
+    if study.run.text == "masked":
+        yield from checks.mask_baseline(study, n_folds=options["scale"].folds)
+    name, prompt = OTHER_TEXT[study.run.text], default.study.prompt
+    variant = study.variant(rows=sample, prompt=prompt, text=name)
+    if variant.events["text"].equals(default.study.events["text"]):
+        return
+    other = measure(variant, key=_key(prompt, "text", text=name), **options)
+    yield from [*rows(other), *contrasts(other, default)]
+    yield from checks.masked_apart(*((default, other) if name == "original" else (other, default)))
+
+
+def _control(study: Study, scale: Scale, task: Task, check: str) -> list[Row]:
     """A control task, the emotion task on the same texts, and the first minus the second."""
-    condition = f"check:matched;texts:{check}"
-    emotion = _profile(study, scale, get_prompt(DEFAULT), condition, task.rows, stream=True)
-    control = _profile(study, scale, task.prompt, f"check:{check}", task.rows, truth=task.truth, stream=True)
-    yield from task_rows.rows(control)
-    yield from task_rows.rows(emotion)
-    yield from task_rows.contrasts(control, emotion)
+    prompt = get_prompt(DEFAULT)
+    asked = study.variant(rows=task.rows, prompt=task.prompt, truth=task.truth)
+    control = measure(asked, key=_key(task.prompt, check), scale=scale, stream=True)
+    felt = study.variant(rows=task.rows, prompt=prompt)
+    emotion = measure(felt, key=_key(prompt, "matched", texts=check), scale=scale, stream=True)
+    return [*rows(control), *rows(emotion), *contrasts(control, emotion)]
