@@ -5,6 +5,7 @@ Nothing is imported before it is asked for: most tests need no torch.
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -53,3 +54,25 @@ def word_tokenizer() -> Any:
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="<s>", unk_token="<unk>"
     )
+
+
+CHAT_TEMPLATE = (
+    "{% for m in messages %}{{ bos_token }}[{{ m['role'] }}] {{ m['content'] | trim }} [end]{% endfor %}"
+    "{% if add_generation_prompt %}[assistant]{% endif %}"
+)
+TASK_WORDS = "The the My my I inferred topics first word contexts in What are is family work school animals travel"
+
+
+def task_tokenizer(*, chat: bool = False) -> Any:
+    """The word tokenizer of the other tests with the words of the control tasks, and a chat template if asked for."""
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    content = json.loads(word_tokenizer().backend_tokenizer.to_str())
+    vocabulary = content["model"]["vocab"]
+    for word in (*TASK_WORDS.split(), *get_prompt("first_word").labels):
+        vocabulary.setdefault(word, len(vocabulary))
+    special = dict(pad_token="<pad>", bos_token="<s>", eos_token="<s>", unk_token="<unk>")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(content)), **special)
+    tokenizer.chat_template = CHAT_TEMPLATE if chat else None
+    return tokenizer
