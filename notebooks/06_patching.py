@@ -62,35 +62,19 @@ profile = "quick"
 corpus_path = ""
 
 # %% tags=["hide-input"]
-import pandas as pd
-
 from emolib import figures
 from emolib.engine.sites import layer_number
 from emolib.experiments import patching
-from emolib.figures.display import say
-from emolib.figures.outcomes import outcome_stacks
+from emolib.experiments.patching import views
+from emolib.figures.display import say, spoken
 from emolib.paper import claims
+from emolib.study.freshness import measured, reference_table
 from emolib.study.run import Run
-from emolib.study.study import Study
-from emolib.tables import paper
-from emolib.tables.results import footer, select
+from emolib.tables.provenance import footer
+from emolib.tables.results import select
 
-run = Run(
-    model=model,
-    corpus=corpus,
-    prompt=prompt,
-    calibration=calibration,
-    scoring=scoring,
-    text=text,
-    tap=tap,
-    dtype=dtype,
-    device=device,
-    seed=seed,
-    profile=profile,
-    corpus_path=corpus_path,
-)
-study = Study(run)
-data, reference = study.measure(patching), study.reference(patching)
+run = Run.of(globals())
+data, reference = measured(run, patching), reference_table(run, patching)
 
 # %% [markdown]
 # ## Pairs
@@ -101,13 +85,8 @@ data, reference = study.measure(patching), study.reference(patching)
 # and another writer, gives its activation to it and takes its partner's. Every pair is thus used in both directions.
 
 # %% tags=["hide-input"]
-main = data[
-    (data["position"] == "-1") & (data["condition"] == "") & data["metric"].isin(["transfer", "kept", "neither"])
-]
-if reference is not None:
-    last = reference["layer"].max() + 1
-    reference = reference.assign(n_layers=last, depth=(reference["layer"] + 1).astype(float) / last)
-counts, n = select(data, metric="pair_count"), main["n"].iloc[0]
+main, counts = views.outcomes(data), select(data, metric="pair_count")
+n = main["n"].iloc[0]
 say(
     f"This run has **{n:,} pairs**. Each of the {len(counts)} ordered pairs of emotions occurs "
     f"{counts['value'].min():.0f} to {counts['value'].max():.0f} times."
@@ -124,20 +103,54 @@ say(
 # and of the share kept, from above.
 
 # %% tags=["hide-input"]
-single, llama = select(main, span=1), dict(model=paper.DETAILED.id, prompt="T1-2shot", position="-1")
-theirs = paper.values("patching", span=1, **llama)
-behind = (
-    None
-    if reference is None
-    else select(reference, span=1, position="-1", condition="", metric=["transfer", "kept", "neither"])
-)
 figures.show(
-    outcome_stacks(single, n_layers=study.model.n_layers, paper=theirs, reference=behind),
+    figures.outcome_stacks(
+        select(main, span=1),
+        paper=views.paper_outcomes(span=1),
+        reference=None if reference is None else views.outcomes(reference, span=1),
+    ),
     name="fig-patching-single",
     caption=f"Outcome of patching one layer at the last token, {n:,} pairs, 95 % intervals. Dashed, for attention only: "
     "the paper's Llama 3.2 1B (its Figure 17), from below the share transferred, from above the share kept.",
     alt="Shares of transferred, neither and kept over depth in panels for attention, feed-forward and residual stream.",
 )
+
+# %% [markdown]
+# ## One patch, by hand
+#
+# What the figure counts, done once before your eyes on two events of ours. Thirteen events, one of each emotion, are read,
+# and the mean score of each label over them is subtracted, as calibration does. Then the residual stream after layer 24 of
+# the fourth event, the *source*, is written over that of the sixth, the *base*. The engine does it in every layer at once,
+# which is the sweep that the figures of this chapter are made of, over many pairs; a plain [nnsight](https://nnsight.net)
+# trace does it in that one layer, and both give the same scores.
+
+# %% tags=["intervention"]
+import pandas as pd
+import torch
+
+import emolib as el
+from emolib.texts.corpus import EMOTIONS, load_corpus
+from emolib.texts.prompts import get_prompt
+
+small, (source, base) = el.load("smollm2-135m"), (3, 5)
+events = load_corpus("situations").events.groupby("emotion").head(1)["text"].tolist()
+prompts = [get_prompt("T1-2shot").render(event) for event in events]
+engine = el.Engine(small, prompts, answers=EMOTIONS)
+encoded = engine.encode(read=["resid_post"])
+stream = {name: values[:, :, -1] for name, values in encoded.activations.items()}  # [layer, event, width]
+patch = el.Patch(stream, donors=torch.full((len(events),), source))
+edits = el.sweep(patch, small, components=["resid_post"])  # one edit a layer; layers count from 0 in code
+patched = engine.replay(encoded, edits)[base]
+
+with torch.no_grad(), small.lm.trace(**small.tokenizer(prompts[base], return_tensors="pt")):
+    small.lm.model.layers[23].output[:, -1] = stream["resid_post"][23, source]
+    plain = small.lm.lm_head.output[0, -1].save()
+
+torch.testing.assert_close(patched[23], plain[engine.answers], atol=1e-3, rtol=1e-3)
+scores = {"source": encoded.logits[source], "base": encoded.logits[base], "patched": patched[23]}
+best = {name: [EMOTIONS[i] for i in (z - encoded.logits.mean(0)).topk(3).indices] for name, z in scores.items()}
+print(f"source: {events[source]}\nbase: {events[base]}", pd.DataFrame(best), sep="\n")
+print("in every layer:", *(EMOTIONS[i] for i in (patched - encoded.logits.mean(0)).argmax(-1)))
 
 # %% [markdown]
 # ## Three layers, as in the paper
@@ -148,13 +161,8 @@ figures.show(
 # stream, ours and the paper's, is therefore drawn at the **last overwritten layer**.
 
 # %% tags=["hide-input"]
-triple, theirs = select(main, span=3), paper.values("patching", span=3, **llama)
-stream = theirs["component"] == "resid_post"
-theirs = theirs.assign(
-    layer=theirs["layer"].mask(stream, theirs["last_layer"]), depth=theirs["depth"].mask(stream, theirs["last_depth"])
-)
 figures.show(
-    outcome_stacks(triple, n_layers=study.model.n_layers, paper=theirs),
+    figures.outcome_stacks(select(main, span=3), paper=views.paper_outcomes(span=3)),
     name="fig-patching-three",
     caption=f"Outcome of patching three neighbouring layers at the last token, {n:,} pairs, 95 % intervals, at the "
     "centre of the window for attention and feed-forward and at its last layer for the stream. Dashed: the paper's Llama "
@@ -163,15 +171,12 @@ figures.show(
 )
 
 # %% tags=["hide-input"]
-shares = main[main["component"] == "resid_post"].merge(
-    single, on=["component", "layer", "metric"], suffixes=("", "_single")
-)
-wide = shares[shares["span"] > 1]
-apart = (wide["value"] - wide["value_single"]).abs()
+wide = views.last_of_window(data)
 say(
     f"Measured, not assumed: over {len(wide)} shares of windows of three and five layers in the stream, the largest "
-    f"difference to patching the last layer alone is **{apart.max():.4f}**, that is {(apart * wide['n']).max():.0f} of "
-    f"{n:,} pairs. {(apart == 0).sum()} of the {len(wide)} shares are equal."
+    f"difference to patching the last layer alone is **{wide['apart'].max():.4f}**, that is "
+    f"{(wide['apart'] * wide['n']).max():.0f} of {n:,} pairs. {(wide['apart'] == 0).sum()} of the {len(wide)} shares are "
+    "equal."
 )
 
 # %% [markdown]
@@ -183,25 +188,22 @@ say(
 # More layers must transfer at least about as much. What matters is whether the place stays the same.
 
 # %% tags=["hide-input"]
-spans = main[main["component"] == "attn_out"]
-theirs = pd.concat([paper.values("patching", component="attn_out", span=span, **llama) for span in (1, 3, 5)])
 figures.show(
-    outcome_stacks(spans, panel="span", n_layers=study.model.n_layers, paper=theirs),
+    figures.outcome_stacks(
+        select(main, component="attn_out"),
+        panel="span",
+        paper=views.paper_outcomes(component="attn_out", span=[1, 3, 5]),
+    ),
     name="fig-patching-spans",
     caption="Outcome of patching attention outputs in windows of one, three and five layers, at the centre of the "
     "window, 95 % intervals. Dashed: the paper's Llama 3.2 1B (its Figure 17).",
     alt="Shares of transferred, neither and kept over depth for attention in windows of one, three and five layers.",
 )
-best = spans[spans["metric"] == "transfer"].sort_values("value").groupby("span").tail(1).sort_values("span")
-say(
-    "Attention transfers most: "
-    + "; ".join(
-        f"window of {row.span} around layer {layer_number(row.layer)}, **{row.value:.2f}** ({row.ci_low:.2f} to "
-        f"{row.ci_high:.2f})"
-        for row in best.itertuples()
-    )
-    + "."
-)
+best = [
+    f"window of {row['span']} around layer {layer_number(row['layer'])}, **{spoken(row)}**"
+    for _, row in views.peaks(data).iterrows()
+]
+say(f"Attention transfers most: {'; '.join(best)}.")
 
 # %% [markdown]
 # ## Which token?
@@ -210,17 +212,17 @@ say(
 # carries it to the last token.
 
 # %% tags=["hide-input"]
-shown = select(data, metric="transfer", condition="")
-wanted = 3 if (shown[shown["position"] != "-1"]["span"] == 3).any() else 1
-shown = shown[shown["span"] == shown["component"].map({"attn_out": wanted, "mlp_out": wanted, "resid_post": 1})]
-theirs = paper.values("patching", span=3, metric="transfer", model=paper.DETAILED.id, prompt="T1-2shot")
-theirs = theirs.assign(layer=theirs["layer"].mask(theirs["component"] == "resid_post", theirs["last_layer"]))
+tokens = views.by_token(data)
 figures.show(
-    figures.site_heatmap(shown, label="share of pairs transferred", rows="position", paper=theirs),
+    figures.site_heatmap(
+        tokens,
+        label="share of pairs transferred",
+        paper=views.paper_outcomes(span=3, metric="transfer", position=[*tokens["position"].unique()]),
+    ),
     name="fig-patching-tokens",
-    caption=f"Share of pairs transferred by token and layer. This run: windows of {wanted} for attention and "
-    f"feed-forward, single layers of the stream, {shown['n'].min()} pairs at tokens -2 to -5. Below, the paper's Llama "
-    "3.2 1B (its Figure 21, windows of three), the stream at the last overwritten layer.",
+    caption=f"Share of pairs transferred by token and layer. This run: windows of {tokens['span'].max()} for attention "
+    f"and feed-forward, single layers of the stream, {tokens['n'].min()} pairs at tokens -2 to -5. Below, the paper's "
+    "Llama 3.2 1B (its Figure 21, windows of three), the stream at the last overwritten layer.",
     alt="Heat-maps of the share transferred over layers and the last five tokens, ours above the paper's.",
 )
 
@@ -244,19 +246,16 @@ figures.show(
 # That single number, a weighted mean of the two, is the curve called *both*.
 
 # %% tags=["hide-input"]
-recovery = select(data, metric="recovery", span=1)
-limits = (min(-0.05, recovery["ci_low"].min()), max(1.05, recovery["ci_high"].max()))
-behind = None if reference is None else select(reference, metric="recovery", span=1)
+recovery = views.recovery(data)
 figures.show(
     figures.depth_curves(
         recovery,
         ylabel="recovered evidence",
-        hue="condition",
+        hue="direction",
         panel="component",
         x="depth",
-        reference=behind,
-        n_layers=study.model.n_layers,
-        ylim=limits,
+        reference=None if reference is None else views.recovery(reference),
+        ylim=(min(-0.05, recovery["ci_low"].min()), max(1.05, recovery["ci_high"].max())),
     ),
     name="fig-patching-recovery",
     caption=f"Normalised recovery when one layer is patched at the last token, {n:,} pairs, ratio of means with 95 % "
@@ -272,23 +271,14 @@ figures.show(
 # of the library check.
 
 # %% tags=["hide-input"]
-control = data[(data["metric"] == "kept") & (data["condition"] == patching.SAME)]
-other = main[(main["metric"] == "kept") & (main["span"] < 5)]
-both = pd.concat([control.assign(source="same emotion"), other.assign(source="other emotion")])
-for span in sorted(set(control["span"])):
+kept, look = views.kept(data), dict(ylabel="share kept", hue="source", panel="component", x="depth", ylim=(0, 1))
+same = select(kept, source="the same emotion")["n"].iloc[0]
+for span in (1, 3):
     figures.show(
-        figures.depth_curves(
-            both[both["span"] == span],
-            ylabel="share kept",
-            hue="source",
-            panel="component",
-            x="depth",
-            n_layers=study.model.n_layers,
-            ylim=(0, 1),
-        ),
+        figures.depth_curves(select(kept, span=span), **look),
         name=f"fig-patching-control-{span}",
-        caption="Share of answers kept when the source has another emotion or the same one "
-        f"({control['n'].iloc[0]} pairs); windows of {span}, last token, 95 % intervals.",
+        caption=f"Share of answers kept when the source has another emotion or the same one ({same} pairs); windows of "
+        f"{span}, last token, 95 % intervals.",
         alt="Share of answers kept over depth, for sources of the same and of another emotion, in three panels.",
     )
 
@@ -303,52 +293,7 @@ for span in sorted(set(control["span"])):
 # layers.
 
 # %% tags=["hide-input"]
-ten = paper.values("patching", metric="transfer", prompt="T1-2shot", position="-1", span=5)
-ten = ten.assign(model=ten["model"].map(paper.model_name))
-stream = ten[(ten["component"] == "resid_post") & (ten["value"] >= patching.ONSET)].groupby("model")["last_depth"].min()
-peaks = ten.loc[ten.groupby(["model", "component"])["value"].idxmax()].set_index(["component", "model"])["depth"]
-published = pd.DataFrame(
-    {"stream: half transferred": stream, "attention: peak": peaks["attn_out"], "feed-forward: peak": peaks["mlp_out"]}
-)
-own = data[data["metric"].str.endswith("_depth")].set_index(["metric", "component", "span"])
-five = 5 if ("peak_depth", "attn_out", 5) in own.index else own.index.get_level_values("span").max()
-sites = [("onset_depth", "resid_post", 1), ("peak_depth", "attn_out", five), ("peak_depth", "mlp_out", five)]
-published.loc[run.model] = [own.loc[site, "value"] for site in sites]
-published.sort_values("stream: half transferred").style.format("{:.2f}")
-
-# %% tags=["hide-input"]
-stream = single[(single["component"] == "resid_post") & (single["metric"] == "transfer")].set_index("layer")["value"]
-late = stream[stream.index >= 0.75 * study.model.n_layers]
-early = stream[stream.index < 0.25 * study.model.n_layers]
-difference = select(data, metric="peak_difference_layer").set_index("span")
-place = best.iloc[0]["layer"]
-gain = data[(data["metric"] == "span_gain") & (data["component"] == "attn_out") & (data["layer"] == place)]
-gain = [
-    f"{row.span} layers over {row.span - 2} {row.value:+.2f} ({row.ci_low:+.2f} to {row.ci_high:+.2f})"
-    for row in gain.sort_values("span").itertuples()
-]
-found = {name: f"{row.value:.2f} ({row.ci_low:.2f} to {row.ci_high:.2f})" for name, row in own.iterrows()}
-apart = [
-    f"{row.value:+.0f} ({row.ci_low:+.0f} to {row.ci_high:+.0f}), window of {span}"
-    for span, row in difference.iterrows()
-]
-
-# %% tags=["hide-input"]
-theirs = published.drop(run.model).agg(["min", "max"])
-theirs = [f"(the paper's ten models: {theirs[name]['min']:.2f} to {theirs[name]['max']:.2f})" for name in theirs]
-rows = {
-    f"C5: depth at which the stream transfers half of the pairs {theirs[0]}": found[sites[0]],
-    "C5: share transferred in the first quarter of the stream, at most": f"{early.max():.2f}",
-    "C5: share transferred in the last quarter of the stream, at least": f"{late.min():.2f}",
-    f"C6: depth of attention's peak, window of {five} {theirs[1]}": found[sites[1]],
-    f"C6: depth of the feed-forward peak, window of {five} {theirs[2]}": found[sites[2]],
-    "C6: layers from attention's peak to the feed-forward peak": "; ".join(apart),
-    "C8: layer at which attention peaks": "; ".join(
-        f"{layer_number(row.layer)}, window of {row.span}" for row in best.itertuples()
-    ),
-    f"C8: what a wider window adds at layer {layer_number(place)}": "; ".join(gain) or "it does not fit there",
-}
-say("\n".join(f"- {name}: **{value}**" for name, value in rows.items()))
+views.places(data, run.model).style.format("{:.2f}")
 
 # %% [markdown]
 # That patching the stream works late is no discovery: after the last layer it is the answer itself. What is informative

@@ -15,6 +15,7 @@ from emolib.figures.panels import (
     LINES,
     check_rows,
     label_axes,
+    legend_below,
     names_of,
     panels,
     readable,
@@ -36,14 +37,12 @@ def outcome_stacks(
     panel: str = "component",
     paper: pd.DataFrame | None = None,
     reference: pd.DataFrame | None = None,
-    ylabel: str = "share of pairs",
-    paper_model: str = DETAILED.name,
 ) -> Figure:
     """Return the shares of the metrics transfer, neither and kept over depth, stacked, a panel per value of `panel`.
 
     The 95 % intervals of transfer (from below) and kept (from above) are shaded around the edges of `neither`. The
-    paper's edges are dashed and a reference run's dotted, as far as they have these metrics; both carry `depth`.
-    Raises ValueError for two rows at one point and for shares that do not add up to 1.
+    paper's edges are dashed and a reference run's dotted, as far as they have these metrics. Raises ValueError for two
+    rows at one point and for shares that do not add up to 1.
     """
     given = {"ours": ours, "paper": paper, "reference": reference}
     frames = {key: with_depth(frame, key) for key, frame in given.items() if frame is not None}
@@ -58,11 +57,11 @@ def outcome_stacks(
                 _edges(ax, rows_where(frames[key], panel, name), key)
         ax.set(title=readable(name, panel), xlim=(0, ax.get_xlim()[1]))
         ax.xaxis.set_major_locator(MaxNLocator(4))
-    label_axes(axes, "depth", ylabel)
-    words = {"paper": f"paper ({paper_model})", "reference": "reference run"}
+    label_axes(axes, "depth", "share of pairs")
+    words = {"paper": f"paper ({DETAILED.name})", "reference": "reference run"}
     handles = [Patch(color=colour, label=word) for word, colour in OUTCOMES.values()]
     handles += [Line2D([], [], color=INK, linestyle=LINES[key], label=words[key]) for key in words if key in frames]
-    fig.legend(handles=handles, loc="outside lower center", ncols=3)
+    legend_below(fig, handles, most=3)
     return fig
 
 

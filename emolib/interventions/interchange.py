@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from emolib.engine.edits import Edit, Patch
-from emolib.engine.sites import COMPONENTS, Component
+from emolib.engine.sites import COMPONENTS, Component, centres
 from emolib.engine.sweeps import sweep
 from emolib.stats import pairs
 from emolib.study.study import Study
@@ -65,10 +65,16 @@ class Outcome:
         return self.sites[(self.sites["component"] == component) & (self.sites["span"] == span)]
 
 
+def fitting(study: Study, span: int) -> list[int]:
+    """The centres of the windows of `span` layers that fit into the model, of the layers that the study measures."""
+    return [layer for layer in centres(span, study.model.n_layers) if layer in study.layers()]
+
+
 def patch(study: Study, rows: np.ndarray, trials: Sequence[tuple[Sequence[Window], np.ndarray]]) -> list[Outcome]:
     """What came of each trial, all in one intervention on the texts `rows` [n] of the study.
 
-    A trial is its windows and its rounds [r, n] of donors, as places in `rows`; who is the own donor is in no pair.
+    A trial is its windows, each swept through the layers where it fits, and its rounds [r, n] of donors, as places in
+    `rows`; who is the own donor is in no pair.
     """
     read = {window.get("position", -1) for windows, _ in trials for window in windows}
     tables = {position: activations_at(study, rows, position) for position in read}
@@ -79,12 +85,15 @@ def patch(study: Study, rows: np.ndarray, trials: Sequence[tuple[Sequence[Window
             donor = torch.zeros(len(study.truth), dtype=torch.long)
             donor[rows] = torch.from_numpy(donors)
             swept = [
-                sweep(Patch(tables[window.get("position", -1)], donor), study.model, **window) for window in windows
+                sweep(Patch(tables[window.get("position", -1)], donor), study.model, **{"layers": layers} | window)
+                for window in windows
+                if (layers := fitting(study, window["span"]))
             ]
             edits += [edit for some in swept for edit in some]
         frames.append(pd.concat([some.frame for some in swept], ignore_index=True))
-    logits = study.intervene(edits, rows, name="patching")
-    blocks = logits.split([len(rounds) * len(sites) for sites, (_, rounds) in zip(frames, trials, strict=True)], dim=1)
+    blocks = study.intervene(edits, rows, name="patching").split(
+        [len(rounds) * len(sites) for sites, (_, rounds) in zip(frames, trials, strict=True)], dim=1
+    )
     own = dict(clean=study.clean.logits[rows], labels=study.predicted[rows], writers=study.groups[rows], rows=rows)
     found = []
     for sites, block, (_, rounds) in zip(frames, blocks, trials, strict=True):

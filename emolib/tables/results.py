@@ -154,6 +154,15 @@ def select(frame: pd.DataFrame, **keys: object) -> pd.DataFrame:
     return frame.reset_index(drop=True)
 
 
+def at_last_layer(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows, those of the residual stream filed at the last layer of their window.
+
+    An overwritten stream replaces all that came before, so that layer alone counts.
+    """
+    layer = frame["layer"].mask(frame["component"] == "resid_post", frame["last_layer"])
+    return frame.assign(layer=layer, depth=(layer + 1).astype(float) / frame["n_layers"])
+
+
 def _occurring(column: pd.Series) -> str:
     values = sorted(column.dropna().unique().tolist())
     shown = [*map(repr, values[:40]), *(["None"] if column.isna().any() else [])]

@@ -6,6 +6,7 @@ from collections import namedtuple
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from emolib.engine.layouts import unwrap
 from emolib.engine.sites import COMPONENTS
 from emolib.engine.tiny import tiny_model
 from emolib.experiments.patching import measure as patching
+from emolib.experiments.patching import views
 from emolib.interventions import interchange
 from emolib.interventions.interchange import Outcome
 from emolib.stats import pairs
@@ -41,10 +43,8 @@ def tidy(rows: Any) -> pd.DataFrame:
 
 def opened(run: Run, model: Any, folder: Path, **changes: Any) -> Study:
     """A study in which every third text counts as answered right: what a random model gets right is too few."""
-    study = Study(replace(run, **changes), folder=folder)
-    study.__dict__["model"] = model
-    study.__dict__["agreed"] = np.arange(1, len(study.truth), 3)
-    return study
+    every_third = np.arange(1, 150, 3)
+    return Study(replace(run, **changes), model=model, folder=folder, agreed=every_third)
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,8 @@ def swapped(n: int) -> np.ndarray:
 
 @pytest.mark.parametrize("family", ["llama", "gemma2", "olmo2", "qwen3_moe", "gpt_neox"])
 def test_patching_equals_plain_passes_in_every_family(family: str, tiny_run: Run, tmp_path: Path) -> None:
-    study = opened(tiny_run, tiny_model(family, tokenizer=word_tokenizer()), tmp_path).variant(rows=[3, 70, 120, 11])
+    model = replace(tiny_model(family, tokenizer=word_tokenizer()), name=tiny_run.model)
+    study = opened(tiny_run, model, tmp_path).variant(rows=[3, 70, 120, 11])
     windows = [
         dict(components=[component], layers=[layer], span=span, position=position)
         for component, layer, span, position in (
@@ -396,17 +397,43 @@ def test_the_gain_of_a_window_is_against_the_next_smaller_one(clean: tuple[torch
 # Refusals.
 
 
+UNUSED: Any = SimpleNamespace()  # a model that nothing may be asked of
+
+
 @pytest.mark.parametrize("right", [0, 1, 3])
-def test_too_few_right_answers_are_refused_before_any_edit(study: Study, right: int, tmp_path: Path) -> None:
-    few = Study(study.run, folder=tmp_path)
-    few.__dict__.update(model=None, predicted=few.truth, agreed=np.arange(right))
+def test_too_few_right_answers_are_refused_before_any_edit(study: Study, right: int) -> None:
+    few = Study(study.run, model=UNUSED, clean=study.clean, agreed=np.arange(right))
     message = f"of the {right} texts answered right find a partner of another label and writer, and patching needs 4"
     with pytest.raises(ValueError, match=message):
         patching.run(few)
 
 
-def test_texts_of_one_writer_are_refused(study: Study, tmp_path: Path) -> None:
-    one = opened(study.run, study.model, tmp_path)
-    one.__dict__["predicted"], one.groups = study.predicted, np.zeros(len(study.truth), dtype=int)
+def test_texts_of_one_writer_are_refused(study: Study) -> None:
+    corpus = replace(study.corpus, events=study.corpus.events.assign(writer="w"))
+    one = Study(study.run, model=UNUSED, corpus=corpus, clean=study.clean, agreed=study.agreed)
     with pytest.raises(ValueError, match="0 of the 50 texts answered right find a partner"):
         patching.run(one)
+
+
+# What the chapter makes of the table.
+
+
+def test_the_stream_is_shown_at_the_last_layer_of_its_window(table: pd.DataFrame) -> None:
+    shown = views.outcomes(table, span=3).set_index(["component", "metric", "layer"])["value"]
+    for metric in SHARES:
+        assert shown["resid_post", metric, LAYERS - 1] == value(table, metric, "resid_post", LAYERS - 2, span=3)
+        assert shown["attn_out", metric, LAYERS - 2] == value(table, metric, "attn_out", LAYERS - 2, span=3)
+    assert views.last_of_window(table)["apart"].max() == 0
+    theirs = views.paper_outcomes(span=3, component="resid_post", metric="transfer")
+    assert theirs["layer"].max() == 15 and theirs["depth"].max() == 1
+
+
+def test_places_of_the_papers_models_are_those_it_prints(table: pd.DataFrame) -> None:
+    found = views.places(table, "ours")
+    llama = found.loc["Llama 3.2 1B"]
+    # claims C5, C6: one half first at layer 10 of 16; windows of five of attention at the same, of feed-forward later
+    assert llama.tolist() == [10 / 16, 10 / 16, 13 / 16] and len(found) == 11
+    assert (
+        found.loc["ours", "attention: peak"]
+        == select(table, metric="peak_depth", component="attn_out", span=5)["value"].item()
+    )

@@ -42,8 +42,7 @@ def run(study: Study) -> pd.DataFrame:
     labels, writers = study.predicted[pool], study.groups[pool]
     rounds = pairs.matchings(labels, writers, ROUNDS[profile], seed=seed)
     _check(rounds, len(study.agreed))
-    n_layers = study.model.n_layers
-    last = [dict(span=span) for span in SPANS if span <= n_layers]
+    last = [dict(span=span) for span in SPANS]
     # That a window of the stream is worth its last layer is shown at the last token, once.
     earlier = [
         dict(position=position, components=COMPONENTS[: 3 if window["span"] == 1 else 2], **window)
@@ -52,7 +51,13 @@ def run(study: Study) -> pd.DataFrame:
     ]
     same = pairs.same_label_donors(labels, writers, seed=seed)
     main, tokens, control = patch(study, pool, [(last, rounds), (earlier, rounds[:1]), (last[:2], same[None])])
-    rows = [*shares(main), *shares(tokens), *recovery(main), *span_gain(main), *turns(main, n_layers, seed=seed)]
+    rows = [
+        *shares(main),
+        *shares(tokens),
+        *recovery(main),
+        *span_gain(main),
+        *turns(main, study.model.n_layers, seed=seed),
+    ]
     rows = [dict(source="other_label") | row for row in rows]
     rows += [*shares(control, ("kept", "neither"), source="same_label"), *pair_counts(main, study.words)]
     return pd.DataFrame(rows)

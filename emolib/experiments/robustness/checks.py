@@ -122,7 +122,7 @@ def by_token(study: Study, layers: Sequence[int], n: int) -> Iterator[Row]:
     feed-forward alone are ablated there. Nothing when fewer than two writers' texts are answered right.
     """
     rows = balanced_rows(study.truth, study.agreed, n, seed=study.run.seed)
-    if len(np.unique(study.groups[rows])) < 2:
+    if len(np.unique(study.groups[rows])) < 2 or not layers:
         return
     methods = {"zero": Zero(), "random": Noise(study.run.seed)}
     near = {
@@ -183,7 +183,7 @@ def missed(study: Study, layers: Sequence[int]) -> Iterator[Row]:
         for label in range(len(EMOTIONS))
         if min(np.bincount(correct[study.truth == label], minlength=2)) >= FEWEST
     ]
-    if not study.corpus.rated or not enough:
+    if not study.corpus.rated or not enough or not layers:
         return
     ratings = study.events[list(APPRAISALS)].to_numpy(dtype=float)
     readings = [_reading(study, ratings, layer) for layer in layers]

@@ -49,7 +49,7 @@ class Profile:
 
     `guesses` maps "all" and "agreed" to held-out answers [N, layers] of probes of the `probed` layers, trained on all
     texts or the agreed ones, where these are enough; `kept` [agreed, L] says whether the answer survives zero
-    ablation of attn_out; `patched` is None when too few agreed texts find a partner. `weights` [N] make shares those
+    ablation of attn_out; `patched` is None when too few agreed texts find a partner or no window fits. `weights` [N] make shares those
     of the corpus.
     """
 
@@ -90,12 +90,13 @@ def measure(
 ) -> Profile:
     """The profile of a study's task; the `stream` is patched if asked for, and all texts count once without weights."""
     agreed, seed = study.agreed, study.run.seed
-    zero = sweep(Zero(), study.model, components=["attn_out"])
+    zero = sweep(Zero(), study.model, components=["attn_out"], layers=study.layers())
     answers = study.decide(study.intervene(zero, agreed, name=f"zero {study.prompt.name}"))
     pool = balanced_rows(study.truth, agreed, scale.patched, seed=seed)
     partners = pairs.matchings(study.truth[pool], study.groups[pool], scale.rounds, seed=seed)
-    paired = (partners[0] != np.arange(len(pool))).sum() >= interchange.LEAST
     windows = [ATTENTION, STREAM] if stream else [ATTENTION]
+    paired = (partners[0] != np.arange(len(pool))).sum() >= interchange.LEAST
+    patchable = paired and any(interchange.fitting(study, window["span"]) for window in windows)
     probed = study.layers(scale.step)
     return Profile(
         key=key,
@@ -104,7 +105,7 @@ def measure(
         probed=probed,
         guesses=_probe(study, probed, scale.folds),
         kept=answers == study.truth[agreed][:, None],
-        patched=interchange.patch(study, pool, [(windows, partners)])[0] if paired else None,
+        patched=interchange.patch(study, pool, [(windows, partners)])[0] if patchable else None,
     )
 
 
@@ -122,7 +123,7 @@ def curves(profile: Profile) -> dict[Landmark, Curve]:
         found["saturation"] = Curve("balanced_accuracy", keys, statistic, len(study.truth))
     if len(agreed):
         site = dict(component="attn_out", span=1, position="-1")
-        keys = [site | dict(layer=layer) for layer in range(study.model.n_layers)]
+        keys = [site | dict(layer=layer) for layer in study.layers()]
         found["dip"] = Curve("agreement", keys, over(scores.mean(profile.kept), agreed), len(agreed))
     for landmark, window in ({"peak": ATTENTION, "onset": STREAM} if patched else {}).items():
         sites = patched.at(*window["components"], window["span"])
@@ -238,7 +239,7 @@ def _probe(study: Study, probed: list[int], n_folds: int) -> dict[str, np.ndarra
     folds = grouped_folds(study.truth, study.groups, n_folds=n_folds, seed=study.run.seed)
     members = {"all": np.ones(len(folds), dtype=bool), "agreed": np.isin(np.arange(len(folds)), study.agreed)}
     members = {name: own for name, own in members.items() if probeable(study.truth[own], folds[own])}
-    if not members:
+    if not members or not probed:
         return {}
     targets, subset = np.tile(study.truth, (len(members), 1)), np.stack(list(members.values()))
     read = (study.activations("resid_post", layer).float() for layer in probed)

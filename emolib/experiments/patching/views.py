@@ -1,0 +1,75 @@
+"""What the chapter on patching shows of its table: rows selected for figures and sentences."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from emolib.stats import landmarks
+from emolib.tables import paper
+from emolib.tables.results import at_last_layer, select
+
+SHARES = ["transfer", "kept", "neither"]
+SOURCES = {"other_label": "another emotion", "same_label": "the same emotion"}
+# Where curves turn: the metric of our table, the component, and what the column of `places` says.
+TURNS = {
+    ("onset_depth", "resid_post"): "stream: half transferred",
+    ("peak_depth", "attn_out"): "attention: peak",
+    ("peak_depth", "mlp_out"): "feed-forward: peak",
+}
+
+
+def outcomes(table: pd.DataFrame, **keys: object) -> pd.DataFrame:
+    """The shares transferred, kept and neither at the last token, of the stream at the last overwritten layer."""
+    return at_last_layer(select(table, metric=SHARES, source="other_label", position="-1", **keys))
+
+
+def paper_outcomes(**keys: object) -> pd.DataFrame:
+    """The same shares of the paper's Llama, as far as it has them."""
+    keys = dict(model=paper.DETAILED.id, prompt="T1-2shot", position="-1") | keys
+    return at_last_layer(paper.values("patching", **keys))
+
+
+def last_of_window(table: pd.DataFrame) -> pd.DataFrame:
+    """A row for each share of a wider window of the stream: `apart`, its difference to that of its last layer alone."""
+    stream = outcomes(table, component="resid_post")
+    single = stream[stream["span"] == 1].set_index(["metric", "layer"])["value"]
+    wide = stream[stream["span"] > 1]
+    alone = single.loc[list(zip(wide["metric"], wide["layer"], strict=True))].to_numpy()
+    return wide.assign(apart=(wide["value"] - alone).abs())
+
+
+def peaks(table: pd.DataFrame) -> pd.DataFrame:
+    """The row where attention transfers most, for each span of windows."""
+    curves = outcomes(table, component="attn_out").query("metric == 'transfer'").sort_values("layer").groupby("span")
+    return pd.DataFrame([landmarks.row("peak", curve) for _, curve in curves])
+
+
+def by_token(table: pd.DataFrame) -> pd.DataFrame:
+    """Transfer at every token: single layers of the stream, the widest windows of three or less of the others."""
+    rows = select(table, metric="transfer", source="other_label")
+    widest = rows["span"][(rows["position"] != "-1") & (rows["span"] <= 3)].max()
+    return rows[rows["span"] == rows["component"].map({"resid_post": 1}).fillna(widest)]
+
+
+def recovery(table: pd.DataFrame) -> pd.DataFrame:
+    """The recovered logit differences when a single layer is patched."""
+    return select(table, metric="recovery", span=1)
+
+
+def kept(table: pd.DataFrame) -> pd.DataFrame:
+    """The share of answers kept at the last token, by source, at the spans of the control."""
+    rows = at_last_layer(select(table, metric="kept", position="-1", span=[1, 3]))
+    return rows.assign(source=rows["source"].map(SOURCES))
+
+
+def places(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Depths where the curves of the paper's models and of ours, as `name`, turn; windows of five if there are."""
+    theirs = at_last_layer(paper.values("patching", metric="transfer", prompt="T1-2shot", position="-1", span=5))
+    ours = select(table, metric=[metric for metric, _ in TURNS]).set_index(["metric", "component"]).sort_values("span")
+    found = {}
+    for (metric, component), column in TURNS.items():
+        curves = theirs[theirs["component"] == component].sort_values("layer").groupby("model")
+        rows = {model: landmarks.row(metric.removesuffix("_depth"), curve) for model, curve in curves}
+        depths = {paper.model_name(model): row["depth"] for model, row in rows.items() if row is not None}
+        found[column] = depths | {name: ours.loc[[(metric, component)], "value"].iloc[-1]}
+    return pd.DataFrame(found).sort_values("stream: half transferred")
