@@ -191,6 +191,17 @@ def test_full_runs_patch_windows_at_earlier_tokens(study: Study, tiny_run: Run, 
     assert set(earlier["n"]) == {50} and set(last["n"]) == {200}
 
 
+def test_a_study_of_one_layer_measures_what_the_whole_one_does_there(
+    tiny_run: Run, study: Study, table: pd.DataFrame, tmp_path: Path
+) -> None:
+    part = Study(tiny_run, model=study.model, folder=tmp_path, agreed=study.agreed, only_layers=[3])
+    found = tidy(patching.run(part)).dropna(subset="layer")
+    keys = [*SITE, "metric", "source", "direction"]
+    both = found.merge(select(table, layer=3), on=keys, suffixes=("", "_whole"))
+    assert len(both) == len(found) == len(select(table, layer=3))
+    assert np.allclose(both["value"], both["value_whole"], atol=1e-6)
+
+
 def test_the_last_stream_transfers_everything(table: pd.DataFrame) -> None:
     for span in (1, 3, 5):
         shares = [value(table, metric, "resid_post", LAYERS - 1 - span // 2, span=span) for metric in SHARES]

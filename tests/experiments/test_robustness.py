@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,7 +25,7 @@ from emolib.stats import scores
 from emolib.stats.sampling import balanced_rows
 from emolib.study.run import Run
 from emolib.study.study import Study
-from emolib.tables import results
+from emolib.tables import results, schemas
 from emolib.tables.results import select
 from emolib.texts import control_tasks
 from emolib.texts.corpus import EMOTIONS
@@ -69,7 +70,7 @@ def planted(probe_from: int, dip: int, peak: int, onset: int, *, noise: float = 
     right = random.random((N, LAYERS)) < np.where(layers >= probe_from, 1 - noise / 10, 0.3)
     kept = random.random((len(agreed), LAYERS)) < np.where(layers == dip, 0.2, 1 - noise)
     kept[:, [0, 1, 2, -3, -2, -1]] = False  # the ends do not count
-    model = SimpleNamespace(n_layers=LAYERS, name="planted")
+    model = SimpleNamespace(n_layers=LAYERS, name="planted")  # of which only the layers are asked
     sites = pd.concat([sweep(Zero(), model, **window).frame for window in (ATTENTION, STREAM)], ignore_index=True)
     attention, late = sites["component"] == "attn_out", sites["layer"] >= onset
     shares = np.where(attention, np.where(sites["layer"] == peak, 0.8, noise), np.where(late, 0.9, 0.1))
@@ -93,6 +94,7 @@ def planted(probe_from: int, dip: int, peak: int, onset: int, *, noise: float = 
         agreed=agreed,
         events=pd.DataFrame({"text_id": np.arange(N).astype(str)}),
         model=model,
+        layers=lambda: range(LAYERS),
         clean=SimpleNamespace(logits=logits),
     )
     return Profile(
@@ -362,8 +364,7 @@ def hooked(study: Study, rows: np.ndarray, component: str, layer: int, at: Any) 
 
 @pytest.mark.parametrize(("position", "at"), [("-1", -1), ("-3", -3), ("all", slice(None))])
 def test_tokens_are_ablated_as_in_plain_passes(tiny_run: Run, tiny_study: Study, position: str, at: Any) -> None:
-    study = Study(tiny_run, folder=tiny_study.folder)
-    study.__dict__.update(model=tiny_study.model, agreed=np.arange(0, 40))
+    study = Study(tiny_run, model=tiny_study.model, folder=tiny_study.folder, agreed=np.arange(0, 40))
     table = tidy(checks.by_token(study, [1, 3], 8))
     rows = balanced_rows(study.truth, study.agreed, 8, seed=0)
     for component, layer in (("attn_out", 1), ("mlp_out", 3)):
@@ -403,6 +404,10 @@ def study(small_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 @pytest.fixture(scope="module")
 def table(study: Study) -> pd.DataFrame:
+    return measured(study)
+
+
+def measured(study: Study) -> pd.DataFrame:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(robustness, "SCALES", {"quick": SMALL})
         patch.setattr(robustness, "PAPER_PROMPTS", ("T1-2shot", "T1-3shot"))
@@ -417,6 +422,16 @@ def test_every_check_has_its_rows(table: pd.DataFrame) -> None:
     assert prompts == {"T1-2shot", "T1-3shot", "T1-0shot", "T1-2shot-chat"}
     shares = table["metric"].isin(["accuracy", "agreement", "transfer", "balanced_accuracy"])
     assert table.loc[shares, "ci_low"].notna().all()
+
+
+def test_a_study_of_one_layer_measures_what_the_whole_one_does_there(
+    small_run: Run, study: Study, table: pd.DataFrame, tmp_path: Path
+) -> None:
+    layer = [3]  # the last: windows of three layers do not fit around it
+    part = Study(small_run, model=study.model, corpus=study.corpus, folder=tmp_path, only_layers=layer)
+    whole, keys = select(table, layer=layer), schemas.keys("robustness")
+    both = measured(part).dropna(subset="layer").merge(whole, on=keys, suffixes=("", "_whole"))
+    assert len(both) > 40 and np.allclose(both["value"], both["value_whole"], atol=1e-6)
 
 
 def test_demonstrations_are_in_no_sample(study: Study, table: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -482,12 +497,10 @@ def test_a_prompt_whose_answers_share_a_token_is_not_asked(study: Study) -> None
 # What the chapter makes of the table.
 
 
-def test_rows_are_picked_by_pairs_of_their_condition(table: pd.DataFrame) -> None:
-    zero = views.pick(table, "edit:zero;check:prompts", prompt="T1-0shot")
-    assert set(zero["condition"]) == {"check:prompts;edit:zero"}
-    assert len(zero) == 4
-    assert views.pick(table, "check:nothing").empty
-    assert views.pairs_of(zero)["edit"].tolist() == ["zero"] * 4
+def test_rows_are_picked_by_any_columns(table: pd.DataFrame) -> None:
+    zero = views.pick(table, method="zero", check="prompts", prompt="T1-0shot")
+    assert set(zero["metric"]) == {"agreement"} and len(zero) == 4
+    assert views.pick(table, check=["nothing"]).empty
 
 
 def test_the_paper_beside_the_chapter() -> None:
@@ -500,7 +513,7 @@ def test_the_paper_beside_the_chapter() -> None:
         "joy, other-agency": -0.4,
         "guilt, other-agency": 0.5,
     }
-    prompts = views.paper_by_prompt(list(PAPER_PROMPTS)).reset_index(drop=True)
+    prompts = views.paper_by_prompt().reset_index(drop=True)
     moved, left = (prompts[prompts["metric"] == metric] for metric in ("transfer", "agreement"))
     # the paper's claim C11: layer 10 of its 16, under each of the nine prompts
     assert prompts.loc[moved.groupby("prompt")["value"].idxmax(), "layer"].tolist() == [9] * 9
@@ -510,17 +523,19 @@ def test_the_paper_beside_the_chapter() -> None:
     assert (stream[stream >= 0.5].index[0], round(stream[10], 3)) == (10, 0.545)  # block 11: centre 10 of a window of 3
 
 
-def test_signs_are_counted_only_with_their_whole_interval() -> None:
-    cells = views.paper_missed()[["cell"]].assign(source="probe", value=0.2, ci_low=0.1, ci_high=0.3)
-    assert views.with_paper_sign(cells, "probe") == (3, 6)
-    assert views.with_paper_sign(cells.assign(ci_low=-0.1), "probe") == (0, 6)
-    assert views.with_paper_sign(cells, "writer") == (0, 0)
-
-
 def test_the_table_of_tasks_is_read_from_the_rows(table: pd.DataFrame) -> None:
     shown = views.tasks(table)
     assert shown.index.tolist() == ["topic", "emotion on topic texts", "first word", "emotion on first word texts"]
     assert shown.loc["topic", "majority share"] == 0.2
-    agreed = select(table, condition="check:first_word", metric="agreed_count")["value"].item()
+    agreed = select(table, check="first_word", metric="agreed_count")["value"].item()
     assert shown.loc["first word", "agreed count"] == agreed
-    assert set(views.by_task(table)["task"]) <= {"topic", "first word", "emotion"}
+    assert set(views.by_task(table, "transfer")["task"]) <= {"topic", "first word", "emotion"}
+
+
+def test_demonstrations_and_tokens_are_shown_in_words(table: pd.DataFrame) -> None:
+    changes, pooled = views.leaked(table)
+    assert set(changes["metric"]) == {"accuracy_change"} and set(pooled["what"]) <= set(views.LEAKED.values())
+    lowest = views.lowest_by_token(table)
+    keys = dict(check="positions", component="mlp_out", method="zero", position="all")
+    assert lowest.loc[("MLP output", "zero"), "all tokens"] == select(table, **keys)["value"].min()
+    assert views.lowest_by_token(views.pick(table, check="text")).empty

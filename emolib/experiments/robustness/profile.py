@@ -49,8 +49,8 @@ class Profile:
 
     `guesses` maps "all" and "agreed" to held-out answers [N, layers] of probes of the `probed` layers, trained on all
     texts or the agreed ones, where these are enough; `kept` [agreed, L] says whether the answer survives zero
-    ablation of attn_out; `patched` is None when too few agreed texts find a partner or no window fits. `weights` [N] make shares those
-    of the corpus.
+    ablation of attn_out; `patched` is None when too few agreed texts find a partner, or no window fits. `weights` [N]
+    make shares those of the corpus.
     """
 
     key: Row

@@ -1,151 +1,137 @@
-"""Views of the robustness table for its chapter, beside the paper's values: selections, no measurements, no torch."""
+"""What the chapter on robustness shows of its table, beside the paper's values: rows selected and named.
+
+Checks that a corpus has no texts for leave no rows, and their views are empty.
+"""
 
 from __future__ import annotations
 
-from typing import Any
-
 import pandas as pd
 
-from emolib.engine.sites import layer_number
 from emolib.figures.panels import readable
 from emolib.tables import paper
+from emolib.tables.results import at_last_layer
+from emolib.texts.prompts import PAPER_PROMPTS
 
 PLACES = {"attn_out": "attention", "resid_post": "stream"}
 CONTROLS = ("topic", "first_word")
+KINDS = {
+    "peak_shift": "peak of patching",
+    "dip_shift": "dip of ablation",
+    "onset_shift": "onset in the stream",
+    "saturation_shift": "saturation of probes",
+}
 LEAKED = {
-    "check:demonstrations;set:shown": "shown",
-    "check:demonstrations;set:hidden": "hidden",
-    "check:demonstrations;set:shown_minus_hidden": "difference",
-    "check:demonstrations;set:shown_minus_hidden;against:class": "beyond that of other events of the same emotion",
+    ("shown", ""): "shown",
+    ("hidden", ""): "hidden",
+    ("shown_minus_hidden", ""): "difference",
+    ("shown_minus_hidden", "class"): "beyond that of other events of the same emotion",
 }
-TASK_COLUMNS = {
-    "accuracy": "calibration:batch",
-    "balanced_accuracy": "source:answer",
-    "majority_share": "",
-    "agreed_count": "",
-    "peak_depth": "",
-    "dip_depth": "",
-    "onset_depth": "",
-    "saturation_depth": "",
-}
+TASK_COLUMNS = (
+    "accuracy",
+    "balanced_accuracy",
+    "majority_share",
+    "agreed_count",
+    "peak_depth",
+    "dip_depth",
+    "onset_depth",
+    "saturation_depth",
+)
 
 
-def pick(table: pd.DataFrame, condition: str = "", **keys: Any) -> pd.DataFrame:
-    """The rows that have all pairs of `condition` and the given values of other columns; empty when there are none."""
-    wanted = {pair for pair in condition.split(";") if pair}
-    hits = table["condition"].map(lambda text: wanted <= set(text.split(";"))).astype(bool)
-    for column, value in keys.items():
-        hits &= table[column].isin(value if isinstance(value, (list, tuple)) else [value])
-    return table[hits].reset_index(drop=True)
+def pick(table: pd.DataFrame, **keys: object) -> pd.DataFrame:
+    """The rows whose columns have the given values (or one of a list); empty where there are none."""
+    for name, wanted in keys.items():
+        table = table[table[name].isin(wanted if isinstance(wanted, (list, tuple)) else [wanted])]
+    return table.reset_index(drop=True)
 
 
-def pairs_of(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows with a column for each key of their conditions, such as `emotion` or `source`; "" where it has none."""
-    table = table.reset_index(drop=True)
-    parts = [dict(pair.split(":", 1) for pair in text.split(";") if pair) for text in table["condition"]]
-    return table.join(pd.DataFrame(parts, index=table.index).fillna(""))
+def accuracy(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Accuracy under every prompt, calibrated and not, and the paper's, which is not."""
+    names = {"none": "not calibrated", "batch": "calibrated"}
+    theirs = paper.values("behaviour", model=paper.DETAILED.id, metric="accuracy", rerun="", prompt=list(PAPER_PROMPTS))
+    ours = pick(table, check="prompts", metric="accuracy", calibration=list(names))
+    return ours.replace({"calibration": names}), theirs.assign(calibration=names["none"])
+
+
+def answers(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """What is answered under each prompt before calibration."""
+    rows = pick(table, check="prompts", metric="predicted_count", calibration="none")
+    return dict(list(rows.groupby("prompt", sort=False)))
 
 
 def by_prompt(table: pd.DataFrame) -> pd.DataFrame:
     """Rows by prompt and layer of patching and zero ablation of attention, told apart in the column `panel`."""
-    moved = table[(table["metric"] == "transfer") & (table["component"] == "attn_out") & (table["span"] == 3)]
-    left = table[(table["metric"] == "agreement") & (table["component"] == "attn_out") & (table["span"] == 1)]
-    return pd.concat([moved.assign(panel="patching, 3 layers"), left.assign(panel="zero ablation, 1 layer")])
+    site = dict(component="attn_out", position="-1", prompt=list(table["prompt"].unique()))
+    moved = pick(table, metric="transfer", span=3, **site).assign(panel="patching, 3 layers")
+    left = pick(table, metric="agreement", span=1, **site).assign(panel="zero ablation, 1 layer")
+    return pd.concat([moved, left])
 
 
-def paper_by_prompt(prompts: list[str]) -> pd.DataFrame:
+def paper_by_prompt() -> pd.DataFrame:
     """The paper's rows for `by_prompt`: Figure 27 and its stored notebooks."""
-    keys = dict(model=paper.DETAILED.id, component="attn_out", position="-1", prompt=prompts)
-    left = paper.values("zero_ablation", span=1, **keys).assign(metric="agreement")
-    return by_prompt(pd.concat([paper.values("patching", metric="transfer", span=3, **keys), left]))
+    keys = dict(model=paper.DETAILED.id, component="attn_out", prompt=list(PAPER_PROMPTS))
+    left = paper.values("zero_ablation", **keys).assign(metric="agreement")
+    return by_prompt(pd.concat([paper.values("patching", metric="transfer", **keys), left]))
 
 
-def by_task(table: pd.DataFrame, metric: str = "transfer", more: str = "") -> pd.DataFrame:
+def by_task(table: pd.DataFrame, metric: str, **keys: object) -> pd.DataFrame:
     """Rows by layer of each control task and of emotion on its texts, with the columns `task` and `panel`."""
-    parts = []
-    for check in CONTROLS:
-        for condition, task in ((f"check:{check}", check), (f"check:matched;texts:{check}", "emotion")):
-            found = pick(table, f"{condition};{more}", metric=metric).assign(task=task.replace("_", " "))
-            panel = found["component"].map(PLACES) + f", {check.replace('_', ' ')}"
-            parts.append(found.assign(panel=panel))
-    return pd.concat(parts, ignore_index=True)
+    rows = pick(table, metric=metric, check=[*CONTROLS, "matched"], component=list(PLACES), **keys)
+    texts = rows["texts"].mask(rows["texts"] == "", rows["check"]).str.replace("_", " ")
+    task = rows["check"].replace("matched", "emotion").str.replace("_", " ")
+    return rows.assign(task=task, panel=rows["component"].map(PLACES) + ", " + texts)
 
 
 def paper_by_task() -> pd.DataFrame:
     """The paper's transfer of the first word (Figure 23) for `by_task`, the stream at its last overwritten layer."""
-    found = paper.values("control_first_word", metric="patching:transfer", component=list(PLACES))
-    stream = found["component"] == "resid_post"
-    found = found.assign(layer=found["layer"].mask(stream, found["last_layer"]), task="first word")
-    depth = layer_number(found["layer"].astype(float)) / found["n_layers"]
-    return found.assign(depth=depth, panel=found["component"].map(PLACES) + ", first word")
+    found = at_last_layer(paper.values("control_first_word", metric="patching:transfer", component=list(PLACES)))
+    return found.assign(task="first word", panel=found["component"].map(PLACES) + ", first word")
 
 
 def tasks(table: pd.DataFrame) -> pd.DataFrame:
     """One row a task: how well it is answered, the share of its commonest answer, and the depths where curves turn."""
-    shown = {}
-    for check in CONTROLS:
-        named = {f"check:{check}": check, f"check:matched;texts:{check}": f"emotion on {check} texts"}
-        for condition, name in named.items():
-            cells = {
-                metric.replace("_", " "): pick(table, f"{condition};{more}", metric=metric)["value"].head(1).squeeze()
-                for metric, more in TASK_COLUMNS.items()
-                if len(pick(table, f"{condition};{more}", metric=metric))
-            }
-            shown |= {name.replace("_", " "): cells} if cells else {}
-    return pd.DataFrame(shown).T
+    rows = pick(table, metric=TASK_COLUMNS, check=[*CONTROLS, "matched"], component="", calibration=["", "batch"])
+    name = rows["check"].where(rows["texts"] == "", "emotion on " + rows["texts"] + " texts").str.replace("_", " ")
+    wide = rows.assign(task=name).pivot(index="task", columns="metric", values="value")
+    wide = wide.reindex(index=name.unique(), columns=[metric for metric in TASK_COLUMNS if metric in wide])
+    return wide.rename(columns=lambda metric: metric.replace("_", " "))
 
 
-def shifts(table: pd.DataFrame, condition: str) -> pd.DataFrame:
+def shifts(table: pd.DataFrame, *checks: str) -> pd.DataFrame:
     """Rows of where curves turn, in layers later than in what they are compared with, with the column `kind`."""
-    kinds = {
-        "peak_shift": "peak of patching",
-        "dip_shift": "dip of ablation",
-        "onset_shift": "onset in the stream",
-        "saturation_shift": "saturation of probes",
-    }
-    found = table[(table["condition"] == condition) & table["metric"].isin(list(kinds))]
-    return found.assign(kind=found["metric"].map(kinds))
+    found = pick(table, check=checks, metric=list(KINDS))
+    return found.assign(kind=found["metric"].map(KINDS))
+
+
+def leaked(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """How demonstrations that are in the corpus change accuracy, by prompt, and how they are answered, by `what`."""
+    rows = pick(table, check="demonstrations")
+    pooled = pick(rows, prompt="all")
+    what = [LEAKED[key] for key in zip(pooled["set"], pooled["against"], strict=True)]
+    return rows[rows["prompt"] != "all"], pooled.assign(what=what)
 
 
 def missed(table: pd.DataFrame) -> pd.DataFrame:
     """Rows of missed minus correct at the best layer for the six cells of Table 3, by `cell` and `source`."""
-    quality = pick(table, "check:misclassified", metric="r2")
-    found = pick(table, "check:misclassified", metric="rating_difference")
-    if found.empty:
-        return found.assign(cell="", source="")
-    best = found["layer"].isna() | (found["layer"] == quality["layer"].iloc[0])
-    cells = _with_cell(pairs_of(found[best]))
-    cells["source"] = cells["source"].str.replace("_", " ")
-    return cells[cells["cell"].isin(paper_missed()["cell"])]
+    best = pick(table, check="misclassified", metric="r2")["layer"].unique().tolist()
+    found = pick(table, check="misclassified", metric="rating_difference")
+    found = _with_cell(found[found["layer"].isna() | found["layer"].isin(best)])
+    found["source"] = found["source"].str.replace("_", " ")
+    return pick(found, cell=paper_missed()["cell"].tolist())
 
 
 def paper_missed() -> pd.DataFrame:
     """The differences, missed minus correct, of the paper's Table 3, by `cell`."""
-    rows = pairs_of(paper.values("misclassified", metric="mean_rating"))
+    rows = paper.values("misclassified", metric="mean_rating")
     wide = rows.pivot(index=["emotion", "appraisal"], columns="set", values="value")
     return _with_cell((wide["missed"] - wide["correct"]).rename("value").reset_index().assign(source="probe"))
 
 
-def with_paper_sign(rows: pd.DataFrame, source: str) -> tuple[int, int]:
-    """How many of the cells differ as in Table 3 with their whole interval, and how many there are."""
-    mine = rows[rows["source"] == source].set_index("cell")
-    sign = paper_missed().set_index("cell")["value"]
-    clear = [cell for cell in mine.index if (sign[cell] * mine.loc[cell, ["ci_low", "ci_high"]] > 0).all()]
-    return len(clear), len(mine)
-
-
 def lowest_by_token(table: pd.DataFrame) -> pd.DataFrame:
-    """The lowest agreement over layers for each component and edit (rows) and token (columns); empty without any."""
-    rows = pairs_of(pick(table, "check:positions", metric="agreement"))
-    if rows.empty:
-        return pd.DataFrame()
-    wide = rows.pivot_table(index=["component", "edit"], columns="position", values="value", aggfunc="min")
+    """The lowest agreement over layers for each component and method (rows) and token (columns); empty without any."""
+    rows = pick(table, check="positions", metric="agreement")
+    wide = rows.pivot_table(index=["component", "method"], columns="position", values="value", aggfunc="min")
     return wide.rename(columns=lambda name: readable(name, "position"), index=readable)
-
-
-def interval(row: Any, form: str = ".2f") -> str:
-    """A row as text: value (low to high)."""
-    return f"{row.value:{form}} ({row.ci_low:{form}} to {row.ci_high:{form}})"
 
 
 def _with_cell(rows: pd.DataFrame) -> pd.DataFrame:
