@@ -47,16 +47,15 @@ class HookEngine(Engine):
         *,
         first: int = 0,
         stream: Tensor | None = None,
-        read: Collection[Component] | None = None,
+        read: Collection[str] = (),
         remote: bool | str = False,
-    ) -> tuple[Tensor | None, dict[Component, Tensor], Tensor]:
-        model, index, want = self.model, torch.tensor(rows), read is not None
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        model, index = self.model, torch.tensor(rows)
         modules = {component: model.modules(component) for component in COMPONENTS}
-        kept: list[Tensor] = []
-        found: dict[Component, list[Tensor]] = {component: [] for component in read or ()}
+        found: dict[str, list[Tensor]] = {name: [] for name in read}
 
         def keep_input(_module: Any, arguments: tuple[Tensor, ...]) -> None:
-            kept.append(arguments[0][:, -self.keep :].clone())
+            found["resid_pre"].append(arguments[0][:, -self.keep :].clone())
 
         def change(layer: int, component: Component) -> Any:
             def hook(_module: Any, _arguments: Any, output: Any) -> None:
@@ -73,7 +72,7 @@ class HookEngine(Engine):
                 block.forward = lambda *_, **__: stream
                 undo.callback(delattr, block, "forward")
             for layer in range(first, len(blocks)):
-                if want:
+                if "resid_pre" in found:
                     undo.callback(blocks[layer].register_forward_pre_hook(keep_input).remove)
                 for component in COMPONENTS:
                     if component in found or (layer, component) in plan:
@@ -86,8 +85,7 @@ class HookEngine(Engine):
                 past_key_values=cache,
                 use_cache=cache is not None,
             ).last_hidden_state
-        activations = {component: torch.stack(values) for component, values in found.items()}
-        return torch.stack(kept) if want else None, activations, hidden
+        return {name: torch.stack(values) for name, values in found.items()}, hidden
 
 
 if __name__ == "__main__":

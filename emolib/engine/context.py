@@ -18,6 +18,9 @@ NEVER = 2**30  # position of a padding key: after every query, so that none sees
 class SlotLayer(DynamicLayer):
     """Keys and values of one layer with free slots behind them: new ones are written there and forgotten again."""
 
+    keys: Tensor
+    values: Tensor
+
     def __init__(self, keys: Tensor, values: Tensor, room: int) -> None:
         super().__init__()
         self.length = keys.shape[2]

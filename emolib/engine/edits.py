@@ -143,7 +143,7 @@ def _digest(value: object, known: dict[int, str]) -> str:
         return known[id(value)]
     if isinstance(value, Tensor):
         content = value.detach().cpu().contiguous()
-        text = hashlib.sha256(content.view(torch.uint8).numpy() if content.numel() else b"").hexdigest()
+        text = hashlib.sha256(content.view(torch.uint8).numpy().data if content.numel() else b"").hexdigest()
         text = known[id(value)] = f"{content.dtype}{tuple(content.shape)}{text}"
         return text
     if isinstance(value, (str, int, float, np.integer, type(None))):

@@ -14,7 +14,8 @@ import os
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, overload
+from functools import partial
+from typing import Any, Literal, overload
 
 import nnsight
 import torch
@@ -102,6 +103,8 @@ class Engine:
         common = os.path.commonprefix([min(self.ids), max(self.ids)]) if prefix == "shared" and self.ids else []
         self.prefix = common[: min(map(len, self.ids), default=0) - keep]
         self._prefix_cache: list[tuple[Tensor, Tensor]] | None = None
+        self._pad = partial(pad, token=model.tokenizer.pad_token_id, device=model.device)
+        self._masks = partial(attention_masks, windows=model.windows, dtype=model.dtype)
 
     def batches(self, rows: Sequence[int] | None = None) -> list[list[int]]:
         """Indices of the texts in batches of similar length, shortest first, that fit the memory budget."""
@@ -127,17 +130,16 @@ class Engine:
         rest = [self.ids[row][len(self.prefix) :] for row in rows]
         tokens, own = self._pad(rest, start=len(self.prefix))
         shared = torch.arange(len(self.prefix), device=own.device).expand(len(rows), -1)
-        cache = Cache(
-            layers=[
-                SlotLayer(k.expand(len(rows), -1, -1, -1), v.expand(len(rows), -1, -1, -1), tokens.shape[1] + ROOM)
-                for k, v in self._prefix_states()
-            ]
-        )
+        layers = [
+            SlotLayer(keys.expand(len(rows), -1, -1, -1), values.expand(len(rows), -1, -1, -1), tokens.shape[1] + ROOM)
+            for keys, values in self._prefix_states()
+        ]
+        cache = Cache(layers=[*layers])
         positions = own.where(own < NEVER, len(self.prefix))
         start = torch.full_like(positions, len(self.prefix))
-        masks = self._masks(positions, start, shared, own, chain=torch.zeros_like(positions[0]))
-        resid, activations, hidden = self._trace(tokens, positions, masks, cache, {}, rows, read=read)
-        for layer in cache.layers:
+        masks = self._masks(positions, start, shared, own, torch.zeros_like(positions[0]))
+        activations, hidden = self._trace(tokens, positions, masks, cache, {}, rows, read=("resid_pre", *read))
+        for layer in layers:
             layer.length += tokens.shape[1]
         return Encoding(
             rows=torch.tensor(rows),
@@ -145,7 +147,7 @@ class Engine:
             positions=positions[:, -self.keep :],
             key_positions=torch.cat([shared, own], 1),
             cache=cache,
-            resid_pre=resid,
+            resid_pre=activations.pop("resid_pre"),
             activations=activations,
             hidden=hidden[:, -1],
             logits=self.model.unembed(hidden[:, -1], self.answers),
@@ -227,7 +229,7 @@ class Engine:
             end = tokens.shape[1]
             at = slice(None) if edit.position == "all" else slice(end + edit.position, end + edit.position + 1)
             plan: Plan = {(layer, edit.component): [(at, edit)] for layer in edit.layers}
-            _, _, hidden = self._trace(tokens, positions, real, None, plan, rows, remote=remote)
+            _, hidden = self._trace(tokens, positions, real, None, plan, rows, remote=remote)
             columns.append(self.model.unembed(hidden[:, -1].to(self.model.device), self.answers))
         return torch.stack(columns, 1)
 
@@ -253,9 +255,9 @@ class Engine:
         """Final-norm outputs of chains of `length` tokens that see the cache before them and themselves."""
         chain = torch.arange(tokens.shape[1], device=tokens.device) // length
         start = positions[:, ::length].repeat_interleave(length, 1)
-        masks = self._masks(positions, start, encoding.key_positions, positions, chain=chain)
+        masks = self._masks(positions, start, encoding.key_positions, positions, chain)
         rows = encoding.rows.tolist()
-        return self._trace(tokens, positions, masks, encoding.cache, plan, rows, first=first, stream=stream)[2]
+        return self._trace(tokens, positions, masks, encoding.cache, plan, rows, first=first, stream=stream)[1]
 
     def _trace(
         self,
@@ -268,58 +270,50 @@ class Engine:
         *,
         first: int = 0,
         stream: Float[Tensor, "batch query d_model"] | None = None,
-        read: Collection[Component] | None = None,
+        read: Collection[Component | Literal["resid_pre"]] = (),
         remote: bool | Literal["local"] = False,
-    ) -> tuple[
-        Float[Tensor, "layer batch pos d_model"] | None,
-        dict[Component, Float[Tensor, "layer batch pos d_model"]],
-        Float[Tensor, "batch query d_model"],
-    ]:
-        """The final norm's output and, unless `read` is None, the stream and components read at the last tokens."""
+    ) -> tuple[dict[Any, Float[Tensor, "layer batch pos d_model"]], Float[Tensor, "batch query d_model"]]:
+        """What is in `read`, components and the stream before each layer, at the last tokens; the final norm's output.
+
+        Edits are in `plan`; layers before `first` are not run: the `stream` enters there.
+        """
         view, options = (self.model.remote, {"remote": remote}) if remote else (self.model.lm, {})
         modules = {component: self.model.modules(component, view=view) for component in COMPONENTS}
         layers, norm, keep = modules["resid_post"], self.model.norm(view=view), self.keep
-        n_layers, want, reading = len(layers), read is not None, tuple(read or ())
-        sites = [(component, component in reading) for component in COMPONENTS]
-        inputs = dict(input_ids=tokens, position_ids=positions, attention_mask=masks)
+        n_layers, want = len(layers), "resid_pre" in read
+        sites = [(component, component in read) for component in COMPONENTS]
+        inputs: dict[str, Any] = dict(input_ids=tokens, position_ids=positions, attention_mask=masks)
         inputs |= {} if remote else dict(past_key_values=cache)
         index, tuples = torch.tensor(rows), self.model.layout.tuples
         with torch.no_grad(), view.trace(**inputs, use_cache=cache is not None, **options) as tracer:
-            kept, found = [], {component: [] for component in reading}
+            found: dict[str, list[Tensor]] = {name: [] for name in read}
             for layer in range(first):
                 layers[layer].skip((stream,) if tuples else stream)
             for layer in range(first, n_layers):
                 if want:
-                    kept.append(layers[layer].input[:, -keep:].clone())
+                    found["resid_pre"].append(layers[layer].input[:, -keep:].clone())
                 for component, is_read in sites:
                     if is_read or (layer, component) in plan:
                         output = unwrap(modules[component][layer].output)
                         edit_in_place(output, plan.get((layer, component), ()), layer, component, index, positions)
                         if is_read:
                             found[component].append(output[:, -keep:].clone())
-            stream_out = nnsight.save(torch.stack(kept) if want else None)
-            activations = nnsight.save({component: torch.stack(values) for component, values in found.items()})
+            activations = nnsight.save({name: torch.stack(values) for name, values in found.items()})
             hidden = nnsight.save(norm.output.clone())
             tracer.stop()
-        return stream_out, activations, hidden
-
-    def _masks(self, *tokens: Tensor, chain: Tensor) -> Tensor | dict[str, Tensor]:
-        return attention_masks(*tokens, chain, windows=self.model.windows, dtype=self.model.dtype)
-
-    def _pad(self, ids: Sequence[Sequence[int]], *, start: int) -> tuple[Tensor, Tensor]:
-        return pad(ids, start=start, token=self.model.tokenizer.pad_token_id, device=self.model.device)
+        return activations, hidden
 
     def _prefix_states(self) -> list[tuple[Tensor, Tensor]]:
         """Keys and values [1, heads, P, head_dim] of the shared prefix per layer, computed once."""
         if self._prefix_cache is None:
             heads, size = self.model.key_shape
             empty = torch.empty(1, heads, 0, size, dtype=self.model.dtype, device=self.model.device)
-            cache = Cache(layers=[SlotLayer(empty, empty, len(self.prefix)) for _ in range(self.model.n_layers)])
+            layers = [SlotLayer(empty, empty, len(self.prefix)) for _ in range(self.model.n_layers)]
             if self.prefix:
                 tokens, own = self._pad([self.prefix], start=0)
-                masks = self._masks(own, torch.zeros_like(own), own[:, :0], own, chain=torch.zeros_like(own[0]))
-                self._trace(tokens, own, masks, cache, {}, [-1], stream=None)
-            self._prefix_cache = [(layer.keys, layer.values) for layer in cache.layers]
+                masks = self._masks(own, torch.zeros_like(own), own[:, :0], own, torch.zeros_like(own[0]))
+                self._trace(tokens, own, masks, Cache(layers=[*layers]), {}, [-1])
+            self._prefix_cache = [(layer.keys, layer.values) for layer in layers]
         return self._prefix_cache
 
 

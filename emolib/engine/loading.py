@@ -45,7 +45,8 @@ def load(
         raise _unavailable(name, address, error) from error
     accept(tokenizer)
     try:
-        hf = AutoModelForCausalLM.from_pretrained(address, **at, dtype=getattr(torch, dtype)).to(place)
+        hf: Any = AutoModelForCausalLM.from_pretrained(address, **at, dtype=getattr(torch, dtype))
+        hf.to(place)
     except (OSError, ValueError) as error:  # transformers raises either for a folder without a model
         raise _unavailable(name, address, error) from error
     found = getattr(hf.config, "_commit_hash", None) or registry.revision(name) or "unknown"

@@ -14,6 +14,7 @@ from typing import Any
 import nnsight  # before any transformers model class: nnsight wraps what it finds
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from emolib.engine.choices import Tap, check_choice
 from emolib.engine.context import ATTENTION
@@ -27,7 +28,7 @@ class Model:
 
     name: str
     revision: str
-    hf: torch.nn.Module
+    hf: PreTrainedModel
     lm: Any
     tokenizer: Any
     layout: Layout
@@ -110,7 +111,7 @@ class Model:
 
 
 def wrap_model(
-    hf: torch.nn.Module, tokenizer: Any, *, name: str, revision: str = "local", tap: Tap = "contribution"
+    hf: PreTrainedModel, tokenizer: Any, *, name: str, revision: str = "local", tap: Tap = "contribution"
 ) -> Model:
     """The Model around a transformers model and its tokenizer, unchecked.
 

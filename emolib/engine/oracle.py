@@ -31,9 +31,10 @@ def plain(
     """
     ids = model.tokenizer(prompt, return_tensors="pt")["input_ids"].to(model.device)
     with torch.no_grad(), ExitStack() as undo:
-        for layer in edit.layers if edit else ():
-            module = model.modules(edit.component, view=model.hf)[layer]
-            undo.callback(module.register_forward_hook(_hook(edit, layer, row)).remove)
+        if edit is not None:
+            modules = model.modules(edit.component, view=model.hf)
+            for layer in edit.layers:
+                undo.callback(modules[layer].register_forward_hook(_hook(edit, layer, row)).remove)
         logits = model.hf(ids).logits[0, -1].float()
     return logits if answers is None else logits[answer_ids(model.tokenizer, answers).to(logits.device)]
 
