@@ -19,7 +19,7 @@ from transformers.cache_utils import Cache
 from emolib.engine.context import ATTENTION
 from emolib.engine.edits import edit_in_place
 from emolib.engine.engine import Engine, Plan
-from emolib.engine.layouts import LAYOUTS, unwrap
+from emolib.engine.layouts import find_layout, unwrap
 from emolib.engine.model import Model
 from emolib.engine.sites import COMPONENTS, Component
 
@@ -29,7 +29,7 @@ def unwrapped(hf: torch.nn.Module, tokenizer: Any) -> Model:
     hf.eval().requires_grad_(False).set_attn_implementation(ATTENTION)
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     return Model(
-        name="hooked", revision="local", hf=hf, lm=hf, tokenizer=tokenizer, layout=LAYOUTS[0], tap="contribution"
+        name="hooked", revision="local", hf=hf, lm=hf, tokenizer=tokenizer, layout=find_layout(hf), tap="contribution"
     )
 
 

@@ -12,19 +12,48 @@ from torch import Tensor
 class Layout:
     """Paths from the model to its layers and final norm, and from a layer to its two sub-layers.
 
-    `tuples` says that a layer returns its stream in a tuple, as attention modules do in every family.
+    `attention_norm`, `mlp_norm`: the norms behind the sub-layers, in families that have such. `tuples`: a layer returns
+    its stream in a tuple, as attention modules do everywhere. `only`: families, by the model_type of transformers, that
+    this row is for, where the same paths mean something else in others.
     """
 
     layers: str
     attention: str
     mlp: str
     norm: str
+    attention_norm: str | None = None
+    mlp_norm: str | None = None
     tuples: bool = False
+    only: tuple[str, ...] = ()
+
+    def fits(self, hf: Any) -> bool:
+        """Whether the model is of a family this row is for, and has all modules it names."""
+        if self.only and hf.config.model_type not in self.only:
+            return False
+        try:
+            first, *_ = resolve(hf, self.layers)
+            resolve(hf, self.norm)
+            for path in (self.attention, self.mlp, self.attention_norm, self.mlp_norm):
+                resolve(first, path or self.attention)
+        except (AttributeError, ValueError):
+            return False
+        return True
 
 
+# The first row that fits counts.
 LAYOUTS: tuple[Layout, ...] = (
-    # Llama, Mistral, Ministral, Gemma-2, Phi-3, OLMo-2, Qwen-2, Qwen-3, Qwen-3-MoE, Cohere
+    # Gemma-2, OLMo-2. Llama has a norm of the first name as well, but before its feed-forward.
+    Layout(
+        layers="model.layers",
+        attention="self_attn",
+        mlp="mlp",
+        norm="model.norm",
+        attention_norm="post_attention_layernorm",
+        mlp_norm="post_feedforward_layernorm",
+    ),
+    # Llama, Mistral, Ministral, Phi-3, Qwen-2, Qwen-3, Qwen-3-MoE, Cohere
     Layout(layers="model.layers", attention="self_attn", mlp="mlp", norm="model.norm"),
+    Layout(layers="transformer.h", attention="attn", mlp="mlp", norm="transformer.ln_f", tuples=True, only=("gptj",)),
     # GPT-2
     Layout(layers="transformer.h", attention="attn", mlp="mlp", norm="transformer.ln_f"),
     # GPT-NeoX, Pythia
@@ -34,15 +63,11 @@ LAYOUTS: tuple[Layout, ...] = (
 
 def find_layout(hf: Any) -> Layout:
     """The layout of a transformers model; raises ValueError when none of LAYOUTS fits."""
-    for layout in LAYOUTS:
-        try:
-            first = resolve(hf, layout.layers)[0]
-            resolve(hf, layout.norm), resolve(first, layout.attention), resolve(first, layout.mlp)
-        except (AttributeError, IndexError):
-            continue
-        return layout
-    known = ", ".join(f"{layout.layers}[i].{layout.attention}" for layout in LAYOUTS)
-    raise ValueError(f"{type(hf).__name__} has a layout emolib does not know: expected one of {known}")
+    found = next((layout for layout in LAYOUTS if layout.fits(hf)), None)
+    if found is None:
+        known = ", ".join(dict.fromkeys(f"{layout.layers}[i].{layout.attention}" for layout in LAYOUTS))
+        raise ValueError(f"{type(hf).__name__} has a layout emolib does not know: expected one of {known}")
+    return found
 
 
 def resolve(root: Any, path: str) -> Any:

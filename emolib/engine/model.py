@@ -65,13 +65,10 @@ class Model:
         if component == "resid_post":
             return layers
         attention = component == "attn_out"
-        # A norm after the sub-layer exists exactly where there is one after the feed-forward: Llama calls the norm
-        # *before* its feed-forward "post_attention_layernorm".
-        post_norm = hasattr(resolve(self.hf, self.layout.layers)[0], "post_feedforward_layernorm")
-        if post_norm and self.tap == "contribution":
-            path = "post_attention_layernorm" if attention else "post_feedforward_layernorm"
-        else:
-            path = self.layout.attention if attention else self.layout.mlp
+        norm = self.layout.attention_norm if attention else self.layout.mlp_norm
+        path = self.layout.attention if attention else self.layout.mlp
+        if norm and self.tap == "contribution":
+            path = norm
         return [resolve(layer, path) for layer in layers]
 
     def norm(self, *, view: Any = None) -> Any:

@@ -41,6 +41,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "qwen3_moe": {"head_dim": 16, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32},
     "gpt2": {"n_embd": 48, "n_layer": 4, "n_head": 4, "n_inner": 96, "n_positions": 1024},
     "gpt_neox": {},
+    "gptj": {"n_embd": 48, "n_layer": 4, "n_head": 4, "n_inner": 96, "n_positions": 1024, "rotary_dim": 8},
 }
 
 

@@ -22,6 +22,7 @@ from emolib.engine.engine import Encoding, Engine
 from emolib.engine.layouts import unwrap
 from emolib.engine.loading import load
 from emolib.engine.model import Model, resolve_device, wrap_model
+from emolib.engine.oracle import plain
 from emolib.engine.sites import COMPONENTS
 from emolib.engine.tiny import FAMILIES, byte_tokenizer, tiny_model
 
@@ -90,7 +91,7 @@ def test_embedded_model_is_what_the_registry_says(embedded_model: Model) -> None
 def test_embedded_model_knows_english(embedded_model: Model) -> None:
     # Weights read with a permutation wrong would pass any comparison with themselves, not this one.
     for prompt, word in (("The capital of France is", " Paris"), ("The opposite of hot is", " cold")):
-        best = plain_logits(embedded_model.hf, embedded_model.tokenizer, prompt).argmax()
+        best = plain(embedded_model, prompt).argmax()
         assert embedded_model.tokenizer.decode(best) == word
 
 
@@ -111,7 +112,7 @@ def test_half_precision_is_loaded_and_checked(tiny_folder: Path, plain_llama: An
     model = load(str(tiny_folder), dtype=dtype, device="cpu")  # type: ignore[arg-type]
     assert model.dtype == getattr(torch, dtype)
     prompt = "Context: my dog laughed. Answer:"
-    found, expected = plain_logits(model.hf, model.tokenizer, prompt), plain_logits(*plain_llama, prompt)
+    found, expected = plain(model, prompt), plain_logits(*plain_llama, prompt)
     assert 0 < (found - expected).abs().max() < 0.05 * expected.abs().max()
 
 
@@ -258,7 +259,7 @@ def test_modules_are_those_whose_outputs_add_up(family: str) -> None:
         module = model.modules(component, view=model.hf)[1]
         handles.append(module.register_forward_hook(lambda _m, _i, out, key=component: seen.update({key: unwrap(out)})))
     handles.append(layer.register_forward_pre_hook(lambda _m, inputs: seen.update(before=inputs[0])))
-    plain_logits(model.hf, model.tokenizer, PROMPT)
+    plain(model, PROMPT)
     for handle in handles:
         handle.remove()
     total = seen["before"] + seen["attn_out"] + seen["mlp_out"]
@@ -316,7 +317,7 @@ def test_unembedding_the_final_norm_gives_the_logits(family: str) -> None:
     model = tiny_model(family)
     kept: list[torch.Tensor] = []
     handle = model.norm(view=model.hf).register_forward_hook(lambda _m, _i, output: kept.append(output[0, -1]))
-    expected = plain_logits(model.hf, model.tokenizer, PROMPT)
+    expected = plain(model, PROMPT)
     handle.remove()
     assert torch.allclose(model.unembed(kept[0]), expected, atol=1e-4)
     few = torch.tensor([200, 3, 77])
@@ -414,9 +415,9 @@ def test_a_model_that_answers_nan_is_refused() -> None:
 
 def test_the_checks_leave_no_hook_behind(tiny_folder: Path) -> None:
     model = load(str(tiny_folder), device="cpu")
-    before = plain_logits(model.hf, model.tokenizer, PROBES[0])
+    before = plain(model, PROBES[0])
     check_model(model)
-    assert torch.equal(plain_logits(model.hf, model.tokenizer, PROBES[0]), before)
+    assert torch.equal(plain(model, PROBES[0]), before)
     modules = [module for component in COMPONENTS for module in model.modules(component, view=model.hf)]
     assert sum(len(module._forward_hooks) for module in modules) == 0
 
