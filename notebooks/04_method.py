@@ -103,9 +103,9 @@ edit = el.Edit(component="attn_out", layers=(layer,), operation=el.Zero())
 encoded = engine.encode()
 edited = engine.replay(encoded, [edit])  # [text, edit, answer]
 
-torch.testing.assert_close(edited[0, 0], by_hand[engine.labels].float(), atol=1e-3, rtol=1e-3)
+torch.testing.assert_close(edited[0, 0], by_hand[engine.answers].float(), atol=1e-3, rtol=1e-3)
 torch.testing.assert_close(edited[0, 0], el.plain(lm, prompts[0], edit, answers=EMOTIONS), atol=1e-3, rtol=1e-3)
-torch.testing.assert_close(encoded.logits[0], clean[engine.labels].float(), atol=1e-3, rtol=1e-3)
+torch.testing.assert_close(encoded.logits[0], clean[engine.answers].float(), atol=1e-3, rtol=1e-3)
 
 # %% tags=["intervention"]
 labels = pd.Index(EMOTIONS, name="label")
