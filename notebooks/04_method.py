@@ -128,9 +128,10 @@ table.nlargest(6, "joy").style.hide(axis="index").format(precision=2)
 # %% tags=["hide-input", "intervention"]
 from emolib import figures
 
-rows = table.melt(["component", "layer", "span"], list(events["emotion"]), var_name="event")
+keys = ["component", "layer", "span", "n_layers"]
+rows = table.assign(n_layers=lm.n_layers).melt(keys, list(events["emotion"]), var_name="event")
 figures.show(
-    figures.depth_curves(rows, ylabel="largest change of a logit", panel="event", n_layers=lm.n_layers),
+    figures.depth_curves(rows, ylabel="largest change of a logit", panel="event"),
     name="fig-method-sweep",
     caption="Largest change of any of the thirteen label logits when three neighbouring layers of attention or of the "
     "feed-forward network are silenced at the last token; two events, no interval because there is one text a panel.",
