@@ -36,6 +36,7 @@ COLAB = {"python": "3.13.0", "torch": "2.11.0", "numpy": "2.1.3", "pandas": "2.2
 PACKAGES = {path.parent.name for path in (ROOT / "emolib").glob("*/__init__.py")} | {"cli"}
 # Declared without being imported: started as a program, or needed by transformers to read the embedded model.
 NOT_IMPORTED = {
+    "beartype",  # pytest is told to
     "accelerate",
     "gguf",
     "ipykernel",
