@@ -14,7 +14,7 @@ from torch import Tensor
 from benchmarks.workload import KINDS, MODEL, PLAIN_BATCH, donors, edit_sites, first_tokens, prompts
 from emolib.engine.choices import DType
 from emolib.engine.edits import Edit, Mean, Noise, Operation, Patch, Zero
-from emolib.engine.engine import Encoding, Engine
+from emolib.engine.engine import Encoding, Encodings, Engine
 from emolib.engine.loading import load
 from emolib.engine.model import Model
 from emolib.engine.sites import COMPONENTS, Component
@@ -128,9 +128,8 @@ def read(engine: Engine) -> tuple[dict[Component, Tensor], Tensor]:
 
 def gather(parts: Sequence[Encoding]) -> tuple[dict[Component, Tensor], Tensor]:
     """Activations [n_layers, n_texts, keep, d] by component and clean logits of all batches, in order of the texts."""
-    order = torch.cat([part.rows for part in parts]).argsort()
-    found = {c: torch.cat([part.activations[c] for part in parts], 1)[:, order] for c in COMPONENTS}
-    return found, torch.cat([part.logits for part in parts])[order]
+    together = Encodings(parts)
+    return together.activations, together.logits
 
 
 def make_edits(kinds: Sequence[str], activations: dict[Component, Tensor], n_texts: int, n_layers: int) -> list[Edit]:

@@ -153,14 +153,16 @@ class Engine:
             logits=self.model.unembed(hidden[:, -1], self.answers),
         )
 
-    def replay(self, encoding: Encoding | Encodings, edits: Sequence[Edit]) -> Float[Tensor, "text edit answer"]:
+    def replay(
+        self, encoding: Encoding | Sequence[Encoding], edits: Sequence[Edit]
+    ) -> Float[Tensor, "text edit answer"]:
         """Logits of the answers under each edit, equal to a full forward pass with that edit.
 
-        Of one encoding in the order of its rows, of all in the order of the texts. Raises ValueError for a layer
+        Of one encoding in the order of its rows, of several in the order of the texts. Raises ValueError for a layer
         outside the model or a position that was not kept.
         """
-        if isinstance(encoding, Encodings):
-            return encoding.in_order([self.replay(batch, edits) for batch in encoding])
+        if not isinstance(encoding, Encoding):
+            return Encodings(encoding).in_order([self.replay(batch, edits) for batch in encoding])
         logits = encoding.logits.new_empty(len(encoding.rows), len(edits), len(self.answers))
         for first, length, chunk in self._groups(edits):
             plan = defaultdict(list)

@@ -38,6 +38,8 @@ def test_encodings_of_all_texts_are_read_in_their_order(model: el.Model) -> None
     together, alone = engine.encode(read=["mlp_out"]), [engine.encode([row], read=["mlp_out"]) for row in range(3)]
     assert [encoding.rows.tolist() for encoding in together] == [[2], [0], [1]]
     assert torch.equal(together.logits, torch.cat([one.logits for one in alone]))
+    sweep = el.sweep(el.Noise(1), model)
+    assert torch.equal(engine.replay(together, sweep), engine.replay(alone, sweep))
     assert torch.equal(together.activations["mlp_out"], torch.cat([one.activations["mlp_out"] for one in alone], 1))
 
 
