@@ -63,25 +63,10 @@ import pandas as pd
 from emolib.figures.display import say
 from emolib.paper import claims, errata, errata_demos
 from emolib.study.run import Run
-from emolib.study.study import Study
 from emolib.tables.provenance import footer
 from emolib.tables.results import select
 
-run = Run(
-    model=model,
-    corpus=corpus,
-    prompt=prompt,
-    calibration=calibration,
-    scoring=scoring,
-    text=text,
-    tap=tap,
-    dtype=dtype,
-    device=device,
-    seed=seed,
-    profile=profile,
-    corpus_path=corpus_path,
-)
-study = Study(run)
+run = Run.of(globals())
 tables = claims.stored_runs().get(run.slug, {})
 
 # %% [markdown]
@@ -92,7 +77,6 @@ tables = claims.stored_runs().get(run.slug, {})
 
 # %% tags=["hide-input"]
 found = errata.from_paper() + errata_demos.from_demos()
-found += [errata_demos.real_projection(study)] if study.corpus.rated else []
 found += errata.from_corpus(run.corpus_path) if run.corpus == "crowd-envent" else []
 computed = errata.table(found)
 grades = errata.cases().set_index("id")["grade"]
@@ -108,8 +92,9 @@ numbers[["case", "quantity", "numbers", "source"]].style.hide()
 # ## The projection that is not used (D1, grade A)
 #
 # To push one appraisal and leave others alone, their directions must be projected out of it,
-# $z = (I - P)\,v$. The released code computes $z$, and injects $v$. On random vectors and on this run's own directions
-# the vector computed has no component along the others; the one injected does.
+# $z = (I - P)\,v$. The released code computes $z$, and injects $v$. On random vectors the vector computed has no component
+# along the others; the one injected does. How much projection takes from this run's own directions stands in the chapter
+# on [modulation](09_modulation.ipynb).
 
 # %% tags=["hide-input"]
 say(
@@ -142,12 +127,11 @@ if "ablation" in tables:
 # ## Labels that cannot be said (D6, grade A)
 #
 # The released code scores a label by its last token. Where *disgust* is *disg* and *ust*, it compares *ust* with whole words,
-# and *ust* never follows "Answer:". The table shows a tokenizer built like the one of the Phi models, and this run's own.
+# and *ust* never follows "Answer:". The table shows a tokenizer built like the one of the Phi models.
 
 # %% tags=["hide-input"]
-phi, own = errata_demos.label_pieces(errata_demos.llama_2_like()), errata_demos.label_pieces(study.model.tokenizer)
-both = phi[["label", "pieces", "last"]].merge(own[["label", "pieces"]], on="label", suffixes=("", " (this run)"))
-both.rename(columns={"pieces": "pieces (like Phi)", "last": "scored as released"}).style.hide()
+pieces = errata_demos.label_pieces(errata_demos.llama_2_like())[["label", "pieces", "last"]]
+pieces.rename(columns={"last": "scored as released"}).style.hide()
 
 # %% [markdown]
 # ## All cases

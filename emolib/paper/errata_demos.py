@@ -16,11 +16,9 @@ from emolib.engine.checks import PROBES
 from emolib.engine.edits import Edit, Zero
 from emolib.engine.engine import Engine
 from emolib.engine.labels import label_tokens
-from emolib.engine.sites import layer_number
 from emolib.engine.tiny import tiny_model
 from emolib.paper.errata import Finding
-from emolib.probes.directions import SteeringVectors, project_out
-from emolib.study.study import Study
+from emolib.probes.directions import project_out
 from emolib.texts.appraisals import ACTING, EMOTIONS
 
 # How the vocabulary shared by Llama 2 and Phi 3 ends the labels it splits; the other labels are one piece there.
@@ -39,18 +37,6 @@ def random_projection(*, width: int = 2048, shared: float = 0.45, seed: int = 0)
     vectors = np.sqrt(shared) * common + np.sqrt(1 - shared) * own
     target, held = vectors[0], vectors[1:]
     return projection("random vectors", target, project_out(target, held), held)
-
-
-def real_projection(study: Study) -> Finding:
-    """Return D1 on the appraisal directions of the run, at the layer nearest to depth 9/16, agreed events.
-
-    Raises ValueError for a corpus without ratings.
-    """
-    layer, rows = max(0, round(study.model.n_layers * 9 / 16) - 1), study.agreed
-    features = study.activations("resid_post", layer)[rows].float()[None]
-    vectors = SteeringVectors(features, study.corpus.ratings[list(ACTING)].iloc[rows])
-    raw, fixed = (vectors.combine({ACTING[0]: 1}, kind)[0] for kind in ("raw", "fix3"))
-    return projection(f"directions of this run, layer {layer_number(layer)}", raw, fixed, vectors.ridge[0, 1:])
 
 
 def projection(name: str, injected: Tensor, projected: Tensor, held: Tensor) -> Finding:

@@ -162,13 +162,6 @@ def test_projection_against_a_hand_computation() -> None:
     assert found.stated == pytest.approx(0, abs=1e-12)
 
 
-def test_the_run_s_own_directions_are_projected(tiny_study) -> None:
-    from emolib.paper import errata_demos
-
-    found = errata_demos.real_projection(tiny_study)
-    assert found.stated < 1e-6 < found.corrected
-
-
 def test_four_labels_are_scored_on_a_fragment() -> None:
     from emolib.paper import errata_demos
 
