@@ -9,12 +9,12 @@ import os
 import platform
 import subprocess
 import sys
-from importlib import metadata
 from pathlib import Path
 
 from emolib.book import browser
 from emolib.book.run import stale_tables, stored_run
 from emolib.engine.registry import EMBEDDED, embedded_model, registry
+from emolib.tables.provenance import installed
 from emolib.texts import sources
 
 PACKAGES = ("torch", "transformers", "nnsight", "scikit-learn", "pandas", "jupyter-book", "papermill", "snakemake")
@@ -65,11 +65,11 @@ def fetch(what: str) -> str:
 
 def examine(folder: Path) -> tuple[list[str], bool]:
     """Return the report's lines and whether a run on the embedded model and corpus is possible here."""
-    versions = {name: _version(name) for name in PACKAGES}
+    versions = {name: installed(name) for name in PACKAGES}
     model = embedded_model()
     missing = [name for name, version in versions.items() if version is None]
     lines = [
-        f"emolib       {_version('emolib') or 'not installed'}, Python {platform.python_version()}, {folder}",
+        f"emolib       {installed('emolib') or 'not installed'}, Python {platform.pythoninstalled()}, {folder}",
         f"machine      {os.cpu_count()} cores, {_memory()}, {platform.system()} {platform.machine()}",
         f"packages     {', '.join(f'{name} {version}' for name, version in versions.items() if version)}",
         f"model        {EMBEDDED}: {model or 'missing; get it with: emolib fetch ' + EMBEDDED}",
@@ -81,13 +81,6 @@ def examine(folder: Path) -> tuple[list[str], bool]:
     if missing:
         lines.append(f"missing      {', '.join(missing)}; get them with: make setup")
     return lines, model is not None and not missing
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _freshness(slug: str, root: Path) -> str:

@@ -87,7 +87,7 @@ def configured_runs(config: Mapping[str, Any]) -> list[Run]:
 def write_parameters(run: Run, root: Path = Path()) -> Path:
     """Return the file with the parameters of a run, runs/<slug>/run.json, written when it is new or different."""
     path = root / "runs" / run.slug / "run.json"
-    text = json.dumps({name: _plain(value) for name, value in asdict(run).items()}, indent=1) + "\n"
+    text = json.dumps(asdict(run), indent=1, default=str) + "\n"
     if not path.is_file() or path.read_text() != text:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
@@ -261,10 +261,6 @@ def cleaned(document: nbformat.NotebookNode) -> nbformat.NotebookNode:
 def _reason(error: Exception) -> str:
     name, value = getattr(error, "ename", type(error).__name__), getattr(error, "evalue", str(error))
     return f"{name}: {value}"
-
-
-def _plain(value: Any) -> Any:
-    return str(value) if isinstance(value, Path) else value
 
 
 def main(arguments: list[str]) -> int:

@@ -102,13 +102,13 @@ def name_of(experiment: ModuleType) -> str:
     return experiment.__name__.rpartition(".")[2]
 
 
-def stored(path: Path, now: Mapping[str, Any]) -> pd.DataFrame | None:
-    """The table at `path` when it is what `now`, a `key`, would give; None, and why on stderr, when it is stale."""
+def stored(path: Path, now: Mapping[str, Any], *, say: bool = False) -> pd.DataFrame | None:
+    """The table at `path` when it is what `now`, a `key`, would give; None when it is stale (`say` why on stderr)."""
     if not path.is_file():
         return None
     found = results.read(path)
     reason = why_stale(found.attrs["provenance"], now)
-    if reason:
+    if reason and say:
         print(f"{path.stem} is measured anew: {reason}", file=sys.stderr)
     return None if reason else found
 

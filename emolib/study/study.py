@@ -218,7 +218,7 @@ class Study:
                 "run: call experiment.run(study), which stores nothing"
             )
         path = freshness.table_path(self.run, experiment, self.folder)
-        found = freshness.stored(path, self._key(experiment))
+        found = freshness.stored(path, self._key(experiment), say=True)
         if found is not None:
             return found
         start, spared = time.perf_counter(), self._spared[0]

@@ -37,7 +37,7 @@ def collect_provenance(
         "threads": thread_count(),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
-        "packages": {name: version for name in PACKAGES if (version := _version(name))},
+        "packages": {name: version for name in PACKAGES if (version := installed(name))},
         "seconds": round(float(seconds), 3),
         "peak_memory_mb": peak_memory_mb(),
         "utc": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -116,7 +116,8 @@ def _git(folder: Path, *arguments: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def _version(name: str) -> str | None:
+def installed(name: str) -> str | None:
+    """Return the version of an installed package, None for one that is not."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
