@@ -103,10 +103,10 @@ def run(given: dict[str, Any], extra: list[str], *, only: str | None, cores: int
     from emolib.book.run import measures, select_notebooks
     from emolib.study.run import REFERENCE, Run
 
-    root, model = checkout(), given.get("model")
+    root, model = checkout(), given.get("model", Run.model)
     if cores < 1:
         raise ValueError(f"cores {cores}: expected a whole number from 1 on")
-    if model == "" or (model or "").endswith("/") and not Path(model).is_dir():
+    if model == "" or model.endswith("/") and not Path(model).is_dir():
         raise ValueError(f"model {model!r}: expected a name of `emolib models`, a Hugging Face id, or a folder")
     asked = replace(REFERENCE, **given) if reference else Run(**given)
     notebooks = select_notebooks(only, root)

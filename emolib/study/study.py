@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache, cached_property, partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from emolib import stats
 from emolib.engine.edits import Edit, fingerprint
-from emolib.engine.engine import Engine
+from emolib.engine.engine import Encodings, Engine
 from emolib.engine.labels import LabelTokens, calibration_offsets, label_tokens
 from emolib.engine.loading import load
 from emolib.engine.model import Model
@@ -34,6 +34,7 @@ from emolib.tables.provenance import collect_provenance
 from emolib.texts.corpus import EMOTIONS, Corpus, writer_groups
 from emolib.texts.prompts import Prompt
 
+Rows = Sequence[int] | np.ndarray  # numbers of texts
 EDITS_AT_ONCE = 512  # edits in one shard: some minutes of work, kept before the next
 
 
@@ -55,11 +56,11 @@ class Study:
         model: Model | None = None,
         corpus: Corpus | None = None,
         folder: str | Path = ".",
-        rows: Sequence[int] | None = None,
+        rows: Rows | None = None,
         prompt: Prompt | None = None,
         truth: np.ndarray | None = None,
         clean: Clean | None = None,
-        agreed: Sequence[int] | None = None,
+        agreed: Rows | None = None,
         only_layers: Sequence[int] | None = None,
     ) -> None:
         self.run, self.folder = run, Path(folder)
@@ -83,7 +84,7 @@ class Study:
     def variant(
         self,
         *,
-        rows: Sequence[int] | None = None,
+        rows: Rows | None = None,
         prompt: Prompt | None = None,
         text: TextColumn | None = None,
         truth: np.ndarray | None = None,
@@ -116,8 +117,8 @@ class Study:
         def accept(tokenizer: Any) -> None:
             label_tokens(tokenizer, self.words).ids(self.run.scoring)
 
-        where = dict(dtype=self.run.dtype, device=self.run.device, tap=self.run.tap)
-        return load(self.run.model, **where, accept=accept)
+        run = self.run
+        return load(run.model, dtype=run.dtype, device=run.device, tap=run.tap, accept=accept)
 
     def layers(self, step: int = 1) -> list[int]:
         """Every `step`-th layer, the last among them, in order; of `only_layers` where the study has them."""
@@ -183,7 +184,7 @@ class Study:
         """The answers [...], ids of `words`, to label logits [..., C], calibrated as the run says."""
         return (logits - self.offsets).argmax(-1).numpy()
 
-    def intervene(self, edits: Sequence[Edit], rows: Sequence[int], *, name: str) -> Tensor:
+    def intervene(self, edits: Sequence[Edit], rows: Rows, *, name: str) -> Tensor:
         """Label logits [n_rows, n_edits, C], not calibrated, under each edit; kept in shards, so it can be resumed.
 
         Shards are found again by the content of edits, texts and weights; `name` is what progress is called.
@@ -202,8 +203,8 @@ class Study:
             encode = cache(partial(self.engine.encode, batch))
             for number, chunk in enumerate(chunks):
                 file = folder / f"{hashlib.sha256(str(batch).encode()).hexdigest()[:16]}-{number:03d}.safetensors"
-                some = [edits[index] for index in chunk]
-                self._spared[0] += shards.keep(file, lambda e=encode, s=some: {"logits": self.engine.replay(e(), s)})
+                replay = partial(self._replay, encode, [edits[index] for index in chunk])
+                self._spared[0] += shards.keep(file, replay)
                 found[[[place[row]] for row in batch], chunk] = shards.load(file, "logits").float()
         return found
 
@@ -225,8 +226,10 @@ class Study:
         frame = self.table(experiment)
         # What an interrupted run had done already is part of what the experiment takes.
         seconds = time.perf_counter() - start + self._spared[0] - spared
-        where = dict(parameters=self.run.parameters(), device=str(self.model.device))
-        results.write(frame, path, collect_provenance(**where, seconds=seconds, **self._key(experiment)))
+        about = collect_provenance(
+            parameters=self.run.parameters(), device=str(self.model.device), seconds=seconds, **self._key(experiment)
+        )
+        results.write(frame, path, about)
         return results.read(path)
 
     def reference(self, experiment: ModuleType) -> pd.DataFrame | None:
@@ -235,14 +238,18 @@ class Study:
 
     def table(self, experiment: ModuleType) -> pd.DataFrame:
         """What the experiment measures in this study, as a checked table; nothing is stored."""
-        own = dict(model=self.run.model, prompt=self.run.prompt, seed=self.run.seed, n_layers=self.model.n_layers)
-        return results.tidy(experiment.run(self), freshness.name_of(experiment), **own)
+        run, name = self.run, freshness.name_of(experiment)
+        own = dict(model=run.model, prompt=run.prompt, seed=run.seed)
+        return results.tidy(experiment.run(self), name, n_layers=self.model.n_layers, **own)
 
     def _key(self, experiment: ModuleType) -> dict[str, Any]:
         """The key of a table, with the texts and weights that are open, which may be known only now."""
         opened = self._model or self.__dict__.get("model")
         found = freshness.key(self.run, experiment) | {"corpus_sha256": self.corpus.sha256}
         return found if opened is None else found | {"model_revision": opened.revision}
+
+    def _replay(self, encode: Callable[[], Encodings], edits: Sequence[Edit]) -> dict[str, Tensor]:
+        return {"logits": self.engine.replay(encode(), edits)}
 
     @cached_property
     def _prompts(self) -> list[str]:
