@@ -136,9 +136,9 @@ figures.show(
 #
 # What the bars count, done once before your eyes. A direction for pleasantness is fitted on 52 events of ours: the mean
 # activation of those rated pleasant minus that of the others. A fifth of the stream's length of it is added to another
-# event's residual stream, at the last token, in three neighbouring layers. Beside it the same in a plain
-# [nnsight](https://nnsight.net) trace, and that both give the same scores. The last line is one curve of this chapter: the
-# same push around every layer.
+# event's residual stream, at the last token, in three neighbouring layers where it is
+# seen to work. Beside it the same in a plain [nnsight](https://nnsight.net) trace, and that both give the same scores.
+# The last line is one curve of this chapter: the same push around every layer.
 
 # %% tags=["intervention"]
 import torch
@@ -154,7 +154,7 @@ stream, pleasant = read.activations["resid_post"][:, :, -1], torch.tensor(fit["p
 direction = stream[:, pleasant].mean(1) - stream[:, ~pleasant].mean(1)
 direction *= stream.norm(dim=-1).mean(1, keepdim=True) / direction.norm(dim=-1, keepdim=True)
 
-event, layers = events["text"][185], (16, 17, 18)  # layers count from 0 in code
+event, layers = events["text"][185], (19, 20, 21)  # layers count from 0 in code
 engine = el.Engine(small, [ask.render(event)], answers=EMOTIONS)
 encoded, push = engine.encode(), el.Add(direction, 0.2)
 edit = el.Edit(component="resid_post", layers=layers, operation=push)

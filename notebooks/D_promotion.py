@@ -129,8 +129,9 @@ for number, push in enumerate(views.pushes(table), start=1):
 #
 # What the maps show, done once before your eyes. A direction for fear is fitted on 52 events of ours: the mean activation
 # of the events of fear minus that of all. A fifth of the stream's length of it is added to another event's residual
-# stream, at the last token, in three neighbouring layers. Beside it the same in a plain [nnsight](https://nnsight.net)
-# trace, and that both give the same scores. The last line is one row of a map: the same push around every layer.
+# stream, at the last token, in three neighbouring layers where it is seen to work. Beside it the same in a plain
+# [nnsight](https://nnsight.net) trace, and that both give the same scores. The last line is one row of a map: the same
+# push around every layer.
 
 # %% tags=["intervention"]
 import pandas as pd
@@ -147,7 +148,7 @@ stream, fear = read.activations["resid_post"][:, :, -1], torch.tensor((fit["emot
 direction = stream[:, fear].mean(1) - stream.mean(1)
 direction *= stream.norm(dim=-1).mean(1, keepdim=True) / direction.norm(dim=-1, keepdim=True)
 
-event, layers = events["text"][185], (19, 20, 21)  # layers count from 0 in code
+event, layers = events["text"][185], (22, 23, 24)  # layers count from 0 in code
 engine = el.Engine(small, [ask.render(event)], answers=EMOTIONS)
 encoded, push = engine.encode(), el.Add(direction, 0.2)
 edit = el.Edit(component="resid_post", layers=layers, operation=push)

@@ -62,7 +62,7 @@ PUSHED = {
     "pleasantness": ("more pleasant", "less pleasant"),
     "other_responsblt": ("others more responsible", "others less responsible"),
     "predict_event": ("more predictable", "less predictable"),
-    "chance_control": ("situation more in control", "situation less in control"),
+    "chance_control": ("circumstances more in control", "circumstances less in control"),
     "self_responsblt": ("self more responsible", "self less responsible"),
 }
 
