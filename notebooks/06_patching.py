@@ -137,20 +137,20 @@ events = load_corpus("situations").events.groupby("emotion").head(1)["text"].tol
 prompts = [get_prompt("T1-2shot").render(event) for event in events]
 engine = el.Engine(small, prompts, answers=EMOTIONS)
 encoded = engine.encode(read=["resid_post"])
-stream = {name: values[:, :, -1] for name, values in encoded.activations.items()}  # [layer, event, width]
-patch = el.Patch(stream, donors=torch.full((len(events),), source))
-edits = el.sweep(patch, small, components=["resid_post"])  # one edit a layer; layers count from 0 in code
-patched = engine.replay(encoded, edits)[base]
+stream = encoded.activations["resid_post"][:, :, -1]  # [layer, event, width]; layers count from 0 in code
+patch = el.Patch({"resid_post": stream}, donors=torch.full((len(events),), source))
+patched = engine.replay(encoded, el.sweep(patch, small, components=["resid_post"]))[base]  # in every layer
 
 with torch.no_grad(), small.lm.trace(**small.tokenizer(prompts[base], return_tensors="pt")):
-    small.lm.model.layers[23].output[:, -1] = stream["resid_post"][23, source]
+    small.lm.model.layers[23].output[:, -1] = stream[23, source]
     plain = small.lm.lm_head.output[0, -1].save()
 
 torch.testing.assert_close(patched[23], plain[engine.answers], atol=1e-3, rtol=1e-3)
-scores = {"source": encoded.logits[source], "base": encoded.logits[base], "patched": patched[23]}
-best = {name: [EMOTIONS[i] for i in (z - encoded.logits.mean(0)).topk(3).indices] for name, z in scores.items()}
+clean, mean = encoded.logits, encoded.logits.mean(0)
+scores = {"source": clean[source], "base": clean[base], "patched": patched[23]}
+best = {name: [EMOTIONS[i] for i in (z - mean).topk(3).indices] for name, z in scores.items()}
 print(f"source: {events[source]}\nbase: {events[base]}", pd.DataFrame(best), sep="\n")
-print("in every layer:", *(EMOTIONS[i] for i in (patched - encoded.logits.mean(0)).argmax(-1)))
+print("in every layer:", *(EMOTIONS[i] for i in (patched - mean).argmax(-1)))
 
 # %% [markdown]
 # ## Three layers, as in the paper
@@ -188,12 +188,9 @@ say(
 # More layers must transfer at least about as much. What matters is whether the place stays the same.
 
 # %% tags=["hide-input"]
+spans, theirs = select(main, component="attn_out"), views.paper_outcomes(component="attn_out", span=[1, 3, 5])
 figures.show(
-    figures.outcome_stacks(
-        select(main, component="attn_out"),
-        panel="span",
-        paper=views.paper_outcomes(component="attn_out", span=[1, 3, 5]),
-    ),
+    figures.outcome_stacks(spans, panel="span", paper=theirs),
     name="fig-patching-spans",
     caption="Outcome of patching attention outputs in windows of one, three and five layers, at the centre of the "
     "window, 95 % intervals. Dashed: the paper's Llama 3.2 1B (its Figure 17).",
@@ -246,17 +243,11 @@ figures.show(
 # That single number, a weighted mean of the two, is the curve called *both*.
 
 # %% tags=["hide-input"]
-recovery = views.recovery(data)
+recovery, behind = views.recovery(data), None if reference is None else views.recovery(reference)
+look = dict(hue="direction", panel="component", x="depth")
+look["ylim"] = (min(-0.05, recovery["ci_low"].min()), max(1.05, recovery["ci_high"].max()))
 figures.show(
-    figures.depth_curves(
-        recovery,
-        ylabel="recovered evidence",
-        hue="direction",
-        panel="component",
-        x="depth",
-        reference=None if reference is None else views.recovery(reference),
-        ylim=(min(-0.05, recovery["ci_low"].min()), max(1.05, recovery["ci_high"].max())),
-    ),
+    figures.depth_curves(recovery, ylabel="recovered evidence", reference=behind, **look),
     name="fig-patching-recovery",
     caption=f"Normalised recovery when one layer is patched at the last token, {n:,} pairs, ratio of means with 95 % "
     "intervals that count shared writers. 1 is all of the evidence.",

@@ -63,35 +63,18 @@ profile = "quick"
 corpus_path = ""
 
 # %% tags=["hide-input"]
-import pandas as pd
-
 from emolib import figures
 from emolib.experiments import robustness
-from emolib.experiments.robustness import views as views
-from emolib.figures.display import say
+from emolib.experiments.robustness import views
+from emolib.figures.display import say, spoken
 from emolib.paper import claims
+from emolib.study.freshness import measured
 from emolib.study.run import Run
-from emolib.study.study import Study
 from emolib.tables import paper
-from emolib.tables.results import footer
-from emolib.texts.prompts import PAPER_PROMPTS
+from emolib.tables.provenance import footer
 
-run = Run(
-    model=model,
-    corpus=corpus,
-    prompt=prompt,
-    calibration=calibration,
-    scoring=scoring,
-    text=text,
-    tap=tap,
-    dtype=dtype,
-    device=device,
-    seed=seed,
-    profile=profile,
-    corpus_path=corpus_path,
-)
-study = Study(run)
-data, reference = study.measure(robustness), study.reference(robustness)
+run = Run.of(globals())
+data = measured(run, robustness)
 
 # %% [markdown]
 # ## Eleven prompts
@@ -102,19 +85,10 @@ data, reference = study.measure(robustness), study.reference(robustness)
 # shares of emotions; calibration subtracts each label's mean score, fitted for each prompt by itself.
 
 # %% tags=["hide-input"]
-accuracy = views.pairs_of(views.pick(data, "check:prompts", metric="accuracy", component=""))
-accuracy = accuracy.replace({"calibration": {"none": "not calibrated", "batch": "calibrated"}})
-theirs = paper.values("behaviour", model=paper.DETAILED.id, metric="accuracy", condition="", prompt=list(PAPER_PROMPTS))
+accuracy, theirs = views.accuracy(data)
+look = dict(by="prompt", hue="calibration", lines={"chance": 1 / 13}, paper_model=paper.DETAILED.name)
 figures.show(
-    figures.interval_points(
-        accuracy,
-        xlabel="accuracy",
-        by="prompt",
-        hue="calibration",
-        lines={"chance": 1 / 13},
-        paper=theirs.assign(calibration="not calibrated"),
-        paper_model=paper.DETAILED.name,
-    ),
+    figures.interval_points(accuracy, xlabel="accuracy", paper=theirs, **look),
     name="fig-robustness-accuracy",
     caption=f"Accuracy on {accuracy['n'].iloc[0]:,} events under each prompt, 95 % intervals over writers. Diamonds: the "
     "paper's Llama 3.2 1B on 6,600 events (its Figure 25, not calibrated), which knows no `0shot` and no `chat`.",
@@ -122,17 +96,47 @@ figures.show(
 )
 
 # %% tags=["hide-input"]
-answers = {
-    name: views.pick(data, "check:prompts;calibration:none", metric="predicted_count", prompt=name)
-    for name in accuracy["prompt"].unique()
-}
 figures.show(
-    figures.stacked_labels(answers, xlabel="share of answers, not calibrated"),
+    figures.stacked_labels(views.answers(data), xlabel="share of answers, not calibrated"),
     name="fig-robustness-answers",
     caption="What is answered under each prompt before calibration, on the same events; every emotion is the right "
     "answer about equally often. The paper's Figure 24 shows the same for its model.",
     alt="One bar per prompt, split into the thirteen answers.",
 )
+
+# %% [markdown]
+# ## One patch under two prompts, by hand
+#
+# What the chapter repeats for every prompt, done before your eyes on the two events of ours that the chapter on
+# [patching](06_patching.ipynb) opens with: the residual stream after a layer of one event, the *source*, is written over
+# that of the other, the *base*, first under the default prompt, then under the paper's third template. Of thirteen events,
+# one of each emotion, the mean score of each label is subtracted, for each prompt by itself. Beside the sweep through all
+# layers the same in layer 24 as a plain [nnsight](https://nnsight.net) trace, and that both give the same scores.
+
+# %% tags=["intervention"]
+import pandas as pd
+import torch
+
+import emolib as el
+from emolib.texts.corpus import EMOTIONS, load_corpus
+from emolib.texts.prompts import get_prompt
+
+small, (source, base), best = el.load("smollm2-135m"), (3, 5), {}
+events = load_corpus("situations").events.groupby("emotion").head(1)["text"].tolist()
+for name in ("T1-2shot", "T3-2shot"):
+    prompts = [get_prompt(name).render(event) for event in events]
+    engine = el.Engine(small, prompts, answers=EMOTIONS)
+    encoded = engine.encode(read=["resid_post"])
+    stream = encoded.activations["resid_post"][:, :, -1]  # [layer, event, width]; layers count from 0 in code
+    patch = el.Patch({"resid_post": stream}, donors=torch.full((len(events),), source))
+    patched = engine.replay(encoded, el.sweep(patch, small, components=["resid_post"]))[base]
+    with torch.no_grad(), small.lm.trace(**small.tokenizer(prompts[base], return_tensors="pt")):
+        small.lm.model.layers[23].output[:, -1] = stream[23, source]
+        plain = small.lm.lm_head.output[0, -1].save()
+    torch.testing.assert_close(patched[23], plain[engine.answers], atol=1e-3, rtol=1e-3)
+    for what, scores in {"base": encoded.logits[base], "patched": patched[23]}.items():
+        best[name, what] = [EMOTIONS[i] for i in (scores - encoded.logits.mean(0)).topk(3).indices]
+print(f"source: {events[source]}\nbase: {events[base]}", pd.DataFrame(best), sep="\n")
 
 # %% [markdown]
 # ## The same places under every prompt?
@@ -141,14 +145,13 @@ figures.show(
 # also in their events; the differences below resample the writers of both sets together.
 
 # %% tags=["hide-input"]
-mine = views.by_prompt(views.pick(data, "check:prompts"))
 figures.show(
     figures.site_heatmap(
-        mine,
+        views.by_prompt(views.pick(data, check="prompts")),
         label="share of pairs or events",
         rows="prompt",
         panel="panel",
-        paper=views.paper_by_prompt(list(PAPER_PROMPTS)),
+        paper=views.paper_by_prompt(),
     ),
     name="fig-robustness-prompts",
     caption="Attention output at the last token under each prompt. Left: share of patched pairs that take over the other "
@@ -158,22 +161,26 @@ figures.show(
 )
 
 # %% tags=["hide-input"]
-shift = views.shifts(data, "check:prompts")
-shift = shift[shift["metric"].isin(["peak_shift", "dip_shift"])]
 figures.show(
     figures.interval_points(
-        shift, xlabel="layers later than under the default", by="prompt", hue="kind", lines={"default": 0}
+        views.shifts(data, "prompts").query("metric in ['peak_shift', 'dip_shift']"),
+        xlabel="layers later than under the default",
+        by="prompt",
+        hue="kind",
+        lines={"default": 0},
     ),
     name="fig-robustness-shift",
     caption="How many layers later than under the default prompt patching of attention peaks and zero ablation of "
     "attention costs most, first and last three layers aside; paired 95 % intervals. In the paper all are zero.",
     alt="Shift of the patching peak and of the ablation dip, in layers, for each prompt.",
 )
-gap = views.pick(data, "check:prompts", metric="balanced_accuracy_change")
-far = gap[(gap["ci_low"] > 0.10) | (gap["ci_high"] < -0.10)]
+
+# %% tags=["hide-input"]
+gap = views.pick(data, check="prompts", metric="balanced_accuracy_change")
+far = (gap["ci_low"] > 0.10) | (gap["ci_high"] < -0.10)
 say(
     f"Probes of the writer's label differ from the default's by at most **{gap['value'].abs().max():.2f}** over "
-    f"{len(gap)} prompts and layers; {len(far)} differ by more than .10 with their whole interval."
+    f"{len(gap)} prompts and layers; {far.sum()} differ by more than .10 with their whole interval."
     if len(gap)
     else "The samples of this run are too small to probe under each prompt."
 )
@@ -189,35 +196,31 @@ say(
 # same emotion.
 
 # %% tags=["hide-input"]
-leak = views.pick(data, "check:demonstrations")
-own = leak[leak["prompt"] != "all"]
+changes, pooled = views.leaked(data)
+answered = [f"{row['what']} {spoken(row, '.0%')}" for _, row in pooled.iterrows()]
 say(
-    "No two events of this corpus are demonstrations."
-    if leak.empty
-    else f"With these events in, accuracy changes by at most **{own['value'].abs().max():.2%}** under any prompt. "
-    "They themselves are answered right under prompts that show them, and that do not: "
-    + "; ".join(
-        f"{views.LEAKED[row.condition]} {views.interval(row, '.0%')}"
-        for row in leak[leak["prompt"] == "all"].itertuples()
-    )
-    + "."
+    f"With these events in, accuracy changes by at most **{changes['value'].abs().max():.2%}** under any prompt. They "
+    f"themselves are answered right under prompts that show them, and that do not: {'; '.join(answered)}."
+    if len(changes)
+    else "No two events of this corpus are demonstrations."
 )
-mask = views.pick(data, "baseline:mask_count"), views.pick(data, "baseline:shuffled")
+mask = [spoken(row, ".1%") for _, row in views.pick(data, baseline=["mask_count", "shuffled"]).iterrows()]
 say(
-    "The texts of this corpus have no masks."
-    if mask[0].empty
-    else f"The number of masks alone gives a balanced accuracy of **{views.interval(mask[0].iloc[0], '.1%')}**, with shuffled "
-    f"labels {views.interval(mask[1].iloc[0], '.1%')}; chance is {1 / 13:.1%}."
+    f"The number of masks alone gives a balanced accuracy of **{mask[0]}**, with shuffled labels {mask[1]}; chance is "
+    f"{1 / 13:.1%}."
+    if mask
+    else "The texts of this corpus have no masks."
 )
-apart = pd.concat([views.pick(data, f"check:text;set:{name}") for name in ("changed", "unchanged")])
+
+# %% tags=["hide-input"]
+apart = [
+    f"- {row['set']} by masking, {row['text'].replace('_', ' ')}: {spoken(row, '.1%')} ({row['n']} events)"
+    for _, row in views.pick(data, check="text", set=["changed", "unchanged"]).iterrows()
+]
 say(
-    "There is only one column of texts, so nothing to unmask."
-    if apart.empty
-    else "Accuracy on the texts as masked and as written:\n\n"
-    + "\n".join(
-        f"- {row.set} by masking, {row.text.replace('_', ' ')}: {views.interval(row, '.1%')} ({row.n} events)"
-        for row in views.pairs_of(apart).itertuples()
-    )
+    "\n".join(["Accuracy on the texts as masked and as written:\n", *apart])
+    if apart
+    else "There is only one column of texts, so nothing to unmask."
 )
 
 # %% [markdown]
@@ -230,39 +233,17 @@ say(
 # against the emotion task *on the same events*.
 
 # %% tags=["hide-input"]
-carried, theirs = views.by_task(data), views.paper_by_task()
+carried, look = views.by_task(data, "transfer"), dict(hue="task", panel="panel", x="depth", ylim=(0, 1))
 if len(carried):
     figures.show(
-        figures.depth_curves(
-            carried,
-            ylabel="transfer",
-            hue="task",
-            panel="panel",
-            x="depth",
-            ylim=(0, 1),
-            n_layers=study.model.n_layers,
-            paper=theirs,
-        ),
+        figures.depth_curves(carried, ylabel="transfer", paper=views.paper_by_task(), **look),
         name="fig-robustness-controls",
         caption="Share of patched pairs that take over the other event's answer: attention in windows of three layers, "
         "the residual stream layer by layer, 95 % intervals. Dashed: the paper's first-word task (its Figure 23).",
         alt="Transfer over depth for emotion and the two control tasks on the same events.",
     )
-
-# %% tags=["hide-input"]
-moved = pd.concat([views.shifts(data, f"check:{name}") for name in views.CONTROLS])
-say(
-    "Control minus emotion on the same events, in layers: "
-    + (
-        "; ".join(
-            f"{row.prompt.replace('_', ' ')}, {row.kind} **{views.interval(row, '+.0f')}**"
-            for row in moved.itertuples()
-        )
-        if len(moved)
-        else "neither task can be measured here"
-    )
-    + "."
-)
+moved = [f"{row['what']} **{spoken(row, '+.0f')}**" for _, row in views.shifts(data, *views.CONTROLS).iterrows()]
+say(f"Control minus emotion on the same events, in layers: {'; '.join(moved) or 'neither task can be measured here'}.")
 views.tasks(data).style.format(precision=2, na_rep="")
 
 # %% [markdown]
@@ -272,18 +253,10 @@ views.tasks(data).style.format(precision=2, na_rep="")
 # means never.
 
 # %% tags=["hide-input"]
-read = views.by_task(data, "balanced_accuracy", "target:writer")
+read = views.by_task(data, "balanced_accuracy", target="writer")
 if len(read):
     figures.show(
-        figures.depth_curves(
-            read,
-            ylabel="balanced accuracy",
-            hue="task",
-            panel="panel",
-            x="depth",
-            ylim=(0, 1),
-            n_layers=study.model.n_layers,
-        ),
+        figures.depth_curves(read, ylabel="balanced accuracy", **look),
         name="fig-robustness-control-probes",
         caption="Balanced held-out accuracy of probes of the right answer in the residual stream, 95 % intervals over "
         "writers. Chance is one over the number of answers of a task.",
@@ -296,15 +269,10 @@ else:
 # ## Which token?
 
 # %% tags=["hide-input"]
-tokens = views.pick(data, "check:positions;edit:zero", metric="agreement")
+tokens = views.pick(data, check="positions", method="zero", metric="agreement")
 if len(tokens):
     figures.show(
-        figures.site_heatmap(
-            tokens,
-            label="agreement after zero ablation",
-            rows="position",
-            paper=paper.values("zero_ablation", model=paper.DETAILED.id, span=1, prompt="T1-2shot"),
-        ),
+        figures.site_heatmap(tokens, label="agreement after zero ablation", paper=views.paper_by_token()),
         name="fig-robustness-tokens",
         caption="Share of answers that survive zero ablation of one layer at one of the last five tokens, or at all, "
         f"{tokens['n'].iloc[0]} agreed events. Below, the paper's Llama 3.2 1B (its Figure 19).",
@@ -324,18 +292,11 @@ views.lowest_by_token(data).style.format(precision=2, na_rep="")
 # the same answer; and $\hat r(x) - m(\hat y)$, what is *beyond the label*.
 
 # %% tags=["hide-input"]
-six = views.missed(data)
+six, words = views.missed(data), "missed minus correct, points on the scale 1 to 5"
+look = dict(by="cell", hue="source", lines={"none": 0}, paper_model=paper.DETAILED.name)
 if len(six):
     figures.show(
-        figures.interval_points(
-            six,
-            xlabel="missed minus correct, points on the scale 1 to 5",
-            by="cell",
-            hue="source",
-            paper=views.paper_missed(),
-            paper_model=paper.DETAILED.name,
-            lines={"none": 0},
-        ),
+        figures.interval_points(six, xlabel=words, paper=views.paper_missed(), **look),
         name="fig-robustness-missed",
         caption="Appraisals of missed minus correct events at the layer that reads them best, 95 % intervals over "
         "writers. Diamonds: the paper's Table 3.",
@@ -348,17 +309,12 @@ else:
 # ## Ten splits
 
 # %% tags=["hide-input"]
-spread = views.pick(data, "check:splits", metric=["accuracy_sd", "sampling_sd"])
+spread = views.pick(data, check="splits", metric=["accuracy_sd", "sampling_sd"])
 spread[["value", "ci_low", "ci_high"]] *= 100
 if len(spread):
     figures.show(
         figures.depth_curves(
-            spread,
-            ylabel="deviation of accuracy, points",
-            hue="metric",
-            x="depth",
-            n_layers=study.model.n_layers,
-            lines={"paper's limit": 1.5},
+            spread, ylabel="deviation of accuracy, points", hue="metric", x="depth", lines={"paper's limit": 1.5}
         ),
         name="fig-robustness-splits",
         caption=f"Standard deviation of the probe's accuracy over {spread['n'].iloc[0]} random splits of the agreed set, "
@@ -375,31 +331,8 @@ else:
 # prompt (C11), missed events have other appraisals (C18), and results are stable over splits (C19). A stable *place*
 # is not a stable *size*: how much an ablation costs may differ between prompts while its place does not. And a shift with
 # a wide interval is no evidence of stability. And where the emotion word stands in the text, a model need not infer
-# anything: the masked column is what the study is about. The numbers that decide, for this run; those on C11 are about
-# every other prompt, the verdict about the paper's nine:
-
-# %% tags=["hide-input"]
-rows = {
-    f"C10: {row.kind}, layers later for the topic than for emotion": views.interval(row, "+.0f")
-    for row in views.shifts(data, "check:topic").itertuples()
-}
-close = shift.assign(near=shift["value"].abs() <= max(1, round(study.model.n_layers / 16)))
-rows |= {
-    f"C11: other prompts whose {kind} is within a sixteenth of depth of the default's": f"{part['near'].sum()} of {len(part)}"
-    for kind, part in close.groupby("kind")
-}
-for source, words in {"probe": "probed differences", "beyond label": "those beyond what the answer explains"}.items():
-    clear, cells = views.with_paper_sign(six, source)
-    rows[f"C18: {words} with the paper's sign and an interval without zero"] = f"{clear} of {cells}"
-told = {row.text: views.interval(row, ".1%") for row in views.pairs_of(views.pick(apart, "set:changed")).itertuples()}
-rows |= {f"accuracy on events with an emotion word, {text.replace('_', ' ')}": value for text, value in told.items()}
-worst = spread[spread["metric"] == "accuracy_sd"]["value"]
-rows |= (
-    {"C19: median and largest deviation over splits, points": f"{worst.median():.1f}, {worst.max():.1f}"}
-    if len(worst)
-    else {}
-)
-say("\n".join(f"- {name}: **{value}**" for name, value in rows.items()))
+# anything: the masked column is what the study is about. The verdict on C11 is about the paper's nine prompts, the figures
+# above about every other prompt.
 
 # %% [markdown]
 # ## Verdict

@@ -98,9 +98,10 @@ def tasks(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def shifts(table: pd.DataFrame, *checks: str) -> pd.DataFrame:
-    """Rows of where curves turn, in layers later than in what they are compared with, with the column `kind`."""
+    """Rows of where curves turn, in layers later than in what they are compared with; `what` is task and `kind`."""
     found = pick(table, check=checks, metric=list(KINDS))
-    return found.assign(kind=found["metric"].map(KINDS))
+    kind = found["metric"].map(KINDS)
+    return found.assign(kind=kind, what=found["prompt"].str.replace("_", " ") + ", " + kind)
 
 
 def leaked(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -109,6 +110,11 @@ def leaked(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     pooled = pick(rows, prompt="all")
     what = [LEAKED[key] for key in zip(pooled["set"], pooled["against"], strict=True)]
     return rows[rows["prompt"] != "all"], pooled.assign(what=what)
+
+
+def paper_by_token() -> pd.DataFrame:
+    """The paper's agreement after zero ablation of one layer at one of the last tokens (Figure 19)."""
+    return paper.values("zero_ablation", model=paper.DETAILED.id, span=1, prompt="T1-2shot")
 
 
 def missed(table: pd.DataFrame) -> pd.DataFrame:
