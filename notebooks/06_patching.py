@@ -144,7 +144,6 @@ patched = engine.replay(encoded, el.sweep(patch, small, components=["resid_post"
 with torch.no_grad(), small.lm.trace(**small.tokenizer(prompts[base], return_tensors="pt")):
     small.lm.model.layers[23].output[:, -1] = stream[23, source]
     plain = small.lm.lm_head.output[0, -1].save()
-
 torch.testing.assert_close(patched[23], plain[engine.answers], atol=1e-3, rtol=1e-3)
 clean, mean = encoded.logits, encoded.logits.mean(0)
 scores = {"source": clean[source], "base": clean[base], "patched": patched[23]}

@@ -26,7 +26,7 @@ from emolib.study.study import Study
 
 RESAMPLES = 500
 # What is patched: attention in threes (paper Fig 27), the stream layer by layer.
-ATTENTION, STREAM = (dict(components=["attn_out"], span=3), dict(components=["resid_post"], span=1))
+ATTENTION, STREAM = interchange.Window(("attn_out",), span=3), interchange.Window(("resid_post",), span=1)
 Row = dict[str, Any]
 
 
@@ -96,7 +96,7 @@ def measure(
     partners = pairs.matchings(study.truth[pool], study.groups[pool], scale.rounds, seed=seed)
     windows = [ATTENTION, STREAM] if stream else [ATTENTION]
     paired = (partners[0] != np.arange(len(pool))).sum() >= interchange.LEAST
-    patchable = paired and any(interchange.fitting(study, window["span"]) for window in windows)
+    patchable = paired and any(interchange.fitting(study, window.span) for window in windows)
     probed = study.layers(scale.step)
     return Profile(
         key=key,
@@ -125,9 +125,10 @@ def curves(profile: Profile) -> dict[Landmark, Curve]:
         site = dict(component="attn_out", span=1, position="-1")
         keys = [site | dict(layer=layer) for layer in study.layers()]
         found["dip"] = Curve("agreement", keys, over(scores.mean(profile.kept), agreed), len(agreed))
-    for landmark, window in ({"peak": ATTENTION, "onset": STREAM} if patched else {}).items():
-        sites = patched.at(*window["components"], window["span"])
-        if len(sites):
+    patches: dict[Landmark, interchange.Window] = {"peak": ATTENTION, "onset": STREAM}
+    for landmark, window in patches.items():
+        sites = None if patched is None else patched.at(*window)
+        if patched is not None and len(sites):
             transfer = scores.mean(patched.transferred[:, sites.index])
             statistic = pairs.over_texts(transfer, patched.rows[patched.base], patched.rows[patched.source])
             found[landmark] = Curve("transfer", sites.to_dict("records"), statistic, len(patched.base))
