@@ -7,7 +7,6 @@ value in every resample for k columns (layers, conditions). Weights of 1 give th
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -64,31 +63,6 @@ def pearson(x: ArrayLike, y: ArrayLike) -> Statistic:
         return (w @ (a * b) - ma * mb) / np.sqrt((w @ a**2 - ma**2) * (w @ b**2 - mb**2))
 
     return statistic
-
-
-def peak_layer(statistic: Statistic) -> Statistic:
-    """Return the statistic "0-based column where the curve is highest" (the first, if several); columns: one."""
-    return lambda weights: statistic(weights).argmax(axis=-1)[:, None].astype(float)
-
-
-def first_crossing(
-    statistic: Statistic, threshold: float, *, relative_to: Literal["value", "maximum"] = "value"
-) -> Statistic:
-    """Return the statistic "first 0-based column at or above the threshold"; columns: one.
-
-    `relative_to="maximum"` reads the threshold as a share of the curve's own maximum. A curve of k columns that never
-    gets there counts as k, one past the last layer.
-    """
-    if relative_to not in ("value", "maximum"):
-        raise ValueError(f"relative_to is {relative_to!r}: give 'value' or 'maximum'")
-
-    def crossing(weights: Array) -> Array:
-        curve = statistic(weights)
-        bar = threshold * (curve.max(axis=-1, keepdims=True) if relative_to == "maximum" else 1.0)
-        reached = curve >= bar
-        return np.where(reached.any(axis=-1), reached.argmax(axis=-1), curve.shape[-1])[:, None].astype(float)
-
-    return crossing
 
 
 def as_columns(values: ArrayLike) -> NDArray[np.generic]:
