@@ -45,7 +45,9 @@ class _State:
         """The same state restricted to the problems in `mask`."""
         kept = {k: v[mask] for k, v in vars(self).items() if isinstance(v, Tensor)}
         curvature = (self.curvature[0][mask], self.curvature[1][mask])
-        return _State(**kept, curvature=curvature, history=[tuple(t[mask] for t in pair) for pair in self.history])
+        return _State(
+            **kept, curvature=curvature, history=[(s[mask], y[mask], rho[mask]) for s, y, rho in self.history]
+        )
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Intervals and tests for texts that come in groups: several texts by one writer are not independent.
 
 `cluster_bootstrap` and `cluster_wilson` serve means and shares; `bootstrap` gives any statistic of `stats.scores`
-(balanced accuracy, R2, rank correlation, differences, peaks, onsets) a 95 % interval by drawing whole groups.
+(balanced accuracy, R2, correlation, landmarks of curves) a 95 % interval by drawing whole groups.
 """
 
 from __future__ import annotations
@@ -48,10 +48,6 @@ class Interval:
     def map(self, change: Callable[[Array], Array]) -> Interval:
         """The interval of a rising function of the numbers, such as a depth of a layer."""
         return Interval(change(self.value), change(self.ci_low), change(self.ci_high))
-
-    def columns(self) -> dict[str, Array]:
-        """The three arrays, flattened, under their names in tables. Deprecated: use `rows`."""
-        return {name: np.ravel(getattr(self, name)) for name in ("value", "ci_low", "ci_high")}
 
 
 def cluster_bootstrap(

@@ -32,7 +32,7 @@ def matchings(labels: Ints, writers: Ints, n_rounds: int, *, seed: int) -> Ints:
     used = np.zeros((len(names) + 1,) * 2, dtype=int)
     rounds = np.tile(np.arange(len(labels)), (n_rounds, 1))
     for partner in rounds:
-        couples = random.permutation(len(codes)).reshape(-1, 2)
+        couples: Ints = random.permutation(len(codes)).reshape(-1, 2)
         couples = _even_out(couples, allowed, codes, used, random)
         one, other = couples[allowed[couples[:, 0], couples[:, 1]]].T
         partner[one], partner[other] = other, one

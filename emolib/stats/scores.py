@@ -73,7 +73,8 @@ def as_columns(values: ArrayLike) -> NDArray[np.generic]:
 
 def as_numbers(values: ArrayLike) -> Array:
     """Return the values as numbers [n, columns]."""
-    return as_columns(np.asarray(values, dtype=float))
+    array = np.asarray(values, dtype=float)
+    return array[:, None] if array.ndim == 1 else array
 
 
 def as_table(values: ArrayLike, name: str) -> Array:

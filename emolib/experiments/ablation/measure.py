@@ -6,12 +6,14 @@ is used to. Accuracy is agreement with the clean answer, on the texts where that
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import torch
 
 from emolib import stats
-from emolib.engine.edits import Mean, Noise, Operation, Patch, Zero
+from emolib.engine.edits import Edit, Mean, Noise, Operation, Patch, Zero
 from emolib.engine.sites import COMPONENTS, centres
 from emolib.engine.sweeps import sweep
 from emolib.study.study import Study
@@ -34,7 +36,8 @@ def run(study: Study) -> pd.DataFrame:
             f"the model answers {len(rows)} of {len(study.truth)} texts right and ablation needs two: try "
             "calibration=batch, another prompt or a larger model"
         )
-    edits, keys = [], []
+    edits: list[Edit] = []
+    keys: list[dict[Any, Any]] = []
     for method, operation in _operations(study, rows).items():
         for span in SPANS:
             thin = span > 1 and study.run.profile == "quick"

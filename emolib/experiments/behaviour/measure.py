@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 
 from emolib import stats
+from emolib.engine.choices import Calibration
 from emolib.engine.labels import CALIBRATIONS, LABEL_SCORES, calibration_offsets
 from emolib.stats import scores
 from emolib.study.study import Study
@@ -35,7 +36,7 @@ def run(study: Study) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _answers(table: torch.Tensor, calibration: str) -> np.ndarray:
+def _answers(table: torch.Tensor, calibration: Calibration) -> np.ndarray:
     return (table - calibration_offsets(table, calibration)).argmax(-1).numpy()
 
 

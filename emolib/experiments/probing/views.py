@@ -37,8 +37,9 @@ def paper_saturations() -> pd.Series:
     """The same depth of each of the paper's models by name, rising."""
     curves = paper.values("emotion_probe", prompt="T1-2shot", position="-1", component="resid_post")
     found = {
-        paper.model_name(model): landmarks.row("saturation", curve)["depth"]
+        paper.model_name(model): row["depth"]
         for model, curve in curves.sort_values("layer").groupby("model")
+        if (row := landmarks.row("saturation", curve)) is not None
     }
     return pd.Series(found).sort_values()
 
