@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -59,7 +60,7 @@ def outcome_stacks(
         ax.xaxis.set_major_locator(MaxNLocator(4))
     label_axes(axes, "depth", "share of pairs")
     words = {"paper": f"paper ({DETAILED.name})", "reference": "reference run"}
-    handles = [Patch(color=colour, label=word) for word, colour in OUTCOMES.values()]
+    handles: list[Artist] = [Patch(color=colour, label=word) for word, colour in OUTCOMES.values()]
     handles += [Line2D([], [], color=INK, linestyle=LINES[key], label=words[key]) for key in words if key in frames]
     legend_below(fig, handles, most=3)
     return fig

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
-from typing import Literal, ParamSpec
+from typing import Any, Literal, ParamSpec
 
 import matplotlib as mpl
 import numpy as np
@@ -27,7 +27,7 @@ WIDTH = 5.8
 COLUMNS = 3
 # Columns that carry data or provenance rather than say which measurement a row is.
 DATA = ("value", "ci_low", "ci_high", "n", "number", *EXTRA)
-LINES = {"ours": "-", "paper": (0, (5, 2)), "reference": (0, (1, 1.2))}
+LINES: Mapping[str, Any] = {"ours": "-", "paper": (0, (5, 2)), "reference": (0, (1, 1.2))}
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:

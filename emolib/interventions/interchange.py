@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,14 @@ from emolib.study.study import Study
 
 LEAST = 4  # texts with a partner; fewer give no interval
 OUTCOMES = ("transfer", "kept", "neither")
-Window = Mapping[str, Any]  # sites, as `sweep` takes them: span, and position and components where not the default
+
+
+class Window(NamedTuple):
+    """Sites of a sweep: windows of `span` layers, at each of the components and one token."""
+
+    span: int
+    components: Sequence[Component] = COMPONENTS
+    position: int = -1
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -60,9 +67,10 @@ class Outcome:
         """The key columns and n of the rows of some of the sites, by default all."""
         return (self.sites if sites is None else sites).assign(n=len(self.base)).to_dict("records")
 
-    def at(self, component: Component, span: int) -> pd.DataFrame:
-        """The sites of a component and span, one a layer; their index says which columns of the outcome they are."""
-        return self.sites[(self.sites["component"] == component) & (self.sites["span"] == span)]
+    def at(self, window: Window) -> pd.DataFrame:
+        """The sites of a window of one component, one a layer; their index are the columns of the outcome."""
+        at = (self.sites["span"] == window.span) & self.sites["component"].isin(window.components)
+        return self.sites[at & (self.sites["position"] == str(window.position))]
 
 
 def fitting(study: Study, span: int) -> list[int]:
@@ -76,7 +84,7 @@ def patch(study: Study, rows: np.ndarray, trials: Sequence[tuple[Sequence[Window
     A trial is its windows, each swept through the layers where it fits, and its rounds [r, n] of donors, as places in
     `rows`; who is the own donor is in no pair.
     """
-    read = {window.get("position", -1) for windows, _ in trials for window in windows}
+    read = {window.position for windows, _ in trials for window in windows}
     tables = {position: activations_at(study, rows, position) for position in read}
     edits: list[Edit] = []
     frames = []
@@ -85,22 +93,22 @@ def patch(study: Study, rows: np.ndarray, trials: Sequence[tuple[Sequence[Window
             donor = torch.zeros(len(study.truth), dtype=torch.long)
             donor[rows] = torch.from_numpy(donors)
             swept = [
-                sweep(Patch(tables[window.get("position", -1)], donor), study.model, **{"layers": layers} | window)
+                sweep(Patch(tables[window.position], donor), study.model, layers=layers, **window._asdict())
                 for window in windows
-                if (layers := fitting(study, window["span"]))
+                if (layers := fitting(study, window.span))
             ]
             edits += [edit for some in swept for edit in some]
         frames.append(pd.concat([some.frame for some in swept], ignore_index=True))
     blocks = study.intervene(edits, rows, name="patching").split(
         [len(rounds) * len(sites) for sites, (_, rounds) in zip(frames, trials, strict=True)], dim=1
     )
-    own = dict(clean=study.clean.logits[rows], labels=study.predicted[rows], writers=study.groups[rows], rows=rows)
+    own: dict[str, Any] = dict(labels=study.predicted[rows], writers=study.groups[rows], rows=rows)
     found = []
     for sites, block, (_, rounds) in zip(frames, blocks, trials, strict=True):
         turn, base = np.nonzero(rounds != np.arange(len(rows)))
         patched = block.unflatten(1, (len(rounds), len(sites)))[base, turn]
         sides = dict(base=base, source=rounds[turn, base], answers=study.decide(patched))
-        found.append(Outcome(sites=sites, patched=patched, **sides, **own))
+        found.append(Outcome(sites=sites, patched=patched, clean=study.clean.logits[rows], **sides, **own))
     return found
 
 

@@ -19,7 +19,7 @@ from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 from torch import Tensor
 
 from emolib.probes.solvers import Standardise, check_shapes, minimise_softmax, shared_coordinates
-from emolib.stats.scores import Statistic, balanced_accuracy
+from emolib.stats.scores import Statistic, balanced_accuracy, difference
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,4 +194,4 @@ def shuffled_labels(labels: np.ndarray, groups: np.ndarray, *, seed: int) -> np.
 def selectivity(truth: np.ndarray, guess: np.ndarray, control: np.ndarray, control_guess: np.ndarray) -> Statistic:
     """The statistic "balanced accuracy minus that of the probe of control labels"; guesses are [n, k] or [n]."""
     real, null = balanced_accuracy(truth, guess), balanced_accuracy(control, control_guess)
-    return lambda weights: real(weights) - null(weights)
+    return difference(real, null)

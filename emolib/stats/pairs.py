@@ -30,7 +30,7 @@ def matchings(labels: Ints, writers: Ints, n_rounds: int, *, seed: int) -> Ints:
     # Nobody, a label of its own, is the partner of the text that is one too many.
     codes, allowed = np.append(codes, [len(names)] * odd).astype(int), np.pad(allowed, (0, odd))
     used = np.zeros((len(names) + 1,) * 2, dtype=int)
-    rounds = np.tile(np.arange(len(labels)), (n_rounds, 1))
+    rounds: Ints = np.tile(np.arange(len(labels)), (n_rounds, 1))
     for partner in rounds:
         couples: Ints = random.permutation(len(codes)).reshape(-1, 2)
         couples = _even_out(couples, allowed, codes, used, random)

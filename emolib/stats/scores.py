@@ -65,6 +65,11 @@ def pearson(x: ArrayLike, y: ArrayLike) -> Statistic:
     return statistic
 
 
+def difference(first: Statistic, second: Statistic) -> Statistic:
+    """Return the statistic "`first` minus `second`", both of the same resample."""
+    return lambda weights: first(weights) - second(weights)
+
+
 def as_columns(values: ArrayLike) -> NDArray[np.generic]:
     """Return the values as [n, columns]; [n] becomes one column."""
     array = np.asarray(values)

@@ -21,7 +21,7 @@ from emolib.engine.tiny import tiny_model
 from emolib.experiments.patching import measure as patching
 from emolib.experiments.patching import views
 from emolib.interventions import interchange
-from emolib.interventions.interchange import Outcome
+from emolib.interventions.interchange import Outcome, Window
 from emolib.stats import pairs
 from emolib.study.run import Run
 from emolib.study.study import Study
@@ -90,7 +90,7 @@ def hooked(study: Study, site: Any, base: int, source: int) -> torch.Tensor:
     return logits(base, give)
 
 
-Window = namedtuple("Window", SITE)
+Site = namedtuple("Site", SITE)
 
 
 def swapped(n: int) -> np.ndarray:
@@ -106,16 +106,11 @@ def test_patching_equals_plain_passes_in_every_family(family: str, tiny_run: Run
     model = replace(tiny_model(family, tokenizer=word_tokenizer()), name=tiny_run.model)
     study = opened(tiny_run, model, tmp_path).variant(rows=[3, 70, 120, 11])
     windows = [
-        dict(components=[component], layers=[layer], span=span, position=position)
-        for component, layer, span, position in (
-            ("attn_out", 1, 1, -1),
-            ("mlp_out", 2, 3, -1),
-            ("resid_post", 0, 1, -1),
-            ("attn_out", 2, 3, -2),
-            ("mlp_out", 0, 1, -4),
-            ("resid_post", 1, 3, -3),
-            ("resid_post", 3, 1, -1),
-        )
+        Window(3),
+        Window(3, ["attn_out"], -2),
+        Window(1, ["mlp_out"], -4),
+        Window(3, ["resid_post"], -3),
+        Window(1),
     ]
     outcome = interchange.patch(study, np.arange(4), [(windows, swapped(4))])[0]
     assert outcome.base.tolist() == [0, 1, 2, 3] and outcome.source.tolist() == [1, 0, 3, 2]
@@ -155,7 +150,7 @@ def test_shares_of_one_site_by_plain_passes(study: Study, table: pd.DataFrame) -
     for partner in rounds:
         for base, source in zip(pool, pool[partner], strict=True):
             if base != source:
-                logits = hooked(study, Window(component="mlp_out", layer=2, span=3, position="-1"), base, source)
+                logits = hooked(study, Site(component="mlp_out", layer=2, span=3, position="-1"), base, source)
                 answer = int((logits - study.offsets).argmax())
                 outcomes.append((answer == study.predicted[source], answer == study.predicted[base]))
     transfer, kept = np.mean(outcomes, axis=0)
@@ -321,7 +316,7 @@ def test_denoising_and_noising_tell_the_two_labels_apart(clean: tuple[torch.Tens
 def test_the_difference_read_from_the_other_side_is_the_same_number(study: Study) -> None:
     pool = study.agreed[:20]
     rounds = pairs.matchings(study.predicted[pool], study.groups[pool], 1, seed=0)
-    outcome = interchange.patch(study, pool, [([dict(span=1)], rounds)])[0]
+    outcome = interchange.patch(study, pool, [([Window(1)], rounds)])[0]
     logits, label = outcome.patched.double().numpy(), outcome.labels
     spoilt = clean = broken = 0.0
     for base, source in zip(outcome.base, outcome.source, strict=True):

@@ -71,7 +71,9 @@ def planted(probe_from: int, dip: int, peak: int, onset: int, *, noise: float = 
     kept = random.random((len(agreed), LAYERS)) < np.where(layers == dip, 0.2, 1 - noise)
     kept[:, [0, 1, 2, -3, -2, -1]] = False  # the ends do not count
     model = SimpleNamespace(n_layers=LAYERS, name="planted")  # of which only the layers are asked
-    sites = pd.concat([sweep(Zero(), model, **window).frame for window in (ATTENTION, STREAM)], ignore_index=True)
+    sites = pd.concat(
+        [sweep(Zero(), model, **window._asdict()).frame for window in (ATTENTION, STREAM)], ignore_index=True
+    )
     attention, late = sites["component"] == "attn_out", sites["layer"] >= onset
     shares = np.where(attention, np.where(sites["layer"] == peak, 0.8, noise), np.where(late, 0.9, 0.1))
     pool, base, source = agreed[:100], np.arange(100), np.roll(np.arange(100), 1)

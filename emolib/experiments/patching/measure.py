@@ -16,7 +16,7 @@ import pandas as pd
 
 from emolib import stats
 from emolib.engine.sites import COMPONENTS
-from emolib.interventions.interchange import LEAST, Outcome, patch, shares
+from emolib.interventions.interchange import LEAST, Outcome, Window, patch, shares
 from emolib.stats import landmarks, pairs, scores
 from emolib.stats.sampling import balanced_rows
 from emolib.study.clean import KEEP
@@ -42,12 +42,12 @@ def run(study: Study) -> pd.DataFrame:
     labels, writers = study.predicted[pool], study.groups[pool]
     rounds = pairs.matchings(labels, writers, ROUNDS[profile], seed=seed)
     _check(rounds, len(study.agreed))
-    last = [dict(span=span) for span in SPANS]
+    last = [Window(span) for span in SPANS]
     # That a window of the stream is worth its last layer is shown at the last token, once.
     earlier = [
-        dict(position=position, components=COMPONENTS[: 3 if window["span"] == 1 else 2], **window)
+        Window(span, COMPONENTS[: 3 if span == 1 else 2], position)
         for position in range(-2, -KEEP - 1, -1)
-        for window in last[: None if profile == "full" else 1]
+        for span in (SPANS if profile == "full" else (1,))
     ]
     same = pairs.same_label_donors(labels, writers, seed=seed)
     main, tokens, control = patch(study, pool, [(last, rounds), (earlier, rounds[:1]), (last[:2], same[None])])
@@ -73,11 +73,12 @@ def recovery(outcome: Outcome) -> Iterator[Row]:
     """
     base, source = outcome.labels[outcome.base], outcome.labels[outcome.source]
     clean, patched = outcome.clean.numpy(), outcome.patched.numpy()
-    parts = {}
+    parts: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for name, (label, other) in {"denoising": (source, base), "noising": (base, source)}.items():
         before, after = (pairs.evidence(clean[side][:, None], label, other) for side in (outcome.base, outcome.source))
         parts[name] = pairs.evidence(patched, label, other) - before, after - before
-    parts["both"] = tuple(rise - fall for rise, fall in zip(parts["denoising"], parts["noising"], strict=True))
+    (risen, rise), (fallen, fall) = parts["denoising"], parts["noising"]
+    parts["both"] = risen - fallen, rise - fall
     for name, (part, whole) in parts.items():
         interval = pairs.ratio_interval(part, whole[:, 0], *outcome.dyads)
         yield from interval.rows(outcome.keys(), metric="recovery", direction=name)
@@ -102,21 +103,22 @@ def turns(outcome: Outcome, n_layers: int, *, seed: int) -> Iterator[Row]:
     feed-forward minus attention in the same resample. Intervals resample the writers of bases and sources.
     """
     for span in sorted(set(outcome.sites["span"])):
-        sites = {name: outcome.at(name, span) for name in COMPONENTS}
+        sites = {name: outcome.at(Window(span, [name])) for name in COMPONENTS}
         curves = {name: scores.mean(outcome.transferred[:, some.index]) for name, some in sites.items()}
         layers = sites["attn_out"]["layer"].tolist()
         early, late = (landmarks.of("peak", curves[name], layers) for name in ("attn_out", "mlp_out"))
         found = {
             ("peak", "attn_out"): early,
             ("peak", "mlp_out"): late,
-            ("peak_difference", ""): lambda w, early=early, late=late: late(w) - early(w),
+            ("peak_difference", ""): scores.difference(late, early),
         }
         if span == 1:
             found["onset", "resid_post"] = landmarks.of("onset", curves["resid_post"], layers)
         for (metric, component), statistic in found.items():
             of_texts = pairs.over_texts(statistic, outcome.base, outcome.source)
             layer = stats.bootstrap(of_texts, outcome.writers, seed=seed)
-            depth = layer.map(lambda at, one=metric != "peak_difference": (at + one) / n_layers)
+            one = metric != "peak_difference"  # the depth of a layer, or of a number of layers
+            depth = stats.Interval(*((ends + one) / n_layers for ends in (layer.value, layer.ci_low, layer.ci_high)))
             key = dict(component=component, span=span, position="-1", n=len(outcome.base))
             yield from layer.rows(key, metric=f"{metric}_layer")
             yield from depth.rows(key, metric=f"{metric}_depth")

@@ -5,16 +5,16 @@ from __future__ import annotations
 import pandas as pd
 
 from emolib.stats import landmarks
+from emolib.stats.landmarks import Landmark
 from emolib.tables import paper
 from emolib.tables.results import at_last_layer, select
 
 SHARES = ["transfer", "kept", "neither"]
 SOURCES = {"other_label": "another emotion", "same_label": "the same emotion"}
-# Where curves turn: the metric of our table, the component, and what the column of `places` says.
-TURNS = {
-    ("onset_depth", "resid_post"): "stream: half transferred",
-    ("peak_depth", "attn_out"): "attention: peak",
-    ("peak_depth", "mlp_out"): "feed-forward: peak",
+TURNS: dict[str, tuple[Landmark, str]] = {  # the columns of `places`
+    "stream: half transferred": ("onset", "resid_post"),
+    "attention: peak": ("peak", "attn_out"),
+    "feed-forward: peak": ("peak", "mlp_out"),
 }
 
 
@@ -65,11 +65,11 @@ def kept(table: pd.DataFrame) -> pd.DataFrame:
 def places(table: pd.DataFrame, name: str) -> pd.DataFrame:
     """Depths where the curves of the paper's models and of ours, as `name`, turn; windows of five if there are."""
     theirs = at_last_layer(paper.values("patching", metric="transfer", prompt="T1-2shot", position="-1", span=5))
-    ours = select(table, metric=[metric for metric, _ in TURNS]).set_index(["metric", "component"]).sort_values("span")
     found = {}
-    for (metric, component), column in TURNS.items():
+    for column, (landmark, component) in TURNS.items():
         curves = theirs[theirs["component"] == component].sort_values("layer").groupby("model")
-        rows = {model: landmarks.row(metric.removesuffix("_depth"), curve) for model, curve in curves}
+        rows = {str(model): landmarks.row(landmark, curve) for model, curve in curves}
         depths = {paper.model_name(model): row["depth"] for model, row in rows.items() if row is not None}
-        found[column] = depths | {name: ours.loc[[(metric, component)], "value"].iloc[-1]}
+        ours = select(table, metric=f"{landmark}_depth", component=component).sort_values("span")
+        found[column] = depths | {name: ours["value"].iloc[-1]}
     return pd.DataFrame(found).sort_values("stream: half transferred")

@@ -9,7 +9,7 @@ import torch
 from scipy.stats import chi2
 
 from emolib import stats
-from emolib.engine.edits import Edit, Noise, Zero
+from emolib.engine.edits import Edit, Noise, Operation, Zero
 from emolib.engine.sites import COMPONENTS
 from emolib.engine.sweeps import sweep
 from emolib.experiments.robustness.profile import RESAMPLES, Profile, Row, probeable, weighted
@@ -58,9 +58,7 @@ def leaked(
             hits, worth = np.append(profile.right, right[i, mine]), np.append(profile.weights, np.ones(mine.sum()))
             before, after = weighted(hits, worth * (np.arange(len(hits)) < len(sample))), weighted(hits, worth)
             change = study.interval(
-                lambda w, before=before, after=after: after(w) - before(w),
-                np.append(sample, own[mine]),
-                n_resamples=RESAMPLES,
+                scores.difference(after, before), np.append(sample, own[mine]), n_resamples=RESAMPLES
             )
             yield from change.rows(
                 dict(check="demonstrations", prompt=name, metric="accuracy_change", n=int(mine.sum()))
@@ -124,7 +122,7 @@ def by_token(study: Study, layers: Sequence[int], n: int) -> Iterator[Row]:
     rows = balanced_rows(study.truth, study.agreed, n, seed=study.run.seed)
     if len(np.unique(study.groups[rows])) < 2 or not layers:
         return
-    methods = {"zero": Zero(), "random": Noise(study.run.seed)}
+    methods: dict[str, Operation] = {"zero": Zero(), "random": Noise(study.run.seed)}
     near = {
         method: [sweep(edit, study.model, layers=layers, position=at) for at in range(-1, -KEEP - 1, -1)]
         for method, edit in methods.items()

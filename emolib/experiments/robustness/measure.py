@@ -17,6 +17,7 @@ from emolib.engine.labels import label_tokens
 from emolib.experiments.robustness import checks
 from emolib.experiments.robustness.profile import Profile, Row, Scale, contrasts, measure, rows
 from emolib.stats.sampling import balanced_rows
+from emolib.study.run import TextColumn
 from emolib.study.study import Study
 from emolib.texts import control_tasks
 from emolib.texts.control_tasks import Task
@@ -28,7 +29,7 @@ SCALES = {
     "quick": Scale(texts=130, controls=98, patched=26, rounds=1, folds=2, step=6, tokens=10),
 }
 DEFAULT = PAPER_PROMPTS[0]
-OTHER_TEXT = {"masked": "original", "original": "masked"}
+OTHER_TEXT: dict[TextColumn, TextColumn] = {"masked": "original", "original": "masked"}
 CONTROLS = {"topic": control_tasks.topic_task, "first_word": control_tasks.first_word_task}
 
 
@@ -58,7 +59,7 @@ def run(study: Study) -> pd.DataFrame:
     found += [*checks.leaked(study, profiles, shown, sample), *_columns(study, default, sample, options)]
     for check, make in CONTROLS.items():
         # None is a demonstration of the paper's prompts, since the emotion is asked of the same texts.
-        task = make(study.events["text"], scale.controls, seed=study.run.seed, shown=kept_out)
+        task = make(study.events["text"], scale.controls, seed=study.run.seed, shown=kept_out.tolist())
         if task is not None and askable(study, task.prompt):
             found += _control(study, scale, task, check)
     layers = study.layers(1 if study.run.profile == "full" else scale.step)

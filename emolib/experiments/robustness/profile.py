@@ -26,7 +26,7 @@ from emolib.study.study import Study
 
 RESAMPLES = 500
 # What is patched: attention in threes (paper Fig 27), the stream layer by layer.
-ATTENTION, STREAM = interchange.Window(("attn_out",), span=3), interchange.Window(("resid_post",), span=1)
+ATTENTION, STREAM = interchange.Window(3, ["attn_out"]), interchange.Window(1, ["resid_post"])
 Row = dict[str, Any]
 
 
@@ -127,11 +127,12 @@ def curves(profile: Profile) -> dict[Landmark, Curve]:
         found["dip"] = Curve("agreement", keys, over(scores.mean(profile.kept), agreed), len(agreed))
     patches: dict[Landmark, interchange.Window] = {"peak": ATTENTION, "onset": STREAM}
     for landmark, window in patches.items():
-        sites = None if patched is None else patched.at(*window)
-        if patched is not None and len(sites):
-            transfer = scores.mean(patched.transferred[:, sites.index])
-            statistic = pairs.over_texts(transfer, patched.rows[patched.base], patched.rows[patched.source])
-            found[landmark] = Curve("transfer", sites.to_dict("records"), statistic, len(patched.base))
+        if patched is None or patched.at(window).empty:
+            continue
+        sites = patched.at(window)
+        transfer = scores.mean(patched.transferred[:, sites.index])
+        statistic = pairs.over_texts(transfer, patched.rows[patched.base], patched.rows[patched.source])
+        found[landmark] = Curve("transfer", sites.to_dict("records"), statistic, len(patched.base))
     return found
 
 
@@ -160,7 +161,7 @@ def contrasts(profile: Profile, default: Profile) -> list[Row]:
     """
     if not profile.study.events["text_id"].equals(default.study.events["text_id"]):
         raise ValueError("the profiles are of different texts: measure both on the same rows to compare them")
-    change = profile.interval(_minus(*(weighted(p.right, p.weights) for p in (profile, default))))
+    change = profile.interval(scores.difference(*(weighted(p.right, p.weights) for p in (profile, default))))
     found = change.rows(dict(metric="accuracy_change", n=len(profile.weights)))
     mine, other = curves(profile), curves(default)
     comparable = len(profile.study.words) == len(default.study.words)
@@ -168,9 +169,9 @@ def contrasts(profile: Profile, default: Profile) -> list[Row]:
         if landmark not in other:
             continue
         if comparable or curve.metric != "balanced_accuracy":
-            change = profile.interval(_minus(curve.statistic, other[landmark].statistic))
+            change = profile.interval(scores.difference(curve.statistic, other[landmark].statistic))
             found += change.rows(curve.keys, metric=f"{curve.metric}_change", n=curve.n)
-        shift = profile.interval(_minus(curve.turn(landmark), other[landmark].turn(landmark)))
+        shift = profile.interval(scores.difference(curve.turn(landmark), other[landmark].turn(landmark)))
         found += shift.rows(dict(metric=f"{landmark}_shift", n=curve.n))
     return [row | profile.key for row in found]
 
@@ -246,7 +247,3 @@ def _probe(study: Study, probed: list[int], n_folds: int) -> dict[str, np.ndarra
     read = (study.activations("resid_post", layer).float() for layer in probed)
     answers = [cross_validate(x, targets, folds, subset=subset, n_classes=len(study.words))[0] for x in read]
     return dict(zip(members, np.stack(answers, axis=2), strict=True))
-
-
-def _minus(first: Statistic, second: Statistic) -> Statistic:
-    return lambda weights: first(weights) - second(weights)
