@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from emolib.figures.palette import EMOTION_COLOURS, INK, ordered, palette
-from emolib.figures.panels import LINES, WIDTH, check_rows, legend_below, panels, readable, styled
+from emolib.figures.panels import LINES, WIDTH, check_rows, legend_below, panels, place_of, readable, styled
 from emolib.tables.paper import DETAILED
 
 FULL_CIRCLE = 2 * np.pi
@@ -91,7 +91,7 @@ def paths(ours: pd.DataFrame, *, x: str, y: str, panel: str = "panel") -> Figure
             line(0, color=INK, linewidth=0.8)
         ax.set_title(name)
     for ax in axes:
-        place = ax.get_subplotspec()
+        place = place_of(ax)
         if place.is_last_row() or len(names) <= 2:
             ax.set_xlabel(f"cosine with {readable(x)}")
         if place.is_first_col():

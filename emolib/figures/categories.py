@@ -63,8 +63,8 @@ def interval_points(
     ax.set(xlabel=xlabel, xlim=xlim, ylim=(len(names) - 0.4, -0.6))
     ax.grid(visible=False, axis="y")
     if paper is not None:
-        look_paper = dict(color=INK, marker="D", markerfacecolor="none", linestyle="")
-        handles.append(Line2D([], [], **look_paper, label=list(frames)[-1]))
+        name = list(frames)[-1]
+        handles.append(Line2D([], [], color=INK, marker="D", markerfacecolor="none", linestyle="", label=name))
     for (name, x), dash in zip((lines or {}).items(), DASHES, strict=False):
         handles.append(ax.axvline(x, color=INK, lw=1.1, linestyle=dash, label=f"{name} ({x:.2f})"))
     legend_below(fig, handles, most=3)

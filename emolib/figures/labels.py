@@ -56,8 +56,9 @@ def confusion_matrix(
         plt.setp(ax.get_yticklabels(), rotation=0)
         ax.set(xlabel="predicted label", ylabel="writer's label", title=what if len(frames) > 1 else "")
         bare(ax)
-    key = dict(location="bottom", label="share of the writer's label", aspect=45, shrink=0.7)
-    fig.colorbar(ax.collections[0], ax=grid, **key).outline.set_visible(False)
+    of = ax.collections[0]
+    key = fig.colorbar(of, ax=grid, location="bottom", label="share of the writer's label", aspect=45, shrink=0.7)
+    key.outline.set_visible(False)
     return fig
 
 
@@ -104,7 +105,7 @@ def depth_stacks(
     named levels. Raises ValueError for two rows of one value and layer, or for layers whose values have another sum
     than the others'.
     """
-    shown = colours or dict(reversed(EMOTION_COLOURS.items()))
+    shown = colours or dict(reversed([*EMOTION_COLOURS.items()]))
     check_rows(ours, [panel, "layer", column], "ours")
     names = names_of({"ours": ours}, panel)
     fig, axes = panels(len(names), height=height, below=1.1, columns=columns)

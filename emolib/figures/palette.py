@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -19,7 +20,7 @@ GREY = "#8a8a8a"
 
 # Okabe and Ito (2008): distinct in all common forms of colour blindness.
 COMPONENT_COLOURS = MappingProxyType(dict(zip(COMPONENTS, ("#0072b2", "#d55e00", "#009e73"), strict=True)))
-COMPONENT_LABELS = MappingProxyType(
+COMPONENT_LABELS: Mapping[str, str] = MappingProxyType(
     dict(zip(COMPONENTS, ("attention output", "MLP output", "residual stream"), strict=True))
 )
 
@@ -104,7 +105,7 @@ def text_on(colour: str) -> str:
     return "black" if luminance(colour) > 0.179 else "white"
 
 
-def luminance(colour: str | tuple[float, ...]) -> float:
+def luminance(colour: str | tuple[float, float, float]) -> float:
     """Return the relative luminance of a colour, 0 black to 1 white (WCAG 2)."""
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colors.to_rgb(colour)]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
-from typing import Any, Literal, ParamSpec
+from typing import Literal, ParamSpec
 
 import matplotlib as mpl
 import numpy as np
@@ -12,6 +12,7 @@ import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.gridspec import SubplotSpec
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
@@ -22,12 +23,13 @@ from emolib.tables.paper import EXTRA
 P = ParamSpec("P")
 Frames = Mapping[str, pd.DataFrame]
 Look = Mapping[str, tuple[str, str]]
+Line = Literal["-"] | tuple[float, Sequence[float]]  # drawn through, or an offset and lengths of dashes and gaps
 OURS = "this run"
 WIDTH = 5.8
 COLUMNS = 3
 # Columns that carry data or provenance rather than say which measurement a row is.
 DATA = ("value", "ci_low", "ci_high", "n", "number", *EXTRA)
-LINES: Mapping[str, Any] = {"ours": "-", "paper": (0, (5, 2)), "reference": (0, (1, 1.2))}
+LINES: Mapping[str, Line] = {"ours": "-", "paper": (0, (5, 2)), "reference": (0, (1, 1.2))}
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
@@ -128,11 +130,19 @@ def panels(count: int, *, height: float, below: float = 0.9, columns: int = COLU
     return fig, list(grid[:count])
 
 
+def place_of(ax: Axes) -> SubplotSpec:
+    """Return where a panel stands in its figure's grid; raises ValueError for axes outside of any."""
+    place = ax.get_subplotspec()
+    if place is None:
+        raise ValueError("these axes stand in no grid: make them with `panels`")
+    return place
+
+
 def label_axes(axes: list[Axes], xlabel: str, ylabel: str) -> None:
     """Label the panels that have none below them (x) and those in the first column (y)."""
     for ax in axes:
-        place = ax.get_subplotspec()
-        below = [other for other in axes if other.get_subplotspec().colspan == place.colspan]
+        place = place_of(ax)
+        below = [other for other in axes if place_of(other).colspan == place.colspan]
         if ax is below[-1]:
             ax.set_xlabel(xlabel)
         if place.is_first_col():
