@@ -135,10 +135,10 @@ def write_cells(root: Path) -> list[Path]:
             _replace(path, nbformat.writes(new) + "\n")
             changed.append(path)
     for path in sorted((root / "notebooks").glob("*.py")):
-        old = path.read_text(encoding="utf-8")
-        new = script_with_cell(old, place)
-        if new != old:
-            _replace(path, new)
+        text = path.read_text(encoding="utf-8")
+        script = script_with_cell(text, place)
+        if script != text:
+            _replace(path, script)
             changed.append(path)
     return changed
 

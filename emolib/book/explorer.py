@@ -23,7 +23,7 @@ from emolib.texts.appraisals import Setting
 NUMBERS = ("layer", "n_layers", "value", "ci_low", "ci_high", "n")
 NO_CHOICE = {"experiment", "model", "seed", "layer", "draw", "settings", *schemas.PUSHED}
 # Every column that may be a choice, with its kind.
-CHOICES = {
+CHOICES: dict[str, schemas.Kind] = {
     name: kind
     for experiment in schemas.EXPERIMENTS
     for name, kind in schemas.columns(experiment).items()
@@ -155,7 +155,9 @@ def chart(models: list[dict[str, str]]) -> dict[str, Any]:
     line = base.mark_line(strokeWidth=2, aria=False).encode(y=y, strokeDash=dash)
     points = base.mark_point(filled=True, size=40, opacity=1).encode(y=y, tooltip=tooltip)
     layered = alt.layer(band, line, points).properties(width="container", height=360, background="transparent")
-    ink = dict.fromkeys(("labelColor", "titleColor", "domainColor", "tickColor", "gridColor"), "currentColor")
+    ink: dict[str, Any] = dict.fromkeys(
+        ("labelColor", "titleColor", "domainColor", "tickColor", "gridColor"), "currentColor"
+    )
     ink |= {"gridOpacity": 0.15, "labelFontSize": 13, "titleFontSize": 13, "titleFontWeight": "normal"}
     configured = layered.configure(font="system-ui, sans-serif").configure_axis(**ink).configure_view(stroke=None)
     return configured.to_dict(context={"pre_transform": False})
@@ -167,7 +169,8 @@ def vega() -> str:
 
     version = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
     # In a function of its own: its short names are those of the theme's scripts too.
-    return f"(() => {{{vl_convert.javascript_bundle(vl_version=version)}\n}})();\n"
+    bundle = vl_convert.javascript_bundle(vl_version=version)  # type: ignore[call-arg]  # its stub requires `snippet`
+    return f"(() => {{{bundle}\n}})();\n"
 
 
 def _text(value: object) -> str:

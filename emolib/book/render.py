@@ -109,7 +109,7 @@ def _corpus_path(document: nbformat.NotebookNode) -> str | None:
     """Return the path of the corpus that an executed notebook was given."""
     cells = [cell.source for cell in document.cells if INJECTED in cell.metadata.get("tags", [])]
     lines = [line for source in cells for line in ast.parse(source).body if isinstance(line, ast.Assign)]
-    given = {line.targets[0].id: ast.literal_eval(line.value) for line in lines}
+    given = {ast.unparse(line.targets[0]): ast.literal_eval(line.value) for line in lines}
     return given.get("corpus_path")
 
 

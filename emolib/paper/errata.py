@@ -81,8 +81,8 @@ def looked_up(entry: Mapping[str, Any]) -> Finding:
 
     Raises ValueError when a side has fewer or more values than it names.
     """
-    sides = (_number(entry.get(side, np.nan), entry.get("both", {})) for side in ("stated", "corrected"))
-    return Finding(entry["id"], entry["quantity"], *sides, entry["source"])
+    stated, corrected = (_number(entry.get(side, np.nan), entry.get("both", {})) for side in ("stated", "corrected"))
+    return Finding(entry["id"], entry["quantity"], stated, corrected, entry["source"])
 
 
 def _number(side: float | Mapping[str, Any], both: Mapping[str, Any]) -> float:

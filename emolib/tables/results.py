@@ -11,7 +11,7 @@ import os
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -23,7 +23,7 @@ from emolib.tables import schemas
 from emolib.tables.provenance import local_paths
 
 PROVENANCE, DIGEST = b"emolib.provenance", b"emolib.digest"
-Rows = pd.DataFrame | Mapping[str, Any] | Iterable[Mapping[str, Any]]
+Rows: TypeAlias = pd.DataFrame | Mapping[str, Any] | Iterable[Mapping[str, Any]]
 
 
 def tidy(rows: Rows, experiment: str, *, n_layers: int | None = None, **constants: object) -> pd.DataFrame:

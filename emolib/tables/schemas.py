@@ -63,7 +63,7 @@ COMMON: Mapping[str, Kind] = MappingProxyType(
     }
 )
 _LINEAR = ("as_released", "ours")
-_STEERED = {"vector": TEXT, "unit": UNITS, "dose": NUMBER, "label": TEXT}
+_STEERED: Mapping[str, Kind] = {"vector": TEXT, "unit": UNITS, "dose": NUMBER, "label": TEXT}
 OWN: Mapping[str, Mapping[str, Kind]] = MappingProxyType(
     {
         # confusion_count: `label` is the writer's and `answer` the model's; word_count: `label` is the word

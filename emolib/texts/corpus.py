@@ -202,7 +202,7 @@ def _checked(table: pd.DataFrame, names: Iterable[str], label: str) -> pd.DataFr
         schema.validate(table, lazy=True)
     except pandera.errors.SchemaErrors as error:
         cases = error.failure_cases
-        rule = next(check.error for name in RULES for check in RULES[name] if check.error in set(cases["check"]))
+        rule = next(str(check.error) for name in RULES for check in RULES[name] if check.error in set(cases["check"]))
         broken = cases[cases["check"] == rule].sort_values("index")
         what, expected = rule.split("; ")
         pairs = zip(broken["index"], broken["failure_case"], strict=True)

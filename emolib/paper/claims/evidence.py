@@ -114,7 +114,8 @@ def _check(what: str, row: Row, judge: Callable[[float], Mark], expected: str, a
     about["n"] = _count(about.get("n", row if isinstance(row, (pd.Series, Mapping)) else None))
     if row is None:
         return Check(what=what, outcome="no number", **about)
-    return Check(what=what, outcome=judge(_ends(row)["value"]), **_ends(row), **about)
+    ends: dict[str, Any] = _ends(row)
+    return Check(what=what, outcome=judge(ends["value"]), **ends, **about)
 
 
 def _count(n: Row) -> int | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -460,7 +461,7 @@ def one_appraisal_moves_labels(found: Evidence, level: Levels) -> list[Check]:
 
 @claim("C15")
 def two_appraisals_combine(found: Evidence, level: Levels) -> list[Check]:
-    means = []
+    means: list[dict[str, Any] | None] = []
     for settings in (tuple(LEADERS), SECOND):
         try:
             rows = central(below_largest_dose(pushed(found, settings, "theory_score", "raw")), level.depth)
