@@ -7,8 +7,8 @@ latter compare layers, and models.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -18,7 +18,7 @@ from emolib.engine.sites import centres, span_layers
 from emolib.stats.sampling import balanced_rows, halves
 from emolib.study.study import Study
 
-Pushed = Hashable  # a setting, an emotion, the number of a random draw, or a draw and a setting
+Pushed = Any  # a setting, an emotion, the number of a random draw, or a draw and a setting: the kind of vector says it
 # (kind of vector, what it pushes, unit of the dose) -> [n_layers, d]
 Vectors = Mapping[tuple[str, Pushed, str], Tensor]
 FEWEST = 10

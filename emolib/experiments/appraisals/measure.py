@@ -160,7 +160,7 @@ def reader_rows(study: Study, ratings: Array, curves: dict[int, Array]) -> Itera
         rows, guess = place[texts].to_numpy(), table[list(APPRAISALS)].to_numpy(dtype=float)
         for metric, statistic in {
             "r": (r := scores.pearson(guess, ratings[rows])),
-            "r2": lambda weights, r=r: r(weights) ** 2,
+            "r2": squared(r),
             "r2_as_given": scores.r2(ratings[rows], guess),
         }.items():
             found = _interval(study, statistic, rows)
@@ -169,6 +169,11 @@ def reader_rows(study: Study, ratings: Array, curves: dict[int, Array]) -> Itera
     for layer, guess in curves.items():
         found = _interval(study, scores.r2(ratings[rows], guess[rows]), rows)
         yield from found.rows(NAMES, **_site(layer), **OURS | dict(set="read"), metric="r2", n=len(rows))
+
+
+def squared(statistic: Statistic) -> Statistic:
+    """The square of a statistic."""
+    return lambda weights: statistic(weights) ** 2
 
 
 def profile_rows(study: Study, ratings: Array) -> Iterator[Row]:
@@ -193,15 +198,18 @@ def emotion_rows(study: Study, ratings: Array, curves: dict[int, Array], folds: 
         (dict(source="six_ratings"), lambda: ratings[:, six]),
     ]
     for layer in list(curves)[::-3][::-1]:
-        stream = partial(study.activations, "resid_post", layer)
         sources.append((_site(layer) | dict(source="probed_ratings"), partial(curves.get, layer)))
-        sources.append((_site(layer) | dict(source="activations"), lambda stream=stream: stream().float()))
+        sources.append((_site(layer) | dict(source="activations"), partial(_stream, study, layer)))
     for source, features in sources:
         table = torch.tensor(np.asarray(features()), dtype=torch.float32)
         guesses, _ = cross_validate(table, np.stack([study.truth, control]), folds, n_classes=len(EMOTIONS))
         for target, truth, guess in zip(("writer", "shuffled"), (study.truth, control), guesses, strict=True):
             found = _interval(study, scores.balanced_accuracy(truth, guess))
             yield from found.rows(source, metric="emotion_from_appraisals", target=target, n=len(truth))
+
+
+def _stream(study: Study, layer: int) -> Tensor:
+    return study.activations("resid_post", layer).float()
 
 
 def _interval(study: Study, statistic: Statistic, rows: np.ndarray | None = None) -> stats.Interval:

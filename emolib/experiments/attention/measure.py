@@ -21,6 +21,7 @@ from emolib.engine.sites import layer_number
 from emolib.experiments.attention import EARLY, MIDDLE, words
 from emolib.experiments.attention.reading import FIRST, SEGMENTS, TEXT, Looks, look
 from emolib.stats.sampling import balanced_rows
+from emolib.study.run import TextColumn
 from emolib.study.study import Study
 from emolib.texts.prompts import Prompt
 
@@ -91,7 +92,8 @@ def share_rows(study: Study, looks: Looks, rows: np.ndarray) -> Iterator[Row]:
     present, n_layers = np.flatnonzero(uniform.any(0)), looks.mass.shape[1]
     for metric, (values, weights) in measures.items():
         kept = present if metric in ("mass", "value_mass") else present[present != FIRST]
-        flat, weight = (None if table is None else table[:, :, kept].reshape(n, -1) for table in (values, weights))
+        flat = values[:, :, kept].reshape(n, -1)
+        weight = None if weights is None else weights[:, :, kept].reshape(n, -1)
         share = metric == "top1_share"
         interval = stats.cluster_wilson(flat, groups) if share else bootstrap(flat, weights=weight)
         sites = [dict(layer=layer, segment=SEGMENTS[segment]) for layer in range(n_layers) for segment in kept]
@@ -141,7 +143,7 @@ def word_rows(study: Study, sampled: Looks, sample: np.ndarray) -> Iterator[Row]
     texts = study.events["text"].iloc[sample].tolist()
     content = compare_words(sampled, texts, [[] for _ in texts], kind="content_word")
     yield from _enrichment(study, content, sample, "content_word")
-    masked, original = (_texts(study, column).iloc[sample].tolist() for column in ("masked", "original"))
+    masked, original = (found.iloc[sample].tolist() for found in (_texts(study, "masked"), _texts(study, "original")))
     spans = [words.masked_spans(*pair) for pair in zip(masked, original, strict=True)]
     marked = np.array([index for index, found in enumerate(spans) if found], dtype=int)
     if len(marked) < FEWEST:
@@ -196,7 +198,7 @@ def compare_words(
     return words.Compared(weight=weight, target=target, cell=cell, text=text)
 
 
-def _texts(study: Study, column: str) -> pd.Series:
+def _texts(study: Study, column: TextColumn) -> pd.Series:
     events = replace(study.run, text=column).load_corpus().events.set_index("text_id")
     return events["text"].loc[study.events["text_id"]]
 

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 from transformers import DynamicCache
+from transformers.cache_utils import CacheLayerMixin
 
 from emolib.engine.model import Model
 from emolib.experiments.attention.words import MASK
@@ -84,7 +85,9 @@ def tokenize(tokenizer: Any, prompt: Prompt, text: str) -> Tokens:
         raise ValueError(f"the pieces of prompt {prompt.name} are not what it renders: its assembly has changed")
     begin, masks = len(prompt.prefix), [found.span() for found in MASK.finditer(text)]
     coded = tokenizer(rendered, return_offsets_mapping=True, return_special_tokens_mask=True)
-    segments, places, starts = [], [], []
+    segments: list[int] = []
+    places: list[Place] = []
+    starts: list[int] = []
     for (start, end), special in zip(coded["offset_mapping"], coded["special_tokens_mask"], strict=True):
         word = rendered[start:end]
         start += len(word) - len(word.lstrip()) if word.strip() else 0
@@ -126,13 +129,14 @@ def last_token_attention(
     for row, tokens in enumerate(ids):
         lengths.setdefault(len(tokens), []).append(row)
     # Sorted lists share the prefix that their first and last share; two tokens of each prompt stay its own.
-    shared = os.path.commonprefix([list(min(ids)), list(max(ids))])[: min(lengths) - 2] if lengths else []
+    whole = [list(tokens) for tokens in ids]
+    shared = os.path.commonprefix([min(whole), max(whole)])[: min(lengths) - 2] if lengths else []
     prefix = DynamicCache()  # a plain one: no layer forgets what its sliding window, left to the mask, does not see
     _attend(model, prefix, [shared])
     for length in sorted(lengths):
         for begin in range(0, len(lengths[length]), max_texts):
             rows = lengths[length][begin : begin + max_texts]
-            yield rows, *_read(model, prefix, [list(ids[row][len(shared) :]) for row in rows])
+            yield rows, *_read(model, prefix, [whole[row][len(shared) :] for row in rows])
 
 
 @torch.no_grad()
@@ -156,10 +160,13 @@ def _read(model: Model, prefix: DynamicCache, rest: list[list[int]]) -> tuple[Te
     _attend(model, cache, [tokens[:-1] for tokens in rest])
     found = _attend(model, cache, [tokens[-1:] for tokens in rest], output_attentions=True)
     width = cache.get_seq_length()
-    if len(found) != model.n_layers or any(layer is None or layer.shape[-1] != width for layer in found):
+    layers = [layer for layer in cache.layers if isinstance(layer, CacheLayerMixin)]
+    values = [layer.values for layer in layers if layer.values is not None]
+    complete = len(found) == len(values) == model.n_layers
+    if not complete or any(layer is None or layer.shape[-1] != width for layer in found):
         raise ValueError(f"{model.name} ({type(model.hf).__name__}) does not give attention weights for every token")
     weights = torch.stack([layer[:, :, -1].float().cpu() for layer in found])
-    norms = torch.stack([layer.values.float().norm(dim=-1).cpu() for layer in cache.layers])
+    norms = torch.stack([layer.float().norm(dim=-1).cpu() for layer in values])
     return weights, norms.repeat_interleave(weights.shape[2] // norms.shape[2], 2)
 
 

@@ -60,7 +60,7 @@ def frequency_bins(texts: Iterable[str]) -> dict[str, int]:
     return {word: count.bit_length() - 1 for word, count in counts.items()}
 
 
-def owner(starts: Sequence[int], spans: Sequence[Span]) -> np.ndarray:
+def owner(starts: Sequence[int] | np.ndarray, spans: Sequence[Span]) -> np.ndarray:
     """For each token, given by its first character, the number of the span it lies in; -1 for none."""
     inside = [[number for number, (a, b) in enumerate(spans) if a <= start < b] for start in starts]
     return np.array([found[0] if found else -1 for found in inside], dtype=int)

@@ -106,7 +106,7 @@ class Moments:
 
     def cosines(self, metric: Tensor, n_classes: int) -> Cosines:
         """The cosines of class directions with rating directions after `metric` [d, d]."""
-        value, drawn, halved, moved = (
+        value, resampled, halved, moved = (
             unit(part @ metric) for part in (self.value, self.resampled, self.halved, self.shuffled)
         )
         of, split, drawn, apart, together = (
@@ -114,7 +114,7 @@ class Moments:
             for part, other in (
                 (value, value),
                 (halved, halved.flip(0)),
-                (drawn, drawn),
+                (resampled, resampled),
                 (value, moved),
                 (moved, moved),
             )
@@ -148,9 +148,9 @@ def metrics(features: Tensor, labels: np.ndarray) -> dict[str, Tensor]:
 
     The covariance is Ledoit and Wolf's of standardised features, as in `probes.class_directions`.
     """
-    x, labels = features.double(), torch.as_tensor(labels, device=features.device)
-    onehot = torch.nn.functional.one_hot(labels).to(x)
-    within = x - ((onehot.T @ x) / onehot.sum(0)[:, None].clamp_min(1))[labels]
+    x, classes = features.double(), torch.as_tensor(labels, device=features.device)
+    onehot = torch.nn.functional.one_hot(classes).to(x)
+    within = x - ((onehot.T @ x) / onehot.sum(0)[:, None].clamp_min(1))[classes]
     scale = x.std(0, correction=0).clamp_min(1e-12)
     covariance, _ = ledoit_wolf((within / scale).cpu().numpy(), assume_centered=True)
     precision = torch.linalg.inv(torch.as_tensor(covariance).to(x))

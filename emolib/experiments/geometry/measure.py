@@ -43,7 +43,8 @@ DRAWS, SPLITS = 100, 10  # resamples of writers, and shuffles; splits into halve
 REFITS = {"full": (10, 4, 8), "quick": (5, 3, 4)}  # left-out parts, shuffles and splits of probes, each fitted anew
 STEP = {"full": 1, "quick": 3}
 PERMUTATIONS = 5000
-PAIRS = tuple(np.ix_([EMOTIONS.index(name) for name in SIX], [NAMED.index(name) for name in PLANE]))
+# The paper's twelve pairs, in cosines [..., 13, 6].
+PAIRS: tuple[Any, ...] = (..., *np.ix_([EMOTIONS.index(name) for name in SIX], [NAMED.index(name) for name in PLANE]))
 SITE = dict(component="resid_post", position="-1")
 Row = dict[str, Any]
 
@@ -111,13 +112,12 @@ def probe_cosines(features: Tensor, of: Sample, parts: int, shuffles: int, split
     moved = [ratings[torch.as_tensor(order)] for order in of.orders]
     keep = left_out(of.groups, parts, seed=seed)
     everything = torch.ones(1, len(labels), dtype=torch.bool)
-    ridge = dict(alphas=(5.0,), standardise="none")
-    rising = fit_ridge(features, torch.cat([ratings, *moved], dim=1), everything, **ridge)[0][0, 0]
+    ridge = partial(fit_ridge, alphas=(5.0,), standardise="none")
+    rising = ridge(features, torch.cat([ratings, *moved], dim=1), everything)[0][0, 0]
     rising = unit(rising).reshape(len(moved) + 1, ratings.shape[1], -1)
     part = np.stack([(half, ~half) for half in of.halves[:splits]])
     without, halved = (
-        unit(fit_ridge(features, ratings, torch.as_tensor(rows), **ridge)[0][:, 0])
-        for rows in (keep, part.reshape(-1, len(labels)))
+        unit(ridge(features, ratings, torch.as_tensor(rows))[0][:, 0]) for rows in (keep, part.reshape(-1, len(labels)))
     )
 
     def classes(rows: np.ndarray | slice, given: np.ndarray) -> Tensor:
@@ -216,7 +216,7 @@ def summaries(found: Cosines, signs: Array) -> Iterator[Row]:
     """Rows of the means over the paper's twelve pairs: of the cosine times its expected sign, and of its size."""
     for metric, turn in (("alignment", lambda c: c * signs), ("magnitude", np.abs)):
         value, draws, split, apart, together = (
-            np.nanmean(turn(part)[(..., *PAIRS)], axis=(-2, -1))
+            np.nanmean(turn(part)[PAIRS], axis=(-2, -1))
             for part in (found.value, found.replicates, found.split, found.apart, found.together)
         )
         for end, measured in {
@@ -231,9 +231,12 @@ def summaries(found: Cosines, signs: Array) -> Iterator[Row]:
 def fading(levels: list[Cosines], depths: Array) -> Iterator[Row]:
     """Ratios of mean magnitudes: at depth .625 to .5 (halving), and of the last quarter to the first half (fade)."""
     before, after = (np.abs(depths - depth).argmin() for depth in HALVING)
-    parts = {"halving": ([after], [before]), "fade": (np.flatnonzero(depths >= LATE), np.flatnonzero(depths <= EARLY))}
+    parts = {
+        "halving": (np.array([after]), np.array([before])),
+        "fade": (np.flatnonzero(depths >= LATE), np.flatnonzero(depths <= EARLY)),
+    }
     value = np.stack([np.nanmean(np.abs(found.value)[PAIRS]) for found in levels])
-    draws = np.stack([np.nanmean(np.abs(found.replicates)[(..., *PAIRS)], axis=(1, 2)) for found in levels], axis=1)
+    draws = np.stack([np.nanmean(np.abs(found.replicates)[PAIRS], axis=(1, 2)) for found in levels], axis=1)
     for metric, (late, early) in parts.items():
         if len(late) and len(early):
             # Ratios are judged on the scale of their logarithm.

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -46,7 +46,7 @@ from emolib.interventions.theory import (
     total_variation,
     variation_statistic,
 )
-from emolib.probes.directions import USED, SteeringVectors, accumulated_norm, random_directions, unit
+from emolib.probes.directions import USED, Kind, SteeringVectors, accumulated_norm, random_directions, unit
 from emolib.stats import Interval
 from emolib.stats.sampling import balanced_rows
 from emolib.stats.scores import Array, Statistic
@@ -168,11 +168,12 @@ def unit_vectors(fitted: SteeringVectors, design: Design, *, seed: int) -> dict[
                 parts = [sign * each[draw, ACTING.index(name)] for name, sign in setting.items()]
                 made[vector, (draw, setting)] = unit(sum(parts[1:], parts[0]))
         elif vector in RANDOMS:
-            over = "layer" if vector == PER_LAYER else "window"
+            over: Literal["window", "layer"] = "layer" if vector == PER_LAYER else "window"
             drawn = random_directions(draws, n_layers, width, seed=seed, over=over)
             made |= {(vector, draw): one for draw, one in enumerate(drawn)}
         else:
-            made |= {(vector, setting): fitted.combine(setting, vector).float() for setting in pushes(vector, 0)}
+            kind = cast(Kind, vector)
+            made |= {(vector, setting): fitted.combine(setting, kind).float() for setting in pushes(vector, 0)}
     return made
 
 
@@ -209,7 +210,7 @@ def _lengths(fitted: SteeringVectors, units: Mapping[tuple[str, Pushed], Tensor]
             continue
         key = place | dict(vector=vector) | (pushed.columns() if isinstance(pushed, Setting) else {})
         if vector in ("fix3", "fixall"):
-            shares = enumerate(fitted.kept(pushed, vector))
+            shares = enumerate(fitted.kept(pushed, cast(Kind, vector)))
             yield from (key | dict(metric="kept_share", layer=layer, value=float(share)) for layer, share in shares)
         for centre in centres(3, n_layers):
             length = accumulated_norm(directions, span_layers(centre, 3, n_layers))

@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -196,7 +196,7 @@ def beyond(table: pd.DataFrame, settings: Iterable[Setting], where: Place) -> pd
     return found.assign(limit=found["setting"].map(null))
 
 
-def _words(row: dict[str, object]) -> str:
+def _words(row: Mapping[str, Any]) -> str:
     if row.get("settings") == "printed":
         return MEAN
     if pd.isna(row[SIGNS[0]]):
