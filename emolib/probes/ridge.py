@@ -94,7 +94,7 @@ def nested_ridge(
     predictions, chosen = np.empty(y.shape), np.empty((n_folds, y.shape[1]))
     for f in range(n_folds):
         inner = [held_out(f, g, g) for g in range(n_folds) if g != f]
-        best = torch.stack([(guess - truth).pow(2).sum(1) for guess, truth in inner]).sum(0).argmin(0)
+        best = sum(((guess - truth).pow(2).sum(1) for guess, truth in inner), x.new_zeros(())).argmin(0)
         guess, _ = held_out(f, f, f)
         predictions[folds == f] = guess[best, :, torch.arange(y.shape[1])].T.cpu().numpy()
         chosen[f] = np.array(alphas)[best.cpu().numpy()]
