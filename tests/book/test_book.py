@@ -62,16 +62,20 @@ def test_there_are_the_notebooks_of_the_book_and_they_are_published() -> None:
 def test_notebook_is_short_plain_and_without_outputs(name: str) -> None:
     cells = [cell for cell in source(name).cells if cell.cell_type == "code"]
     assert len(code_cells(source(name))) <= 16
+    traced = 0
     for cell in cells:
         tags = set(cell.metadata.get("tags", []))
-        by_hand = "intervention" in tags  # open to the reader, with the trace that the library's call is equal to
-        assert len(cell.source.splitlines()) <= (25 if by_hand else 15), cell.source
+        by_hand = "intervention" in tags  # needs the embedded model's weights
+        assert len(cell.source.splitlines()) <= (30 if by_hand else 20), cell.source
         kinds = {type(node) for node in ast.walk(ast.parse(cell.source))}
         assert not kinds & {ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda}, cell.source
-        assert (".trace(" in cell.source) == by_hand, cell.source
+        traced += ".trace(" in cell.source
         assert cell.outputs == [] and cell.execution_count is None
         folded = tags & {"hide-input", "remove-input", "hide-cell", "remove-cell"}
-        assert bool(folded) != by_hand, f"folded, or to be folded: {cell.source}"
+        assert folded or by_hand, f"not folded: {cell.source}"
+        # The trace that the library's call is equal to is open to the reader.
+        assert ".trace(" not in cell.source or (by_hand and not folded), cell.source
+    assert bool(traced) == any("intervention" in cell.metadata.get("tags", []) for cell in cells)
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
