@@ -22,6 +22,8 @@ from emolib.study.study import Study
 from emolib.tables import results
 from emolib.tables.compare import compare
 
+CHOSEN = ("r2_fall", "decisive")  # metrics whose layer was chosen from all
+
 
 def verify(
     root: Path, slug: str, *, cells: int, only: list[str] | None = None, seed: int | None = None
@@ -66,7 +68,8 @@ def _drawn(table: pd.DataFrame, cells: int, random: np.random.Generator) -> list
 
 def _compared(table: pd.DataFrame, found: pd.DataFrame, layers: list[int] | None) -> tuple[str, bool]:
     if layers is not None:
-        table, found = (rows[rows["layer"].isin(layers)] for rows in (table, found))
+        kept = [rows["layer"].isin(layers) & ~rows["metric"].isin(CHOSEN) for rows in (table, found)]
+        table, found = table[kept[0]], found[kept[1]]
     comparison = compare(table, found)
     where = "the whole table" if layers is None else f"layers {', '.join(map(str, layers))}"
     left = f"; {len(comparison.lost)} stored rows depend on more" if len(comparison.lost) else ""

@@ -63,8 +63,11 @@ class Comparison:
         return self.pairs[self.pairs["moved"] > 1]
 
     def largest(self) -> str:
-        """The pair whose values differ most, as text."""
-        return _shown(self.pairs.sort_values("difference"), self.experiment, -1) if len(self.pairs) else "nothing"
+        """The largest difference of two values, and where it is, as text."""
+        if self.pairs.empty:
+            return "no pairs"
+        pairs = self.pairs.sort_values("difference")
+        return f"{pairs['difference'].iloc[-1]:.1e} ({_shown(pairs, self.experiment, -1)})"
 
     def failures(self) -> Iterator[str]:
         """What is more than rounding and a few flips, in words."""
@@ -116,5 +119,6 @@ def compare(old: pd.DataFrame, new: pd.DataFrame) -> Comparison:
 def _shown(rows: pd.DataFrame, experiment: str, place: int = 0) -> str:
     """One of the rows as text: keys that are set, and what both tables say."""
     row = rows.iloc[place]
-    given = {name: row[name] for name in schemas.keys(experiment)[1:] if not (pd.isna(row[name]) or row[name] == "")}
+    names = [name for name in schemas.keys(experiment) if name not in ("experiment", "model", "prompt", "seed")]
+    given = {name: row[name] for name in names if not (pd.isna(row[name]) or row[name] == "")}
     return f"{', '.join(f'{name} {value}' for name, value in given.items())}: {row['value']:g} and {row['value_new']:g}"

@@ -41,7 +41,7 @@ def test_a_few_flips_are_counted_and_allowed_more_are_not(old: pd.DataFrame) -> 
     assert str(compare(old, some)) == "ablation: 97 rows agree, 5 flipped (agreement 5, by 1.0 texts at most)"
     assert not failures(old, some)
     (failure,) = failures(old, many)
-    assert failure.startswith("agreement: 6 of 100 rows differ (5 may), most model tiny, metric agreement, layer")
+    assert failure.startswith("agreement: 6 of 100 rows differ (5 may), most metric agreement, layer")
     assert failure.endswith("0.5 and 0.525")
 
 
@@ -58,12 +58,12 @@ def test_two_rows_that_moved_far_are_no_flips(old: pd.DataFrame) -> None:
     new = old.copy()
     new.loc[:1, "value"] += 5 / 40
     assert failures(old, new) == [
-        "2 rows moved by more than 4 texts, such as model tiny, metric agreement, layer 0, method zero: 0.5 and 0.625"
+        "2 rows moved by more than 4 texts, such as metric agreement, layer 0, method zero: 0.5 and 0.625"
     ]
 
 
 def test_rows_that_are_lost_or_new_or_of_another_n_are_a_change(old: pd.DataFrame) -> None:
-    assert failures(old, old.iloc[1:])[0].startswith("1 rows are no longer there, such as model tiny, metric agreement")
+    assert failures(old, old.iloc[1:])[0].startswith("1 rows are no longer there, such as metric agreement")
     assert failures(old.iloc[1:], old)[0].startswith("1 rows are new")
     other = old.copy()
     other.loc[7, "n"] = 41
