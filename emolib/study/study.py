@@ -232,10 +232,6 @@ class Study:
         results.write(frame, path, about)
         return results.read(path)
 
-    def reference(self, experiment: ModuleType) -> pd.DataFrame | None:
-        """`freshness.reference_table` of this run."""
-        return freshness.reference_table(self.run, experiment, folder=self.folder)
-
     def table(self, experiment: ModuleType) -> pd.DataFrame:
         """What the experiment measures in this study, as a checked table; nothing is stored."""
         run, name = self.run, freshness.name_of(experiment)

@@ -48,8 +48,8 @@ class Comparison:
     """What came of comparing two tables.
 
     `pairs` are the rows that both have: keys, the numbers of both (`value`, `value_new`), the `difference` of the
-    values, how far the numbers `moved` in units of the tolerance, by how many `texts`, and among how many rows `of` the
-    metric. `lost` and `added` have no partner, or one of another n.
+    values, also in texts (`by_texts`), how far the numbers `moved` in units of the tolerance, and among how many rows
+    `of` the metric. `lost` and `added` have no partner, or one of another n.
     """
 
     experiment: str
@@ -80,7 +80,7 @@ class Comparison:
             if len(flipped) > most:
                 worst = _shown(flipped.sort_values("moved"), self.experiment, -1)
                 yield f"{metric}: {len(flipped)} of {of} rows differ ({most} may), most {worst}"
-        far = self.flips[self.flips["texts"] > TEXTS]
+        far = self.flips[self.flips["by_texts"] > TEXTS]
         if len(far) > max(1, FAR * len(self.pairs)):
             yield f"{len(far)} rows moved by more than {TEXTS:g} texts, such as {_shown(far, self.experiment)}"
 
@@ -89,7 +89,7 @@ class Comparison:
         flips = self.flips
         counts = flips["metric"].value_counts().to_dict()
         flipped = ", ".join(f"{metric} {count}" for metric, count in counts.items())
-        most = f", by {flips['texts'].max():.1f} texts at most" if flips["texts"].notna().any() else ""
+        most = f", by {flips['by_texts'].max():.1f} texts at most" if flips["by_texts"].notna().any() else ""
         tail = f" ({flipped}{most})" if flipped else ""
         return f"{self.experiment}: {len(self.pairs) - len(flips)} rows agree, {len(flips)} flipped{tail}"
 
@@ -110,7 +110,7 @@ def compare(old: pd.DataFrame, new: pd.DataFrame) -> Comparison:
     moved[np.isnan(first) & np.isnan(second)] = 0.0
     moved = np.nan_to_num(moved, nan=np.inf).max(axis=1, initial=0.0)  # an interval on one side only is no rounding
     difference = (both["value"] - both["value_new"]).abs()
-    both = both.assign(difference=difference, moved=moved, texts=difference * both["n"].astype(float))
+    both = both.assign(difference=difference, moved=moved, by_texts=difference * both["n"].astype(float))
     both["unconverged"] = unconverged
     both["of"] = both.groupby(["metric", "unconverged"])["metric"].transform("size")
     return Comparison(experiment=experiment, pairs=both, lost=lost, added=added)

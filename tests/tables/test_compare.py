@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from emolib.tables import results
+from emolib.tables import results, schemas
 from emolib.tables.compare import compare
 
 
@@ -79,3 +79,11 @@ def test_the_papers_probe_may_move_further() -> None:
     old = results.tidy(rows, "geometry", model="tiny", emotion="joy", appraisal="pleasantness", n_layers=20)
     new = old.assign(value=old["value"] + 0.01, ci_high=old["ci_high"] + 0.05)
     assert set(compare(old, new).flips["vector"]) == {"whitened"}
+
+
+@pytest.mark.parametrize("experiment", schemas.EXPERIMENTS)
+def test_what_a_comparison_adds_hides_no_key(experiment: str) -> None:
+    keys = schemas.keys(experiment)
+    table = results.tidy([dict(metric="any", value=0.5, n=2)], experiment, model="tiny")
+    pairs = compare(table, table).pairs
+    assert pairs[keys].astype(str).equals(table[keys].astype(str))
