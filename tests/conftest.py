@@ -37,9 +37,11 @@ def _crowd_envent() -> Path | None:
     return None
 
 
-# Tests that start programs: notebooks, Snakemake, environments, a server.
+# Tests that start programs: notebooks, Snakemake, environments, a server. Single ones carry the mark themselves.
 WORKFLOWS = ("test_benchmarks", "test_book", "test_cli", "test_colab", "test_golden", "test_packaging")
 BROWSERS = ("test_browser", "test_pdf", "test_explorer")
+# Tests of these compute with a model, a small random one if nothing else.
+MODELS = ("engine", "experiments")
 
 
 def _marker(item: pytest.Item) -> str:
@@ -48,7 +50,8 @@ def _marker(item: pytest.Item) -> str:
         return "browser"
     if item.path.stem in WORKFLOWS:
         return "workflow"
-    if {"embedded_model", "crowd_envent_path"} & set(getattr(item, "fixturenames", ())):
+    needs_model = {"embedded_model", "crowd_envent_path", "tiny_folder"} & set(getattr(item, "fixturenames", ()))
+    if needs_model or item.path.parent.name in MODELS or item.path.stem == "test_study":
         return "model"
     return "fast"
 

@@ -77,14 +77,6 @@ class Visit:
 
 
 @pytest.fixture(scope="session")
-def program() -> str:
-    path = browser.install()
-    if path is None:
-        pytest.skip(f"no page was opened, because there is no Chromium and none could be downloaded: {browser.ADVICE}")
-    return path
-
-
-@pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the rendered book, with an address of the repository and a planted word."""
     root = tmp_path_factory.mktemp("book")
@@ -117,12 +109,6 @@ def pages(site: Path) -> list[str]:
     """Every page there is, those that Sphinx adds included; index.html only leads to the first one."""
     found = {path.relative_to(site).with_suffix("").as_posix() for path in site.rglob("*.html")}
     return sorted(page for page in found if not page.startswith("_static"))
-
-
-@pytest.fixture(scope="session")
-def opened(program: str) -> Iterator[Any]:
-    with browser.chromium(program) as chromium:
-        yield chromium
 
 
 @pytest.fixture(scope="session")

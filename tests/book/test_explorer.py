@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from emolib.book import browser, explorer
+from emolib.book import explorer
 from emolib.study.run import REFERENCE
 from emolib.tables import paper, results, schemas
 from emolib.texts.appraisals import Setting
@@ -130,43 +131,35 @@ PAGE = """<!doctype html><meta charset="utf-8"><title>explorer</title><div id="e
 <script src="vega.js"></script><script src="data.js"></script><script src="explorer.js"></script>"""
 
 
-def test_the_page_works_from_a_file_and_shows_only_the_choices_of_the_experiment(root: Path) -> None:
-    program = browser.find()
-    if program is None:
-        pytest.skip(f"no Chromium: {browser.ADVICE}")
+def test_the_page_works_from_a_file_and_shows_only_the_choices_of_the_experiment(root: Path, opened: Any) -> None:
     payload = explorer.payload(root)
     (root / "vega.js").write_text(explorer.vega(), encoding="utf-8")
     (root / "data.js").write_text(f"window.emolibExplorer = {json.dumps(payload)};", encoding="utf-8")
     (root / "explorer.js").write_bytes((ROOT / "book" / "_static" / "explorer.js").read_bytes())
     (root / "page.html").write_text(PAGE, encoding="utf-8")
-    with browser.chromium(program) as chromium:
-        page = chromium.new_page()
-        failed: list[str] = []
-        page.on("pageerror", lambda error: failed.append(str(error)))
-        page.goto((root / "page.html").as_uri())
-        page.wait_for_selector("[data-rows]")
-        page.select_option("[name=experiment]", "modulation")
-        page.wait_for_selector("[data-rows]")
-        names = page.eval_on_selector_all("select", "all => all.map((one) => one.name)")
-        assert names[:2] == ["experiment", "metric"] and "emotion" not in names
-        page.select_option("[name=metric]", "theory_score")
-        page.select_option("[name=unit]", "norm")
-        page.wait_for_selector("[data-rows]")
-        assert page.eval_on_selector_all("[name=setting] option", "all => all.map((one) => one.textContent)") == [
-            "mean of the printed settings",
-            "pleasantness ↑, other-agency ↓",
-        ]
-        page.select_option("[name=setting]", "pleasantness ↑, other-agency ↓")
-        page.wait_for_selector("[data-rows='1']")
-        page.click("summary")
-        assert page.inner_text(".emolib-rows tbody").split("\t")[:3] == [
-            "tiny on situations, quick, none",
-            "2 of 5",
-            "0.6",
-        ]
-        page.select_option("[name=experiment]", "geometry")
-        page.wait_for_selector("[data-rows='2']")
-        assert not failed
+    page = opened.new_page()
+    failed: list[str] = []
+    page.on("pageerror", lambda error: failed.append(str(error)))
+    page.goto((root / "page.html").as_uri())
+    page.wait_for_selector("[data-rows]")
+    page.select_option("[name=experiment]", "modulation")
+    page.wait_for_selector("[data-rows]")
+    names = page.eval_on_selector_all("select", "all => all.map((one) => one.name)")
+    assert names[:2] == ["experiment", "metric"] and "emotion" not in names
+    page.select_option("[name=metric]", "theory_score")
+    page.select_option("[name=unit]", "norm")
+    page.wait_for_selector("[data-rows]")
+    assert page.eval_on_selector_all("[name=setting] option", "all => all.map((one) => one.textContent)") == [
+        "mean of the printed settings",
+        "pleasantness ↑, other-agency ↓",
+    ]
+    page.select_option("[name=setting]", "pleasantness ↑, other-agency ↓")
+    page.wait_for_selector("[data-rows='1']")
+    page.click("summary")
+    assert page.inner_text(".emolib-rows tbody").split("\t")[:3] == ["tiny on situations, quick, none", "2 of 5", "0.6"]
+    page.select_option("[name=experiment]", "geometry")
+    page.wait_for_selector("[data-rows='2']")
+    assert not failed
 
 
 def test_scripts_keep_their_names_to_themselves() -> None:

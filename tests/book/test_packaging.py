@@ -337,3 +337,20 @@ def test_memory_is_weights_and_a_fifth() -> None:
     assert memory_gb(1_000_000_000, "float32") == pytest.approx(4.8)
     assert memory_gb(1_000_000_000, "bfloat16") == pytest.approx(2.4)
     assert "67.0 GB" in next(line for line in models_table().splitlines() if line.startswith("phi-3-medium"))
+
+
+def test_whatever_reads_texts_tables_or_claims_needs_no_model_library() -> None:
+    light = ["texts.corpus", "paper.claims", "paper.overview", "stats.intervals", "tables.results", "book.explorer"]
+    light += [f"figures.{path.stem}" for path in (ROOT / "emolib/figures").glob("[a-z]*.py")]
+    light += [f"experiments.{path.parent.name}.views" for path in (ROOT / "emolib/experiments").glob("*/views.py")]
+    code = f"""
+import sys, importlib
+for name in {light}:
+    importlib.import_module("emolib." + name)
+from emolib.paper import errata
+from emolib.study.run import Run
+errata.from_paper(), Run().slug, Run(model="owner/name")
+print({{"torch", "transformers", "nnsight"}} & {{name.split(".")[0] for name in sys.modules}})
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

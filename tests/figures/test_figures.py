@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from xml.etree import ElementTree
 
@@ -25,7 +23,6 @@ from emolib.figures.panels import readable, with_depth
 from emolib.tables import paper
 from emolib.tables.results import select
 from emolib.texts.appraisals import EMOTIONS
-from helpers import ROOT
 
 PAGES = ("#ffffff", "#14181e")
 LLAMA = "Llama 3.2 1B"
@@ -289,14 +286,3 @@ def test_the_book_makes_a_numbered_figure_of_it(tmp_path: object) -> None:
 def test_renderer_leaves_other_outputs_alone() -> None:
     other = type("Data", (), {"mime_type": "text/html", "content": "<b>x</b>"})
     assert FigureRenderer.handle_mime(None, other, False) is None
-
-
-def test_nothing_here_loads_a_model_library() -> None:
-    modules = [f"figures.{path.stem}" for path in (ROOT / "emolib/figures").glob("[a-z]*.py")]
-    modules += [f"experiments.{path.parent.name}.views" for path in (ROOT / "emolib/experiments").glob("*/views.py")]
-    code = (
-        f"import sys, importlib\n[importlib.import_module('emolib.' + m) for m in {modules}]\n"
-        "print({'torch', 'transformers', 'nnsight'} & {name.split('.')[0] for name in sys.modules})"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"

@@ -167,6 +167,7 @@ def test_slugs_are_file_names(tmp_path: Path) -> None:
         assert not set(run.slug) & set('/\\:*?"<>|')
 
 
+@pytest.mark.workflow
 def test_a_slug_does_not_depend_on_the_process_or_its_folder(tmp_path: Path) -> None:
     code = "from emolib.study.run import Run; print(Run(model='owner/name', seed=3).slug)"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
@@ -181,15 +182,6 @@ def test_parameters_make_the_same_run_again(tiny_run: Run) -> None:
 def test_a_run_gives_its_corpus_and_prompt(tiny_run: Run) -> None:
     assert len(tiny_run.load_corpus().events) == 150
     assert tiny_run.load_prompt().name == "T1-2shot"
-
-
-def test_naming_a_run_loads_no_model_library() -> None:
-    code = (
-        "import sys; from emolib.study.run import Run; Run().slug; Run(model='owner/name'); "
-        "print([name for name in ('torch', 'transformers', 'nnsight', 'sklearn') if name in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
 
 
 def test_a_corpus_that_cannot_exist_is_refused_with_the_nearest() -> None:
