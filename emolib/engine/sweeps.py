@@ -36,6 +36,17 @@ class Sweep(Sequence[Edit]):
             return Sweep(self.edits[index], self.frame.iloc[index].reset_index(drop=True))
         return self.edits[index]
 
+    def assign(self, **columns: object) -> Sweep:
+        """The sweep with more columns in its frame, such as what its operation is called."""
+        return Sweep(self.edits, self.frame.assign(**columns))
+
+
+def joined(sweeps: Iterable[Sweep]) -> Sweep:
+    """One sweep of several, in their order. Raises ValueError where there are none."""
+    several = list(sweeps)
+    edits = tuple(edit for one in several for edit in one)
+    return Sweep(edits, pd.concat([one.frame for one in several], ignore_index=True))
+
 
 def sweep(
     operation: Operation,

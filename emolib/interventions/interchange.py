@@ -13,7 +13,7 @@ from torch import Tensor
 
 from emolib.engine.edits import Edit, Patch
 from emolib.engine.sites import COMPONENTS, Component, centres
-from emolib.engine.sweeps import sweep
+from emolib.engine.sweeps import joined, sweep
 from emolib.stats import pairs
 from emolib.study.study import Study
 
@@ -63,10 +63,6 @@ class Outcome:
         """Whether the answer is the base's clean label [P, S]."""
         return self.answers == self.labels[self.base][:, None]
 
-    def keys(self, sites: pd.DataFrame | None = None) -> list[dict[str, Any]]:
-        """The key columns and n of the rows of some of the sites, by default all."""
-        return (self.sites if sites is None else sites).assign(n=len(self.base)).to_dict("records")
-
     def at(self, window: Window) -> pd.DataFrame:
         """The sites of a window of one component, one a layer; their index are the columns of the outcome."""
         at = (self.sites["span"] == window.span) & self.sites["component"].isin(window.components)
@@ -92,13 +88,13 @@ def patch(study: Study, rows: np.ndarray, trials: Sequence[tuple[Sequence[Window
         for donors in rounds:
             donor = torch.zeros(len(study.truth), dtype=torch.long)
             donor[rows] = torch.from_numpy(donors)
-            swept = [
+            swept = joined(
                 sweep(Patch(tables[window.position], donor), study.model, layers=layers, **window._asdict())
                 for window in windows
                 if (layers := fitting(study, window.span))
-            ]
-            edits += [edit for some in swept for edit in some]
-        frames.append(pd.concat([some.frame for some in swept], ignore_index=True))
+            )
+            edits += swept
+        frames.append(swept.frame)
     blocks = study.intervene(edits, rows, name="patching").split(
         [len(rounds) * len(sites) for sites, (_, rounds) in zip(frames, trials, strict=True)], dim=1
     )
@@ -116,8 +112,9 @@ def shares(outcome: Outcome, metrics: Sequence[str] = OUTCOMES, **keys: Any) -> 
     """Rows of transfer, kept and neither: the answer is the source's clean label, the base's, or another."""
     transferred, kept = outcome.transferred, outcome.kept
     hits = dict(zip(OUTCOMES, (transferred, kept, ~(transferred | kept)), strict=True))
-    for metric in metrics if len(outcome.base) else ():
-        yield from pairs.share_interval(hits[metric], *outcome.dyads).rows(outcome.keys(), metric=metric, **keys)
+    n = len(outcome.base)
+    for metric in metrics if n else ():
+        yield from pairs.share_interval(hits[metric], *outcome.dyads).rows(outcome.sites, metric=metric, n=n, **keys)
 
 
 def activations_at(study: Study, rows: np.ndarray, position: int) -> dict[Component, Tensor]:

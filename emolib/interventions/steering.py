@@ -80,13 +80,17 @@ class Cell(NamedTuple):
 
 
 def plan(
-    design: Design, n_layers: int, pushed: Callable[[str, int], Sequence[Pushed]], *, decisive: Sequence[int] = ()
+    design: Design, study: Study, pushed: Callable[[str, int], Sequence[Pushed]], *, decisive: Sequence[int] = ()
 ) -> list[Cell]:
-    """The cells that are run, family by family; `pushed` tells from a kind of vector and its draws what is pushed."""
+    """The cells that are run, family by family, in the layers that the study measures.
+
+    `pushed` tells from a kind of vector and its draws what is pushed.
+    """
+    centres = {*design.grid(study.model.n_layers), *decisive} & {*study.layers()}
     return [
         Cell(family.vector, family.span, dose, centre, pushed(family.vector, family.draws[centre in decisive]))
         for family in design.families
-        for centre in sorted({*design.grid(n_layers), *decisive})
+        for centre in sorted(centres)
         for dose in (family.decisive if centre in decisive else family.elsewhere)
     ]
 
@@ -131,7 +135,7 @@ def fitted_and_judged(study: Study, texts: int) -> tuple[np.ndarray, np.ndarray]
     return rows[half], balanced_rows(study.truth, rows[~half], texts, seed=study.run.seed)
 
 
-def residual_norms(norms: Sequence[float]) -> list[dict[str, object]]:
-    """The rows of a table for the mean residual norm of each layer."""
+def residual_norms(norms: Tensor) -> list[dict[str, object]]:
+    """The rows of a table for the mean residual norm of each layer [L]."""
     place = dict(metric="residual_norm", component="resid_post", position="-1")
-    return [place | dict(layer=layer, value=norm) for layer, norm in enumerate(norms)]
+    return [place | dict(layer=layer, value=norm) for layer, norm in enumerate(norms.tolist())]

@@ -160,9 +160,13 @@ def grouped_folds(labels: np.ndarray, groups: np.ndarray, *, n_folds: int = 5, s
     return folds
 
 
-def released_split(n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Row numbers of the paper's training and test part (`as_released`: random 80/20, seed 42, neither grouped)."""
-    return tuple(train_test_split(np.arange(n), test_size=0.2, random_state=42))
+def released_split(rows: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The paper's training and test part of the texts `rows` (`as_released`: random 80/20, seed 42, not grouped).
+
+    `labels` [N] are those of all texts. Raises ValueError when there are too few of `rows` to probe.
+    """
+    check_probeable(labels[rows], np.arange(len(rows)) % 2, n_folds=2)
+    return tuple(train_test_split(rows, test_size=0.2, random_state=42))
 
 
 def check_probeable(labels: np.ndarray, folds: np.ndarray, *, n_folds: int) -> None:

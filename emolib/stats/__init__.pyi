@@ -6,5 +6,6 @@ from .intervals import cluster_bootstrap as cluster_bootstrap
 from .intervals import cluster_wilson as cluster_wilson
 from .intervals import null_band as null_band
 from .intervals import permutation_p as permutation_p
+from .intervals import point as point
 from .intervals import resample as resample
 from .intervals import wilson as wilson

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm, t
 
@@ -29,11 +30,15 @@ class Interval:
     ci_low: Array
     ci_high: Array
 
-    def rows(self, keys: Mapping[str, Any] | Iterable[Mapping[str, Any]], **constants: Any) -> list[dict[str, Any]]:
-        """One row of a table for each number: its keys (one mapping where there is one number), the constants, and
-        value, ci_low and ci_high. Raises ValueError where keys and numbers are not equally many."""
+    def rows(
+        self, keys: Mapping[str, Any] | Iterable[Mapping[str, Any]] | pd.DataFrame, **constants: Any
+    ) -> list[dict[str, Any]]:
+        """One row of a table for each number: its keys (one mapping where there is one number, a row of a sweep's frame
+        otherwise), the constants, and value, ci_low and ci_high. Raises ValueError where keys and numbers are not
+        equally many."""
         ends = [np.ravel(getattr(self, name)).tolist() for name in ("value", "ci_low", "ci_high")]
-        named = [keys] if isinstance(keys, Mapping) else list(keys)
+        each = keys.to_dict("records") if isinstance(keys, pd.DataFrame) else keys
+        named: list[Mapping[Any, Any]] = [each] if isinstance(each, Mapping) else list(each)
         if len(named) != len(ends[0]):
             raise ValueError(f"{len(named)} keys for {len(ends[0])} numbers: give one mapping a number")
         return [
@@ -48,6 +53,13 @@ class Interval:
     def map(self, change: Callable[[Array], Array]) -> Interval:
         """The interval of a rising function of the numbers, such as a depth of a layer."""
         return Interval(change(self.value), change(self.ci_low), change(self.ci_high))
+
+
+def point(values: ArrayLike) -> Interval:
+    """Return numbers that have no interval, as one whose ends are missing, for its `rows`."""
+    numbers = np.asarray(values, dtype=float)
+    missing = np.full_like(numbers, np.nan)
+    return Interval(numbers, missing, missing)
 
 
 def cluster_bootstrap(

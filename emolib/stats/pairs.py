@@ -106,15 +106,16 @@ def dyadic_variance(centred: Array, base: Ints, source: Ints) -> Array:
     return ((sums**2).sum(0) - (twice**2).sum(0)) / len(centred) ** 2 * len(writers) / (len(writers) - 1)
 
 
-def over_texts(statistic: Statistic, base: Ints, source: Ints) -> Statistic:
+def over_texts(statistic: Statistic, *texts: Ints) -> Statistic:
     """The statistic of pairs as one of their texts, for `stats.bootstrap`: a pair is drawn base times source often.
 
-    Resampling both sides counts the noise of a single pair up to three times (Owen, 2007): intervals are wide rather
-    than narrow. A resample that draws no pair at all counts them all once.
+    `texts` are the numbers of the texts on either side of the pairs, or of some texts alone. Resampling both sides
+    counts the noise of a single pair up to three times (Owen, 2007): intervals are wide rather than narrow. A resample
+    that draws none of them counts them all once.
     """
 
     def statistic_of_texts(weights: Array) -> Array:
-        drawn = weights[:, base] * weights[:, source]
+        drawn = np.prod([weights[:, side] for side in texts], axis=0)
         return statistic(np.where(drawn.sum(axis=1, keepdims=True) > 0, drawn, 1.0))
 
     return statistic_of_texts

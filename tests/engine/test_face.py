@@ -11,6 +11,7 @@ import torch
 
 import emolib as el
 from emolib.engine import labels
+from emolib.engine.sweeps import joined
 from helpers import ROOT, word_tokenizer
 
 WORDS = ["joy", "sadness"]
@@ -73,6 +74,9 @@ def test_a_sweep_by_hand(model: el.Model) -> None:
     assert (
         list(part) == list(sweep)[1:3] and part.frame["layer"].tolist() == [2, 1] and list(part.frame.index) == [0, 1]
     )
+    both = joined([part.assign(method="zero"), sweep[:1].assign(method="other")])
+    assert [*both] == [*part, sweep[0]] and both.frame["method"].tolist() == ["zero", "zero", "other"]
+    assert both.frame["layer"].tolist() == [2, 1, 1] and list(both.frame.index) == [0, 1, 2]
     assert [edit.layers for edit in el.sweep(el.Zero(), model, components=["attn_out"], layers=[3, 0])] == [(3,), (0,)]
     assert len(el.sweep(el.Zero(), model, position="all")) == 3 * model.n_layers
 

@@ -18,16 +18,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 
 from emolib.experiments import geometry
 from emolib.experiments.geometry import alignment, measure, views
-from emolib.experiments.geometry.alignment import (
-    Sample,
-    components,
-    correlation,
-    interval,
-    metrics,
-    moments,
-    sample,
-    unit,
-)
+from emolib.experiments.geometry.alignment import Moments, Sample, components, correlation, interval, metrics, unit
 from emolib.probes.directions import class_directions
 from emolib.probes.linear import released_split
 from emolib.study.run import Run
@@ -84,7 +75,7 @@ def everyone(planted: Study) -> Sample:
 
 def sampled(study: Study, rows: np.ndarray) -> Sample:
     rated = study.events[list(NAMED)].to_numpy(dtype=np.float32)
-    return sample(study.truth, rated, study.groups, rows, n_classes=13, draws=20, splits=3, seed=0)
+    return Sample(study.truth, rated, study.groups, rows, n_classes=13, draws=20, splits=3, seed=0)
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> float:
@@ -140,14 +131,14 @@ def test_ratings_that_were_not_planted_are_orthogonal_to_what_was(table: pd.Data
 def test_closed_directions_are_those_of_the_library_and_of_numpy(planted: Study, everyone: Sample) -> None:
     x = planted.activations("resid_post", PLANTED)
     rated = planted.events[list(NAMED)].to_numpy(dtype=float)
-    known, turns = moments(x, everyone), metrics(x, everyone.labels)
+    known, turns = Moments(x, everyone), metrics(x, everyone.labels)
     for name, method in (("mean_difference", "mean_difference"), ("lda", "lda")):
         classes = class_directions(x, torch.as_tensor(planted.truth), n_classes=13, method=method).double().numpy()
         ours = unit(known.value @ turns[name]).numpy()
         assert all(cosine(a, b) == pytest.approx(1, abs=1e-4) for a, b in zip(classes, ours[:13], strict=True))
     by_hand = np.stack([((rated[:, k] - rated[:, k].mean())[:, None] * x.numpy()).mean(0) for k in range(6)])
     assert np.allclose(known.value[13:], by_hand, atol=1e-4)
-    found = known.cosines(turns["mean_difference"], 13).value
+    found = known.cosines(turns["mean_difference"]).value
     assert found[5, 1] == pytest.approx(cosine(known.value[5].numpy(), by_hand[1]), abs=1e-4)
 
 
@@ -155,9 +146,9 @@ def test_whitened_cosines_do_not_depend_on_the_basis(planted: Study, everyone: S
     x = planted.activations("resid_post", PLANTED)
     stretched = x * torch.logspace(-2, 2, WIDTH)
     found, same = (
-        moments(part, everyone).cosines(metrics(part, everyone.labels)["whitened"], 13).value for part in (x, stretched)
+        Moments(part, everyone).cosines(metrics(part, everyone.labels)["whitened"]).value for part in (x, stretched)
     )
-    raw, other = (moments(part, everyone).cosines(torch.eye(WIDTH), 13).value for part in (x, stretched))
+    raw, other = (Moments(part, everyone).cosines(torch.eye(WIDTH)).value for part in (x, stretched))
     assert np.allclose(found, same, atol=1e-3) and not np.allclose(raw, other, atol=0.2)
 
 
@@ -173,7 +164,7 @@ def test_the_metric_whitens(planted: Study) -> None:
 
 
 def test_resamples_and_halves_are_those_of_the_texts_drawn(planted: Study, everyone: Sample) -> None:
-    x, known = planted.activations("resid_post", PLANTED), moments(planted.activations("resid_post", PLANTED), everyone)
+    x, known = planted.activations("resid_post", PLANTED), Moments(planted.activations("resid_post", PLANTED), everyone)
     copies = np.repeat(np.arange(N), everyone.weights[4].int().numpy())
     target = everyone.targets[copies]
     expected = (target - target.mean(0)).T @ (x[copies] - x[copies].mean(0)) / len(copies)
@@ -188,7 +179,7 @@ def test_resamples_and_halves_are_those_of_the_texts_drawn(planted: Study, every
     shuffled = everyone.targets[order]
     expected = (shuffled - shuffled.mean(0)).T @ (x - x.mean(0)) / N
     assert torch.allclose(known.shuffled[2], expected, atol=1e-4)
-    found = known.cosines(torch.eye(WIDTH), 13)
+    found = known.cosines(torch.eye(WIDTH))
     first, second = unit(known.halved[:, 1]).numpy()
     assert found.split[1, 5, 2] == pytest.approx((first[5] @ second[15] + second[5] @ first[15]) / 2)
     expected = cosine(known.value[5].numpy(), known.shuffled[2, 15].numpy())
@@ -198,7 +189,7 @@ def test_resamples_and_halves_are_those_of_the_texts_drawn(planted: Study, every
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_probe_cosines_are_those_of_the_papers_code(planted: Study) -> None:
-    train = planted.agreed[released_split(len(planted.agreed))[0]]
+    train, _ = released_split(planted.agreed, planted.truth)
     x = planted.activations("resid_post", PLANTED)[train]
     of = sampled(planted, train)
     found = measure.probe_cosines(x, of, 4, 2, 3, seed=0)
@@ -316,7 +307,7 @@ def test_absent_emotions_have_no_direction(planted: Study) -> None:
     rows = np.flatnonzero(planted.truth != 5)
     of = sampled(planted, rows)
     x = planted.activations("resid_post", PLANTED)[rows]
-    found = moments(x, of).cosines(alignment.metrics(x, of.labels)["whitened"], 13)
+    found = Moments(x, of).cosines(alignment.metrics(x, of.labels)["whitened"])
     assert np.isnan(found.value[5]).all() and not np.isnan(np.delete(found.value, 5, axis=0)).any()
     cells = list(measure.cosine_rows(found, nulls=True))
     assert len(cells) == 12 * 6 * 3 and not any(row["emotion"] == "joy" for row in cells)

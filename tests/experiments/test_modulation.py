@@ -36,11 +36,16 @@ UP, DOWN = Setting(pleasantness=1).columns(), Setting(pleasantness=-1).columns()
 # What is run.
 
 
+def layered(n_layers: int) -> Any:
+    """What a plan asks of a study."""
+    return SimpleNamespace(model=SimpleNamespace(n_layers=n_layers), layers=lambda: range(n_layers))
+
+
 def evaluations(design: steering.Design, n_layers: int) -> int:
     """Edits times texts, with decisive centres that coincide least with the grid."""
     grid = design.grid(n_layers)
     decisive = [grid[0], next(centre for centre in range(2, n_layers) if centre not in grid or design.step == 1)]
-    cells = steering.plan(design, n_layers, modulation.pushes, decisive=decisive)
+    cells = steering.plan(design, layered(n_layers), modulation.pushes, decisive=decisive)
     chosen = len(grid) * len(SETTINGS) * design.choosing
     return design.texts * sum(len(cell.pushed) for cell in cells) + chosen
 
@@ -52,7 +57,7 @@ def test_the_reference_model_stays_within_its_budget() -> None:
 
 def test_random_draws_are_a_hundred_where_it_matters_and_twenty_elsewhere() -> None:
     for design in (modulation.FULL, modulation.QUICK):
-        cells = steering.plan(design, 12, modulation.pushes, decisive=[5])
+        cells = steering.plan(design, layered(12), modulation.pushes, decisive=[5])
         random = [cell for cell in cells if cell.vector == "random"]
         main = [cell for cell in random if cell.span == 3 and cell.dose in steering.MAIN]
         assert {len(cell.pushed) for cell in main if cell.centre == 5} == {100}

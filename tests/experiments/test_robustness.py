@@ -21,7 +21,6 @@ from emolib.experiments.robustness import checks, profile, views
 from emolib.experiments.robustness import measure as robustness
 from emolib.experiments.robustness.profile import ATTENTION, STREAM, Profile, Scale
 from emolib.interventions import interchange
-from emolib.stats import scores
 from emolib.stats.sampling import balanced_rows
 from emolib.study.run import Run
 from emolib.study.study import Study
@@ -156,12 +155,6 @@ def test_accuracy_counts_texts_by_their_weight() -> None:
     found = select(table, metric="accuracy", calibration="none")["value"].item()
     assert found == pytest.approx(np.average(mine.right, weights=weights))
     assert found != pytest.approx(mine.right.mean())
-
-
-def test_part_of_the_texts_as_a_statistic_of_all() -> None:
-    values, places = np.array([1.0, 5.0]), np.array([2, 0])
-    statistic = profile.over(scores.mean(values), places)
-    assert statistic(np.array([[1.0, 9, 3], [0, 9, 0]])).ravel().tolist() == [(3 * 1 + 1 * 5) / 4, 3.0]
 
 
 # Misclassified texts with planted ratings.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats as reference
 from sklearn.metrics import balanced_accuracy_score, r2_score
@@ -169,10 +170,14 @@ def test_rows_are_the_numbers_with_their_keys_in_order() -> None:
     rows = found.rows([dict(layer=layer, side=side) for layer in (0, 1) for side in "ab"], n=7)
     assert rows[2] == dict(layer=1, side="a", n=7, value=3.0, ci_low=2.5, ci_high=3.5)
     assert [row["value"] for row in rows] == [1.0, 2.0, 3.0, 4.0]
+    keys = pd.DataFrame([dict(layer=layer, side=side) for layer in (0, 1) for side in "ab"])
+    assert found.rows(keys, n=7) == rows
     assert found[1, 0].rows({"layer": 1}) == [dict(layer=1, value=3.0, ci_low=2.5, ci_high=3.5)]
     assert found[:, 1].rows([{}, {}]) == [dict(value=v, ci_low=v - 0.5, ci_high=v + 0.5) for v in (2.0, 4.0)]
     doubled = found.map(lambda numbers: 2 * numbers)[1, 1]
     assert (doubled.value, doubled.ci_low, doubled.ci_high) == (8.0, 7.0, 9.0)
+    bare = stats.point([3, 4]).rows([{}, {}], n=7)
+    assert [row["value"] for row in bare] == [3.0, 4.0] and all(np.isnan(row["ci_low"]) for row in bare)
     with pytest.raises(ValueError, match="1 keys for 4 numbers"):
         found.rows({"layer": 1})
 

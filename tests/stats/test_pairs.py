@@ -179,3 +179,8 @@ def test_a_drawn_pair_counts_base_times_source_often() -> None:
         times = np.array([w0 * w1, w1 * w2, w2 * w0, w2 * w1], dtype=int)
         drawn = np.repeat(values, times, axis=0) if times.any() else values
         assert np.allclose(row, drawn.mean(axis=0))
+
+
+def test_part_of_the_texts_as_a_statistic_of_all() -> None:
+    statistic = pairs.over_texts(scores.mean(np.array([1.0, 5.0])), np.array([2, 0]))
+    assert statistic(np.array([[1.0, 9, 3], [0, 9, 0]])).ravel().tolist() == [(3 * 1 + 1 * 5) / 4, 3.0]

@@ -6,16 +6,16 @@ is used to. Accuracy is agreement with the clean answer, on the texts where that
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 import torch
+from scipy.stats import entropy
 
 from emolib import stats
-from emolib.engine.edits import Edit, Mean, Noise, Operation, Patch, Zero
-from emolib.engine.sites import COMPONENTS, centres
-from emolib.engine.sweeps import sweep
+from emolib.engine.edits import Mean, Noise, Operation, Patch, Zero
+from emolib.engine.sites import COMPONENTS
+from emolib.engine.sweeps import joined, sweep
+from emolib.interventions.interchange import fitting
 from emolib.study.study import Study
 from emolib.texts.corpus import EMOTIONS
 
@@ -36,33 +36,26 @@ def run(study: Study) -> pd.DataFrame:
             f"the model answers {len(rows)} of {len(study.truth)} texts right and ablation needs two: try "
             "calibration=batch, another prompt or a larger model"
         )
-    edits: list[Edit] = []
-    keys: list[dict[Any, Any]] = []
-    for method, operation in _operations(study, rows).items():
-        for span in SPANS:
-            thin = span > 1 and study.run.profile == "quick"
-            fitting = [layer for layer in centres(span, study.model.n_layers) if layer in study.layers()]
-            if layers := [layer for layer in fitting if not (thin and layer % 2)]:
-                sites = sweep(operation, study.model, span=span, layers=layers)
-                edits += sites
-                keys += sites.frame.assign(method=method).to_dict("records")
+    every = 2 if study.run.profile == "quick" else 1
+    edits = joined(
+        sweep(operation, study.model, span=span, layers=layers).assign(method=method)
+        for method, operation in _operations(study, rows).items()
+        for span in SPANS
+        if (layers := [layer for layer in fitting(study, span) if span == 1 or layer % every == 0])
+    )
     answers = study.decide(study.intervene(edits, rows, name="ablation"))
     clean, groups, n = study.predicted[rows], study.groups[rows], len(rows)
     most = np.bincount(clean).argmax()
     agreement = stats.cluster_wilson(answers == clean[:, None], groups)
     floor = stats.cluster_wilson(clean == most, groups)
+    bits = stats.point([entropy(np.bincount(column), base=2) for column in answers.T])
     return pd.DataFrame(
         [
-            *agreement.rows(keys, metric="agreement", n=n),
-            *(key | dict(metric="label_entropy", value=_bits(answers[:, i]), n=n) for i, key in enumerate(keys)),
+            *agreement.rows(edits.frame, metric="agreement", n=n),
+            *bits.rows(edits.frame, metric="label_entropy", n=n),
             *floor.rows(dict(metric="constant_agreement", label=EMOTIONS[most]), n=n),
         ]
     )
-
-
-def _bits(answers: np.ndarray) -> float:
-    share = np.unique(answers, return_counts=True)[1] / len(answers)
-    return float(-(share * np.log2(share)).sum())
 
 
 def _operations(study: Study, rows: np.ndarray) -> dict[str, Operation]:

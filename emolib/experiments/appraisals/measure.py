@@ -19,7 +19,7 @@ from torch import Tensor
 
 from emolib import stats
 from emolib.engine.sites import COMPONENTS, Component
-from emolib.probes.linear import check_probeable, cross_validate, grouped_folds, released_split, shuffled_labels
+from emolib.probes.linear import cross_validate, grouped_folds, released_split, shuffled_labels
 from emolib.probes.ridge import fit_ridge, held_out_means, label_means, nested_ridge
 from emolib.stats import landmarks, scores
 from emolib.stats.sampling import halves
@@ -35,6 +35,7 @@ MIN_WRITERS = 5  # below that the mean of an emotion gets no interval
 OURS = dict(setting="ours", target="writer", set="all")
 NAMES = [dict(appraisal=name) for name in APPRAISALS]
 Row = dict[str, Any]
+Split = tuple[np.ndarray, np.ndarray]  # the texts that the paper's probe is trained and tested on
 
 
 def run(study: Study) -> pd.DataFrame:
@@ -50,14 +51,14 @@ def run(study: Study) -> pd.DataFrame:
     """
     rated = study.corpus.ratings.columns  # refuses a corpus without ratings
     ratings = study.events[list(rated)].to_numpy(dtype=float)
-    check_probeable(study.truth[study.agreed], np.arange(len(study.agreed)) % 2, n_folds=2)
+    split = released_split(study.agreed, study.truth)
     folds = grouped_folds(study.truth, study.groups, seed=study.run.seed)
     sites = [(component, layer) for component in COMPONENTS for layer in study.layers(STEP[study.run.profile])]
-    rows, curves = list(label_rows(study, ratings, folds)), {}
+    rows, curves = label_rows(study, ratings, folds, split), {}
     for component, layer in progress(sites, "appraisals", [1] * len(sites), unit=" sites"):
         features = study.activations(component, layer).float()
         guess, found = our_probes(study, features, ratings, folds)
-        rows += [_site(layer, component) | row for row in (*released_rows(study, features, ratings), *found)]
+        rows += [_site(layer, component) | row for row in (*released_rows(study, features, ratings, split), *found)]
         if component == "resid_post":
             curves[layer] = guess
     rows += peak_rows(study, ratings, curves)
@@ -67,11 +68,11 @@ def run(study: Study) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def label_rows(study: Study, ratings: Array, folds: np.ndarray) -> list[Row]:
+def label_rows(study: Study, ratings: Array, folds: np.ndarray, split: Split) -> list[Row]:
     """Rows of what the label alone explains: of all texts, and of the released probe's test texts."""
     base = held_out_means(ratings, study.truth, folds)
     everywhere = _interval(study, scores.r2(ratings, base))
-    train, test = (np.isin(np.arange(len(ratings)), study.agreed[part]) for part in released_split(len(study.agreed)))
+    train, test = (np.isin(np.arange(len(ratings)), part) for part in split)
     guess = label_means(ratings, study.truth, train, test)
     agreed = _interval(study, scores.r2(ratings[test], guess), test)
     alone = dict(metric="r2", baseline="label")
@@ -81,9 +82,9 @@ def label_rows(study: Study, ratings: Array, folds: np.ndarray) -> list[Row]:
     ]
 
 
-def released_rows(study: Study, features: Tensor, ratings: Array) -> list[Row]:
+def released_rows(study: Study, features: Tensor, ratings: Array, split: Split) -> list[Row]:
     """Rows of the paper's probe at one site."""
-    train, test = (study.agreed[part] for part in released_split(len(study.agreed)))
+    train, test = split
     everything = torch.ones(1, len(train), dtype=torch.bool)
     targets = torch.as_tensor(ratings[train])
     weights, bias = fit_ridge(features[train], targets, everything, alphas=(5.0,), standardise="none")
@@ -115,9 +116,8 @@ def our_probes(study: Study, features: Tensor, ratings: Array, folds: np.ndarray
     for part, metric in enumerate(("r2", "r2", "selectivity", "r2_gain", "partial_r2")):
         keys = OURS | dict(target="shuffled" if part == 1 else "writer", metric=metric, n=len(ratings))
         rows += found[part * size : (part + 1) * size].rows(NAMES, **keys)
-    middle = np.median(alphas[:, :size], axis=0)
-    alpha = OURS | dict(metric="alpha", n=len(ratings))
-    return own, rows + [alpha | name | dict(value=value) for name, value in zip(NAMES, middle, strict=True)]
+    middle = stats.point(np.median(alphas[:, :size], axis=0))
+    return own, rows + middle.rows(NAMES, **OURS, metric="alpha", n=len(ratings))
 
 
 def peak_rows(study: Study, ratings: Array, curves: dict[int, Array]) -> Iterator[Row]:
@@ -182,8 +182,7 @@ def profile_rows(study: Study, ratings: Array) -> Iterator[Row]:
         for label, emotion in enumerate(EMOTIONS):
             rows = np.flatnonzero(chosen & (study.truth == label))
             if len(rows):
-                mean = ratings[rows].mean(axis=0)
-                found = stats.Interval(mean, mean * np.nan, mean * np.nan)
+                found = stats.point(ratings[rows].mean(axis=0))
                 if len(np.unique(study.groups[rows])) >= MIN_WRITERS:
                     found = stats.cluster_bootstrap(ratings[rows], study.groups[rows], seed=study.run.seed)
                 yield from found.rows(NAMES, metric="mean_rating", emotion=emotion, set=part, n=len(rows))

@@ -18,6 +18,7 @@ from emolib.study.study import Study
 from emolib.texts.corpus import EMOTIONS, load_readings
 
 TOP_WORDS = 20
+LABELS = [dict(label=label) for label in EMOTIONS]
 Rows = Iterator[dict[str, Any]]
 
 
@@ -58,15 +59,18 @@ def _by_label(study: Study, predicted: np.ndarray) -> Rows:
     balanced = study.interval(scores.balanced_accuracy(truth, predicted))
     yield from balanced.rows(dict(metric="balanced_accuracy"), n=n)
     yield dict(metric="agreed_count", value=(predicted == truth).sum(), n=n)
+    yield from _counts(predicted).rows(LABELS, metric="predicted_count", n=n)
     for index, emotion in enumerate(EMOTIONS):
         mine = truth == index
-        yield dict(metric="predicted_count", label=emotion, value=(predicted == index).sum(), n=n)
         if mine.any():
             recall = stats.cluster_wilson(predicted[mine] == index, study.groups[mine])
             yield from recall.rows(dict(metric="recall", label=emotion), n=mine.sum())
-        counts = np.bincount(predicted[mine], minlength=len(EMOTIONS))
-        for answer, count in zip(EMOTIONS, counts, strict=True):
-            yield dict(metric="confusion_count", label=emotion, answer=answer, value=count, n=mine.sum())
+        answers = [dict(answer=answer) for answer in EMOTIONS]
+        yield from _counts(predicted[mine]).rows(answers, metric="confusion_count", label=emotion, n=mine.sum())
+
+
+def _counts(ids: np.ndarray) -> stats.Interval:
+    return stats.point(np.bincount(ids, minlength=len(EMOTIONS)))
 
 
 def _words(study: Study) -> Rows:
@@ -94,5 +98,5 @@ def _readers(study: Study) -> Rows:
     won = share.reindex(pd.MultiIndex.from_arrays([of_text.index, of_text["emotion_written"]]), fill_value=0.0)
     majority = stats.cluster_bootstrap(won, of_text["group"], seed=study.run.seed)
     yield from majority.rows(dict(metric="accuracy", reader="majority_of_5"), model="human", n=len(of_text))
-    for emotion, count in read["emotion"].value_counts().reindex(EMOTIONS, fill_value=0).items():
-        yield dict(model="human", metric="predicted_count", label=emotion, reader="single", value=count, n=len(read))
+    counts = stats.point(read["emotion"].value_counts().reindex(EMOTIONS, fill_value=0))
+    yield from counts.rows(LABELS, model="human", metric="predicted_count", reader="single", n=len(read))

@@ -25,54 +25,37 @@ from emolib.stats.scores import Array
 Scale = Literal["cosine", "plain"]
 
 
-@dataclass(frozen=True, kw_only=True)
 class Sample:
-    """Texts with `labels` [n], `targets` [n, C + K] (class indicators, then ratings), and how chance might have it.
+    """The texts `rows` with their `labels` [n] and ratings, and how chance might have had them.
 
-    `weights` [B, n] is how often each text comes in resamples of whole writers, `halves` [S, n] which texts are in a
-    random half of the writers, `orders` [P, n] hand the targets of writers to other writers, `groups` [n] are they.
+    `targets` [n, C + K] are class indicators, then ratings, `groups` [n] the writers. `weights` [draws, n] is how often
+    each text comes in resamples of whole writers, `orders` [draws, n] hand the targets of writers to other writers,
+    `halves` [splits, n] are texts in a random half of the writers.
     """
 
-    rows: np.ndarray
-    labels: np.ndarray
-    groups: np.ndarray
-    targets: Tensor
-    n_classes: int
-    weights: Tensor
-    halves: np.ndarray
-    orders: np.ndarray
+    def __init__(
+        self,
+        labels: np.ndarray,
+        ratings: Array,
+        groups: np.ndarray,
+        rows: np.ndarray,
+        *,
+        n_classes: int,
+        draws: int,
+        splits: int,
+        seed: int,
+    ) -> None:
+        self.rows, self.labels, self.groups, self.n_classes = rows, labels[rows], groups[rows], n_classes
+        onehot, places = np.eye(n_classes, dtype=np.float32)[self.labels], np.arange(len(rows))
+        self.targets = torch.as_tensor(np.concatenate([onehot, ratings[rows]], axis=1), dtype=torch.float32)
+        self.weights = torch.as_tensor(stats.bootstrap_weights(self.groups, draws, seed), dtype=torch.float32)
+        self.halves = np.stack([halves(self.groups, seed=seed + split) for split in range(splits)])
+        self.orders = np.stack([shuffled_labels(places, self.groups, seed=seed + draw) for draw in range(draws)])
 
     @property
     def present(self) -> np.ndarray:
         """Which classes [C] have texts."""
         return np.bincount(self.labels, minlength=self.n_classes) > 0
-
-
-def sample(
-    labels: np.ndarray,
-    ratings: Array,
-    groups: np.ndarray,
-    rows: np.ndarray,
-    *,
-    n_classes: int,
-    draws: int,
-    splits: int,
-    seed: int,
-) -> Sample:
-    """The sample of the texts `rows`, with `draws` resamples and as many shuffles, and `splits` halves."""
-    labels, groups = labels[rows], groups[rows]
-    onehot = np.eye(n_classes, dtype=np.float32)[labels]
-    orders = [shuffled_labels(np.arange(len(rows)), groups, seed=seed + draw) for draw in range(draws)]
-    return Sample(
-        rows=rows,
-        labels=labels,
-        groups=groups,
-        n_classes=n_classes,
-        targets=torch.as_tensor(np.concatenate([onehot, ratings[rows]], axis=1), dtype=torch.float32),
-        weights=torch.as_tensor(stats.bootstrap_weights(groups, draws, seed), dtype=torch.float32),
-        halves=np.stack([halves(groups, seed=seed + split) for split in range(splits)]),
-        orders=np.stack(orders),
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,55 +75,43 @@ class Cosines:
     together: Array
 
 
-@dataclass(frozen=True, kw_only=True)
 class Moments:
     """Covariances [C + K, d] of activations with a sample's targets, `resampled` [B, C + K, d], `shuffled` [P, ...],
     `halved` [2, S, ...] in either half; `shares` [B + 1, C] of the classes on all texts (first) and in every resample.
     """
 
-    value: Tensor
-    resampled: Tensor
-    halved: Tensor
-    shuffled: Tensor
-    shares: Tensor
+    def __init__(self, features: Tensor, of: Sample) -> None:
+        x, self.n_classes = features - features.mean(0), of.n_classes
+        targets = of.targets.to(x)
+        first = torch.as_tensor(of.halves).to(of.weights)
+        weights = torch.cat([torch.ones_like(of.weights[:1]), of.weights, first, 1 - first]).to(x)
+        weights = weights / weights.sum(1, keepdim=True)
+        centre, mean = weights @ x, weights @ targets
+        columns = [(weights * y) @ x - m[:, None] * centre for y, m in zip(targets.T, mean.T, strict=True)]
+        value, self.resampled, halved = torch.stack(columns, dim=1).split([1, len(of.weights), 2 * len(first)])
+        self.value, self.halved = value[0], halved.unflatten(0, (2, -1))
+        centred = targets - targets.mean(0)
+        self.shuffled = torch.stack([centred[torch.as_tensor(order)].T @ x / len(x) for order in of.orders])
+        self.shares = mean[: 1 + len(of.weights), : of.n_classes]
 
-    def cosines(self, metric: Tensor, n_classes: int) -> Cosines:
+    def cosines(self, metric: Tensor) -> Cosines:
         """The cosines of class directions with rating directions after `metric` [d, d]."""
         value, resampled, halved, moved = (
             unit(part @ metric) for part in (self.value, self.resampled, self.halved, self.shuffled)
         )
-        of, split, drawn, apart, together = (
-            (part[..., :n_classes, :] @ other[..., n_classes:, :].transpose(-1, -2)).cpu().numpy()
-            for part, other in (
-                (value, value),
-                (halved, halved.flip(0)),
-                (resampled, resampled),
-                (value, moved),
-                (moved, moved),
-            )
+
+        def between(part: Tensor, other: Tensor) -> Array:
+            classes, ratings = part[..., : self.n_classes, :], other[..., self.n_classes :, :]
+            return (classes @ ratings.transpose(-1, -2)).cpu().numpy()
+
+        return Cosines(
+            value=between(value, value),
+            replicates=between(resampled, resampled),
+            factor=1.0,
+            split=between(halved, halved.flip(0)).mean(0),
+            apart=between(value, moved),
+            together=between(moved, moved),
         )
-        return Cosines(value=of, replicates=drawn, factor=1.0, split=split.mean(0), apart=apart, together=together)
-
-
-def moments(features: Tensor, of: Sample) -> Moments:
-    """Covariances of `features` [n, d] with the targets of the sample, of its resamples, and of its shuffles."""
-    x = features - features.mean(0)
-    targets = of.targets.to(x)
-    first = torch.as_tensor(of.halves).to(of.weights)
-    weights = torch.cat([torch.ones_like(of.weights[:1]), of.weights, first, 1 - first]).to(x)
-    weights = weights / weights.sum(1, keepdim=True)
-    centre, mean = weights @ x, weights @ targets
-    columns = [(weights * y) @ x - m[:, None] * centre for y, m in zip(targets.T, mean.T, strict=True)]
-    value, resampled, halved = torch.stack(columns, dim=1).split([1, len(of.weights), 2 * len(first)])
-    centred = targets - targets.mean(0)
-    shuffled = torch.stack([centred[torch.as_tensor(order)].T @ x / len(x) for order in of.orders])
-    return Moments(
-        value=value[0],
-        resampled=resampled,
-        halved=halved.unflatten(0, (2, -1)),
-        shuffled=shuffled,
-        shares=mean[: 1 + len(of.weights), : of.n_classes],
-    )
 
 
 def metrics(features: Tensor, labels: np.ndarray) -> dict[str, Tensor]:

@@ -19,20 +19,9 @@ import torch
 from torch import Tensor
 
 from emolib import stats
-from emolib.experiments.geometry import EARLY, HALVING, LATE, PLANE, SIX
-from emolib.experiments.geometry.alignment import (
-    Cosines,
-    Moments,
-    Sample,
-    components,
-    correlation,
-    interval,
-    metrics,
-    moments,
-    sample,
-    unit,
-)
-from emolib.probes.linear import check_probeable, fit_released, released_split
+from emolib.experiments.geometry import EARLY, HALVING, LATE, PLANE, SIX, alignment
+from emolib.experiments.geometry.alignment import Cosines, Moments, Sample, components, correlation, interval, unit
+from emolib.probes.linear import fit_released, released_split
 from emolib.probes.ridge import fit_ridge
 from emolib.stats.scores import Array
 from emolib.study.shards import progress
@@ -65,10 +54,9 @@ def run(study: Study) -> pd.DataFrame:
     """
     rated = study.corpus.ratings.columns  # refuses a corpus without ratings
     ratings = study.events[list(rated)][list(NAMED)].to_numpy(dtype=np.float32)
-    check_probeable(study.truth[study.agreed], np.arange(len(study.agreed)) % 2, n_folds=2)
+    train, _ = released_split(study.agreed, study.truth)
     profile, seed, layers = study.run.profile, study.run.seed, study.layers(STEP[study.run.profile])
-    train = study.agreed[released_split(len(study.agreed))[0]]
-    draw = partial(sample, study.truth, ratings, study.groups, n_classes=len(EMOTIONS))
+    draw = partial(Sample, study.truth, ratings, study.groups, n_classes=len(EMOTIONS))
     everyone, agreed = (draw(rows, draws=DRAWS, splits=SPLITS, seed=seed) for rows in (np.arange(len(ratings)), train))
     contrast = label_contrast(everyone)
     rows: list[Row] = [dict(metric="cosine_random_sd", value=float(study.model.width**-0.5))]
@@ -79,8 +67,8 @@ def run(study: Study) -> pd.DataFrame:
         found = {("probe", "agreed"): probe_cosines(features[train], agreed, *REFITS[profile], seed=seed)}
         level: list[Row] = []
         for which, name in ((everyone, "all"), (agreed, "agreed")):
-            known, turns = moments(features[which.rows], which), metrics(features[which.rows], which.labels)
-            found |= {(kind, name): known.cosines(turn, len(EMOTIONS)) for kind, turn in turns.items()}
+            known, turns = Moments(features[which.rows], which), alignment.metrics(features[which.rows], which.labels)
+            found |= {(kind, name): known.cosines(turn) for kind, turn in turns.items()}
             if which is everyone:
                 for kind in ("mean_difference", "whitened"):
                     flat = plane(known, turns[kind], features, contrast, seed)
@@ -168,8 +156,8 @@ def plane(of: Moments, metric: Tensor, features: Tensor, contrast: Array, seed: 
         # The sign of a component is free: pleasant emotions to the right, those caused by others up.
         outer = valence if index == 0 else contrast[here, NAMED.index("other_responsblt")]
         sign = 1 if (place[:, index] * outer).sum() >= 0 else -1
-        for label, value in zip(here, sign * place[:, index], strict=True):
-            yield dict(metric="pc_coordinate", emotion=EMOTIONS[label], pc=index + 1, value=float(value))
+        named = [dict(emotion=EMOTIONS[label]) for label in here]
+        yield from stats.point(sign * place[:, index]).rows(named, metric="pc_coordinate", pc=index + 1)
     r, draws = correlation(place[:, 0], valence), correlation(places[..., 0], valence)
     orders = np.random.default_rng(seed).permuted(np.tile(valence, (PERMUTATIONS, 1)), axis=1)
     chance = np.array([correlation(place[:, 0], order) for order in orders])
@@ -192,13 +180,13 @@ def contrast_rows(of: Sample, contrast: Array, seed: int) -> Iterator[Row]:
     ratings = of.targets[:, of.n_classes :].double().numpy()
     for label in np.flatnonzero(of.present):
         rows = of.labels == label
-        ends = contrast[label] + np.full((2, len(NAMED)), np.nan)
+        found = stats.point(contrast[label])
         if len(np.unique(of.groups[rows])) > 1:
             # The mean of the emotions moves thirteen times less than the emotion's own, and is taken as known.
-            found = stats.cluster_bootstrap(ratings[rows], of.groups[rows], seed=seed)
-            ends = np.stack([found.ci_low, found.ci_high]) + (contrast[label] - found.value)
+            mean = stats.cluster_bootstrap(ratings[rows], of.groups[rows], seed=seed)
+            found = mean.map(partial(np.add, contrast[label] - mean.value))
         named = [dict(emotion=EMOTIONS[label], appraisal=name) for name in NAMED]
-        yield from stats.Interval(contrast[label], *ends).rows(named, metric="rating_contrast", n=int(rows.sum()))
+        yield from found.rows(named, metric="rating_contrast", n=int(rows.sum()))
 
 
 def cosine_rows(found: Cosines, *, nulls: bool) -> Iterator[Row]:

@@ -14,40 +14,19 @@ alike, as fitted ones do, and a mean of independent draws would vary too little.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, cast
 
 import numpy as np
 import pandas as pd
 from torch import Tensor
 
+from emolib import stats
 from emolib.engine.sites import centres, span_layers
-from emolib.interventions.steering import (
-    EVERY,
-    MAIN,
-    REST,
-    SHARES,
-    WIDE,
-    Cell,
-    Design,
-    Family,
-    Pushed,
-    Vectors,
-    answers,
-    fitted_and_judged,
-    in_both_units,
-    plan,
-    residual_norms,
-)
-from emolib.interventions.theory import (
-    label_counts,
-    score_statistic,
-    theory_score,
-    total_variation,
-    variation_statistic,
-)
+from emolib.interventions import steering, theory
+from emolib.interventions.steering import EVERY, MAIN, REST, SHARES, WIDE, Cell, Design, Family, Pushed, Vectors
+from emolib.interventions.theory import label_counts
 from emolib.probes.directions import USED, Kind, SteeringVectors, accumulated_norm, random_directions, unit
-from emolib.stats import Interval
 from emolib.stats.sampling import balanced_rows
 from emolib.stats.scores import Array, Statistic
 from emolib.study.study import Study
@@ -63,6 +42,8 @@ RANDOM, PER_LAYER, SETS = "random", "random_per_layer", "random_sets"
 RANDOMS = (RANDOM, PER_LAYER, SETS)
 COUNTED = 3  # random draws whose label counts are kept: as many as the paper shows
 CHOICE = SHARES[1]  # the dose at which the centre is chosen
+LABELS = [dict(label=label) for label in EMOTIONS]
+PLACE = dict(component="resid_post", position="-1")
 
 FULL = Design(
     texts=195,
@@ -113,30 +94,27 @@ def run(study: Study) -> pd.DataFrame:
     """
     design = FULL if study.run.profile == "full" else QUICK
     ratings = study.events[list(study.corpus.ratings)]
-    fitting, judged = fitted_and_judged(study, design.texts)
+    fitting, judged = steering.fitted_and_judged(study, design.texts)
     features = study.stacked("resid_post")[:, fitting].float()
     norms = features.norm(dim=-1).mean(1)
     fitted = SteeringVectors(features, ratings.iloc[fitting][list(USED)])
     units = unit_vectors(fitted, design, seed=study.run.seed)
-    vectors = in_both_units(units, norms)
+    vectors = steering.in_both_units(units, norms)
     profiles = expected_shifts(label_means(ratings, study.events["emotion"]), PUSHES)
     expected = dict(zip(PUSHES, profiles, strict=True))
     choosing = balanced_rows(study.truth, fitting, design.choosing, seed=study.run.seed)
     selection = _selection(study, vectors, expected, choosing, design)
     decisive = decisive_centres(selection, study.model.n_layers)
-    cells = plan(design, study.model.n_layers, pushes, decisive=decisive)
-    layers = set(study.layers())
-    cells = [cell for cell in cells if cell.centre in layers]
     clean = study.predicted[judged]
-    rows = [dict(metric="count", dose=0.0, n=len(clean)) | row for row in _counts(label_counts(clean[:, None])[0, 0])]
-    rows += [*_selected(selection, decisive), *_lengths(fitted, units), *residual_norms(norms.tolist())]
-    for cell, found in zip(cells, answers(study, cells, vectors, judged, name="modulation"), strict=True):
+    rows: list[Row] = stats.point(label_counts(clean[:, None])).rows(LABELS, metric="count", dose=0.0, n=len(clean))
+    rows += [*_selected(selection, decisive), *_lengths(fitted, units), *steering.residual_norms(norms)]
+    cells = steering.plan(design, study, pushes, decisive=decisive)
+    for cell, ids in zip(cells, steering.answers(study, cells, vectors, judged, name="modulation"), strict=True):
         measure = _null if cell.vector in RANDOMS else _scores
-        rows += [
-            row | cell.columns | dict(n=len(clean)) for row in measure(cell, found, clean, expected, study, judged)
-        ]
+        found = [*measure(cell, ids, clean, expected, study, judged)]
         if (cell.vector, cell.span, cell.centre) == ("raw", 3, decisive[0]):
-            rows += [row | cell.columns | dict(n=len(clean)) for row in _flows(cell, found, clean)]
+            found += _flows(cell, ids, clean)
+        rows += [row | cell.columns | dict(n=len(clean)) for row in found]
     return pd.DataFrame(rows)
 
 
@@ -182,36 +160,30 @@ def _selection(
 ) -> dict[int, np.ndarray]:
     """Theory scores [20] of the paper's settings at each centre of the grid, on texts of the fitting half."""
     cells = [Cell("raw", 3, CHOICE, centre, SETTINGS) for centre in design.grid(study.model.n_layers)]
-    profile, base = (
-        np.stack([expected[setting] for setting in SETTINGS]),
-        label_counts(study.predicted[rows, None])[0, 0],
-    )
-    found = answers(study, cells, vectors, rows, name="modulation, choice of layer")
-    return {
-        cell.centre: theory_score(profile, label_counts(ids)[0], base) for cell, ids in zip(cells, found, strict=True)
-    }
+    found = steering.answers(study, cells, vectors, rows, name="modulation, choice of layer")
+    profile, base = np.stack([expected[setting] for setting in SETTINGS]), label_counts(study.predicted[rows, None])
+    scores = (theory.theory_score(profile, label_counts(ids)[0], base[0, 0]) for ids in found)
+    return dict(zip(design.grid(study.model.n_layers), scores, strict=True))
 
 
-def _selected(selection: Mapping[int, np.ndarray], decisive: Sequence[int]) -> Iterable[Row]:
-    place = dict(span=3, component="resid_post", position="-1")
+def _selected(selection: Mapping[int, np.ndarray], decisive: Sequence[int]) -> Iterator[Row]:
     tried = dict(metric="selection_score", vector="raw", unit=CHOICE.unit, dose=CHOICE.size)
     for centre, scores in selection.items():
-        yield place | tried | dict(layer=centre, value=float(scores.mean()))
+        yield PLACE | tried | dict(span=3, layer=centre, value=float(scores.mean()))
     for reason, centre in {"selected": decisive[0], "paper_depth": decisive[-1]}.items():
-        yield place | dict(metric="decisive", reason=reason, layer=centre, value=1.0)
+        yield PLACE | dict(metric="decisive", reason=reason, span=3, layer=centre, value=1.0)
 
 
-def _lengths(fitted: SteeringVectors, units: Mapping[tuple[str, Pushed], Tensor]) -> Iterable[Row]:
+def _lengths(fitted: SteeringVectors, units: Mapping[tuple[str, Pushed], Tensor]) -> Iterator[Row]:
     """What projection leaves of settings, and how far unit vectors add up over windows of three."""
-    place = dict(component="resid_post", position="-1")
     n_layers = len(fitted.ridge)
     for (vector, pushed), directions in units.items():
         if vector in RANDOMS and pushed != 0:
             continue
-        key = place | dict(vector=vector) | (pushed.columns() if isinstance(pushed, Setting) else {})
+        key = PLACE | dict(vector=vector) | (pushed.columns() if isinstance(pushed, Setting) else {})
         if vector in ("fix3", "fixall"):
-            shares = enumerate(fitted.kept(pushed, cast(Kind, vector)))
-            yield from (key | dict(metric="kept_share", layer=layer, value=float(share)) for layer, share in shares)
+            layers = [dict(layer=layer) for layer in range(n_layers)]
+            yield from stats.point(fitted.kept(pushed, cast(Kind, vector))).rows(layers, metric="kept_share", **key)
         for centre in centres(3, n_layers):
             length = accumulated_norm(directions, span_layers(centre, 3, n_layers))
             yield key | dict(metric="accumulated_norm", span=3, layer=centre, value=length)
@@ -219,8 +191,8 @@ def _lengths(fitted: SteeringVectors, units: Mapping[tuple[str, Pushed], Tensor]
 
 def _scores(
     cell: Cell, ids: np.ndarray, clean: np.ndarray, expected: Expected, study: Study, judged: np.ndarray
-) -> Iterable[Row]:
-    score = score_statistic(np.stack([expected[setting] for setting in cell.pushed]), ids, clean)
+) -> Iterator[Row]:
+    score = theory.score_statistic(np.stack([expected[setting] for setting in cell.pushed]), ids, clean)
     shown = [cell.pushed.index(setting) for setting in PRINTED if setting in cell.pushed]
     whole = len(shown) == len(PRINTED)
 
@@ -230,14 +202,14 @@ def _scores(
 
     keys = [setting.columns() for setting in cell.pushed]
     for key, counts in zip(keys, label_counts(ids)[0], strict=True):
-        yield from (key | dict(metric="count") | row for row in _counts(counts))
+        yield from stats.point(counts).rows(LABELS, metric="count", **key)
     means = [dict(settings="printed")] if whole else []
     yield from _symmetric(study, judged, with_mean, -1, 1).rows([*keys, *means], metric="theory_score")
-    moved = _symmetric(study, judged, variation_statistic(ids, clean), 0, 1)
+    moved = _symmetric(study, judged, theory.variation_statistic(ids, clean), 0, 1)
     yield from moved.rows(keys, metric="total_variation")
 
 
-def _symmetric(study: Study, judged: np.ndarray, statistic: Statistic, low: float, high: float) -> Interval:
+def _symmetric(study: Study, judged: np.ndarray, statistic: Statistic, low: float, high: float) -> stats.Interval:
     """Value and interval of what noise pulls to one side, within what is possible."""
     found = study.interval(statistic, judged, ends="symmetric", n_resamples=RESAMPLES)
     return found.map(lambda values: values.clip(low, high))
@@ -245,33 +217,28 @@ def _symmetric(study: Study, judged: np.ndarray, statistic: Statistic, low: floa
 
 def _null(
     cell: Cell, ids: np.ndarray, clean: np.ndarray, expected: Expected, study: Study, judged: np.ndarray
-) -> Iterable[Row]:
+) -> Iterator[Row]:
     """Single directions are scored against every setting, and count what they move; sets give one score each, the mean
     over the printed settings, each against its own expectation."""
     counts, base = label_counts(ids)[0], label_counts(clean[:, None])[0, 0]
     if cell.vector == SETS:
         profile = np.stack([expected[setting] for _, setting in cell.pushed])
-        means = theory_score(profile, counts, base).reshape(-1, len(PRINTED)).mean(axis=1)
-        for draw, value in enumerate(means):
-            yield dict(metric="theory_score_null", settings="printed", draw=draw, value=float(value))
+        means = theory.theory_score(profile, counts, base).reshape(-1, len(PRINTED)).mean(axis=1)
+        draws = [dict(draw=draw) for draw in range(len(means))]
+        yield from stats.point(means).rows(draws, metric="theory_score_null", settings="printed")
         return
-    scores = theory_score(np.stack([*expected.values()])[:, None], counts, base)
-    for setting, values in zip(expected, scores, strict=True):
-        key = setting.columns() | dict(metric="theory_score_null")
-        yield from (key | dict(draw=draw, value=float(value)) for draw, value in enumerate(values))
-    for draw, value in enumerate(total_variation(counts, base)):
-        yield dict(metric="total_variation", draw=draw, value=float(value))
-    for draw, own in enumerate(counts[:COUNTED]):
-        yield from (dict(metric="count", draw=draw) | row for row in _counts(own))
+    draws = [dict(draw=draw) for draw in cell.pushed]
+    for setting, profile in expected.items():
+        scores = stats.point(theory.theory_score(profile, counts, base))
+        yield from scores.rows(draws, metric="theory_score_null", **setting.columns())
+    yield from stats.point(theory.total_variation(counts, base)).rows(draws, metric="total_variation")
+    for draw, own in zip(draws, counts[:COUNTED], strict=False):
+        yield from stats.point(own).rows(LABELS, metric="count", **draw)
 
 
-def _flows(cell: Cell, ids: np.ndarray, clean: np.ndarray) -> Iterable[Row]:
+def _flows(cell: Cell, ids: np.ndarray, clean: np.ndarray) -> Iterator[Row]:
     """How many texts went from which label to which, for each setting of the cell; pairs that occur."""
     for setting, answer in zip(cell.pushed, ids.T, strict=True):
         for (old, new), count in Counter(zip(clean.tolist(), answer.tolist(), strict=True)).items():
             key = setting.columns() | dict(label=EMOTIONS[old], answer=EMOTIONS[new])
             yield key | dict(metric="flow", value=float(count))
-
-
-def _counts(counts: Array) -> Iterable[Row]:
-    return (dict(label=label, value=float(count)) for label, count in zip(EMOTIONS, counts, strict=True))

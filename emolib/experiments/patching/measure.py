@@ -81,7 +81,7 @@ def recovery(outcome: Outcome) -> Iterator[Row]:
     parts["both"] = risen - fallen, rise - fall
     for name, (part, whole) in parts.items():
         interval = pairs.ratio_interval(part, whole[:, 0], *outcome.dyads)
-        yield from interval.rows(outcome.keys(), metric="recovery", direction=name)
+        yield from interval.rows(outcome.sites, metric="recovery", direction=name, n=len(outcome.base))
 
 
 def span_gain(outcome: Outcome) -> Iterator[Row]:
@@ -93,7 +93,7 @@ def span_gain(outcome: Outcome) -> Iterator[Row]:
     )
     gain = transferred[:, wider.pop("column")] - transferred[:, wider.pop("column_smaller")]
     interval = pairs.ratio_interval(gain, np.ones(len(gain)), *outcome.dyads)
-    yield from interval.rows(outcome.keys(wider), metric="span_gain")
+    yield from interval.rows(wider, metric="span_gain", n=len(gain))
 
 
 def turns(outcome: Outcome, n_layers: int, *, seed: int) -> Iterator[Row]:

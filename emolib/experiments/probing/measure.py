@@ -17,15 +17,7 @@ import torch
 
 from emolib import stats
 from emolib.engine.sites import COMPONENTS, Component
-from emolib.probes.linear import (
-    check_probeable,
-    cross_validate,
-    fit_released,
-    grouped_folds,
-    released_split,
-    selectivity,
-    shuffled_labels,
-)
+from emolib.probes import linear
 from emolib.probes.mlp import predict_mlp
 from emolib.stats import landmarks, scores
 from emolib.study.clean import KEEP
@@ -48,11 +40,9 @@ def run(study: Study) -> pd.DataFrame:
     the last token first has 95 % of its maximum, has no layer. In `quick` runs tokens -2..-5 are read in the residual
     stream only, at every third layer. Raises ValueError when the agreed set is too small to probe.
     """
-    agreed = study.agreed
-    check_probeable(study.truth[agreed], np.arange(len(agreed)) % 2, n_folds=2)
-    train, test = (agreed[part] for part in released_split(len(agreed)))
-    folds = grouped_folds(study.truth, study.groups, seed=study.run.seed)
-    shuffled = shuffled_labels(study.truth, study.groups, seed=study.run.seed)
+    train, test = linear.released_split(study.agreed, study.truth)
+    folds = linear.grouped_folds(study.truth, study.groups, seed=study.run.seed)
+    shuffled = linear.shuffled_labels(study.truth, study.groups, seed=study.run.seed)
     targets = np.stack([study.truth, study.predicted, shuffled])
     sparse = study.layers() if study.run.profile == "full" else study.layers(3)
     sites = [
@@ -65,9 +55,9 @@ def run(study: Study) -> pd.DataFrame:
     rows, hits, answers = [], defaultdict(list), defaultdict(list)
     for component, layer, position in progress(sites, "probing", [1] * len(sites), unit=" sites"):
         features = study.activations(component, layer, position).float()
-        probe = fit_released(features[train], study.truth[train], n_classes=len(EMOTIONS))
+        probe = linear.fit_released(features[train], study.truth[train], n_classes=len(EMOTIONS))
         right = probe.predict(features[test])[0].numpy() == study.truth[test]
-        guesses = cross_validate(features, targets, folds, n_classes=len(EMOTIONS))[0]
+        guesses = linear.cross_validate(features, targets, folds, n_classes=len(EMOTIONS))[0]
         site = dict(component=component, layer=layer, position=str(position))
         released = stats.cluster_wilson(right, study.groups[test])
         rows += released.rows(site | RELEASED, metric="accuracy", n=len(test))
@@ -86,7 +76,7 @@ def _ours(study: Study, targets: np.ndarray, guesses: np.ndarray) -> Rows:
     for target, truth, guess in zip(TARGETS, targets, guesses, strict=True):
         found = study.interval(scores.balanced_accuracy(truth, guess), n_resamples=RESAMPLES)
         yield from found.rows(OURS, metric="balanced_accuracy", target=target, n=n)
-    gap = selectivity(targets[0], guesses[0], targets[2], guesses[2])
+    gap = linear.selectivity(targets[0], guesses[0], targets[2], guesses[2])
     found = study.interval(gap, n_resamples=RESAMPLES)
     yield from found.rows(OURS, metric="selectivity", target="writer", n=n)
 

@@ -13,20 +13,8 @@ import numpy as np
 import pandas as pd
 
 from emolib import stats
-from emolib.interventions.steering import (
-    BETAS,
-    EVERY,
-    MAIN,
-    SHARES,
-    Cell,
-    Design,
-    Family,
-    answers,
-    fitted_and_judged,
-    in_both_units,
-    plan,
-    residual_norms,
-)
+from emolib.interventions import steering
+from emolib.interventions.steering import EVERY, MAIN, WIDE, Cell, Design, Dose, Family
 from emolib.interventions.theory import label_counts
 from emolib.probes.directions import emotion_vectors, random_directions
 from emolib.stats.scores import Array, Statistic
@@ -35,29 +23,16 @@ from emolib.texts.appraisals import EMOTIONS
 
 RESAMPLES = 500
 DRAWS = 20
-FULL = Design(
-    texts=104,
-    choosing=0,
-    step=1,
-    families=(
-        Family("probe", 3, EVERY),
-        Family("mean_difference", 3, MAIN),
-        Family("random", 3, EVERY, draws=(DRAWS, DRAWS)),
-    ),
-)
-# doses of the quick profile leave two shares out, and every fourth centre is run
-FEWER = (*BETAS, SHARES[1])
-QUICK = Design(
-    texts=40,
-    choosing=0,
-    step=4,
-    families=(
-        Family("probe", 3, FEWER),
-        Family("mean_difference", 3, MAIN),
-        Family("random", 3, FEWER, draws=(DRAWS, DRAWS)),
-    ),
-)
+LABELS = [dict(label=label) for label in EMOTIONS]
 Row = dict[str, Any]
+
+
+def _design(texts: int, step: int, doses: Sequence[Dose]) -> Design:
+    probe, difference = Family("probe", 3, doses), Family("mean_difference", 3, MAIN)
+    return Design(texts, 0, step, (probe, difference, Family("random", 3, doses, draws=(DRAWS, DRAWS))))
+
+
+FULL, QUICK = _design(104, 1, EVERY), _design(40, 4, WIDE)
 
 
 def run(study: Study) -> pd.DataFrame:
@@ -65,11 +40,11 @@ def run(study: Study) -> pd.DataFrame:
 
     promotion_score of vectors probe and mean_difference (intervals over writers) and random (mean of the draws with the
     range of 95 % of new ones, n = draws); promoted_share, the share of texts that get the label, and its
-    baseline_share; residual_norm. Emotions without a text to fit on are left out.
-    Raises ValueError when too few texts are answered right.
+    baseline_share; residual_norm. Emotions without a text to fit on are left out. Of the doses `quick` runs leave two
+    shares out, and run every fourth centre. Raises ValueError when too few texts are answered right.
     """
     design = FULL if study.run.profile == "full" else QUICK
-    fitting, judged = fitted_and_judged(study, design.texts)
+    fitting, judged = steering.fitted_and_judged(study, design.texts)
     features, labels = study.stacked("resid_post")[:, fitting].float(), study.truth[fitting]
     norms = features.norm(dim=-1).mean(1)
     present = [EMOTIONS[label] for label in np.unique(labels)]
@@ -79,17 +54,12 @@ def run(study: Study) -> pd.DataFrame:
         vectors |= {(kind, name): each[:, EMOTIONS.index(name)] for name in present}
     drawn = random_directions(DRAWS, *features.shape[::2], seed=study.run.seed, over="window")
     vectors |= {("random", draw): vector for draw, vector in enumerate(drawn)}
-    cells = plan(design, study.model.n_layers, lambda kind, draws: range(draws) if draws else present)
-    layers = set(study.layers())
-    cells = [cell for cell in cells if cell.centre in layers]
-    found = answers(study, cells, in_both_units(vectors, norms), judged, name="promotion")
+    cells = steering.plan(design, study, lambda kind, draws: range(draws) if draws else present)
+    found = steering.answers(study, cells, steering.in_both_units(vectors, norms), judged, name="promotion")
     clean = study.predicted[judged]
     base = label_counts(clean[:, None])[0, 0] / len(clean)
-    rows: list[Row] = [
-        dict(metric="baseline_share", label=label, value=share, n=len(clean))
-        for label, share in zip(EMOTIONS, base.tolist(), strict=True)
-    ]
-    rows += residual_norms(norms.tolist())
+    rows: list[Row] = stats.point(base).rows(LABELS, metric="baseline_share", n=len(clean))
+    rows += steering.residual_norms(norms)
     for cell, ids in zip(cells, found, strict=True):
         own = _null(ids, base) if cell.vector == "random" else _scores(cell, ids, clean, study, judged)
         rows += [row | cell.columns for row in own]
@@ -129,7 +99,5 @@ def _scores(cell: Cell, ids: np.ndarray, clean: np.ndarray, study: Study, judged
 
 def _null(ids: np.ndarray, base: Array) -> Iterable[Row]:
     """What random directions do to each emotion: mean over draws, and the range of 95 % of new ones."""
-    band = stats.null_band(promotion_score(label_counts(ids)[0] / len(ids), base)).map(
-        lambda values: values.clip(-1, 1)
-    )
-    return band.rows([dict(label=label) for label in EMOTIONS], metric="promotion_score", n=ids.shape[1])
+    band = stats.null_band(promotion_score(label_counts(ids)[0] / len(ids), base)).map(lambda ends: ends.clip(-1, 1))
+    return band.rows(LABELS, metric="promotion_score", n=ids.shape[1])

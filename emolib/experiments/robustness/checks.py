@@ -11,7 +11,7 @@ from scipy.stats import chi2
 from emolib import stats
 from emolib.engine.edits import Edit, Noise, Operation, Zero
 from emolib.engine.sites import COMPONENTS
-from emolib.engine.sweeps import sweep
+from emolib.engine.sweeps import joined, sweep
 from emolib.experiments.robustness.profile import RESAMPLES, Profile, Row, probeable, weighted
 from emolib.probes.linear import cross_validate, fit_logistic, grouped_folds, shuffled_labels
 from emolib.probes.ridge import cross_validate_ridge
@@ -123,19 +123,16 @@ def by_token(study: Study, layers: Sequence[int], n: int) -> Iterator[Row]:
     if len(np.unique(study.groups[rows])) < 2 or not layers:
         return
     methods: dict[str, Operation] = {"zero": Zero(), "random": Noise(study.run.seed)}
-    near = {
-        method: [sweep(edit, study.model, layers=layers, position=at) for at in range(-1, -KEEP - 1, -1)]
-        for method, edit in methods.items()
-    }
-    edits = [edit for sweeps in near.values() for some in sweeps for edit in some]
-    everywhere = sweep(Zero(), study.model, components=COMPONENTS[:2], layers=layers, position="all")
-    logits = study.intervene(edits, rows, name="ablating by token")
-    logits = torch.cat([logits, _everywhere(study, rows, everywhere)], dim=1)
-    kept = study.decide(logits) == study.truth[rows][:, None]
-    keys = [site | dict(method=m) for m, some in near.items() for s in some for site in s.frame.to_dict("records")]
-    keys += [site | dict(method="zero") for site in everywhere.frame.to_dict("records")]
-    interval = stats.cluster_wilson(kept, study.groups[rows])
-    yield from interval.rows(keys, check="positions", metric="agreement", n=len(rows))
+    near = joined(
+        sweep(operation, study.model, layers=layers, position=position).assign(method=method)
+        for method, operation in methods.items()
+        for position in range(-1, -KEEP - 1, -1)
+    )
+    whole = sweep(Zero(), study.model, components=COMPONENTS[:2], layers=layers, position="all").assign(method="zero")
+    logits = study.intervene(near, rows, name="ablating by token")
+    logits = torch.cat([logits, _everywhere(study, rows, whole)], dim=1)
+    kept = stats.cluster_wilson(study.decide(logits) == study.truth[rows][:, None], study.groups[rows])
+    yield from kept.rows(joined([near, whole]).frame, check="positions", metric="agreement", n=len(rows))
 
 
 def over_splits(study: Study, layers: Sequence[int]) -> Iterator[Row]:

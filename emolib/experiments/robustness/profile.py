@@ -124,7 +124,7 @@ def curves(profile: Profile) -> dict[Landmark, Curve]:
     if len(agreed):
         site = dict(component="attn_out", span=1, position="-1")
         keys = [site | dict(layer=layer) for layer in study.layers()]
-        found["dip"] = Curve("agreement", keys, over(scores.mean(profile.kept), agreed), len(agreed))
+        found["dip"] = Curve("agreement", keys, pairs.over_texts(scores.mean(profile.kept), agreed), len(agreed))
     patches: dict[Landmark, interchange.Window] = {"peak": ATTENTION, "onset": STREAM}
     for landmark, window in patches.items():
         if patched is None or patched.at(window).empty:
@@ -176,16 +176,6 @@ def contrasts(profile: Profile, default: Profile) -> list[Row]:
     return [row | profile.key for row in found]
 
 
-def over(statistic: Statistic, places: np.ndarray) -> Statistic:
-    """The statistic of part of the texts as one of all; a resample without any of them counts each once."""
-
-    def of_all(weights: scores.Array) -> scores.Array:
-        drawn = weights[:, places]
-        return statistic(np.where(drawn.sum(axis=1, keepdims=True) > 0, drawn, 1.0))
-
-    return of_all
-
-
 def weighted(hits: np.ndarray, worth: np.ndarray) -> Statistic:
     """The mean of `hits` [N], every text counted `worth` [N] times."""
     mean = scores.mean(hits.astype(float))
@@ -207,9 +197,8 @@ def _behaviour(profile: Profile) -> Iterator[Row]:
         predicted = (logits - calibration_offsets(logits, calibration)).argmax(-1).numpy()
         share = profile.interval(weighted(predicted == study.truth, profile.weights))
         yield from share.rows(dict(metric="accuracy", calibration=calibration, n=n))
-        counts = np.bincount(predicted, minlength=len(study.words)).astype(float)
-        for word, count in zip(study.words, counts, strict=True):
-            yield dict(metric="predicted_count", calibration=calibration, label=word, value=count, n=n)
+        counts, labels = np.bincount(predicted, minlength=len(study.words)), [dict(label=word) for word in study.words]
+        yield from stats.point(counts).rows(labels, metric="predicted_count", calibration=calibration, n=n)
     balanced = profile.interval(scores.balanced_accuracy(study.truth, study.predicted))
     yield from balanced.rows(dict(metric="balanced_accuracy", source="answer", n=n))
     yield dict(metric="majority_share", value=float(np.bincount(study.truth).max() / n), n=n)
