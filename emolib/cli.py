@@ -10,7 +10,7 @@ import inspect
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -86,10 +86,10 @@ def _with_fields(extra: list[str]) -> Callable[..., int]:
         options.append(option(field.name, (int if isinstance(field.default, int) else str) | None, None, help=text))
     options += [
         inspect.Parameter("only", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Only),
-        option("cores", int, os.cpu_count() or 1, help="processor cores to use"),
+        option("cores", int, os.cpu_count() or 1, min=1, help="processor cores to use"),
         option("reference", bool, False, help="the committed run, and publish its chapters"),
     ]
-    command.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
+    command.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]  # Python allows it, typeshed not
     return command
 
 
@@ -99,13 +99,11 @@ def run(given: dict[str, Any], extra: list[str], *, only: str | None, cores: int
     Everything is checked before anything expensive starts. What is up to date is not computed again, what was
     interrupted is resumed. Arguments after -- go to Snakemake: emolib run --model NAME -- --executor slurm --jobs 10
     """
-    from emolib.book.render import check_publishable, publish
+    from emolib.book.render import publish
     from emolib.book.run import measures, select_notebooks
     from emolib.study.run import REFERENCE, Run
 
     root, model = checkout(), given.get("model", Run.model)
-    if cores < 1:
-        raise ValueError(f"cores {cores}: expected a whole number from 1 on")
     if model == "" or model.endswith("/") and not Path(model).is_dir():
         raise ValueError(f"model {model!r}: expected a name of `emolib models`, a Hugging Face id, or a folder")
     asked = replace(REFERENCE, **given) if reference else Run(**given)
@@ -116,8 +114,11 @@ def run(given: dict[str, Any], extra: list[str], *, only: str | None, cores: int
         return 0
     if reference and asked.slug != REFERENCE.slug:
         raise ValueError(f"the reference run is {REFERENCE.slug}, not {asked.slug}: change only where it is computed")
-    if reference:
-        check_publishable(asked.corpus_path)
+    if reference and asked.corpus_path:
+        raise ValueError(
+            "a chapter would show where the corpus lies on this machine: leave out --corpus-path (make: CORPUS_PATH), "
+            "and set EMOLIB_CROWD_ENVENT or call emolib fetch crowd-envent instead"
+        )
     asked.load_corpus()  # refuses a corpus that is missing or damaged, before a model loads
     print(", ".join(f"{name} {value}" for name, value in asdict(asked).items() if value is not None), flush=True)
     with one_at_a_time(root):
@@ -133,13 +134,13 @@ def run(given: dict[str, Any], extra: list[str], *, only: str | None, cores: int
 
 def snakemake_status(root: Path, asked: Run, notebooks: list[str], cores: int, extra: list[str]) -> int:
     """Return the exit status of Snakemake on the notebooks of one run."""
-    from emolib.book.run import result_of, write_parameters
+    from emolib.book.run import measures, result_of, write_parameters
 
     command = [sys.executable, "-m", "snakemake", "--cores", str(cores), "--rerun-incomplete", "--keep-going"]
     command += ["--nolock", "--quiet", "rules", "host", "reason"]  # the lock is one_at_a_time
     command += ["--configfile", str(write_parameters(asked, root)), "--config", f"only={','.join(notebooks)}"]
-    results = {name: result_of(name, asked.slug, root) for name in notebooks}
-    lost = [f"notebook_{name}" for name, result in results.items() if result is not None and not result.is_file()]
+    measured = [name for name in notebooks if measures(name, root)]
+    lost = [f"notebook_{name}" for name in measured if not result_of(name, asked.slug, root).is_file()]
     command += [*(["--forcerun", *lost] if lost else []), *extra]
     with subprocess.Popen(command, cwd=root) as process:
         try:
@@ -174,12 +175,8 @@ def golden(
 ) -> int:
     """Compare the default run's tables with those committed; fails when numbers changed and no protocol did."""
     from emolib.book import golden
-    from emolib.book.run import select_notebooks
 
-    root = checkout()
-    lines, well = golden.golden(root, select_notebooks(only, root), anew=anew, update=update)
-    print("\n".join(lines))
-    return int(not well)
+    return said(golden.golden(checkout(), only, anew=anew, update=update))
 
 
 def verify(
@@ -188,13 +185,17 @@ def verify(
     only: Only = None,
 ) -> int:
     """Compute a random sample of a run's stored numbers anew from the weights, and compare."""
-    from emolib.book.run import select_notebooks
     from emolib.book.verify import verify
 
-    root, well = checkout(), True
-    for text, same in verify(root, Path(slug).name, cells=cells, only=select_notebooks(only, root)):
+    return said(verify(checkout(), Path(slug).name, cells=cells, only=only))
+
+
+def said(found: Iterable[tuple[str, bool]]) -> int:
+    """Return the exit status after printing each text as it comes: 0 when what it says is well every time."""
+    well = True
+    for text, one_well in found:
         print(text, flush=True)
-        well &= same
+        well &= one_well
     return int(not well)
 
 
@@ -218,9 +219,7 @@ def doctor() -> int:
     """Say what is installed, what was found, which results are stale, and how to get what is missing."""
     from emolib.book.doctor import examine
 
-    lines, well = examine(Path.cwd())
-    print("\n".join(lines))
-    return int(not well)
+    return said(examine(Path.cwd()))
 
 
 def checkout() -> Path:

@@ -10,6 +10,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from emolib.book import browser
@@ -64,24 +65,21 @@ def fetch(what: str) -> str:
     return "\n".join(f"{what}: {sources.fetch(sources.source(what, part))}" for part in ("texts", "readings"))
 
 
-def examine(folder: Path) -> tuple[list[str], bool]:
-    """Return the report's lines and whether a run on the embedded model and corpus is possible here."""
+def examine(folder: Path) -> Iterator[tuple[str, bool]]:
+    """Yield the report's lines, each with whether what it says allows a run on the embedded model and corpus."""
     versions = {name: installed(name) for name in PACKAGES}
     model = embedded_model()
     missing = [name for name, version in versions.items() if version is None]
-    lines = [
-        f"emolib       {installed('emolib') or 'not installed'}, Python {platform.python_version()}, {folder}",
-        f"machine      {os.cpu_count()} cores, {_memory()}, {platform.system()} {platform.machine()}",
-        f"packages     {', '.join(f'{name} {version}' for name, version in versions.items() if version)}",
-        f"model        {EMBEDDED}: {model or 'missing; get it with: emolib fetch ' + EMBEDDED}",
-        f"corpus       situations: embedded; crowd-envent: {_corpus()}",
-        f"chromium     {browser.find() or f'missing; {browser.ADVICE}'}",
-    ]
+    yield f"emolib       {installed('emolib') or 'not installed'}, Python {platform.python_version()}, {folder}", True
+    yield f"machine      {os.cpu_count()} cores, {_memory()}, {platform.system()} {platform.machine()}", True
+    yield f"packages     {', '.join(f'{name} {version}' for name, version in versions.items() if version)}", True
+    yield f"model        {EMBEDDED}: {model or 'missing; get it with: emolib fetch ' + EMBEDDED}", model is not None
+    yield f"corpus       situations: embedded; crowd-envent: {_corpus()}", True
+    yield f"chromium     {browser.find() or f'missing; {browser.ADVICE}'}", True
     for slug in sorted({path.parent.name for path in (folder / "results").glob("*_*/*.parquet")}):
-        lines.append(f"results      {slug}: {_freshness(slug, folder)}")
+        yield f"results      {slug}: {_freshness(slug, folder)}", True
     if missing:
-        lines.append(f"missing      {', '.join(missing)}; get them with: make setup")
-    return lines, model is not None and not missing
+        yield f"missing      {', '.join(missing)}; get them with: make setup", False
 
 
 def _freshness(slug: str, root: Path) -> str:

@@ -15,7 +15,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import nbformat
 from sphinx.application import Sphinx
 from sphinx.config import Config
 
@@ -106,8 +105,8 @@ def offer_notebooks(app: Sphinx, error: Exception | None) -> None:
         source = _notebook(app, page)
         target = Path(app.outdir) / "_sources" / f"{page}.ipynb"
         if source is not None and target.is_file():
-            document = nbformat.read(source, as_version=nbformat.NO_CONVERT)
-            nbformat.write(colab.with_cell(document, colab.repository(Path(app.srcdir))), target)
+            notebook = source.read_text(encoding="utf-8")
+            target.write_text(colab.addressed(notebook, colab.repository(Path(app.srcdir))), encoding="utf-8")
 
 
 def _body(file: Any) -> str:

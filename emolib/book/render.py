@@ -6,17 +6,16 @@ buttons and the explorer's data are added while Sphinx renders, by `emolib.book.
 
 from __future__ import annotations
 
-import ast
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any, Literal
 
-import nbformat
 import yaml
 
 from emolib.book import colab
-from emolib.book.run import INJECTED, cleaned, files_sha256
+from emolib.book.run import files_sha256
 from emolib.book.staging import stage_runs
 from emolib.study.run import Run
 
@@ -30,8 +29,8 @@ def build(root: Path) -> tuple[Path, bool]:
 
     Raises RuntimeError when the book has a warning or an error, ValueError when the repository's address is none.
     """
-    for path in colab.write_cells(root):
-        print(f"{path.relative_to(root)}: brought the cell for Colab up to date; commit it")
+    for path in colab.write_addresses(root):
+        print(f"{path.relative_to(root)}: wrote the address into the cell for Colab; commit it")
     colab.repository(root)  # refuses a wrong address before anything is rendered
     toc = write_toc(root)
     page, stamp, state = root / "_build" / "html" / "index.html", root / "_build" / "book.sha256", _state(root)
@@ -77,47 +76,10 @@ def effective_toc(root: Path) -> dict[str, Any]:
 
 
 def publish(root: Path, run: Run, names: list[str]) -> list[Path]:
-    """Return the chapters written to book/chapters from the named notebooks of the run.
-
-    Raises ValueError when a notebook is missing, or when the corpus was given by its path, which would be published.
-    """
-    check_publishable(run.corpus_path)
+    """Return the chapters written to book/chapters, which are the named executed notebooks of the run."""
     (root / CHAPTERS).mkdir(parents=True, exist_ok=True)
-    written = []
-    for name in names:
-        source, target = root / "runs" / run.slug / f"{name}.ipynb", root / CHAPTERS / f"{name}.ipynb"
-        if not source.is_file():
-            raise ValueError(f"{source.relative_to(root)} is missing: call make reference, which computes it")
-        document = nbformat.read(source, as_version=4)
-        check_publishable(_corpus_path(document))
-        nbformat.write(cleaned(document), target)
-        written.append(target)
-    return written
-
-
-def check_publishable(corpus_path: str | None) -> None:
-    """Return None when no path of the corpus was given; raises ValueError, since a chapter would show it."""
-    if corpus_path:
-        raise ValueError(
-            "a chapter would show where the corpus lies on this machine: leave out --corpus-path (make: CORPUS_PATH), "
-            "and set EMOLIB_CROWD_ENVENT or call emolib fetch crowd-envent instead; where a notebook was executed with "
-            "the path, remove it from runs/ first"
-        )
-
-
-def _corpus_path(document: nbformat.NotebookNode) -> str | None:
-    """Return the path of the corpus that an executed notebook was given."""
-    cells = [cell.source for cell in document.cells if INJECTED in cell.metadata.get("tags", [])]
-    lines = [line for source in cells for line in ast.parse(source).body if isinstance(line, ast.Assign)]
-    given = {ast.unparse(line.targets[0]): ast.literal_eval(line.value) for line in lines}
-    return given.get("corpus_path")
-
-
-def code_cells(document: nbformat.NotebookNode) -> list[str]:
-    """Return the source of the code cells, without the parameters that papermill put in and the cell for Colab."""
-    extra = {INJECTED, colab.TAG}
-    code = [cell for cell in document.cells if cell.cell_type == "code"]
-    return [cell.source for cell in code if not extra & set(cell.metadata.get("tags", []))]
+    executed = root / "runs" / run.slug
+    return [shutil.copyfile(executed / f"{name}.ipynb", root / CHAPTERS / f"{name}.ipynb") for name in names]
 
 
 def _redirect(page: str, root: Path) -> str:

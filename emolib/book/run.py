@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import Any
 
 import nbformat
+import pandas as pd
 
 from emolib.book import colab
 from emolib.engine.choices import did_you_mean
@@ -47,9 +48,9 @@ def measures(notebook: str, root: Path = Path()) -> bool:
     return (root / "emolib" / "experiments" / experiment_of(notebook) / "measure.py").is_file()
 
 
-def result_of(notebook: str, slug: str, root: Path = Path()) -> Path | None:
-    """Return the table that a notebook leaves, results/<slug>/probing.parquet; None when it has no experiment."""
-    return root / "results" / slug / f"{experiment_of(notebook)}.parquet" if measures(notebook, root) else None
+def result_of(notebook: str, slug: str, root: Path = Path()) -> Path:
+    """Return where a notebook that measures leaves its table, results/<slug>/probing.parquet."""
+    return root / "results" / slug / f"{experiment_of(notebook)}.parquet"
 
 
 def select_notebooks(only: str | Iterable[str] | None, root: Path = Path()) -> list[str]:
@@ -67,20 +68,21 @@ def select_notebooks(only: str | Iterable[str] | None, root: Path = Path()) -> l
     return wanted
 
 
+def measuring(only: str | Iterable[str] | None = None, root: Path = Path()) -> list[str]:
+    """Return those of the notebooks asked for (as in `select_notebooks`) that have an experiment of their own."""
+    return [name for name in select_notebooks(only, root) if measures(name, root)]
+
+
 def configured_runs(config: Mapping[str, Any]) -> list[Run]:
     """Return the validated runs of a Snakemake configuration: one run's fields, or `runs`, a list of such.
 
-    Raises ValueError for a key that is no field of Run, also beside `runs`, and whatever Run refuses.
+    Fields beside `runs` hold for each of them. Raises ValueError for a key that is no field of Run, and as Run does.
     """
     known = [field.name for field in fields(Run)]
-    beside = sorted(set(config) - {"runs"})
-    if config.get("runs") and beside:
-        raise ValueError(f"{beside} beside runs would be ignored: write them into each run")
-    runs = config.get("runs") or [config]
-    for values in runs:
-        for key in values:
-            if key not in known:
-                raise ValueError(f"unknown parameter {key!r}{did_you_mean(key, known)}: choose from {', '.join(known)}")
+    shared = {key: value for key, value in config.items() if key != "runs"}
+    runs = [shared | values for values in config.get("runs") or [{}]]
+    for key in {key for values in runs for key in values if key not in known}:
+        raise ValueError(f"unknown parameter {key!r}{did_you_mean(key, known)}: choose from {', '.join(known)}")
     return [Run(**values) for values in runs]
 
 
@@ -140,48 +142,29 @@ def stored_run(slug: str, root: Path = Path()) -> Run:
     return run
 
 
+def why_stale(run: Run, notebook: str, table: pd.DataFrame) -> str | None:
+    """Return why a notebook's table of a run is not what it would measure now, None when it is."""
+    return freshness.why_stale(table.attrs["provenance"], freshness.key(run, experiment(notebook)))
+
+
 def stale_tables(run: Run, root: Path = Path()) -> dict[str, str]:
     """Return why each stored table of a run that is stale is so, by the name of its experiment."""
-    found: dict[str, str] = {}
-    for notebook in notebook_names(root):
-        path = result_of(notebook, run.slug, root)
-        if path is not None and path.is_file():
-            made = results.read(path).attrs["provenance"]
-            reason = freshness.why_stale(made, freshness.key(run, experiment(notebook)))
-            found |= {path.stem: reason} if reason else {}
-    return found
-
-
-def check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> None:
-    """Return None when the notebook's cell tagged "parameters" has exactly the given names.
-
-    Raises ValueError otherwise: papermill alone would ignore a name the notebook does not have.
-    """
-    import papermill
-
-    declared = set(papermill.inspect_notebook(str(notebook)))
-    missing, unknown = sorted(set(parameters) - declared), sorted(declared - set(parameters))
-    if missing or unknown:
-        raise ValueError(
-            f"the parameters cell of {notebook.name} must have the fields of emolib.study.run.Run: "
-            f"missing {missing}, unknown {unknown}"
-        )
+    paths = {name: result_of(name, run.slug, root) for name in measuring(None, root)}
+    found = {path.stem: why_stale(run, name, results.read(path)) for name, path in paths.items() if path.is_file()}
+    return {name: reason for name, reason in found.items() if reason}
 
 
 def execute(parameters: Mapping[str, Any], notebook: Path, output: Path) -> None:
     """Return None after running a notebook with parameters; `output` appears only when every cell ran.
 
-    The working directory is the repository, and `output` is runs/<slug>/<notebook>.ipynb in it.
-
-    What was executed before an error is kept beside it as <name>.failed.ipynb.
-
-    Raises ValueError for parameters the notebook does not have, RuntimeError when a cell fails or no result is stored.
+    The working directory is the repository, and `output` is runs/<slug>/<notebook>.ipynb in it. What was executed
+    before an error is kept beside it as <name>.failed.ipynb. Raises RuntimeError when a cell fails or no result is
+    stored.
     """
     import papermill
-    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+    from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
-    check_parameters(notebook, parameters)
     partial = output.with_suffix(".partial.ipynb")
     failed = output.with_suffix(".failed.ipynb")
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -200,15 +183,16 @@ def execute(parameters: Mapping[str, Any], notebook: Path, output: Path) -> None
             extra_arguments=["--log-level=ERROR"],
         )
         result = result_of(notebook.stem, output.parent.name)
-        if result is not None and not result.is_file():
+        if measures(notebook.stem) and not result.is_file():
             raise RuntimeError(f"{notebook.name} ran, but did not store {result}: it must save its experiment's table")
         document = with_earlier_outputs(nbformat.read(partial, as_version=4), notebook.stem)
         nbformat.write(cleaned(document), partial)
         os.replace(partial, output)
         failed.unlink(missing_ok=True)
-    except (PapermillExecutionError, DeadKernelError, CellTimeoutError) as error:
+    except (PapermillExecutionError, DeadKernelError) as error:
         os.replace(partial, failed)
-        reason = "the kernel died, mostly for want of memory" if isinstance(error, DeadKernelError) else _reason(error)
+        died = "the kernel died, mostly for want of memory"
+        reason = died if isinstance(error, DeadKernelError) else f"{error.ename}: {error.evalue}"
         raise RuntimeError(f"{notebook.name} failed: {reason}\nIts cells up to there: {failed}") from error
     finally:
         partial.unlink(missing_ok=True)
@@ -256,11 +240,6 @@ def cleaned(document: nbformat.NotebookNode) -> nbformat.NotebookNode:
         if cell.cell_type == "code":
             cell.outputs = [part for part in cell.outputs if part.get("name") != "stderr"]
     return document
-
-
-def _reason(error: Exception) -> str:
-    name, value = getattr(error, "ename", type(error).__name__), getattr(error, "evalue", str(error))
-    return f"{name}: {value}"
 
 
 def main(arguments: list[str]) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,9 @@ CHAPTER_LINK = re.compile(r"\]\((\w+)\.ipynb")
 
 def stage_runs(root: Path) -> list[dict[str, Any]]:
     """Return the table-of-contents entries of the reader's runs after copying their notebooks into book/."""
-    chapters = []
     for old in (root / "book").glob("run-*"):
-        if not (root / "runs" / old.name.removeprefix("run-")).is_dir():
-            shutil.rmtree(old)
+        shutil.rmtree(old)
+    chapters = []
     for folder in sorted((root / "runs").glob("*")):
         names = [name for name in notebook_names(root) if (folder / f"{name}.ipynb").is_file()]
         if names and folder.name != REFERENCE.slug:
@@ -37,13 +36,15 @@ def stage_runs(root: Path) -> list[dict[str, Any]]:
 
 def _stage(root: Path, folder: Path, names: list[str]) -> dict[str, Any]:
     target = root / "book" / f"run-{folder.name}"
-    target.mkdir(exist_ok=True)
-    for old in set(target.glob("*.ipynb")) - {target / f"{name}.ipynb" for name in names}:
-        old.unlink()
+    target.mkdir()
     for name in names:
         document = nbformat.read(folder / f"{name}.ipynb", as_version=4)
-        _write(target / f"{name}.ipynb", nbformat.writes(adopted(document, folder.name, names)) + "\n")
-    _write(target / "index.md", _front_page(json.loads((folder / "run.json").read_text())))
+        nbformat.write(adopted(document, folder.name, names), target / f"{name}.ipynb")
+    parameters = json.loads((folder / "run.json").read_text())
+    rows = "\n".join(f"| {name} | `{value}` |" for name, value in parameters.items() if value is not None)
+    title = "# {model}, {corpus}, {profile}".format(**parameters)
+    page = f"{title}\n\nComputed on this machine.\n\n| parameter | value |\n|---|---|\n{rows}\n"
+    (target / "index.md").write_text(page, encoding="utf-8")
     sections = [{"file": f"book/{target.name}/{name}"} for name in names]
     return {"file": f"book/{target.name}/index", "sections": sections}
 
@@ -52,12 +53,11 @@ def adopted(document: nbformat.NotebookNode, slug: str, names: list[str]) -> nbf
     """Return the notebook with labels of its own, since the reference chapter has the same, and with links that
     lead to the reference chapter where this run has none."""
     labels = sorted({name for cell in document.cells for name in _labels(cell)}, key=len, reverse=True)
-    mine = re.compile(r"(?<![\w-])(" + "|".join(map(re.escape, labels)) + r")(?![\w-])") if labels else None
-
+    mine = re.compile(r"(?<![\w-])(" + ("|".join(map(re.escape, labels)) or "(?!)") + r")(?![\w-])")
     prefix = re.sub(r"[^a-z0-9]+", "-", slug.lower()).strip("-")  # as Sphinx writes it into addresses
 
     def rename(text: str) -> str:
-        text = mine.sub(rf"{prefix}-\1", text) if mine else text
+        text = mine.sub(rf"{prefix}-\1", text)
         return CHAPTER_LINK.sub(lambda link: link[0] if link[1] in names else f"](../chapters/{link[1]}.ipynb", text)
 
     for cell in document.cells:
@@ -65,7 +65,7 @@ def adopted(document: nbformat.NotebookNode, slug: str, names: list[str]) -> nbf
             cell.source = rename(cell.source)
         for data in _data(cell):
             for kind in set(data) & {MIME, "text/html", "text/markdown"}:
-                data[kind] = _map_texts(data[kind], rename)
+                data[kind] = json.loads(rename(json.dumps(data[kind], ensure_ascii=False)))
     return document
 
 
@@ -77,20 +77,3 @@ def _labels(cell: nbformat.NotebookNode) -> Iterator[str]:
 
 def _data(cell: nbformat.NotebookNode) -> Iterator[dict[str, Any]]:
     yield from (output["data"] for output in cell.get("outputs", []) if "data" in output)
-
-
-def _map_texts(value: Any, change: Callable[[str], str]) -> Any:
-    if isinstance(value, dict):
-        return {key: _map_texts(item, change) for key, item in value.items()}
-    return change(value) if isinstance(value, str) else value
-
-
-def _front_page(parameters: dict[str, Any]) -> str:
-    rows = "\n".join(f"| {name} | `{value}` |" for name, value in parameters.items() if value is not None)
-    title = "# {model}, {corpus}, {profile}".format(**parameters)
-    return f"{title}\n\nComputed on this machine.\n\n| parameter | value |\n|---|---|\n{rows}\n"
-
-
-def _write(path: Path, text: str) -> None:
-    if not path.is_file() or path.read_text(encoding="utf-8") != text:
-        path.write_text(text, encoding="utf-8")

@@ -16,8 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from emolib.book.run import experiment, measures, notebook_names, stored_run
-from emolib.study import freshness
+from emolib.book.run import experiment, measuring, result_of, stored_run, why_stale
 from emolib.study.study import Study
 from emolib.tables import results
 from emolib.tables.compare import compare
@@ -25,27 +24,24 @@ from emolib.tables.compare import compare
 CHOSEN = ("r2_fall", "decisive")  # metrics whose layer was chosen from all
 
 
-def verify(
-    root: Path, slug: str, *, cells: int, only: list[str] | None = None, seed: int | None = None
-) -> Iterator[tuple[str, bool]]:
+def verify(root: Path, slug: str, *, cells: int, only: str | None = None) -> Iterator[tuple[str, bool]]:
     """Yield what came of each stored table of the run with this slug, as text, and whether it holds.
 
-    `cells` is how many cells of each table are computed at least, or all of them; `seed` draws the layers. Raises
-    ValueError when there are no such tables, or where they do not say which weights and texts they are of.
+    `cells` is how many cells of each table are computed at least, or all of them, in layers drawn anew each time.
+    Raises ValueError when there are no such tables, or where they do not say which weights and texts they are of.
     """
-    run, random = stored_run(slug, root), np.random.default_rng(seed)
-    names = [name for name in (notebook_names(root) if only is None else only) if measures(name, root)]
+    run = stored_run(slug, root)
     with tempfile.TemporaryDirectory() as temporary:
         whole = Study(run, folder=temporary)
-        for name in names:
-            path = freshness.table_path(run, experiment(name), root)
+        paths = {name: result_of(name, run.slug, root) for name in measuring(only, root)}
+        for name, path in paths.items():
             if not path.is_file():
                 continue
             table = results.read(path)
-            if reason := freshness.why_stale(table.attrs["provenance"], freshness.key(run, experiment(name))):
+            if reason := why_stale(run, name, table):
                 yield f"{path.stem}: stale, {reason}", False
                 continue
-            layers = _drawn(table, cells, random)
+            layers = _drawn(table, cells)
             study = Study(run, model=whole.model, corpus=whole.corpus, folder=temporary, only_layers=layers)
             try:
                 found = study.table(experiment(name))
@@ -55,15 +51,13 @@ def verify(
             yield _compared(table, found, layers)
 
 
-def _drawn(table: pd.DataFrame, cells: int, random: np.random.Generator) -> list[int] | None:
+def _drawn(table: pd.DataFrame, cells: int) -> list[int] | None:
     """Enough random layers for so many cells; None for a table without layers."""
     counts = table["layer"].dropna().astype(int).value_counts()
     if counts.empty:
         return None
-    common = sorted(counts[counts >= counts.median()].index)
-    chosen = [int(layer) for layer in random.permutation(common)]
-    enough = np.searchsorted(counts[chosen].cumsum().to_numpy(), cells) + 1
-    return sorted(chosen[:enough])
+    common = counts[counts >= counts.median()].sample(frac=1)
+    return sorted(common.index[: np.searchsorted(common.cumsum(), cells) + 1])
 
 
 def _compared(table: pd.DataFrame, found: pd.DataFrame, layers: list[int] | None) -> tuple[str, bool]:

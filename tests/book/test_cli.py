@@ -17,7 +17,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from emolib import cli
-from emolib.book.run import check_parameters, configured_runs, execute, experiment_of, page_sha256, select_notebooks
+from emolib.book.run import configured_runs, execute, experiment_of, page_sha256, select_notebooks
 from emolib.study.run import REFERENCE, Run
 from helpers import ROOT
 
@@ -363,26 +363,13 @@ def test_a_failing_notebook_leaves_only_what_says_so(tree: Path) -> None:
         execute(values, write_notebook(tree, "02_second", last="(folder / 'second.parquet').unlink()"), output)
 
 
-def test_parameters_that_differ_from_run_are_refused(tmp_path: Path) -> None:
-    def notebook(source: str) -> Path:
-        cell = new_code_cell(source, metadata={"tags": ["parameters"]})
-        nbformat.write(new_notebook(cells=[cell], metadata=KERNEL), tmp_path / "n.ipynb")
-        return tmp_path / "n.ipynb"
-
-    values = {field.name: field.default for field in fields(Run)}
-    check_parameters(notebook(parameters_cell()), values)
-    with pytest.raises(ValueError, match=r"missing \[\], unknown \['layers'\]"):
-        check_parameters(notebook(parameters_cell(layers=3)), values)
-    with pytest.raises(ValueError, match=r"missing \['seed'\], unknown \['sead'\]"):
-        check_parameters(notebook(parameters_cell().replace("seed", "sead")), values)
-
-
 def test_configuration_is_one_run_or_a_list(tree: Path) -> None:
     assert configured_runs({}) == [Run()]
     assert configured_runs({"seed": 2}) == [Run(seed=2)]
     assert configured_runs({"runs": [{"seed": 1}, {"seed": 2}]}) == [Run(seed=1), Run(seed=2)]
-    with pytest.raises(ValueError, match=r"\['profile'\] beside runs would be ignored"):
-        configured_runs({"runs": [{"seed": 1}], "profile": "full"})
+    assert configured_runs({"runs": [{"seed": 1}, {}], "seed": 2}) == [Run(seed=1), Run(seed=2)]
+    with pytest.raises(ValueError, match="did you mean 'profile'"):
+        configured_runs({"runs": [{"seed": 1}], "profil": "full"})
     assert select_notebooks(None, tree) == ["01_first", "02_second"]
     assert select_notebooks("02_second, 01_first", tree) == ["02_second", "01_first"]
     with pytest.raises(ValueError, match="did you mean '01_first'"):

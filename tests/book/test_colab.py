@@ -25,7 +25,6 @@ import jupytext
 import nbformat
 import numpy as np
 import pytest
-from nbformat.v4 import new_markdown_cell, new_notebook
 
 from emolib.book import colab
 from emolib.book.run import notebook_names
@@ -101,42 +100,40 @@ def test_address_comes_from_the_project_unless_it_is_given(tmp_path: Path, monke
     assert PLACE.requirement == "git+https://github.com/owner/name@main"
 
 
+def cell(place: colab.Repository | None) -> str:
+    """The first cell of a notebook with that address."""
+    return jupytext.reads(colab.addressed((ROOT / "notebooks/05_probing.py").read_text(), place), "py").cells[0].source
+
+
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_every_notebook_begins_with_the_same_cell_and_the_project_s_address(name: str) -> None:
-    expected = colab.cell(colab.committed(ROOT))
+    expected = cell(colab.committed(ROOT))
     for document in (
         nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4),
         jupytext.read(ROOT / "notebooks" / f"{name}.py"),
     ):
         first = document.cells[0]
-        assert (first.source, first.metadata["tags"]) == (expected, list(colab.TAGS)), "python -m emolib.book.colab"
+        assert (first.source, first.metadata["tags"]) == (expected, [colab.TAG, "remove-cell"])
         assert not any(colab.TAG in cell.metadata.get("tags", []) for cell in document.cells[1:])
 
 
-def test_cell_is_short_enough_for_a_notebook() -> None:
-    lines = colab.cell(PLACE).splitlines()
-    assert len(lines) <= 15 and max(map(len, lines)) <= 122
-
-
-def test_cell_is_written_where_it_is_missing_or_old_and_makes_nothing_stale(tmp_path: Path) -> None:
+def test_address_is_written_into_notebooks_and_their_scripts(tmp_path: Path) -> None:
     folder = tmp_path / "notebooks"
     folder.mkdir()
-    document = new_notebook(cells=[new_markdown_cell("# Title"), nbformat.v4.new_code_cell("a = 1\nb = 2")])
-    nbformat.write(document, folder / "01_a.ipynb")
-    script = jupytext.writes(document, fmt="py:percent")
-    (folder / "01_a.py").write_text(script)
-    before = [path.stat().st_mtime_ns for path in sorted(folder.iterdir())]
+    for name in ("05_probing.py", "05_probing.ipynb"):
+        shutil.copy(ROOT / "notebooks" / name, folder)
     (tmp_path / "pyproject.toml").write_text('[project]\nname = "x"\n')
-    assert len(colab.write_cells(tmp_path)) == 2 and colab.write_cells(tmp_path) == []
-    with (tmp_path / "pyproject.toml").open("a") as file:
-        file.write('[project.urls]\nRepository = "https://github.com/owner/name"\n')
-    assert len(colab.write_cells(tmp_path)) == 2 and colab.write_cells(tmp_path) == []
-    read = [nbformat.read(folder / "01_a.ipynb", as_version=4), jupytext.read(folder / "01_a.py")]
-    for document in read:
-        nbformat.validate(document)
-        sources = [(cell.cell_type, cell.source) for cell in document.cells]
-        assert sources == [("code", colab.cell(PLACE)), ("markdown", "# Title"), ("code", "a = 1\nb = 2")]
-    assert [path.stat().st_mtime_ns for path in sorted(folder.iterdir())] == before
+    assert colab.write_addresses(tmp_path) == []
+    for address in ("https://github.com/owner/name", "https://github.com/fork/name/tree/a/b"):
+        urls = f'[project.urls]\nRepository = "{address}"\n'
+        (tmp_path / "pyproject.toml").write_text(f'[project]\nname = "x"\n{urls}')
+        assert len(colab.write_addresses(tmp_path)) == 2 and colab.write_addresses(tmp_path) == []
+        read = [nbformat.read(folder / "05_probing.ipynb", as_version=4), jupytext.read(folder / "05_probing.py")]
+        for document in read:
+            nbformat.validate(document)
+            assert document.cells[0].source == cell(colab.parse(address))
+            assert f'repository = "{colab.parse(address).requirement}"' in document.cells[0].source.splitlines()
+        assert read[0].cells[1:] == nbformat.read(ROOT / "notebooks/05_probing.ipynb", as_version=4).cells[1:]
 
 
 @pytest.fixture
@@ -150,7 +147,7 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
 def test_cell_does_nothing_elsewhere(commands: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "google.colab", raising=False)
-    exec(colab.cell(PLACE), {})
+    exec(cell(PLACE), {})
     assert commands == []
 
 
@@ -159,18 +156,18 @@ def test_cell_installs_the_project_and_the_model_on_colab(
 ) -> None:
     monkeypatch.setitem(sys.modules, "google.colab", types.ModuleType("google.colab"))
     with pytest.raises(ValueError, match="set repository"):
-        exec(colab.cell(None), {})
-    exec(colab.cell(PLACE), {})
+        exec(cell(None), {})
+    exec(cell(PLACE), {})
     assert [command[2] for command in commands] == ["pip", "emolib.cli"]
     assert commands[0][-1] == "emolib @ git+https://github.com/owner/name@main"
     assert commands[1][-2:] == ["fetch", "smollm2-135m"]
     monkeypatch.setattr("importlib.util.find_spec", lambda name: True)
     commands.clear()
-    exec(colab.cell(None), {})
+    exec(cell(None), {})
     assert [command[2] for command in commands] == ["emolib.cli"], "installed already: only the model is looked for"
     monkeypatch.setattr(sys.modules["numpy"], "__version__", "1.0")
     with pytest.raises(RuntimeError, match="Restart session"):
-        exec(colab.cell(PLACE), {})
+        exec(cell(PLACE), {})
 
 
 @pytest.fixture(scope="session")
