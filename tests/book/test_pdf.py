@@ -27,7 +27,8 @@ PAGES = {
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    shutil.copy(ROOT / "_config.yml", tmp_path)
+    for name in ("_config.yml", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
     shutil.copytree(ROOT / "book" / "_static", tmp_path / "book" / "_static")
     for name in ("references.bib", "references.md"):
         shutil.copy(ROOT / "book" / name, tmp_path / "book")
