@@ -1,5 +1,13 @@
 # ---
 # jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,-all
+#     notebook_metadata_filter: kernelspec,jupytext
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -138,7 +146,7 @@ say(
 # confused by people too.
 
 # %% tags=["hide-input"]
-confusions = views.confusions(data, calibration=calibration)
+confusions = select(data, metric="confusion_count", calibration=calibration)
 figures.show(
     figures.confusion_matrix(confusions, paper=paper.values("behaviour", metric="confusion_count")),
     name="fig-behaviour-confusion",
@@ -198,7 +206,7 @@ say(
 
 # %% tags=["hide-input"]
 agreed = select(data, metric="agreed_count", calibration=calibration).iloc[0]
-sizes = views.agreed_sizes(data, calibration=calibration)
+sizes = confusions[confusions["label"] == confusions["answer"]].sort_values("value")
 fewest, largest = sizes.iloc[0], sizes.iloc[-1]
 say(
     f"The agreed set of this run has **{agreed['value']:,.0f}** of {agreed['n']:,} events (calibration: {calibration}); it "

@@ -69,6 +69,7 @@ from emolib.paper import claims
 from emolib.study.freshness import measured, reference_table
 from emolib.study.run import Run
 from emolib.tables.provenance import footer
+from emolib.tables.results import select
 
 run = Run.of(globals())
 data, reference = measured(run, probing), reference_table(run, probing)
@@ -93,7 +94,8 @@ figures.show(
 )
 
 # %% tags=["hide-input"]
-top, stream, theirs = views.best(released), views.saturation(data), views.paper_saturations()
+top, theirs = views.best(released), views.paper_saturations()
+stream = select(data, metric="saturation_depth", setting="as_released", component="resid_post").iloc[0]
 say(
     f"In the residual stream the best probe is right for **{spoken(top, '.1%')}** of the held-out events, after layer "
     f"{layer_number(top['layer'])} of {top['n_layers']}. 95 % of that maximum is first reached at depth "
@@ -138,7 +140,7 @@ print(event, tuple(read.shape), read[20, :4], plain[:4], sep="\n")
 # emotions, so that a frequent answer earns nothing.
 
 # %% tags=["hide-input"]
-targets = views.by_target(data)
+targets = select(data, metric="balanced_accuracy", position="-1")
 figures.show(
     figures.depth_curves(
         targets, ylabel="balanced accuracy", hue="target", panel="component", x="depth", lines={"chance": 1 / 13}
@@ -164,16 +166,16 @@ say(
 # two or four tokens earlier?
 
 # %% tags=["hide-input"]
+tokens = views.by_token(data)
 figures.show(
-    figures.site_heatmap(
-        views.by_token(data), label="held-out accuracy", rows="position", paper=views.paper_released()
-    ),
+    figures.site_heatmap(tokens, label="held-out accuracy", rows="position", paper=views.paper_released()),
     name="fig-probing-tokens",
     caption="Held-out accuracy of linear probes by token, counted from the end of the prompt, and layer; agreed set. Below, "
     "the paper's Llama 3.2 1B (its Figure 18).",
     alt="Heat-maps of probe accuracy over layers and the last five tokens, for three components, ours above the paper's.",
 )
-late = [f"token {row['position']} {spoken(row, '.0%')}" for _, row in views.last_layer(data).iterrows()]
+last = select(tokens, component="resid_post", layer=tokens["layer"].max()).sort_values("position")
+late = [f"token {row['position']} {spoken(row, '.0%')}" for _, row in last.iterrows()]
 say(f"In the last layer's residual stream: {'; '.join(late)}.")
 
 # %% [markdown]

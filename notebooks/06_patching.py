@@ -68,10 +68,11 @@ from emolib.experiments import patching
 from emolib.experiments.patching import views
 from emolib.figures.display import say, spoken
 from emolib.paper import claims
+from emolib.stats import landmarks
 from emolib.study.freshness import measured, reference_table
 from emolib.study.run import Run
 from emolib.tables.provenance import footer
-from emolib.tables.results import select
+from emolib.tables.results import last_of_window, select
 
 run = Run.of(globals())
 data, reference = measured(run, patching), reference_table(run, patching)
@@ -170,7 +171,7 @@ figures.show(
 )
 
 # %% tags=["hide-input"]
-wide = views.last_of_window(data)
+wide = last_of_window(select(main, component="resid_post"), "metric")
 say(
     f"Measured, not assumed: over {len(wide)} shares of windows of three and five layers in the stream, the largest "
     f"difference to patching the last layer alone is **{wide['apart'].max():.4f}**, that is "
@@ -197,7 +198,7 @@ figures.show(
 )
 best = [
     f"window of {row['span']} around layer {layer_number(row['layer'])}, **{spoken(row)}**"
-    for _, row in views.peaks(data).iterrows()
+    for _, row in landmarks.rows("peak", select(spans, metric="transfer"), "span").iterrows()
 ]
 say(f"Attention transfers most: {'; '.join(best)}.")
 
@@ -242,7 +243,8 @@ figures.show(
 # That single number, a weighted mean of the two, is the curve called *both*.
 
 # %% tags=["hide-input"]
-recovery, behind = views.recovery(data), None if reference is None else views.recovery(reference)
+recovery = select(data, metric="recovery", span=1)
+behind = None if reference is None else select(reference, metric="recovery", span=1)
 look = dict(hue="direction", panel="component", x="depth")
 look["ylim"] = (min(-0.05, recovery["ci_low"].min()), max(1.05, recovery["ci_high"].max()))
 figures.show(

@@ -70,10 +70,11 @@ from emolib.experiments import ablation
 from emolib.experiments.ablation import views
 from emolib.figures.display import say, spoken
 from emolib.paper import claims
-from emolib.stats.landmarks import EDGE
+from emolib.stats import landmarks
 from emolib.study.freshness import measured, reference_table
 from emolib.study.run import Run
 from emolib.tables.provenance import footer
+from emolib.tables.results import last_of_window, select
 
 run = Run.of(globals())
 data, reference = measured(run, ablation), reference_table(run, ablation)
@@ -85,15 +86,14 @@ data, reference = measured(run, ablation), reference_table(run, ablation)
 # at that line means that nothing of the event is left.
 
 # %% tags=["hide-input"]
-single, triple, floor = views.agreement(data, span=1), views.agreement(data, span=3), views.floor(data)
+single, triple = (select(data, metric="agreement", span=span) for span in (1, 3))
+floor = select(data, metric="constant_agreement").iloc[0]
+behind = None if reference is None else select(reference, metric="agreement", span=1, method=views.PAPERS)
 look = dict(x="depth", ylabel="agreement", panel="component", hue="method", ylim=(0, 1))
 look["lines"] = {"constant answer": floor["value"]}
 figures.show(
     figures.depth_curves(
-        single[single["method"].isin(views.PAPERS)],
-        paper=views.paper_agreement(span=1),
-        reference=None if reference is None else views.agreement(reference, span=1, method=views.PAPERS),
-        **look,
+        single[single["method"].isin(views.PAPERS)], paper=views.paper_agreement(span=1), reference=behind, **look
     ),
     name="fig-ablation-single",
     caption=f"Agreement after zero and random ablation of one layer at the last token, {floor['n']:,} agreed events, 95 % "
@@ -104,7 +104,7 @@ figures.show(
 # %% tags=["hide-input"]
 zeroed = single[single["method"] == "zero"]
 places = {
-    f"first and last {EDGE} layers aside": views.dips(zeroed, "component"),
+    f"first and last {landmarks.EDGE} layers aside": landmarks.rows("dip", zeroed, "component"),
     "over all layers": views.lowest(zeroed, "component"),
 }
 for where, rows in places.items():
@@ -193,7 +193,8 @@ figures.show(
 # are the same as layer $c+1$ by itself. The stored numbers should show that exactly:
 
 # %% tags=["hide-input"]
-apart = views.last_of_window(data)
+stream = select(data, metric="agreement", component="resid_post", method=views.ONE_VECTOR)
+apart = last_of_window(stream, "method")["apart"]
 say(
     f"Largest difference between a window of three and its last layer alone, {len(apart)} pairs: **{apart.max():.4f}**."
 )

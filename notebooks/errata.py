@@ -64,7 +64,7 @@ from emolib.figures.display import say
 from emolib.paper import claims, errata, errata_demos
 from emolib.study.run import Run
 from emolib.tables.provenance import footer
-from emolib.tables.results import select
+from emolib.tables.results import last_of_window, select
 
 run = Run.of(globals())
 tables = claims.stored_runs().get(run.slug, {})
@@ -120,8 +120,10 @@ say(
 )
 if "ablation" in tables:
     zero = select(tables["ablation"], metric="agreement", component="resid_post", method="zero", position="-1")
-    gap, pairs = errata.vacuous_window(zero)
-    say(f"- agreement of this run, window of three at c against layer c + 1 alone, over {pairs} pairs: **{gap:.4f}**")
+    gaps = last_of_window(zero)["apart"]
+    say(
+        f"- agreement of this run, window of three at c against layer c + 1 alone, over {len(gaps)} pairs: **{gaps.max():.4f}**"
+    )
 
 # %% [markdown]
 # ## Labels that cannot be said (D6, grade A)

@@ -18,6 +18,7 @@ import pandas as pd
 import yaml
 
 from emolib.tables import paper
+from emolib.tables.results import last_of_window
 from emolib.texts.corpus import Corpus, load_corpus
 
 LLAMA = paper.DETAILED.id
@@ -98,20 +99,10 @@ def _number(side: float | Mapping[str, Any], both: Mapping[str, Any]) -> float:
     return float(found["value"].sum())
 
 
-def vacuous_window(agreement: pd.DataFrame) -> tuple[float, int]:
-    """Return the largest difference between a window of three on h and its last layer alone, and the pairs compared.
-
-    `agreement` holds zero-ablation rows of resid_post at spans 1 and 3.
-    """
-    wide, single = (agreement[agreement["span"] == span].set_index("last_layer")["value"] for span in (3, 1))
-    gaps = (wide - single).abs().dropna()
-    return float(gaps.max()), len(gaps)
-
-
 def vacuous_paper() -> Finding:
     """Return M1: windows of the paper's own ablation of the residual stream, against their last layer."""
     keys = dict(model=LLAMA, component="resid_post", position="-1", prompt="T1-2shot")
-    gap, _ = vacuous_window(paper.values("zero_ablation", **keys))
+    gap = float(last_of_window(paper.values("zero_ablation", **keys))["apart"].max())
     text = "largest difference in agreement, window of three at c against layer c + 1 alone"
     return Finding("M1", text, np.nan, gap, "Figs 12, 14")
 

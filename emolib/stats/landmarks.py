@@ -67,5 +67,11 @@ def row(landmark: Landmark, curve: pd.DataFrame) -> pd.Series | None:
     return curve.iloc[index] if index < len(curve) else None
 
 
+def rows(landmark: Landmark, curves: pd.DataFrame, *by: str) -> pd.DataFrame:
+    """The rows of stored curves at the landmark, one for each value of the columns `by` where it is ever reached."""
+    each = curves.sort_values("layer").groupby(list(by))
+    return pd.DataFrame([found for _, curve in each if (found := row(landmark, curve)) is not None])
+
+
 def _first(reached: np.ndarray) -> Array:
     return np.where(reached.any(axis=-1), reached.argmax(axis=-1), reached.shape[-1])

@@ -163,6 +163,16 @@ def at_last_layer(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(layer=layer, depth=(layer + 1).astype(float) / frame["n_layers"])
 
 
+def last_of_window(frame: pd.DataFrame, *by: str) -> pd.DataFrame:
+    """A row for each window of several layers: `apart`, how far its value lies from that of its last layer alone.
+
+    `by` are columns that tell curves apart. In the residual stream, and only there, it should be nothing.
+    """
+    single, wide = frame[frame["span"] == 1], frame[frame["span"] > 1]
+    both = wide.merge(single, on=[*by, "last_layer"], suffixes=("", "_alone"))
+    return both.assign(apart=(both["value"] - both["value_alone"]).abs())
+
+
 def _occurring(column: pd.Series) -> str:
     values = sorted(column.dropna().unique().tolist())
     shown = [*map(repr, values[:40]), *(["None"] if column.isna().any() else [])]

@@ -199,12 +199,12 @@ def test_too_few_right_answers_are_refused_before_any_edit(study: Study, right: 
 
 def test_views_find_in_the_golden_table_what_is_there() -> None:
     table = results.read(ROOT / "tests" / "golden" / "ablation.parquet")
-    zero = views.agreement(table, span=1, method="zero")
+    zero = select(table, metric="agreement", span=1, method="zero")
     stream = zero[zero["component"] == "resid_post"].set_index("layer")["value"]
-    dips, lowest = (find(zero, "component").set_index("component") for find in (views.dips, views.lowest))
-    inner = stream[stream.index.isin(range(3, 27))]
-    assert dips.loc["resid_post", ["layer", "value"]].tolist() == [inner.idxmin(), inner.min()]
+    lowest = views.lowest(zero, "component").set_index("component")
     assert lowest.loc["resid_post", ["layer", "value"]].tolist() == [stream.idxmin(), stream.min()]
-    assert len(views.last_of_window(table)) == 14 * 3 and views.last_of_window(table).max() == 0
+    stream = select(table, metric="agreement", component="resid_post", method=views.ONE_VECTOR)
+    apart = results.last_of_window(stream, "method")["apart"]
+    assert len(apart) == 14 * 3 and apart.max() == 0
     theirs = views.paper_agreement(span=3, component=views.SUBLAYERS)
     assert len(theirs) == 2 * 2 * 14 and set(theirs["method"]) == {"zero", "random"}

@@ -429,7 +429,8 @@ def test_the_stream_is_shown_at_the_last_layer_of_its_window(table: pd.DataFrame
     for metric in SHARES:
         assert shown["resid_post", metric, LAYERS - 1] == value(table, metric, "resid_post", LAYERS - 2, span=3)
         assert shown["attn_out", metric, LAYERS - 2] == value(table, metric, "attn_out", LAYERS - 2, span=3)
-    assert views.last_of_window(table)["apart"].max() == 0
+    windows = results.last_of_window(views.outcomes(table, component="resid_post"), "metric")
+    assert len(windows) == 3 * (3 + 1) and windows["apart"].max() == 0
     theirs = views.paper_outcomes(span=3, component="resid_post", metric="transfer")
     assert theirs["layer"].max() == 15 and theirs["depth"].max() == 1
 

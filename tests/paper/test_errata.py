@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
@@ -105,13 +104,7 @@ def test_the_label_explains_what_the_published_baseline_says(crowd_envent: Corpu
         assert published == pytest.approx(between / total, abs=0.002)
 
 
-def test_a_planted_window_is_found_wherever_it_is(from_paper: list[Finding]) -> None:
-    rows = [dict(span=1, last_layer=layer, value=layer / 10) for layer in range(6)]
-    rows += [dict(span=3, last_layer=layer + 1, value=(layer + 1) / 10) for layer in range(1, 5)]
-    assert errata.vacuous_window(pd.DataFrame(rows)) == (0.0, 4)
-    rows[7]["value"] += 0.25
-    gap, pairs = errata.vacuous_window(pd.DataFrame(rows))
-    assert gap == pytest.approx(0.25) and pairs == 4
+def test_windows_of_the_papers_stream_are_worth_their_last_layer(from_paper: list[Finding]) -> None:
     assert of(from_paper, "M1")[0][1] < 0.002, "both readings of the paper's have an error of .001"
 
 

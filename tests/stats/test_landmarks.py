@@ -33,6 +33,16 @@ def test_landmarks_by_hand(landmark: landmarks.Landmark, curve: list[float], pla
     assert (len(curve) if row is None else row["layer"] / 3) == place
 
 
+def test_each_stored_curve_has_its_row_if_it_gets_there() -> None:
+    curves = {"late": RISE, "never": NEVER, "early": FALL}
+    rows = [
+        dict(name=name, layer=layer, value=value) for name, curve in curves.items() for layer, value in enumerate(curve)
+    ]
+    shuffled = pd.DataFrame(rows).sample(frac=1, random_state=0)
+    found = landmarks.rows("onset", shuffled, "name")
+    assert found[["name", "layer", "value"]].to_numpy().tolist() == [["early", 1, 0.9], ["late", 2, 0.5]]
+
+
 @pytest.mark.parametrize("landmark", landmarks.LANDMARKS)
 def test_a_landmark_is_found_anew_in_every_resample(landmark: landmarks.Landmark) -> None:
     random = np.random.default_rng(2)

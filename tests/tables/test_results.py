@@ -216,3 +216,12 @@ def test_select_is_strict() -> None:
     two = pd.concat([frame, frame.assign(model="big", layer=frame["layer"] + 5)])
     with pytest.raises(ValueError, match=r"layer is one of \[5, 6, 7\]"):
         results.select(two, model="big", layer=1)
+
+
+def test_a_planted_window_is_found_wherever_it_is() -> None:
+    rows = [dict(span=1, last_layer=layer, value=layer / 10) for layer in range(6)]
+    rows += [dict(span=3, last_layer=layer + 1, value=(layer + 1) / 10) for layer in range(1, 5)]
+    both = pd.concat([pd.DataFrame(rows).assign(method=method) for method in ("zero", "mean")], ignore_index=True)
+    assert results.last_of_window(both, "method")["apart"].tolist() == [0.0] * 8
+    both.loc[7, "value"] += 0.25
+    assert results.last_of_window(both, "method")["apart"].tolist() == pytest.approx([0, 0.25, *[0] * 6])

@@ -43,11 +43,6 @@ def spreads(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return {name: rows for name, rows in bars.items() if len(rows)}
 
 
-def confusions(table: pd.DataFrame, *, calibration: str) -> pd.DataFrame:
-    """The texts of each label (the writer's) by answer."""
-    return select(table, metric="confusion_count", calibration=calibration)
-
-
 def free_words(table: pd.DataFrame, n: int = 10) -> pd.DataFrame:
     """The `n` most frequent words of the free answer with the events and share of each, the paper's beside them."""
     words, theirs = select(table, metric="word_count"), paper.values("open_vocabulary")
@@ -59,9 +54,3 @@ def free_words(table: pd.DataFrame, n: int = 10) -> pd.DataFrame:
     beside = theirs["label"] + share["theirs"].map(" ({:.0%})".format)
     found = pd.DataFrame({"word": ours["label"], "events": ours["value"], "share": share["ours"]})
     return found.assign(**{f"paper, {paper.DETAILED.name}": beside})
-
-
-def agreed_sizes(table: pd.DataFrame, *, calibration: str) -> pd.DataFrame:
-    """The agreed set by label, fewest events first."""
-    rows = confusions(table, calibration=calibration)
-    return rows[rows["label"] == rows["answer"]].sort_values("value")

@@ -29,31 +29,11 @@ def paper_outcomes(**keys: object) -> pd.DataFrame:
     return at_last_layer(paper.values("patching", **keys))
 
 
-def last_of_window(table: pd.DataFrame) -> pd.DataFrame:
-    """A row for each share of a wider window of the stream: `apart`, its difference to that of its last layer alone."""
-    stream = outcomes(table, component="resid_post")
-    single = stream[stream["span"] == 1].set_index(["metric", "layer"])["value"]
-    wide = stream[stream["span"] > 1]
-    alone = single.loc[list(zip(wide["metric"], wide["layer"], strict=True))].to_numpy()
-    return wide.assign(apart=(wide["value"] - alone).abs())
-
-
-def peaks(table: pd.DataFrame) -> pd.DataFrame:
-    """The row where attention transfers most, for each span of windows."""
-    curves = outcomes(table, component="attn_out").query("metric == 'transfer'").sort_values("layer").groupby("span")
-    return pd.DataFrame([landmarks.row("peak", curve) for _, curve in curves])
-
-
 def by_token(table: pd.DataFrame) -> pd.DataFrame:
     """Transfer at every token: single layers of the stream, the widest windows of three or less of the others."""
     rows = select(table, metric="transfer", source="other_label")
     widest = rows["span"][(rows["position"] != "-1") & (rows["span"] <= 3)].max()
     return rows[rows["span"] == rows["component"].map({"resid_post": 1}).fillna(widest)]
-
-
-def recovery(table: pd.DataFrame) -> pd.DataFrame:
-    """The recovered logit differences when a single layer is patched."""
-    return select(table, metric="recovery", span=1)
 
 
 def kept(table: pd.DataFrame) -> pd.DataFrame:
@@ -67,9 +47,8 @@ def places(table: pd.DataFrame, name: str) -> pd.DataFrame:
     theirs = at_last_layer(paper.values("patching", metric="transfer", prompt="T1-2shot", position="-1", span=5))
     found = {}
     for column, (landmark, component) in TURNS.items():
-        curves = theirs[theirs["component"] == component].sort_values("layer").groupby("model")
-        rows = {str(model): landmarks.row(landmark, curve) for model, curve in curves}
-        depths = {paper.model_name(model): row["depth"] for model, row in rows.items() if row is not None}
+        rows = landmarks.rows(landmark, theirs[theirs["component"] == component], "model")
         ours = select(table, metric=f"{landmark}_depth", component=component).sort_values("span")
+        depths = dict(zip(rows["model"].map(paper.model_name), rows["depth"], strict=True))
         found[column] = depths | {name: ours["value"].iloc[-1]}
     return pd.DataFrame(found).sort_values("stream: half transferred")

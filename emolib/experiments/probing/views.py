@@ -27,37 +27,16 @@ def best(table: pd.DataFrame, **keys: object) -> pd.Series:
     return landmarks.row("peak", rows.sort_values("layer"))
 
 
-def saturation(table: pd.DataFrame) -> pd.Series:
-    """The depth at which the paper's probe of the residual stream first has 95 % of its maximum."""
-    keys = dict(metric="saturation_depth", setting="as_released", component="resid_post")
-    return select(table, **keys).iloc[0]
-
-
 def paper_saturations() -> pd.Series:
     """The same depth of each of the paper's models by name, rising."""
     curves = paper.values("emotion_probe", prompt="T1-2shot", position="-1", component="resid_post")
-    found = {
-        paper.model_name(model): row["depth"]
-        for model, curve in curves.sort_values("layer").groupby("model")
-        if (row := landmarks.row("saturation", curve)) is not None
-    }
-    return pd.Series(found).sort_values()
-
-
-def by_target(table: pd.DataFrame) -> pd.DataFrame:
-    """Balanced accuracy at the last token, on all texts, for the three targets."""
-    return select(table, metric="balanced_accuracy", position="-1")
+    rows = landmarks.rows("saturation", curves, "model")
+    return pd.Series(dict(zip(rows["model"].map(paper.model_name), rows["depth"], strict=True))).sort_values()
 
 
 def by_token(table: pd.DataFrame) -> pd.DataFrame:
     """Held-out accuracy of the paper's linear probe at every token that was read."""
     return select(table, **RELEASED)
-
-
-def last_layer(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of `by_token` in the last layer's residual stream, the last token first."""
-    rows = select(by_token(table), component="resid_post")
-    return rows[rows["layer"] == rows["layer"].max()].sort_values("position")
 
 
 def nonlinear(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.Series]:
