@@ -96,7 +96,8 @@ from emolib.tables.provenance import footer
 from emolib.tables.results import select
 
 run = Run.of(globals())
-data, llama = measured(run, modulation), paper_tables.paper_tables(paper.DETAILED.id)["modulation"]
+tables = measured(run, modulation), paper_tables.paper_tables(paper.DETAILED.id)["modulation"]
+data, llama = (views.named(table) for table in tables)
 
 # %% [markdown]
 # ## Where, how hard, and on which texts
@@ -218,7 +219,8 @@ figures.show(
 # down to as many texts as here, are therefore scored again at the end of this chapter.
 
 # %% tags=["hide-input"]
-mine, draws = views.against_null(data, place)
+mine = select(data, metric="theory_score", vector="raw", **place.at)
+draws = select(data, **views.NULL, **place.at)
 figures.show(
     figures.against_null(mine, draws, by="setting", xlabel="theory score"),
     name="fig-modulation-null",
@@ -262,7 +264,7 @@ figures.show(
         hue="setting",
         xlabel="theory score",
         xlim=(-1, 1),
-        paper=views.paper_by_dose(llama, found["setting"].unique()),
+        paper=views.paper_by_dose(llama, [*found["setting"].unique()]),
         paper_model="Llama 3.2 1B",
     ),
     name="fig-modulation-dose",
@@ -279,7 +281,7 @@ figures.show(
 
 # %% tags=["hide-input"]
 figures.show(
-    label_flows(views.flows(data, place), before="no push", after="pushed"),
+    label_flows(views.pushed(data, views.SINGLE[:2], metric="flow", **place.at), before="no push", after="pushed"),
     name="fig-modulation-flow",
     caption=f"Labels before and after a push of pleasantness around layer {where}, {dose:g} of the norm, {texts} judged "
     "texts. Pale ribbons keep their label.",
@@ -294,7 +296,7 @@ figures.show(
 # anger into guilt and shame; pushed down, the other way round.
 
 # %% tags=["hide-input"]
-bars = views.self_agency(data, place)
+bars = {"no push": base} | views.pushed(data, views.AGENCY, metric="count", **place.at)
 figures.show(
     figures.stacked_labels(bars),
     name="fig-modulation-self",
@@ -323,7 +325,7 @@ views.counted_together(bars, {"guilt or shame": ["guilt", "shame"], "sadness or 
 few = pd.Series(paper_tables.thinned_scores(texts, **views.PAPER))
 theirs = views.paper_by_dose(llama, [views.MEAN]).set_index("dose")["value"]
 own = select(data, metric="theory_score", settings="printed", vector="raw", **place.at).iloc[0]
-beyond = views.beyond(data, views.PRINTED, place)
+beyond = views.beyond(data, views.SETTINGS, place)
 say(
     f"Mean theory score of the paper's 14 settings: ours **{spoken(own)}**; the paper's at its layer 9 and β = 2 "
     f"{theirs[2]:.2f}, drawn down to {texts} texts {few.mean():.2f} ({few.quantile(0.025):.2f} to "

@@ -85,6 +85,7 @@ from emolib.study.freshness import measured
 from emolib.study.run import Run
 from emolib.tables import paper
 from emolib.tables.provenance import footer
+from emolib.tables.results import select
 
 run = Run.of(globals())
 data, llama = measured(run, promotion), paper_tables(paper.DETAILED.id)["promotion"]
@@ -96,8 +97,9 @@ data, llama = measured(run, promotion), paper_tables(paper.DETAILED.id)["promoti
 # with depth. Beside it stand lengths in shares of the mean residual norm of the layer.
 
 # %% tags=["hide-input"]
-table, theirs, norm = views.scores(data), views.with_push(llama), views.norms(data)
-n_layers, texts = int(data["n_layers"].iloc[0]), views.texts(data)
+table, theirs, n_layers = views.scores(data), figures.with_push(llama), int(data["n_layers"].iloc[0])
+norm = select(data, metric="residual_norm").set_index("layer")["value"]
+texts = select(data, metric="baseline_share")["n"].iloc[0]
 say(
     f"Judged on **{texts}** texts. The residual stream is {norm.min():.0f} to {norm.max():.0f} long over the layers, and "
     f"{norm[n_layers // 2]:.0f} in the middle, where β = 4 is a share of {4 / norm[n_layers // 2]:.3f}."
@@ -107,13 +109,14 @@ say(
 # ## Every emotion, every layer
 
 # %% tags=["hide-input"]
-for number, push in enumerate(views.pushes(table), start=1):
+for number, push in enumerate(table["push"].unique(), start=1):
     absolute = push.startswith("β")
     figures.show(
         figures.site_heatmap(
-            views.heat(table, push),
+            select(table, vector="probe", push=push),
             rows="label",
-            paper=views.heat(theirs, push) if absolute else None,
+            panel="vector",
+            paper=select(theirs, push=push) if absolute else None,
             label="promotion score",
             limits=(-1, 1),
             centre=0,

@@ -15,3 +15,4 @@ from .labels import depth_stacks as depth_stacks
 from .labels import stacked_labels as stacked_labels
 from .outcomes import outcome_stacks as outcome_stacks
 from .panels import readable as readable
+from .panels import with_push as with_push

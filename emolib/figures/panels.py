@@ -105,6 +105,12 @@ def readable(name: str, column: str = "") -> str:
     return COMPONENT_LABELS.get(name) or APPRAISAL_LABELS.get(name) or name.replace("_", " ")
 
 
+def with_push(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows with a column `push`, how hard is pushed in words: "β = 2", "0.1 of the norm"."""
+    words = {"absolute": "β = {:g}", "norm": "{:g} of the norm"}
+    return rows.assign(push=[words[unit].format(dose) for unit, dose in zip(rows["unit"], rows["dose"], strict=True)])
+
+
 def stack(ax: Axes, places: np.ndarray, shares: np.ndarray, colours: Iterable[str], *, width: float) -> None:
     """Draw `shares` [places, parts], which sum to 1, as stacked columns of a width around their places."""
     edges = np.repeat(places, 2) + np.tile([-width / 2, width / 2], len(places))

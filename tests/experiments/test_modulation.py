@@ -197,8 +197,9 @@ def value(table: pd.DataFrame, **keys: Any) -> float:
 
 def test_where_theory_holds_the_settings_beat_their_null(world: pd.DataFrame) -> None:
     here = dict(unit="norm", dose=0.05)
-    raw = views.named(select(world, metric="theory_score", vector="raw", span=3, **here))
-    limit = views.null_bands(world, **here).set_index("setting")["limit"]
+    named = views.named(world)
+    raw = select(named, metric="theory_score", vector="raw", span=3, **here)
+    limit = views.null_bands(named, span=3, **here).set_index("setting")["limit"]
     raw = raw[raw["setting"] != views.MEAN]
     assert len(raw) == 22
     assert (raw["ci_low"] > 0.3).sum() >= 20
@@ -467,9 +468,10 @@ def test_null_bands_are_quantiles_of_the_draws_of_each_site() -> None:
             for (layer, dose), values in draws.items()
             for value in values
         ]
-    ).assign(settings="", unit="norm")
+    ).assign(settings="", unit="norm", draw=0, n_layers=9)
     sets = null.head(2).assign(vector="random_sets", settings="printed", layer=9)
-    found = views.null_bands(pd.concat([null.sample(frac=1, random_state=0), sets])).set_index(["layer", "dose"])
+    table = views.named(pd.concat([null.sample(frac=1, random_state=0), sets]))
+    found = views.null_bands(table, span=3).set_index(["layer", "dose"])
     for site, values_there in draws.items():
         row = found.loc[site]
         assert row["value"] == pytest.approx(values_there.mean())
