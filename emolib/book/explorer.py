@@ -18,10 +18,10 @@ import pandas as pd
 from emolib.figures.palette import APPRAISAL_LABELS, COMPONENT_LABELS, CYCLE
 from emolib.paper.tables import aligned
 from emolib.tables import paper, results, schemas
-from emolib.texts.appraisals import Setting
+from emolib.texts.appraisals import PUSHED, Setting
 
 NUMBERS = ("layer", "n_layers", "value", "ci_low", "ci_high", "n")
-NO_CHOICE = {"experiment", "model", "seed", "layer", "draw", "settings", *schemas.PUSHED}
+NO_CHOICE = {"experiment", "model", "seed", "layer", "draw", "settings", *PUSHED}
 # Every column that may be a choice, with its kind.
 CHOICES: dict[str, schemas.Kind] = {
     name: kind
@@ -89,7 +89,7 @@ def measurements(root: Path) -> pd.DataFrame:
     frame = frame.reindex(columns=list(dict.fromkeys([*frame, *CHOICES, "settings"])))
     pushed = frame["pleasantness"].notna()
     frame["setting"] = np.where(frame["settings"] == "printed", "mean of the printed settings", "")
-    frame.loc[pushed, "setting"] = [_setting(row) for row in frame.loc[pushed, [*schemas.PUSHED]].to_dict("records")]
+    frame.loc[pushed, "setting"] = [_setting(row) for row in frame.loc[pushed, [*PUSHED]].to_dict("records")]
     for name, kind in CHOICES.items():
         frame[name] = (
             frame[name].astype(object).where(frame[name].notna(), "")

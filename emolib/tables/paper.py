@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from emolib.tables.results import select
-from emolib.tables.schemas import PUSHED
+from emolib.texts.appraisals import PUSHED
 
 PACKED = Path(__file__).parents[1] / "data" / "paper_values.parquet"
 EXTRA = ("depth", "last_layer", "last_depth", "n_layers", "figure", "tolerance", "how")
@@ -60,7 +60,7 @@ def load_values() -> pd.DataFrame:
     """All 16,756 values of the paper, `layer` and `last_layer` 0-based, `depth` = 1-based layer / n_layers.
 
     What the packed file says in one text (`emotion:joy;appraisal:pleasantness`, `true=>answer`) has columns here: a
-    modulation setting those of `schemas.PUSHED` (+1, -1, 0), a random direction its `draw`.
+    modulation setting those of `texts.appraisals.PUSHED` (+1, -1, 0), a random direction its `draw`.
     """
     frame = pd.read_parquet(PACKED)
     frame = frame.astype(dict.fromkeys(("layer", "last_layer", "n_layers", "span", "seed", "n"), "Int64"))

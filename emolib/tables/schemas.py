@@ -17,6 +17,7 @@ import pandas as pd
 import pandera.pandas as pa
 
 from emolib.engine.sites import COMPONENTS
+from emolib.texts.appraisals import PUSHED
 
 Experiment = Literal[
     "ablation",
@@ -37,8 +38,6 @@ Kind = str | tuple[str, ...]  # one of the four, or the words that may stand in 
 POSITIONS = ("-1", "-2", "-3", "-4", "-5", "all")
 CALIBRATIONS = ("none", "batch")
 UNITS = ("absolute", "norm")  # of a dose: as it is, or as a share of the layer's mean residual norm
-# The appraisals that are pushed; in modulation tables a column each, +1 or -1, 0 where a setting leaves it alone.
-PUSHED = ("pleasantness", "other_responsblt", "predict_event", "chance_control", "self_responsblt")
 RESULT = ("value", "ci_low", "ci_high", "n")
 DERIVED = ("last_layer", "n_layers", "depth")  # of layer, span and the model
 
@@ -110,7 +109,8 @@ OWN: Mapping[str, Mapping[str, Kind]] = MappingProxyType(
             "appraisal": TEXT,
             "pc": COUNT,
         },
-        # `settings` "printed": the mean over those that the paper prints; flow: `label` before, `answer` after
+        # a column for each appraisal that is pushed, +1 or -1, 0 where a setting leaves it alone; `settings` "printed":
+        # the mean over those that the paper prints; flow: `label` before, `answer` after
         "modulation": {
             **_STEERED,
             "answer": TEXT,

@@ -8,13 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from emolib.tables import paper, schemas
+from emolib.tables import paper
 from emolib.texts.appraisals import (
     ACTING,
     APPRAISALS,
     EMOTIONS,
     PRINTED,
-    PUSHED,
     SETTINGS,
     Setting,
     expected_shifts,
@@ -33,7 +32,6 @@ def means() -> pd.DataFrame:
 def test_the_settings_are_twenty_closed_under_their_opposite_and_fourteen_are_printed() -> None:
     assert len(set(SETTINGS)) == len(SETTINGS) == 20 and len(PRINTED) == 14
     assert {Setting(**{name: -sign for name, sign in setting.items()}) for setting in SETTINGS} == set(SETTINGS)
-    assert tuple(PUSHED) == schemas.PUSHED
     assert Setting(pleasantness=1, chance_control=-1) in set(SETTINGS) - set(PRINTED)
 
 
