@@ -77,6 +77,7 @@ from emolib.figures import say, spoken
 from emolib.paper import claims
 from emolib.study.freshness import measured, reference_table
 from emolib.study.run import Run
+from emolib.tables import paper
 from emolib.tables.provenance import footer
 from emolib.tables.results import select
 
@@ -111,7 +112,7 @@ figures.show(
 # %% tags=["hide-input"]
 look = dict(hue="appraisal", panel="emotion", x="depth", ylabel="cosine", ylim=(-0.8, 0.9), lines={"orthogonal": 0})
 figures.show(
-    figures.depth_curves(views.probe_curves(data), paper=views.published(), **look),
+    figures.depth_curves(views.probe_curves(data), paper=paper.values("geometry"), **look),
     name="fig-geometry-curves",
     caption="Cosine of probe directions by depth, 95 % intervals. Ratings shuffled: mean and the range of 95 % of the draws, "
     "of both appraisals together. Dashed: the paper's Llama 3.2 1B.",

@@ -271,8 +271,9 @@ else:
 # %% tags=["hide-input"]
 tokens = views.pick(data, check="positions", method="zero", metric="agreement")
 if len(tokens):
+    theirs = paper.values("zero_ablation", model=paper.DETAILED.id, span=1, prompt="T1-2shot")
     figures.show(
-        figures.site_heatmap(tokens, label="agreement after zero ablation", paper=views.paper_by_token()),
+        figures.site_heatmap(tokens, label="agreement after zero ablation", paper=theirs),
         name="fig-robustness-tokens",
         caption="Share of answers that survive zero ablation of one layer at one of the last five tokens, or at all, "
         f"{tokens['n'].iloc[0]} agreed events. Below, the paper's Llama 3.2 1B (its Figure 19).",

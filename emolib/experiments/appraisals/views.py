@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
@@ -11,7 +11,6 @@ from emolib.tables import paper
 from emolib.tables.results import select
 from emolib.texts.appraisals import APPRAISALS, NAMED
 
-SHAPE = "{0.value:.2f} ({0.ci_low:.2f}, {0.ci_high:.2f})".format
 STREAM = dict(component="resid_post", setting="ours", target="writer", set="all")
 
 
@@ -69,8 +68,7 @@ def beside_readers(data: pd.DataFrame) -> pd.DataFrame:
         "one reader": rows[rows["reader"] == "single"],
         "mean of five": rows[rows["reader"] == "mean_of_5"],
     }
-    cells = {name: part.set_index("appraisal").apply(SHAPE, axis=1) for name, part in columns.items() if len(part)}
-    return pd.DataFrame(cells).loc[list(APPRAISALS)].rename(index=readable)
+    return _written(columns, APPRAISALS)
 
 
 def profiles(data: pd.DataFrame) -> pd.DataFrame:
@@ -98,12 +96,15 @@ def emotion_named(data: pd.DataFrame) -> pd.DataFrame:
 
 def peak_and_fall(data: pd.DataFrame) -> pd.DataFrame:
     """Where our probes' R2 is highest in the residual stream, and what is lost from there on, with intervals."""
-    columns = {"depth of the peak": "peak_depth", "fall from peak to end": "r2_fall"}
-    cells = {
-        name: select(data, metric=metric).set_index("appraisal").apply(SHAPE, axis=1)
-        for name, metric in columns.items()
-    }
-    return pd.DataFrame(cells).loc[list(NAMED)].rename(index=readable)
+    metrics = {"depth of the peak": "peak_depth", "fall from peak to end": "r2_fall"}
+    return _written({name: select(data, metric=metric) for name, metric in metrics.items()}, NAMED)
+
+
+def _written(columns: Mapping[str, pd.DataFrame], appraisals: Sequence[str]) -> pd.DataFrame:
+    """Values with their intervals as text, a row per appraisal; columns without rows are left out."""
+    shape = "{0.value:.2f} ({0.ci_low:.2f}, {0.ci_high:.2f})".format
+    cells = {name: rows.set_index("appraisal").apply(shape, axis=1) for name, rows in columns.items() if len(rows)}
+    return pd.DataFrame(cells).loc[list(appraisals)].rename(index=readable)
 
 
 def _flat(rows: pd.DataFrame, layers: Iterable[int], **columns: str) -> pd.DataFrame:

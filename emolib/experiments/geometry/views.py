@@ -35,15 +35,9 @@ def on_own_texts(rows: pd.DataFrame) -> pd.DataFrame:
 
 def walks(data: pd.DataFrame) -> pd.DataFrame:
     """The paper's cosines and ours, column `panel`."""
-    titles = {"probe": "probe, this run"} | {name: NAMES[name] for name in DRAWN[1:]}
-    own = cosines(data).assign(panel=lambda rows: rows["vector"].map(titles))
-    parts = [own[own["vector"] == name] for name in titles]
-    return pd.concat([published().assign(panel=f"probe, {paper.DETAILED.name}"), *parts])
-
-
-def published() -> pd.DataFrame:
-    """The paper's cosines of its Llama."""
-    return paper.values("geometry")
+    titles, own = {name: NAMES[name] for name in DRAWN} | {"probe": "probe, this run"}, cosines(data)
+    parts = [select(own, vector=name).assign(panel=title) for name, title in titles.items()]
+    return pd.concat([paper.values("geometry").assign(panel=f"probe, {paper.DETAILED.name}"), *parts])
 
 
 def probe_curves(data: pd.DataFrame) -> pd.DataFrame:
@@ -89,19 +83,16 @@ def alignment(data: pd.DataFrame) -> pd.DataFrame:
 def alignment_by_half(data: pd.DataFrame) -> pd.DataFrame:
     """A row per kind of vector: mean alignment in the first and second half of the layers, measured and from two halves
     of the writers; layers beyond both shuffled (interval against range), and layers of two halves above 0."""
-    wide = alignment(data).pivot(
-        index=["panel", "layer", "depth"], columns="kind", values=["value", "ci_low", "ci_high"]
-    )
-    half = (wide.index.get_level_values("depth") > EARLY).astype(int)
-    found = {}
-    for name, rows in wide.groupby(level="panel", sort=False):
-        parts = rows["value"].groupby(half[wide.index.get_level_values("panel") == name]).mean()
-        beyond = (rows["ci_low", "measured"] > rows["ci_high", "both shuffled"]).sum()
-        above = (rows["ci_low", "two halves"] > 0).sum()
-        found[name] = {
-            kind: " and ".join(f"{value:.2f}" for value in parts[kind]) for kind in ("measured", "two halves")
-        } | {"beyond both shuffled": f"{beyond} of {len(rows)}", "two halves above 0": f"{above} of {len(rows)}"}
-    return pd.DataFrame(found).T.loc[[NAMES[name] for name in DRAWN]]
+    rows = alignment(data)
+    means = rows.groupby(["panel", "kind", rows["depth"] > EARLY])["value"].mean().map("{:.2f}".format)
+    spoken = means.unstack().apply(" and ".join, axis=1).unstack("kind")[["measured", "two halves"]]
+    wide = rows.pivot(index=["panel", "layer"], columns="kind", values=["ci_low", "ci_high"])
+    hits = {
+        "beyond both shuffled": wide["ci_low", "measured"] > wide["ci_high", "both shuffled"],
+        "two halves above 0": wide["ci_low", "two halves"] > 0,
+    }
+    counts = pd.DataFrame(hits).groupby("panel").agg(lambda layers: f"{layers.sum()} of {len(layers)}")
+    return spoken.join(counts).loc[[NAMES[name] for name in DRAWN]].rename_axis(index=None, columns=None)
 
 
 def fading(data: pd.DataFrame) -> pd.DataFrame:
@@ -115,7 +106,8 @@ def fading(data: pd.DataFrame) -> pd.DataFrame:
 
 def published_fading() -> pd.DataFrame:
     """The same ratios of the paper's probes."""
-    sizes = published().assign(size=lambda rows: rows["value"].abs()).groupby("depth")["size"].mean()
+    theirs = paper.values("geometry")
+    sizes = theirs["value"].abs().groupby(theirs["depth"]).mean()
     fade = sizes[sizes.index >= LATE].mean() / sizes[sizes.index <= EARLY].mean()
     values = {"fade": fade, "halving": sizes[HALVING[1]] / sizes[HALVING[0]]}
     return pd.DataFrame([dict(name="probe", ratio=RATIOS[key], value=value) for key, value in values.items()])

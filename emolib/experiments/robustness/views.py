@@ -26,16 +26,8 @@ LEAKED = {
     ("shown_minus_hidden", ""): "difference",
     ("shown_minus_hidden", "class"): "beyond that of other events of the same emotion",
 }
-TASK_COLUMNS = (
-    "accuracy",
-    "balanced_accuracy",
-    "majority_share",
-    "agreed_count",
-    "peak_depth",
-    "dip_depth",
-    "onset_depth",
-    "saturation_depth",
-)
+DEPTHS = tuple(f"{landmark}_depth" for landmark in ("peak", "dip", "onset", "saturation"))
+TASK_COLUMNS = ("accuracy", "balanced_accuracy", "majority_share", "agreed_count", *DEPTHS)
 
 
 def pick(table: pd.DataFrame, **keys: object) -> pd.DataFrame:
@@ -49,8 +41,8 @@ def accuracy(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Accuracy under every prompt, calibrated and not, and the paper's, which is not."""
     names = {"none": "not calibrated", "batch": "calibrated"}
     theirs = paper.values("behaviour", model=paper.DETAILED.id, metric="accuracy", rerun="", prompt=list(PAPER_PROMPTS))
-    ours = pick(table, check="prompts", metric="accuracy", calibration=list(names))
-    return ours.replace({"calibration": names}), theirs.assign(calibration=names["none"])
+    ours = pick(table, check="prompts", metric="accuracy").replace({"calibration": names})
+    return ours, theirs.assign(calibration=names["none"])
 
 
 def answers(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -61,10 +53,9 @@ def answers(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 def by_prompt(table: pd.DataFrame) -> pd.DataFrame:
     """Rows by prompt and layer of patching and zero ablation of attention, told apart in the column `panel`."""
-    site = dict(component="attn_out", position="-1", prompt=list(table["prompt"].unique()))
-    moved = pick(table, metric="transfer", span=3, **site).assign(panel="patching, 3 layers")
-    left = pick(table, metric="agreement", span=1, **site).assign(panel="zero ablation, 1 layer")
-    return pd.concat([moved, left])
+    rows = pick(table, component="attn_out", position="-1")
+    moved = pick(rows, metric="transfer", span=3).assign(panel="patching, 3 layers")
+    return pd.concat([moved, pick(rows, metric="agreement", span=1).assign(panel="zero ablation, 1 layer")])
 
 
 def paper_by_prompt() -> pd.DataFrame:
@@ -110,11 +101,6 @@ def leaked(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     pooled = pick(rows, prompt="all")
     what = [LEAKED[key] for key in zip(pooled["set"], pooled["against"], strict=True)]
     return rows[rows["prompt"] != "all"], pooled.assign(what=what)
-
-
-def paper_by_token() -> pd.DataFrame:
-    """The paper's agreement after zero ablation of one layer at one of the last tokens (Figure 19)."""
-    return paper.values("zero_ablation", model=paper.DETAILED.id, span=1, prompt="T1-2shot")
 
 
 def missed(table: pd.DataFrame) -> pd.DataFrame:
