@@ -187,23 +187,26 @@ class Study:
     def intervene(self, edits: Sequence[Edit], rows: Rows, *, name: str) -> Tensor:
         """Label logits [n_rows, n_edits, C], not calibrated, under each edit; kept in shards, so it can be resumed.
 
-        Shards are found again by the content of edits, texts and weights; `name` is what progress is called.
-        Raises ValueError for rows that repeat.
+        Edits of all tokens are whole passes. Shards are found again by the content of edits, texts and weights; `name`
+        is what progress is called. Raises ValueError for rows that repeat.
         """
         if len(set(rows)) < len(rows):
             raise ValueError("rows repeat: give each text once")
         place = {int(row): index for index, row in enumerate(rows)}
         found = torch.empty(len(rows), len(edits), len(self.words))
-        # Edits that start at the same layer are replayed together, so they belong in one shard.
-        order = sorted(range(len(edits)), key=lambda index: (edits[index].layers, str(edits[index].position)))
-        chunks = [order[start : start + EDITS_AT_ONCE] for start in range(0, len(order), EDITS_AT_ONCE)]
+        # Edits that start at the same layer are replayed together, so they belong in one shard; those of all tokens,
+        # which are no replay, come last and in shards of their own.
+        whole = [edit.position == "all" for edit in edits]
+        order = sorted(range(len(edits)), key=lambda i: (whole[i], edits[i].layers, str(edits[i].position)))
+        parts = order[: len(order) - sum(whole)], order[len(order) - sum(whole) :]
+        chunks = [part[start : start + EDITS_AT_ONCE] for part in parts for start in range(0, len(part), EDITS_AT_ONCE)]
         batches = self.engine.batches(list(place))
         folder = self._cache("edits", edits=fingerprint([edits[index] for index in order]))
         for batch in shards.progress(batches, name, [len(batch) for batch in batches]):
             encode = cache(partial(self.engine.encode, batch))
             for number, chunk in enumerate(chunks):
                 file = folder / f"{hashlib.sha256(str(batch).encode()).hexdigest()[:16]}-{number:03d}.safetensors"
-                replay = partial(self._replay, encode, [edits[index] for index in chunk])
+                replay = partial(self._replay, batch, encode, [edits[index] for index in chunk])
                 self._spared[0] += shards.keep(file, replay)
                 found[[[place[row]] for row in batch], chunk] = shards.load(file, "logits").float()
         return found
@@ -244,8 +247,11 @@ class Study:
         found = freshness.key(self.run, experiment) | {"corpus_sha256": self.corpus.sha256}
         return found if opened is None else found | {"model_revision": opened.revision}
 
-    def _replay(self, encode: Callable[[], Encodings], edits: Sequence[Edit]) -> dict[str, Tensor]:
-        return {"logits": self.engine.replay(encode(), edits)}
+    def _replay(
+        self, batch: Sequence[int], encode: Callable[[], Encodings], edits: Sequence[Edit]
+    ) -> dict[str, Tensor]:
+        whole = edits[0].position == "all"
+        return {"logits": self.engine.forward(batch, edits) if whole else self.engine.replay(encode(), edits)}
 
     @cached_property
     def _prompts(self) -> list[str]:

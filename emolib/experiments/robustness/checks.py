@@ -9,7 +9,7 @@ import torch
 from scipy.stats import chi2
 
 from emolib import stats
-from emolib.engine.edits import Edit, Noise, Operation, Zero
+from emolib.engine.edits import Noise, Operation, Zero
 from emolib.engine.sites import COMPONENTS
 from emolib.engine.sweeps import joined, sweep
 from emolib.experiments.robustness.profile import RESAMPLES, Profile, Row, probeable, weighted
@@ -17,8 +17,8 @@ from emolib.probes.linear import cross_validate, fit_logistic, grouped_folds, sh
 from emolib.probes.ridge import cross_validate_ridge
 from emolib.stats import scores
 from emolib.stats.sampling import balanced_rows
-from emolib.study import shards
 from emolib.study.clean import KEEP
+from emolib.study.shards import progress
 from emolib.study.study import Study
 from emolib.texts.corpus import EMOTIONS
 
@@ -123,16 +123,16 @@ def by_token(study: Study, layers: Sequence[int], n: int) -> Iterator[Row]:
     if len(np.unique(study.groups[rows])) < 2 or not layers:
         return
     methods: dict[str, Operation] = {"zero": Zero(), "random": Noise(study.run.seed)}
-    near = joined(
+    whole = sweep(Zero(), study.model, components=COMPONENTS[:2], layers=layers, position="all").assign(method="zero")
+    single = (
         sweep(operation, study.model, layers=layers, position=position).assign(method=method)
         for method, operation in methods.items()
         for position in range(-1, -KEEP - 1, -1)
     )
-    whole = sweep(Zero(), study.model, components=COMPONENTS[:2], layers=layers, position="all").assign(method="zero")
-    logits = study.intervene(near, rows, name="ablating by token")
-    logits = torch.cat([logits, _everywhere(study, rows, whole)], dim=1)
-    kept = stats.cluster_wilson(study.decide(logits) == study.truth[rows][:, None], study.groups[rows])
-    yield from kept.rows(joined([near, whole]).frame, check="positions", metric="agreement", n=len(rows))
+    edits = joined([*single, whole])
+    right = study.decide(study.intervene(edits, rows, name="ablating by token")) == study.truth[rows][:, None]
+    kept = stats.cluster_wilson(right, study.groups[rows])
+    yield from kept.rows(edits.frame, check="positions", metric="agreement", n=len(rows))
 
 
 def over_splits(study: Study, layers: Sequence[int]) -> Iterator[Row]:
@@ -149,7 +149,7 @@ def over_splits(study: Study, layers: Sequence[int]) -> Iterator[Row]:
         return
     truth = torch.as_tensor(study.truth[agreed])
     low, high = np.sqrt((SPLITS - 1) / chi2.ppf([0.5 + stats.LEVEL / 2, 0.5 - stats.LEVEL / 2], SPLITS - 1))
-    for layer in shards.progress(layers, "splits", [1] * len(layers), unit=" layers"):
+    for layer in progress(layers, "splits", [1] * len(layers), unit=" layers"):
         features = study.activations("resid_post", layer)[agreed].float()
         probe = fit_logistic(features, truth.expand(SPLITS, -1), torch.as_tensor(~tests), n_classes=len(EMOTIONS))
         hits = probe.predict(features).numpy() == study.truth[agreed]
@@ -217,16 +217,6 @@ def answered(readings: np.ndarray, predicted: np.ndarray, correct: np.ndarray) -
         total, own = readings[right].sum(axis=0), np.where(right[same, None], readings[same], 0.0)
         expected[same] = (total - own) / (right.sum() - right[same, None])
     return expected
-
-
-def _everywhere(study: Study, rows: np.ndarray, edits: Sequence[Edit]) -> torch.Tensor:
-    """Label logits [rows, edits, C] under edits of all tokens: whole passes."""
-    found = torch.empty(len(rows), len(edits), len(study.words))
-    place = {int(row): index for index, row in enumerate(rows)}
-    batches = study.engine.batches(list(place))
-    for batch in shards.progress(batches, "ablating all tokens", [len(batch) for batch in batches]):
-        found[[place[row] for row in batch]] = study.engine.forward(batch, edits).cpu().float()
-    return found
 
 
 def _reading(study: Study, ratings: np.ndarray, layer: int) -> np.ndarray:
