@@ -20,6 +20,13 @@ RUNS = {run.slug: run for run in configured_runs(config)}
 PARAMETERS = {slug: write_parameters(run) for slug, run in RUNS.items()}
 
 
+def threads(run, first):
+    """A model fills the machine: one notebook at a time on one computer, each on its own node of a cluster. Quick runs
+    spend half their time starting and drawing: two at a time, once the first has read the texts for the others."""
+    cores = workflow.cores or 8
+    return cores if first or run.profile == "full" else max(1, cores // 2)
+
+
 localrules:
     all,
 
@@ -51,7 +58,6 @@ for number, notebook in enumerate(NOTEBOOKS):
             f"runs/{{run}}/{notebook}.ipynb",
         # In the order of the book: the first one keeps what the others read.
         priority: len(NOTEBOOKS) - number
-        # A model fills the machine: one notebook at a time on one computer, each on its own node of a cluster.
-        threads: workflow.cores or 8
+        threads: lambda wildcards, first=number == 0: threads(RUNS[wildcards.run], first)
         shell:
             "{sys.executable:q} -m emolib.book.run runs/{wildcards.run}/run.json {params.notebook} {output}"

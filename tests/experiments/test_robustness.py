@@ -51,9 +51,12 @@ def reader(truth: np.ndarray, **more: Any) -> Any:
 
 
 def test_every_prompt_is_asked_and_a_chat_where_there_is_a_template() -> None:
-    names = [prompt.name for prompt in robustness.emotion_prompts(task_tokenizer())]
+    names = [prompt.name for prompt in robustness.emotion_prompts(task_tokenizer(), PAPER_PROMPTS)]
     assert names == [*PAPER_PROMPTS, "T1-0shot"]
-    assert [p.name for p in robustness.emotion_prompts(task_tokenizer(chat=True))] == [*names, "T1-2shot-chat"]
+    assert [p.name for p in robustness.emotion_prompts(task_tokenizer(chat=True), PAPER_PROMPTS)] == [
+        *names,
+        "T1-2shot-chat",
+    ]
 
 
 # Profiles with planted curves.
@@ -405,6 +408,7 @@ def table(study: Study) -> pd.DataFrame:
 def measured(study: Study) -> pd.DataFrame:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(robustness, "SCALES", {"quick": SMALL})
+        patch.setattr(robustness, "PROMPTS", {"quick": ("T1-2shot", "T1-3shot")})
         patch.setattr(robustness, "PAPER_PROMPTS", ("T1-2shot", "T1-3shot"))
         patch.setattr(profile, "RESAMPLES", 40)  # the intervals are tested with emolib.stats.intervals
         frame = robustness.run(study)

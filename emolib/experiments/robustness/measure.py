@@ -7,7 +7,7 @@ demonstrations, a chat, a balanced control task, unmasked texts, demonstrations 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ SCALES = {
     "quick": Scale(texts=130, controls=98, patched=26, rounds=1, folds=2, step=6, tokens=10),
 }
 DEFAULT = PAPER_PROMPTS[0]
+PROMPTS = {"full": PAPER_PROMPTS, "quick": (DEFAULT, "T2-2shot", "T1-6shot")}
 OTHER_TEXT: dict[TextColumn, TextColumn] = {"masked": "original", "original": "masked"}
 CONTROLS = {"topic": control_tasks.topic_task, "first_word": control_tasks.first_word_task}
 
@@ -36,10 +37,11 @@ CONTROLS = {"topic": control_tasks.topic_task, "first_word": control_tasks.first
 def run(study: Study) -> pd.DataFrame:
     """The rows of nine checks, told apart by `check` and by `prompt`.
 
-    prompts: profiles (`profile.rows`) of eleven prompts, and contrasts with the default. text: the same for the other
-    column of the corpus, and what the mask alone tells. first_word, topic: control tasks, with the emotion of the same
-    `texts` under matched, and contrasts, control minus emotion. demonstrations, positions, splits, misclassified: see
-    `leaked`, `by_token`, `over_splits` and `missed` in `checks`. What has too few texts leaves no rows.
+    prompts: profiles (`profile.rows`) of eleven prompts (`quick`: five), and contrasts with the default. text: the same
+    for the other column of the corpus, and what the mask alone tells. first_word, topic: control tasks, with the
+    emotion of the same `texts` under matched, and contrasts, control minus emotion. demonstrations, positions, splits,
+    misclassified: see `leaked`, `by_token`, `over_splits` and `missed` in `checks`. What has too few texts leaves no
+    rows.
     """
     scale = SCALES[study.run.profile]
     shown = shown_rows(study.events)
@@ -51,12 +53,15 @@ def run(study: Study) -> pd.DataFrame:
     options = dict(scale=scale, weights=worth[study.truth[sample]])
     profiles = {
         prompt.name: measure(study.variant(rows=sample, prompt=prompt), key=_key(prompt, "prompts"), **options)
-        for prompt in emotion_prompts(study.model.tokenizer)
+        for prompt in emotion_prompts(study.model.tokenizer, PROMPTS[study.run.profile])
     }
     default = profiles[DEFAULT]
     found = [row for profile in profiles.values() for row in rows(profile)]
     found += [row for profile in profiles.values() if profile is not default for row in contrasts(profile, default)]
-    found += [*checks.leaked(study, profiles, shown, sample), *_columns(study, default, sample, options)]
+    found += [
+        *checks.leaked(study, profiles, {name: shown[name] for name in profiles if name in shown}, sample),
+        *_columns(study, default, sample, options),
+    ]
     for check, make in CONTROLS.items():
         # None is a demonstration of the paper's prompts, since the emotion is asked of the same texts.
         task = make(study.events["text"], scale.controls, seed=study.run.seed, shown=kept_out.tolist())
@@ -67,10 +72,10 @@ def run(study: Study) -> pd.DataFrame:
     return pd.DataFrame([*found, *checks.over_splits(study, layers)])
 
 
-def emotion_prompts(tokenizer: Any) -> list[Prompt]:
-    """The paper's nine prompts, the default first; zero-shot; the default as a chat if the tokenizer has a template."""
+def emotion_prompts(tokenizer: Any, names: Sequence[str]) -> list[Prompt]:
+    """The prompts named, zero-shot, and the default as a chat if the tokenizer has a template."""
     chat = control_tasks.chat_prompt(get_prompt(DEFAULT), tokenizer)
-    plain = [get_prompt(name) for name in (*PAPER_PROMPTS, "T1-0shot")]
+    plain = [get_prompt(name) for name in (*names, "T1-0shot")]
     return [*plain, *([] if chat is None else [chat])]
 
 
