@@ -76,3 +76,16 @@ def task_tokenizer(*, chat: bool = False) -> Any:
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(content)), **special)
     tokenizer.chat_template = CHAT_TEMPLATE if chat else None
     return tokenizer
+
+
+def plain_logits(study: Any, row: int, edit: Any = None) -> Any:
+    """Label logits of one text of a study by the oracle: one unpadded pass of plain transformers with a hook."""
+    from emolib.engine.oracle import plain
+
+    prompt = study.prompt.render(study.events["text"][row])
+    return plain(study.model, prompt, edit, study.labels.ids("first_subtoken"))
+
+
+def plain_answers(study: Any, rows: np.ndarray, edit: Any) -> np.ndarray:
+    """The calibrated answers of some texts of a study by the same oracle."""
+    return np.array([int((plain_logits(study, row, edit) - study.offsets).argmax()) for row in rows])

@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
-from emolib.engine.layouts import unwrap
+from emolib.engine.edits import Edit
 from emolib.engine.sites import COMPONENTS
 from emolib.experiments import ablation
 from emolib.experiments.ablation import measure, views
@@ -19,7 +18,7 @@ from emolib.study.study import Study
 from emolib.tables import results
 from emolib.tables.results import select
 from emolib.texts.corpus import EMOTIONS
-from helpers import ROOT
+from helpers import ROOT, plain_answers
 
 KINDS = ("zero", "random", "mean", "resample")
 LAST = 4  # of the five layers of the tiny model
@@ -41,26 +40,6 @@ def table(study: Study) -> pd.DataFrame:
 def agreement(table: pd.DataFrame, kind: str, component: str, layer: int, span: int = 1) -> float:
     keys = dict(method=kind, component=component, layer=layer, span=span)
     return select(table, metric="agreement", **keys)["value"].item()
-
-
-def plain_answers(study: Study, rows: np.ndarray, component: str, layers: tuple[int, ...], new: torch.Tensor):
-    """Answers when the last token's output of a component is overwritten by `new`, by hooks in plain passes."""
-    model, ids = study.model, study.labels.ids("first_subtoken")
-    modules = model.modules(component, view=model.hf)  # type: ignore[arg-type]
-    answers = []
-    for row in rows:
-        tokens = model.tokenizer(study.prompt.render(study.events["text"][row]), return_tensors="pt")["input_ids"]
-
-        def overwrite(_module: object, _inputs: object, output: object) -> None:
-            unwrap(output)[0, -1] = new
-
-        handles = [modules[layer].register_forward_hook(overwrite) for layer in layers]
-        with torch.no_grad():
-            logits = model.hf(tokens).logits[0, -1, ids]
-        for handle in handles:
-            handle.remove()
-        answers.append(int((logits - study.offsets).argmax()))
-    return np.array(answers)
 
 
 def test_every_site_has_every_ablation_once(table: pd.DataFrame) -> None:
@@ -127,12 +106,13 @@ def test_zero_and_mean_ablation_equal_plain_passes(
     study: Study, table: pd.DataFrame, component: str, centre: int, span: int
 ) -> None:
     layers, rows = tuple(range(centre - span // 2, centre + span // 2 + 1)), study.agreed
-    zero = plain_answers(study, rows, component, layers, torch.zeros(study.model.width))
+    edit = Edit(component=component, layers=layers, operation=lambda activation, where: 0 * activation)  # type: ignore
+    zero = plain_answers(study, rows, edit)
     expected = (zero == study.predicted[rows]).mean()
     assert agreement(table, "zero", component, centre, span) == pytest.approx(expected)
     if span == 1:
         everyone = study.activations(component, centre).mean(dim=0)  # type: ignore[arg-type]
-        mean = plain_answers(study, rows, component, layers, everyone)
+        mean = plain_answers(study, rows, replace(edit, operation=lambda activation, where: everyone))
         expected = (mean == study.predicted[rows]).mean()
         assert agreement(table, "mean", component, centre, span) == pytest.approx(expected)
 

@@ -14,9 +14,9 @@ from matplotlib.patches import PathPatch, Rectangle
 from scipy.stats import spearmanr
 
 from emolib import stats
-from emolib.engine.edits import Add
+from emolib.engine.edits import Add, Edit
 from emolib.engine.engine import Engine
-from emolib.engine.layouts import unwrap
+from emolib.engine.oracle import plain
 from emolib.engine.tiny import tiny_model
 from emolib.experiments.modulation import measure as modulation
 from emolib.experiments.modulation import views
@@ -104,26 +104,16 @@ def test_a_push_adds_the_vector_of_each_layer_of_the_window(family: str) -> None
     ]
     engine = Engine(model, prompts, ids)
     found = engine.replay(engine.encode([0, 1]), steering.edits(cells, vectors, model.n_layers))
-    stream = model.modules("resid_post", view=model.hf)
     for column, cell in enumerate(cells):
-        half = cell.span // 2
-
-        def push(layer: int, cell: Cell = cell) -> Any:
-            scale = cell.dose.size * (float(norms[layer]) if cell.dose.unit == "norm" else 1.0)
-
-            def hook(_module: object, _inputs: object, output: Any) -> None:
-                unwrap(output)[:, -1] += scale * unit_vectors["raw", "x"][layer]
-
-            return hook
-
-        window = range(cell.centre - half, cell.centre + half + 1)
-        handles = [stream[layer].register_forward_hook(push(layer)) for layer in window]
+        scale = cell.dose.size * (norms if cell.dose.unit == "norm" else torch.ones(model.n_layers))
+        vector = scale[:, None] * unit_vectors["raw", "x"]
+        edit = Edit(
+            component="resid_post",
+            layers=tuple(range(cell.centre - cell.span // 2, cell.centre + cell.span // 2 + 1)),
+            operation=lambda activation, where, vector=vector: activation + vector[where.layer],
+        )
         for row, prompt in enumerate(prompts):
-            with torch.no_grad():
-                plain = model.hf(torch.tensor([model.tokenizer(prompt)["input_ids"]])).logits[0, -1, ids]
-            assert torch.allclose(found[row, column], plain, atol=2e-4), cell
-        for handle in handles:
-            handle.remove()
+            assert torch.allclose(found[row, column], plain(model, prompt, edit, ids), atol=2e-4), cell
     assert len({tuple(row) for row in found[0].round(decimals=3).tolist()}) == len(cells)
 
 

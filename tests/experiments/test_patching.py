@@ -14,8 +14,7 @@ import pandas as pd
 import pytest
 import torch
 
-from emolib.engine.edits import Edit, Patch
-from emolib.engine.layouts import unwrap
+from emolib.engine.edits import Edit, Patch, Where
 from emolib.engine.sites import COMPONENTS
 from emolib.engine.tiny import tiny_model
 from emolib.experiments.patching import measure as patching
@@ -28,7 +27,7 @@ from emolib.study.study import Study
 from emolib.tables import results
 from emolib.tables.results import select
 from emolib.texts.corpus import EMOTIONS
-from helpers import word_tokenizer
+from helpers import plain_logits, word_tokenizer
 
 LAYERS = 5  # of the tiny model
 DIRECTIONS = ["denoising", "noising", "both"]
@@ -62,32 +61,18 @@ def value(table: pd.DataFrame, metric: str, component: str, layer: int, **keys: 
     return select(table, metric=metric, component=component, layer=layer, **keys)["value"].item()
 
 
-def hooked(study: Study, site: Any, base: int, source: int) -> torch.Tensor:
-    """Label logits of the base text with the source's activations, by hooks in two plain unpadded passes."""
-    model, layers = study.model, range(site.layer - site.span // 2, site.layer + site.span // 2 + 1)
-    modules = model.modules(site.component, view=model.hf)
+def patched_by_hand(study: Study, site: Any, base: int, source: int) -> torch.Tensor:
+    """Label logits of the base text with the source's activations, by two passes of the oracle."""
     taken: dict[int, torch.Tensor] = {}
 
-    def logits(row: int, hook: Any) -> torch.Tensor:
-        prompt = study.prompt.render(study.events["text"][row])
-        handles = [modules[layer].register_forward_hook(hook(layer)) for layer in layers]
-        with torch.no_grad():
-            found = model.hf(model.tokenizer(prompt, return_tensors="pt")["input_ids"]).logits[0, -1]
-        for handle in handles:
-            handle.remove()
-        return found[study.labels.ids("first_subtoken")]
+    def take(activation: torch.Tensor, where: Where) -> torch.Tensor:
+        taken[where.layer] = activation.clone()
+        return activation
 
-    def take(layer: int) -> Any:
-        return lambda _m, _i, output: taken.update({layer: unwrap(output)[0, int(site.position)].clone()})
-
-    def give(layer: int) -> Any:
-        def overwrite(_module: object, _inputs: object, output: object) -> None:
-            unwrap(output)[0, int(site.position)] = taken[layer]
-
-        return overwrite
-
-    logits(source, take)
-    return logits(base, give)
+    window = tuple(range(site.layer - site.span // 2, site.layer + site.span // 2 + 1))
+    edit = Edit(component=site.component, layers=window, operation=take, position=int(site.position))  # type: ignore
+    plain_logits(study, source, edit)
+    return plain_logits(study, base, replace(edit, operation=lambda activation, where: taken[where.layer]))
 
 
 Site = namedtuple("Site", SITE)
@@ -117,7 +102,7 @@ def test_patching_equals_plain_passes_in_every_family(family: str, tiny_run: Run
     clean = study.clean.logits
     for pair, (base, source) in enumerate(zip(outcome.base, outcome.source, strict=True)):
         for column, site in enumerate(outcome.sites.itertuples()):
-            plain = hooked(study, site, base, source)
+            plain = patched_by_hand(study, site, base, source)
             assert torch.allclose(outcome.patched[pair, column], plain, atol=2e-3), site
         # The last stream decides alone, so the source answers.
         assert torch.allclose(outcome.patched[pair, -1], clean[source], atol=2e-3)
@@ -150,7 +135,7 @@ def test_shares_of_one_site_by_plain_passes(study: Study, table: pd.DataFrame) -
     for partner in rounds:
         for base, source in zip(pool, pool[partner], strict=True):
             if base != source:
-                logits = hooked(study, Site(component="mlp_out", layer=2, span=3, position="-1"), base, source)
+                logits = patched_by_hand(study, Site(component="mlp_out", layer=2, span=3, position="-1"), base, source)
                 answer = int((logits - study.offsets).argmax())
                 outcomes.append((answer == study.predicted[source], answer == study.predicted[base]))
     transfer, kept = np.mean(outcomes, axis=0)

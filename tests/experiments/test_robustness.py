@@ -13,8 +13,7 @@ import pytest
 import torch
 
 from emolib import stats
-from emolib.engine.edits import Zero
-from emolib.engine.layouts import unwrap
+from emolib.engine.edits import Edit, Zero
 from emolib.engine.sweeps import sweep
 from emolib.experiments import ablation
 from emolib.experiments.robustness import checks, profile, views
@@ -29,7 +28,7 @@ from emolib.tables.results import select
 from emolib.texts import control_tasks
 from emolib.texts.corpus import EMOTIONS
 from emolib.texts.prompts import PAPER_PROMPTS, Prompt, get_prompt
-from helpers import TINY_WORDS, task_tokenizer, tiny_table
+from helpers import TINY_WORDS, plain_answers, task_tokenizer, tiny_table
 
 N, LAYERS = 260, 12  # texts and layers of planted profiles
 SMALL = Scale(texts=120, controls=80, patched=24, rounds=1, folds=2, step=2, tokens=6)
@@ -342,25 +341,7 @@ def test_splits_vary_as_much_as_chance_would_have_it() -> None:
     assert list(checks.over_splits(study, [0])) == []
 
 
-def hooked(study: Study, rows: np.ndarray, component: str, layer: int, at: Any) -> np.ndarray:
-    """Answers when a component's output is zeroed at some tokens, by a hook in plain passes."""
-    module, ids = study.model.modules(component, view=study.model.hf)[layer], study.labels.ids("first_subtoken")  # type: ignore
-    found = []
-    for row in rows:
-        tokens = study.model.tokenizer(study.prompt.render(study.events["text"][row]), return_tensors="pt")["input_ids"]
-
-        def zero(_module: object, _inputs: object, output: object) -> None:
-            unwrap(output)[0, at] = 0
-
-        handle = module.register_forward_hook(zero)
-        with torch.no_grad():
-            logits = study.model.hf(tokens).logits[0, -1, ids]
-        handle.remove()
-        found.append(int((logits - study.offsets).argmax()))
-    return np.array(found)
-
-
-@pytest.mark.parametrize(("position", "at"), [("-1", -1), ("-3", -3), ("all", slice(None))])
+@pytest.mark.parametrize(("position", "at"), [("-1", -1), ("-3", -3), ("all", "all")])
 def test_tokens_are_ablated_as_in_plain_passes(tiny_run: Run, tiny_study: Study, position: str, at: Any) -> None:
     study = Study(tiny_run, model=tiny_study.model, folder=tiny_study.folder, agreed=np.arange(0, 40))
     table = tidy(checks.by_token(study, [1, 3], 8))
@@ -368,7 +349,8 @@ def test_tokens_are_ablated_as_in_plain_passes(tiny_run: Run, tiny_study: Study,
     for component, layer in (("attn_out", 1), ("mlp_out", 3)):
         keys = dict(component=component, layer=layer, position=position, check="positions", method="zero")
         found = select(table, metric="agreement", **keys)
-        expected = (hooked(study, rows, component, layer, at) == study.truth[rows]).mean()
+        edit = Edit(component=component, layers=(layer,), operation=Zero(), position=at)  # type: ignore
+        expected = (plain_answers(study, rows, edit) == study.truth[rows]).mean()
         assert (found["value"].item(), found["n"].item()) == (pytest.approx(expected), 8)
 
 
