@@ -24,7 +24,6 @@ from benchmarks.workload import CORPUS, MODEL, PROMPT, corpus  # noqa: E402
 from emolib.tables.provenance import collect_provenance  # noqa: E402
 
 FIGURES = ("editing", "machine", "overhead", "reading", "probing", "growth")
-REFERENCE_TEXTS = 6600
 REPLAY_ROWS = (64, 192, 768, 2048)  # what replay multiplies: 64 texts times 1, 3, 12 and 32 edits
 ENCODE_ROWS = 1728  # 64 texts times their mean number of tokens behind the shared prefix
 
@@ -59,10 +58,7 @@ def editing(ours: Side, plain: Side, size: Size) -> dict[str, Any]:
     few = comparisons.editing(ours, plain, runs=size.runs, n_texts=size.edit_texts, n_kinds=1, passes=size.edit_passes)
     with Side("ours", "bfloat16") as other:
         bfloat16 = comparisons.other_precision(ours, other, few)
-    # How long the reference run's texts are, to estimate its plain cost; only where somebody has them.
-    known = "EMOLIB_CROWD_ENVENT" in os.environ
-    tokens = plain("tokens", n_texts=REFERENCE_TEXTS, name="crowd-envent") if known else None
-    return dict(edits_90=few, edits_360=many, bfloat16=bfloat16, reference_tokens=tokens)
+    return dict(edits_90=few, edits_360=many, bfloat16=bfloat16)
 
 
 def probing(ours: Side, size: Size) -> dict[str, Any]:

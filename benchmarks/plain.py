@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from benchmarks.workload import CORPUS, KINDS, PLAIN_BATCH, donors, edit_sites, first_tokens, prompts
+from benchmarks.workload import KINDS, PLAIN_BATCH, donors, edit_sites, first_tokens, prompts
 from emolib.engine.sites import COMPONENTS, Component
 
 Replace = Callable[[Tensor], Tensor]
@@ -122,9 +122,9 @@ class PlainSide:
         for batch in sample:
             self.model.hidden_states(texts[batch])
 
-    def tokens(self, n_texts: int, name: str = CORPUS) -> dict[str, float]:
+    def tokens(self, n_texts: int) -> dict[str, float]:
         """Mean number of tokens a text, without and with the padding of its batch of four."""
-        padded = [self.model.tokens(batch) for batch in batches(n_texts, name)]
+        padded = [self.model.tokens(batch) for batch in batches(n_texts)]
         own = sum(int(part["attention_mask"].sum()) for part in padded)
         return dict(own=own / n_texts, padded=sum(part["input_ids"].numel() for part in padded) / n_texts)
 
@@ -145,9 +145,9 @@ def random_direction(old: Tensor) -> Tensor:
     return random * (old.norm(dim=-1, keepdim=True) / random.norm(dim=-1, keepdim=True))
 
 
-def batches(n_texts: int, name: str = CORPUS) -> list[list[str]]:
+def batches(n_texts: int) -> list[list[str]]:
     """The prompts, four by four in file order."""
-    texts = prompts(n_texts, name)
+    texts = prompts(n_texts)
     return [texts[start : start + PLAIN_BATCH] for start in range(0, len(texts), PLAIN_BATCH)]
 
 

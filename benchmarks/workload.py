@@ -16,15 +16,15 @@ PLAIN_BATCH = 4  # the released code's
 Site = tuple[str, Component, int]
 
 
-def corpus(n_texts: int, name: str = CORPUS) -> Corpus:
-    """`n_texts` of the embedded corpus, or of another, in proportion to its emotions, in file order."""
-    return subset(load_corpus(name), n_texts, seed=0)
+def corpus(n_texts: int) -> Corpus:
+    """`n_texts` of the embedded corpus, in proportion to its emotions, in file order."""
+    return subset(load_corpus(CORPUS), n_texts, seed=0)
 
 
-def prompts(n_texts: int, name: str = CORPUS, prompt: str = PROMPT) -> list[str]:
-    """The rendered prompts of `corpus(n_texts, name)`."""
+def prompts(n_texts: int, prompt: str = PROMPT) -> list[str]:
+    """The rendered prompts of `corpus(n_texts)`."""
     render = get_prompt(prompt).render
-    return [render(text) for text in corpus(n_texts, name).events["text"]]
+    return [render(text) for text in corpus(n_texts).events["text"]]
 
 
 def first_tokens(tokenizer: object) -> list[int]:

@@ -66,6 +66,8 @@ profile = "quick"
 corpus_path = ""
 
 # %% tags=["hide-input"]
+import pandas as pd
+
 from emolib import figures
 from emolib.book import speed
 from emolib.figures.display import say
@@ -74,7 +76,6 @@ from emolib.study.run import REFERENCE
 from emolib.tables.provenance import footer
 
 bench = speed.bench()
-editing, machine = bench.get("editing"), bench.get("machine")
 if missing := [name for name in speed.PARTS if name not in bench]:
     say(f"Not measured in this folder: {', '.join(missing)}. Call `make bench` there (about a quarter of an hour).")
 
@@ -84,20 +85,22 @@ if missing := [name for name in speed.PARTS if name not in bench]:
 # The goals were set before measuring. In a round both sides run next to each other; the range is that over rounds.
 
 # %% tags=["hide-input"]
-table = speed.ratios(bench)
-drawn = speed.times_faster(table)
-if len(drawn):
-    goals = "; ".join(
-        f"{row.figure} {row.value:.0f} ({row.goal})" for row in drawn[drawn["kind"] != "goal"].itertuples()
-    )
+if not missing:
+    table = speed.ratios(bench)[["figure", "unit", "goal", "value", "ci_low", "ci_high", "reached"]]
+    faster = table[table["unit"] == "times"].assign(kind="measured, range over rounds")
+    goal = pd.DataFrame({"figure": faster["figure"], "value": faster["goal"].astype(float), "kind": "goal"})
+    goals = "; ".join(f"{row.figure} {row.value:.0f} ({row.goal})" for row in faster.itertuples())
     figures.show(
-        figures.interval_points(drawn, by="figure", hue="kind", xlabel="times faster than the plain way"),
+        figures.interval_points(
+            pd.concat([faster, goal]), by="figure", hue="kind", xlabel="times faster than the plain way"
+        ),
         name="fig-speed-ratios",
         caption="How many times faster than the plain way: per text and edit, per text read, per site probed. Median and "
         "range over rounds.",
         alt=f"Speed ratios, goals in brackets: {goals}.",
     )
-table.rename(columns={"min": "least", "max": "greatest"}).style.format(precision=1).hide()
+    heads = {"value": "median", "ci_low": "least", "ci_high": "greatest"}
+None if missing else table.rename(columns=heads).style.format(precision=1).hide()
 
 # %% [markdown]
 # ## The same answers
@@ -107,8 +110,8 @@ table.rename(columns={"min": "least", "max": "greatest"}).style.format(precision
 # the accuracy of the probes with that of scikit-learn's.
 
 # %% tags=["hide-input"]
-if editing:
-    few, many, half = (editing[key] for key in ("edits_90", "edits_360", "bfloat16"))
+if not missing:
+    few, many, half = (bench["editing"][key] for key in ("edits_90", "edits_360", "bfloat16"))
     passes = few["plain_passes"] + many["plain_passes"]
     gap = max(few["largest_difference"], many["largest_difference"])
     say(
@@ -124,8 +127,9 @@ if editing:
     )
 
 # %% tags=["hide-input"]
-for record in speed.probing(bench):
-    times = speed.probe_speedups(record)
+for record in [] if missing else [bench["probing"]["few"], bench["probing"]["many"]]:
+    plain, ours = (pd.DataFrame(record["parts"][side]).sum() for side in ("plain", "ours"))
+    times = plain / ours
     say(
         f"Probing {record['rows']:,} rows: accuracy at a site differs by at most {100 * record['largest_accuracy_gap']:.2f} "
         f"points, $R^2$ by {record['largest_r2_gap']:.0e}. Label probes are {times['labels']:.1f} times as fast as "
@@ -133,13 +137,12 @@ for record in speed.probing(bench):
     )
 
 # %% tags=["hide-input"]
-if "reading" in bench:
+if not missing:
     hooks, states, ours = (1e3 * bench["reading"][name]["median"] for name in ("plain", "hidden_states", "ours"))
     say(
         f"Reading: {hooks:.0f} ms a text with hooks, {states:.0f} ms with `output_hidden_states`, which has the residual "
         f"stream only ({bench['reading']['ratio_hidden_states']['median']:.1f} times ours), {ours:.0f} ms ours."
     )
-if "overhead" in bench:
     record = bench["overhead"]
     say(
         f"nnsight: logits differ by {record['largest_difference']:.1e}; it costs **{record['percent']['median']:.1f} %** "
@@ -154,14 +157,15 @@ if "overhead" in bench:
 # same layer. Attention, norms and hooks count as time but not as work.
 
 # %% tags=["hide-input"]
-if machine:
-    rates = speed.rates(machine)
+if not missing:
+    machine = bench["machine"]
+    rates = speed.rates(machine).assign(kind="median, range over rounds")
     figures.show(
-        figures.interval_points(rates, by="what", hue="kind", xlabel="GFLOP/s", xlim=(0, None)),
+        figures.interval_points(rates, by="figure", hue="kind", xlabel="GFLOP/s", xlim=(0, None)),
         name="fig-speed-machine",
         caption="Rate of the model's linear layers alone, by number of rows, and what replay (360 edits a text) and encode "
         f"reach: {machine['replay_percent']['median']:.0f} and {machine['encode_percent']['median']:.0f} % of the fastest.",
-        alt="GFLOP/s: " + "; ".join(f"{row.what} {row.value:.0f}" for row in rates.itertuples()) + ".",
+        alt="GFLOP/s: " + "; ".join(f"{row.figure} {row.value:.0f}" for row in rates.itertuples()) + ".",
     )
     own, whole = few["parts"][0]["tokens"] / few["texts"], few["tokens"]["padded"]
     say(
@@ -177,7 +181,7 @@ if machine:
 # the square of a text's length and the linear layers with the square of the width.
 
 # %% tags=["hide-input"]
-if "growth" in bench:
+if not missing:
     figures.show(
         speed.growth(bench),
         name="fig-speed-growth",
@@ -185,10 +189,12 @@ if "growth" in bench:
         "smallest value of each quantity. Both axes logarithmic; dotted: in proportion.",
         alt="Growth of time and memory with texts, tokens, edits, layers and width; the exponents are in the table below.",
     )
-speed.exponents(bench)
 
 # %% tags=["hide-input"]
-if "growth" in bench:
+None if missing else speed.exponents(bench)
+
+# %% tags=["hide-input"]
+if not missing:
     budget, many = speed.points(bench, "budget_mb"), speed.points(bench, "texts")
     taken = "; ".join(f"{row.memory_mb:.0f} MiB taken of {row.value} MiB" for row in budget.itertuples())
     say(
@@ -197,23 +203,15 @@ if "growth" in bench:
     )
 
 # %% [markdown]
-# ## What the reference run costs, and would cost
+# ## What the reference run costs
 #
-# The reference run's times are those its tables carry. The plain way's are estimated: the (text, edit) pairs or texts
-# behind a table times the plain way's time for one, scaled to the length of the reference corpus's prompts where that is
-# known. Probes and intervals are left out of the estimate, and so is every pass whose outcome is not a row of its own.
+# Hours of each experiment on the reference corpus, by the clock of its stored table.
 
 # %% tags=["hide-input"]
-costs = speed.costs(claims.run_tables(f"results/{REFERENCE.slug}"), bench)
-if editing and len(costs):
-    known, longer = editing["reference_tokens"], speed.longer(bench)
-    say(
-        f"The reference run took **{costs['measured'].sum():.1f} hours** (goal: 3); the plain way would take "
-        f"**{costs['plain'].sum():,.0f} hours** for its passes alone "
-        + (f"(prompts {longer:.2f} times as long as here)." if known else "(were its prompts as long as here).")
-    )
-heads = {"measured": "hours, measured", "passes": "plain passes", "plain": "hours, plain (estimated)"}
-costs.rename(columns=heads).style.format(precision=1, thousands=",").hide()
+stored = claims.run_tables(f"results/{REFERENCE.slug}")
+hours = pd.Series({name: table.attrs["provenance"]["seconds"] / 3600 for name, table in stored.items()}, dtype=float)
+say(f"The reference run took **{hours.sum():.1f} hours** (goal: 3).")
+hours.rename("hours").to_frame().style.format(precision=2)
 
 # %% [markdown]
 # ## What this shows and what it does not
@@ -223,5 +221,5 @@ costs.rename(columns=heads).style.format(precision=1, thousands=",").hide()
 # and cost a full pass either way.
 
 # %% tags=["hide-input"]
-if about := speed.provenance(bench):
-    say(footer(about))
+if not missing:
+    say(footer(bench["growth"]["provenance"]))
