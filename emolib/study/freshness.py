@@ -12,13 +12,11 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from importlib.resources import files
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from emolib.engine.registry import revision
 from emolib.study.run import REFERENCE, Run
@@ -83,8 +81,7 @@ def corpus_sha256(run: Run) -> str | None:
 
 def data_sha256(name: str) -> str:
     """The sha256 of what a YAML file in `emolib/data` says."""
-    content = yaml.safe_load(files("emolib").joinpath("data", name).read_text(encoding="utf-8"))
-    return digest(content)
+    return digest(sources.packaged(name))
 
 
 def digest(content: object) -> str:

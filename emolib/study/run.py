@@ -11,11 +11,10 @@ from typing import Any, Literal, get_type_hints
 
 from emolib.engine.choices import Calibration, DType, Scoring, Tap, check_choice
 from emolib.engine.registry import locate, registry
-from emolib.texts.corpus import Corpus, check_corpus_name, load_corpus
+from emolib.texts.corpus import Corpus, TextColumn, check_corpus_name, load_corpus
 from emolib.texts.prompts import Prompt, get_prompt
 
 Profile = Literal["quick", "full"]
-TextColumn = Literal["masked", "original"]
 
 
 @dataclass(frozen=True, kw_only=True)

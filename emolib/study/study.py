@@ -28,10 +28,10 @@ from emolib.stats import Interval
 from emolib.stats.scores import Statistic
 from emolib.study import freshness, shards
 from emolib.study.clean import KEEP, Clean, CleanPass
-from emolib.study.run import Run, TextColumn
+from emolib.study.run import Run
 from emolib.tables import results
 from emolib.tables.provenance import collect_provenance
-from emolib.texts.corpus import EMOTIONS, Corpus, writer_groups
+from emolib.texts.corpus import EMOTIONS, Corpus, TextColumn, writer_groups
 from emolib.texts.prompts import Prompt
 
 Rows = Sequence[int] | np.ndarray  # numbers of texts

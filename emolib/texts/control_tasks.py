@@ -8,18 +8,16 @@ reading, classes drawn in equal numbers. Loads no model library.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from emolib.stats.sampling import balanced_rows
 from emolib.texts.prompts import Prompt, get_prompt
+from emolib.texts.sources import packaged
 
 MARK = "\N{OBJECT REPLACEMENT CHARACTER}"  # stands for the text while a chat template is applied
 DATE = "26 Jul 2024"  # what that template falls back on
@@ -83,22 +81,22 @@ def topic_task(texts: pd.Series, n: int, *, seed: int, shown: Sequence[int] = ()
     No text is in the rows `shown`. Topics of fewer than `FEWEST` texts are no answers. None when fewer than two are
     left: the words are English.
     """
-    found = topics(texts)
+    found, stimuli = topics(texts), packaged("topics.yml")
     found.iloc[list(shown)] = ""
-    labels = tuple(topic for topic in _stimuli()["words"] if (found == topic).sum() >= FEWEST)
+    labels = tuple(topic for topic in stimuli["words"] if (found == topic).sum() >= FEWEST)
     if len(labels) < 2:
         return None
     ids = np.array([labels.index(topic) if topic in labels else -1 for topic in found])
     each = min(n // len(labels), *(int((ids == label).sum()) for label in range(len(labels))))
     rows = balanced_rows(ids, np.flatnonzero(ids >= 0), each * len(labels), seed=seed)
-    demonstrations = tuple((item["text"], item["label"]) for item in _stimuli()["demonstrations"])
-    prompt = Prompt(name="topic", instruction=_stimuli()["instruction"], demonstrations=demonstrations, labels=labels)
+    demonstrations = tuple((item["text"], item["label"]) for item in stimuli["demonstrations"])
+    prompt = Prompt(name="topic", instruction=stimuli["instruction"], demonstrations=demonstrations, labels=labels)
     return Task(prompt=prompt, rows=rows, truth=ids[rows])
 
 
 def topics(texts: pd.Series) -> pd.Series:
     """The topic of each text that has words of exactly one topic, else ""."""
-    vocabulary = {topic: set(words.split()) for topic, words in _stimuli()["words"].items()}
+    vocabulary = {topic: set(words.split()) for topic, words in packaged("topics.yml")["words"].items()}
 
     def topic_of(text: str) -> str:
         words = set(re.findall(r"[a-z]+", text.lower()))
@@ -123,16 +121,5 @@ def chat_prompt(prompt: Prompt, tokenizer: Any) -> ChatPrompt | None:
     start = tokenizer.bos_token
     if start and before.startswith(start) and tokenizer("")["input_ids"][:1] == [tokenizer.bos_token_id]:
         before = before.removeprefix(start)
-    return ChatPrompt(
-        name=f"{prompt.name}-chat",
-        instruction=prompt.instruction,
-        demonstrations=prompt.demonstrations,
-        labels=prompt.labels,
-        before=before,
-        after=after + prompt.suffix.strip(),
-    )
-
-
-@cache
-def _stimuli() -> Mapping[str, Any]:
-    return yaml.safe_load(files("emolib").joinpath("data/topics.yml").read_text(encoding="utf-8"))
+    own = {**vars(prompt), "name": f"{prompt.name}-chat"}
+    return ChatPrompt(**own, before=before, after=after + prompt.suffix.strip())

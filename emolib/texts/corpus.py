@@ -14,9 +14,8 @@ import re
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from importlib.resources import as_file, files
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -25,24 +24,12 @@ import pandera.pandas as pa
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from emolib.engine.choices import did_you_mean, nearest
+from emolib.engine.choices import check_choice, did_you_mean, nearest
 from emolib.texts import sources
 from emolib.texts.appraisals import APPRAISALS, EMOTIONS
+from emolib.texts.prompts import Prompt
 from emolib.texts.sources import Found, Part
 
-if TYPE_CHECKING:
-    from emolib.texts.prompts import Prompt
-
-__all__ = [
-    "APPRAISALS",
-    "EMOTIONS",
-    "Corpus",
-    "demonstration_rows",
-    "load_corpus",
-    "load_readings",
-    "subset",
-    "writer_groups",
-]
 TextColumn = Literal["masked", "original"]
 CROWD_TEXT: dict[str, str] = {"masked": "hidden_emo_text", "original": "generated_text"}
 CROWD_LABELS = {"no-emotion": "neutral"}
@@ -120,21 +107,20 @@ def load_corpus(
     text has its own) and the 21 appraisals (all or none) are optional, and `text` has no effect on it. A file in the
     layout of crowd-enVENT is understood too. Raises FileNotFoundError or ValueError, saying what is wrong and where.
     """
-    if text not in CROWD_TEXT:
-        raise ValueError(f"text={text!r} is unknown; expected one of {', '.join(CROWD_TEXT)}.")
+    check_choice("text", text, TextColumn)
     if path is not None and name != "crowd-envent":
         raise ValueError(f'path= belongs to crowd-envent only; for a file of your own write load_corpus("{path}").')
+    check_corpus_name(name)
+    known = sources.registry().get(name)
     if name == "crowd-envent":
         found = sources.find(name, "texts", path)
-        table = sources.read_table(found, encoding)
-        _compare_content(found, table, "texts")
     else:
-        check_corpus_name(name)
-        found = _embedded(name) if name in sources.registry() else sources.read_bytes(Path(name).expanduser())
-        table = sources.read_table(found, encoding)
-    stem = Path(name).stem
+        found = sources.read_bytes(sources.DATA / known["file"] if known else Path(name).expanduser())
+    table = sources.read_table(found, encoding)
+    if name == "crowd-envent":
+        _compare_content(found, table, "texts")
     return Corpus(
-        name=name if name in sources.registry() else stem,
+        name=name if known else Path(name).stem,
         events=events_from(table, text, found.label),
         sha256=found.sha256,
         note=corpus_note(name),
@@ -242,12 +228,9 @@ def writer_groups(events: pd.DataFrame) -> np.ndarray:
     """
     words = events["text"].map(normalised)
     texts = words.where(words != "", events["text"])
-    keys = [pd.factorize(events["writer"])[0], pd.factorize(texts)[0]]
     n = len(events)
-    first_node = [n, n + len(events)]
-    rows = np.tile(np.arange(n), 2)
-    columns = np.concatenate([key + first for key, first in zip(keys, first_node, strict=True)])
-    graph = coo_array((np.ones(2 * n, dtype=bool), (rows, columns)), shape=(3 * n, 3 * n))
+    nodes = np.concatenate([pd.factorize(events["writer"])[0] + n, pd.factorize(texts)[0] + 2 * n])
+    graph = coo_array((np.ones(2 * n, dtype=bool), (np.tile(np.arange(n), 2), nodes)), shape=(3 * n, 3 * n))
     _, component = connected_components(graph, directed=False)
     return pd.factorize(component[:n])[0]
 
@@ -314,8 +297,3 @@ def _compare_content(found: Found, table: pd.DataFrame, part: Part) -> None:
             f"{len(table)} rows, some different or in another order. Results will differ and carry its own sha256.",
             stacklevel=3,
         )
-
-
-def _embedded(name: str) -> Found:
-    with as_file(files("emolib").joinpath(f"data/{sources.registry()[name]['file']}")) as path:
-        return sources.read_bytes(path)

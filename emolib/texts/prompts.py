@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,18 +18,10 @@ from pydantic import BaseModel, Field, ValidationError
 
 from emolib.engine.choices import did_you_mean
 from emolib.texts.appraisals import EMOTIONS
+from emolib.texts.sources import packaged
 
-PAPER_PROMPTS: tuple[str, ...] = (
-    "T1-2shot",
-    "T2-2shot",
-    "T3-2shot",
-    "T4-2shot",
-    "T1-1shot",
-    "T1-3shot",
-    "T1-6shot",
-    "T1-9shot",
-    "T1-12shot",
-)
+# Four instructions with two demonstrations, then the first of them with other numbers.
+PAPER_PROMPTS = (*(f"T{i}-2shot" for i in (1, 2, 3, 4)), *(f"T1-{n}shot" for n in (1, 3, 6, 9, 12)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +55,8 @@ class Prompt:
 
 def prompt_names() -> tuple[str, ...]:
     """The names `get_prompt` knows: the paper's nine first, then zero-shot, code-only instructions, control tasks."""
-    return (*_stimuli()["emotion_prompts"], *_stimuli()["control_prompts"])
+    stimuli = packaged("prompts.yml")
+    return (*stimuli["emotion_prompts"], *stimuli["control_prompts"])
 
 
 def get_prompt(name: str) -> Prompt:
@@ -75,7 +66,7 @@ def get_prompt(name: str) -> Prompt:
     `{text: ..., label: ...}`), `labels` (default: the 13 emotions) and `separator`. Raises ValueError for an unknown
     name or a file that does not say this, FileNotFoundError for a missing file.
     """
-    stimuli = _stimuli()
+    stimuli = packaged("prompts.yml")
     if name in stimuli["emotion_prompts"]:
         index, shown = stimuli["emotion_prompts"][name]
         pairs = tuple((stimuli["demonstrations"][label], label) for label in shown)
@@ -92,12 +83,7 @@ def get_prompt(name: str) -> Prompt:
 
 def paper_demonstrations() -> dict[str, str]:
     """The paper's demonstration of each of the 13 emotions, by label; that of trust is in none of its prompts."""
-    return dict(_stimuli()["demonstrations"])
-
-
-@cache
-def _stimuli() -> dict[str, Any]:
-    return yaml.safe_load(files("emolib").joinpath("data/prompts.yml").read_text(encoding="utf-8"))
+    return dict(packaged("prompts.yml")["demonstrations"])
 
 
 class _Shown(BaseModel, extra="forbid", strict=True):

@@ -13,9 +13,8 @@ import io
 import os
 import warnings
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +27,7 @@ from emolib.engine.registry import cache_folder
 
 Part = Literal["texts", "readings"]
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
+DATA = Path(__file__).parents[1] / "data"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,9 +61,14 @@ class Found:
 
 
 @cache
+def packaged(name: str) -> dict[str, Any]:
+    """What a YAML file in `emolib/data` says; read once."""
+    return yaml.safe_load((DATA / name).read_text(encoding="utf-8"))
+
+
 def registry() -> dict[str, dict[str, Any]]:
     """The registered corpora by name, as written in `data/corpora.yml`."""
-    return yaml.safe_load(files("emolib").joinpath("data/corpora.yml").read_text(encoding="utf-8"))
+    return packaged("corpora.yml")
 
 
 def source(name: str, part: Part) -> Source:
@@ -71,19 +76,16 @@ def source(name: str, part: Part) -> Source:
     return Source(**registry()[name][part])
 
 
-def fetch(wanted: Source, *, folder: Path | None = None) -> Path:
+def fetch(wanted: Source) -> Path:
     """The path of a published file in the cache, downloaded once and checked against its sha256.
 
     A download that fails or does not match leaves nothing behind. Raises ConnectionError when the file cannot be
     downloaded, ValueError when its bytes are not the published ones.
     """
-    folder = folder or cache_folder()
-    store = pooch.create(
-        path=folder, base_url="", registry={wanted.file: f"sha256:{wanted.sha256}"}, urls={wanted.file: wanted.url}
-    )
+    folder = cache_folder()
     pooch.get_logger().setLevel("WARNING")
     try:
-        return Path(store.fetch(wanted.file))
+        return Path(pooch.retrieve(wanted.url, f"sha256:{wanted.sha256}", fname=wanted.file, path=folder))
     except requests.RequestException as error:
         raise ConnectionError(
             f"{wanted.file} is not in {folder} and could not be downloaded from {wanted.url} ({error})."
@@ -100,8 +102,8 @@ def find(name: str, part: Part, path: str | os.PathLike[str] | None = None) -> F
 
     `path` and the variable may name the CSV file, the official TSV file, the official zip archive, or a folder that
     holds one of them; for the readings the variable may also name the texts' file beside them. The cache is filled by
-    download. Raises FileNotFoundError (saying where it looked and how to
-    get the corpus), ValueError for a CSV file that is not the published one.
+    download. Raises FileNotFoundError (saying where it looked and how to get the corpus), ValueError for a CSV file
+    that is not the published one.
     """
     variable, wanted = registry()[name]["environment"], source(name, part)
     if path:
@@ -152,7 +154,7 @@ def _checked(wanted: Source, path: Path) -> Found:
             "Download it again (an editor or a transfer in text mode may have changed it). "
             f'If it was changed on purpose, load it as a corpus of its own: load_corpus("{path}").'
         )
-    return Found(label=found.label, suffix=found.suffix, content=found.content, checked=True)
+    return replace(found, checked=True)
 
 
 def _member(wanted: Source, archive: Path) -> Found:

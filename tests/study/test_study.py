@@ -30,6 +30,7 @@ from emolib.study.run import REFERENCE, Run
 from emolib.study.study import Study
 from emolib.tables import results
 from emolib.tables.provenance import local_paths
+from emolib.texts import sources
 from emolib.texts.corpus import EMOTIONS
 from emolib.texts.prompts import get_prompt
 from helpers import TINY_TEXTS, TINY_WRITERS
@@ -487,12 +488,11 @@ def test_a_table_of_another_engine_is_measured_anew(fresh: Fresh, monkeypatch: p
 
 
 def test_layout_and_comments_of_a_data_file_do_not_count(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "data").mkdir()
-    monkeypatch.setattr(freshness, "files", lambda package: tmp_path)
+    monkeypatch.setattr(sources, "DATA", tmp_path)
     found = []
-    for text in ("a: [1, 2]", "# new\na:\n  - 1\n  - 2\n", "a: [1, 3]"):
-        (tmp_path / "data" / "x.yml").write_text(text)
-        found.append(freshness.data_sha256("x.yml"))
+    for number, text in enumerate(("a: [1, 2]", "# new\na:\n  - 1\n  - 2\n", "a: [1, 3]")):
+        (tmp_path / f"x{number}.yml").write_text(text)
+        found.append(freshness.data_sha256(f"x{number}.yml"))
     assert found[0] == found[1] != found[2]
 
 

@@ -140,5 +140,5 @@ def test_unknown_names_and_misplaced_arguments(tmp_path: Path) -> None:
         load_corpus(str(tmp_path / "nowhere.csv"))
     with pytest.raises(ValueError, match=r'write load_corpus\("mine.csv"\)'):
         load_corpus("situations", path="mine.csv")
-    with pytest.raises(ValueError, match="text='hidden' is unknown; expected one of masked, original"):
+    with pytest.raises(ValueError, match="unknown text 'hidden': expected one of masked, original"):
         load_corpus("situations", text="hidden")  # type: ignore[arg-type]
