@@ -158,7 +158,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     Handler.asked.clear()
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
         running.handle_error = lambda *_: None  # type: ignore[method-assign]
-        threading.Thread(target=running.serve_forever, daemon=True).start()
+        threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()  # looks for the end often
         yield f"http://127.0.0.1:{running.server_port}"
         running.shutdown()
 
@@ -169,15 +169,21 @@ def payload_at(url: str) -> sources.Source:
 
 
 def test_a_good_download_is_kept_and_not_repeated(server: str, tmp_path: Path) -> None:
-    first = sources.fetch(payload_at(f"{server}/good"), folder=tmp_path / "kept")
-    assert first.read_bytes() == PAYLOAD
-    assert sources.fetch(payload_at(f"{server}/good"), folder=tmp_path / "kept") == first
+    first = sources.fetch(payload_at(f"{server}/good"))
+    assert (first.parent, first.read_bytes()) == (tmp_path / "cache", PAYLOAD)
+    assert sources.fetch(payload_at(f"{server}/good")) == first
     assert Handler.asked == ["/good"]
 
 
+def in_the_cache(tmp_path: Path, content: bytes) -> Path:
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "events.csv").write_bytes(content)
+    return tmp_path / "cache"
+
+
 def test_a_damaged_file_in_the_cache_is_replaced(server: str, tmp_path: Path) -> None:
-    (tmp_path / "events.csv").write_bytes(PAYLOAD[:100])
-    assert sources.fetch(payload_at(f"{server}/good"), folder=tmp_path).read_bytes() == PAYLOAD
+    in_the_cache(tmp_path, PAYLOAD[:100])
+    assert sources.fetch(payload_at(f"{server}/good")).read_bytes() == PAYLOAD
 
 
 @pytest.mark.parametrize(
@@ -192,25 +198,24 @@ def test_a_damaged_file_in_the_cache_is_replaced(server: str, tmp_path: Path) ->
 def test_a_failed_download_says_so_and_leaves_nothing(
     server: str, tmp_path: Path, page: str, error: type[Exception], message: str
 ) -> None:
-    folder = tmp_path / "kept"
     with pytest.raises(error, match=message):
-        sources.fetch(payload_at(f"{server}/{page}"), folder=folder)
-    assert list(folder.iterdir()) == []
+        sources.fetch(payload_at(f"{server}/{page}"))
+    assert list((tmp_path / "cache").iterdir()) == []
 
 
 def test_a_failed_replacement_keeps_nothing_wrong(server: str, tmp_path: Path) -> None:
-    (tmp_path / "events.csv").write_bytes(b"older")
+    folder = in_the_cache(tmp_path, b"older")
     with pytest.raises(ConnectionError):
-        sources.fetch(payload_at(f"{server}/truncated"), folder=tmp_path)
-    assert [path.read_bytes() for path in tmp_path.iterdir() if path.is_file()] == [b"older"]
+        sources.fetch(payload_at(f"{server}/truncated"))
+    assert [path.read_bytes() for path in folder.iterdir()] == [b"older"]
 
 
-def test_no_server_at_all(tmp_path: Path) -> None:
+def test_no_server_at_all() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with pytest.raises(ConnectionError, match="is not in .* and could not be downloaded"):
-        sources.fetch(payload_at(f"http://127.0.0.1:{port}/good"), folder=tmp_path)
+        sources.fetch(payload_at(f"http://127.0.0.1:{port}/good"))
 
 
 def test_load_corpus_downloads_once(
