@@ -40,8 +40,8 @@ if "google.colab" in sys.modules:
 # grade: **A** can change a conclusion, **B** changes numbers or a figure, **C** is wording or packaging. *P* are cases of the
 # paper, *D* and *X* of its released code, *M* of the method. Layers are counted from 1, versions are arXiv 2502.05489v2 and
 # the code as published in February 2025 {cite:p}`tak2025`. Some cases are computed here: from the values in the paper's
-# figures, from random vectors and networks, from this run's directions, and in a run on crowd-enVENT from the corpus: those
-# that can change a conclusion, and those on which a figure or a claim of this book rests. The others are told in words.
+# figures, from this run's tables, and in a run on crowd-enVENT from the corpus: those that can change a conclusion, and
+# those on which a figure or a claim of this book rests. The others are told in words.
 
 # %% tags=["parameters", "hide-input"]
 model = "smollm2-135m"
@@ -61,10 +61,9 @@ corpus_path = ""
 import pandas as pd
 
 from emolib.figures.display import say
-from emolib.paper import claims, errata, errata_demos
+from emolib.paper import claims, errata
 from emolib.study.run import Run
 from emolib.tables.provenance import footer
-from emolib.tables.results import last_of_window, select
 
 run = Run.of(globals())
 tables = claims.stored_runs().get(run.slug, {})
@@ -76,79 +75,55 @@ tables = claims.stored_runs().get(run.slug, {})
 # one. Where the quantity names two things, the numbers follow its order. The grade stands behind the case.
 
 # %% tags=["hide-input"]
-found = errata.from_paper() + errata_demos.from_demos()
+found = errata.from_paper() + errata.from_run(tables)
 found += errata.from_corpus(run.corpus_path) if run.corpus == "crowd-envent" else []
-computed = errata.table(found)
-grades = errata.cases().set_index("id")["grade"]
+computed, cases = errata.table(found), errata.cases()
 pairs = zip(computed["stated"], computed["corrected"], strict=True)
 numbers = computed.assign(
-    case=computed["id"] + " " + computed["id"].map(grades),
+    case=computed["id"] + " " + computed["grade"],
     numbers=[", ".join(f"{value:.4g}" for value in pair if not pd.isna(value)) for pair in pairs],
 )
-say(f"**{len(numbers)}** rows for **{numbers['id'].nunique()}** of {len(grades)} cases.")
+say(f"**{len(numbers)}** rows for **{numbers['id'].nunique()}** of {len(cases)} cases.")
 numbers[["case", "quantity", "numbers", "source"]].style.hide()
 
 # %% [markdown]
 # ## The projection that is not used (D1, grade A)
 #
 # To push one appraisal and leave others alone, their directions must be projected out of it,
-# $z = (I - P)\,v$. The released code computes $z$, and injects $v$. On random vectors the vector computed has no component
-# along the others; the one injected does. How much projection takes from this run's own directions stands in the chapter
-# on [modulation](09_modulation.ipynb).
-
-# %% tags=["hide-input"]
-say(
-    "\n".join(
-        f"- {row.quantity}: **{row.stated:.3f}**, **{row.corrected:.3f}**"
-        for row in computed[computed["id"] == "D1"].itertuples()
-    )
-)
-
-# %% [markdown]
+# $z = (I - P)\,v$. The released code computes $z$, and injects $v$. Of $z$ nothing lies along the appraisals that are said
+# to be held fixed; how much of $v$ does, in this run, stands in the table above. What projection changes in the outcome is
+# measured in the chapter on [modulation](09_modulation.ipynb).
+#
 # ## A window that is none (M1, P19)
 #
 # Overwriting the residual stream in layers $c-1, c, c+1$ leaves nothing of what was put into the first two: the last one
-# decides. The paper's windows on $h$ therefore show single layers, drawn too early. A random network, the paper's values and
-# the stored ablations of this run all say so.
-
-# %% tags=["hide-input"]
-say(
-    "\n".join(
-        f"- {row.quantity}: {'' if pd.isna(row.stated) else f'{row.stated:.3f}, '}**{row.corrected:.4f}**"
-        for row in computed[computed["id"] == "M1"].itertuples()
-    )
-)
-if "ablation" in tables:
-    zero = select(tables["ablation"], metric="agreement", component="resid_post", method="zero", position="-1")
-    gaps = last_of_window(zero)["apart"]
-    say(
-        f"- agreement of this run, window of three at c against layer c + 1 alone, over {len(gaps)} pairs: **{gaps.max():.4f}**"
-    )
-
-# %% [markdown]
+# decides. The paper's windows on $h$ therefore show single layers, drawn too early. The paper's values and the stored
+# ablations of this run both say so.
+#
 # ## Labels that cannot be said (D6, grade A)
 #
-# The released code scores a label by its last token. Where *disgust* is *disg* and *ust*, it compares *ust* with whole words,
-# and *ust* never follows "Answer:". The table shows a tokenizer built like the one of the Phi models.
-
-# %% tags=["hide-input"]
-pieces = errata_demos.label_pieces(errata_demos.llama_2_like())[["label", "pieces", "last"]]
-pieces.rename(columns={"last": "scored as released"}).style.hide()
-
-# %% [markdown]
+# The released code scores a label by its last token. In the vocabulary that Llama 2 and the Phi models share, *disgust* is
+# *disg* and *ust*; *ust* is compared with whole words, and never follows "Answer:". So it is with four labels:
+#
+# | label | pieces | scored as released |
+# |---|---|---|
+# | boredom | bored + om | om |
+# | disgust | disg + ust | ust |
+# | guilt | gu + ilt | ilt |
+# | sadness | sad + ness | ness |
+#
 # ## All cases
 #
-# Every case in our words. *Computed* cases have a row above, and *see* names the case under which one is computed. *Read*
-# are those that reading the text, the figures or the code established, or that another chapter measures; P33 is computed in
-# a run on crowd-enVENT.
+# Every case in our words. *Computed* cases have a row above. *Read* are those that reading the text, the figures or the
+# code established, or that another case or chapter measures; P33 is computed in a run on crowd-enVENT.
 
 # %% tags=["hide-input"]
-known = errata.established(set(computed["id"]))
-cases = errata.cases().assign(established=known.to_numpy())
-here = (known != "read").groupby(grades).agg(["sum", "size"])
-shares = [f"{done} of {size} cases of grade **{grade}**" for grade, done, size in here.itertuples(name=None)]
-say(f"Computed, under their own or another id: {', '.join(shares)}.")
-cases.rename(columns={"said": "said or intended", "case": "what is the case"}).style.hide()
+known = cases["id"].isin(computed["id"]).map({True: "computed", False: "read"})
+counts = pd.crosstab(cases["grade"], known)
+shares = [f"{row.computed} of {row.computed + row.read} cases of grade **{row.Index}**" for row in counts.itertuples()]
+say(f"Computed: {', '.join(shares)}.")
+heads = {"said": "said or intended", "case": "what is the case"}
+cases.assign(established=known).rename(columns=heads).style.hide()
 
 # %% [markdown]
 # ## What this shows and what it does not

@@ -1,6 +1,6 @@
 // The explorer: choices narrow the rows of window.emolibExplorer (written by emolib.book.explorer), Vega-Lite draws them.
 document.addEventListener("DOMContentLoaded", () => {
-  const { spec, models, names, tables } = window.emolibExplorer;
+  const { models, names, tables } = window.emolibExplorer;
   const root = document.getElementById("emolib-explorer");
   const titles = { metric: "measure", span: "layers edited at once", setting: "pushed" };
   const readable = (value) => (value === "" ? "none" : names[value] ?? value.replaceAll("_", " "));
@@ -90,6 +90,37 @@ document.addEventListener("DOMContentLoaded", () => {
   const short = (value) => (value === null ? "" : Number(value.toPrecision(4)).toString());
   let rows = [];
   let drawn = Promise.resolve();
+
+  // The rows as lines over depth with their intervals, the paper's dashed, in Vega-Lite.
+  function chart(title) {
+    const colours = { domain: models.map(({ who }) => who), range: models.map(({ colour }) => colour) };
+    const axis = { title: "depth: layer / number of layers", tickCount: 5 };
+    const y = { field: "value", type: "quantitative", title, scale: { zero: false, nice: true } };
+    const tooltip = columns.map(([field, head]) => ({ field, type: "nominal", title: head }));
+    const dashes = { condition: { test: "datum.kind === 'paper'", value: [5, 3] }, value: [1, 0] };
+    const inks = ["label", "title", "domain", "tick", "grid"].map((part) => [`${part}Color`, "currentColor"]);
+    return {
+      description: `${title} over depth, ${rows.length} values; listed in the table below`,
+      width: "container", height: 360, background: "transparent", data: { values: rows },
+      encoding: {
+        x: { field: "depth", type: "quantitative", axis, scale: { domain: [0, 1] } },
+        color: { field: "who", type: "nominal", scale: colours, legend: null },
+      },
+      layer: [
+        {
+          transform: [{ filter: "isValid(datum.ci_low)" }], mark: { type: "area", opacity: 0.18, aria: false },
+          encoding: { y: { field: "ci_low", type: "quantitative", title }, y2: { field: "ci_high" } },
+        },
+        { mark: { type: "line", strokeWidth: 2, aria: false }, encoding: { y, strokeDash: dashes } },
+        { mark: { type: "point", filled: true, size: 40, opacity: 1 }, encoding: { y, tooltip } },
+      ],
+      config: {
+        font: "system-ui, sans-serif", view: { stroke: null },
+        axis: { ...Object.fromEntries(inks), gridOpacity: 0.15, labelFontSize: 13, titleFontSize: 13, titleFontWeight: "normal" },
+      },
+    };
+  }
+
   function draw() {
     const { choices, numbers } = table();
     rows = narrowed(choices.length).filter((row) => shown.has(text("who", row))).map((row) => {
@@ -102,18 +133,14 @@ document.addEventListener("DOMContentLoaded", () => {
       };
     });
     status.textContent = rows.length ? "" : "No model is chosen: tick one above.";
-    const title = readable(chosen.metric);
-    const titled = structuredClone(spec);
-    titled.layer.forEach((layer) => { layer.encoding.y.title = title; });
-    titled.datasets = { rows };
-    titled.description = `${title} over depth, ${rows.length} values; listed in the table below`;
-    const options = { renderer: "svg", actions: false, tooltip: { theme: "custom" } };
+    const drawing = chart(readable(chosen.metric));
+    const options = { mode: "vega-lite", renderer: "svg", actions: false, tooltip: { theme: "custom" } };
     // One after the other: quick choices would otherwise draw into each other.
     root.removeAttribute("data-rows");
     drawn = drawn.then(async (last) => {
       last?.finalize();
-      const result = await window.vegaEmbed(figure, titled, options);
-      root.dataset.rows = titled.datasets.rows.length;
+      const result = await window.vegaEmbed(figure, drawing, options);
+      root.dataset.rows = drawing.data.values.length;
       return result;
     });
     const quoted = (value) => `"${String(value ?? "").replaceAll('"', '""')}"`;

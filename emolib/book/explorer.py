@@ -1,9 +1,9 @@
-"""Data and chart of the explorer: every measurement over layers, the paper's ten models' and every stored run's.
+"""Data of the explorer: every measurement over layers, the paper's ten models' and every stored run's.
 
-The page book/explorer.md loads what `payload` returns as a script, so it works from a file and needs no server. The
-choices of an experiment are the columns of its table with more than one value; the paper's rows have the same columns,
-so that one choice shows both. Single random draws are left out; the rows that summarise them stay. Loads no model
-library.
+The page book/explorer.md loads what `payload` returns as a script, so it works from a file and needs no server;
+book/_static/explorer.js draws it. The choices of an experiment are the columns of its table with more than one value;
+the paper's rows have the same columns, so that one choice shows both. Single random draws are left out; the rows that
+summarise them stay. Loads no model library.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import altair as alt
 import numpy as np
 import pandas as pd
 
 from emolib.figures.palette import APPRAISAL_LABELS, COMPONENT_LABELS, CYCLE
+from emolib.paper.overview import run_name
 from emolib.paper.tables import aligned
 from emolib.tables import paper, results, schemas
 from emolib.texts.appraisals import PUSHED, Setting
@@ -29,21 +29,18 @@ CHOICES: dict[str, schemas.Kind] = {
     for name, kind in schemas.columns(experiment).items()
     if name not in {*NO_CHOICE, *NUMBERS, *schemas.DERIVED}
 }
-USUAL = {"prompt": "T1-2shot", "calibration": "batch", "dtype": "float32", "seed": 0, "text": "masked"}
-DIGITS = 5
 
 
 def payload(root: Path) -> dict[str, Any]:
-    """Chart, models and data of the explorer as plain JSON values.
+    """Models, names and data of the explorer as plain JSON values.
 
     For each experiment its choices in order, rows of numbers, and the series that each row belongs to: what one line of
     a figure shows. The texts of a series are stored once and numbered.
     """
     frame = measurements(root)
-    found = models(frame)
     names = {**COMPONENT_LABELS, **APPRAISAL_LABELS}
     tables = {str(name): packed(rows, choices(str(name), rows)) for name, rows in frame.groupby("experiment")}
-    return {"spec": chart(found), "models": found, "names": names, "tables": tables}
+    return {"models": models(frame), "names": names, "tables": tables}
 
 
 def packed(rows: pd.DataFrame, chosen: list[str]) -> dict[str, Any]:
@@ -102,10 +99,7 @@ def measurements(root: Path) -> pd.DataFrame:
 def stored(path: Path, root: Path) -> pd.DataFrame:
     """The rows over layers of one stored table, `who` naming its run and `where` its file."""
     frame = results.read(path)
-    parameters = frame.attrs["provenance"]["parameters"]
-    name = "{model} on {corpus}, {profile}".format(**parameters)
-    other = [str(parameters[key]) for key, value in USUAL.items() if parameters.get(key, value) != value]
-    who = ", ".join([name, *other])
+    who = run_name({path.stem: frame}, path.parent.name)
     return _drawn(frame).assign(who=who, kind="run", where=path.relative_to(root).as_posix())
 
 
@@ -130,46 +124,12 @@ def _setting(signs: dict[str, Any]) -> str:
     return ", ".join(f"{names[name]} {'↑' if sign > 0 else '↓'}" for name, sign in pushed.items())
 
 
-def chart(models: list[dict[str, str]]) -> dict[str, Any]:
-    """The Vega-Lite specification; the page fills the data set `rows` and titles the vertical axis."""
-    domain, colours = ([model[name] for model in models] for name in ("who", "colour"))
-    hue = alt.Color("who:N", scale=alt.Scale(domain=domain, range=colours), legend=None)
-    axis = alt.Axis(title="depth: layer / number of layers", tickCount=5)
-    depth = alt.X("depth:Q", axis=axis, scale=alt.Scale(domain=[0, 1]))
-    tooltip = [
-        alt.Tooltip(f"{name}:N", title=title)
-        for name, title in {
-            "who": "model",
-            "shown": "value",
-            "interval": "95 % interval",
-            "n": "n",
-            "place": "layer",
-            "where": "source",
-        }.items()
-    ]
-    base = alt.Chart(alt.NamedData("rows")).encode(x=depth, color=hue)
-    dash = alt.condition("datum.kind === 'paper'", alt.value([5, 3]), alt.value([1, 0]))
-    band = base.transform_filter("isValid(datum.ci_low)").mark_area(opacity=0.18, aria=False)
-    band = band.encode(y=alt.Y("ci_low:Q"), y2="ci_high:Q")
-    y = alt.Y("value:Q", scale=alt.Scale(zero=False, nice=True))
-    line = base.mark_line(strokeWidth=2, aria=False).encode(y=y, strokeDash=dash)
-    points = base.mark_point(filled=True, size=40, opacity=1).encode(y=y, tooltip=tooltip)
-    layered = alt.layer(band, line, points).properties(width="container", height=360, background="transparent")
-    ink: dict[str, Any] = dict.fromkeys(
-        ("labelColor", "titleColor", "domainColor", "tickColor", "gridColor"), "currentColor"
-    )
-    ink |= {"gridOpacity": 0.15, "labelFontSize": 13, "titleFontSize": 13, "titleFontWeight": "normal"}
-    configured = layered.configure(font="system-ui, sans-serif").configure_axis(**ink).configure_view(stroke=None)
-    return configured.to_dict(context={"pre_transform": False})
-
-
 def vega() -> str:
-    """The script that defines `vegaEmbed`, with the version of Vega-Lite that `chart` is written for."""
+    """The script that defines `vegaEmbed`."""
     import vl_convert
 
-    version = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
     # In a function of its own: its short names are those of the theme's scripts too.
-    bundle = vl_convert.javascript_bundle(vl_version=version)  # type: ignore[call-arg]  # its stub requires `snippet`
+    bundle = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # its stub requires `snippet`
     return f"(() => {{{bundle}\n}})();\n"
 
 
@@ -177,8 +137,6 @@ def _text(value: object) -> str:
     return "" if pd.isna(value) else f"{value:g}"
 
 
-def _short(value: float) -> float | int | None:
-    if np.isnan(value):
-        return None
-    rounded = float(f"{value:.{DIGITS}g}")
-    return int(rounded) if rounded.is_integer() else rounded
+def _short(value: float) -> float | None:
+    """Five digits, which is what the page shows at the most; None, which JSON has, for no number."""
+    return None if np.isnan(value) else float(f"{value:.5g}")

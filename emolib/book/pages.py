@@ -11,6 +11,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
+import shutil
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ from sphinx.config import Config
 
 from emolib.book import colab, explorer
 
-MATHJAX = "sphinx-mathjax-offline", "static/mathjax/tex-svg.js"
+# Typesets formulas as SVG, without fonts or further files.
+MATHJAX = "sphinx-mathjax-offline", "sphinx-mathjax-offline/static/mathjax/tex-svg.js"
 EXPLORER = "book/explorer"
 
 
@@ -53,25 +55,14 @@ def add_assets(app: Sphinx, config: Config) -> None:
     """Return None after putting the scripts that pages load into a folder that becomes part of _static."""
     folder = Path(app.outdir).parent / "assets"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "mathjax.js").write_bytes(mathjax().read_bytes())
+    package, script = MATHJAX
+    shutil.copyfile(str(metadata.distribution(package).locate_file(script)), folder / "mathjax.js")
     config.mathjax_path = "mathjax.js"
     if (Path(app.srcdir) / f"{EXPLORER}.md").is_file():
-        script = f"window.emolibExplorer = {json.dumps(explorer.payload(Path(app.srcdir)), separators=(',', ':'))};\n"
-        (folder / "explorer-data.js").write_text(script, encoding="utf-8")
+        data = f"window.emolibExplorer = {json.dumps(explorer.payload(Path(app.srcdir)), separators=(',', ':'))};\n"
+        (folder / "explorer-data.js").write_text(data, encoding="utf-8")
         (folder / "vega.js").write_text(explorer.vega(), encoding="utf-8")
     config.html_static_path.append(str(folder))
-
-
-def mathjax() -> Path:
-    """Return the file that typesets formulas as SVG, without fonts or further files.
-
-    Raises FileNotFoundError when the package that brings it is not installed as expected.
-    """
-    package, name = MATHJAX
-    path = Path(str(metadata.distribution(package).locate_file(f"{package}/{name}")))
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: install {package} again (make setup)")
-    return path
 
 
 def add_button(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: object) -> None:
@@ -93,8 +84,8 @@ def add_button(app: Sphinx, pagename: str, templatename: str, context: dict[str,
 def drop_thebe(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: object) -> None:
     """Return None after removing what jupyter-book adds for live code: it is never used here, it names another host,
     and it is added twice, which is an error in the browser's console."""
-    for kind in ("script_files", "css_files"):
-        context[kind] = [file for file in context[kind] if "thebe" not in str(file).lower() + _body(file).lower()]
+    for kind in ("script_files", "css_files"):  # some scripts have no file but a body
+        context[kind] = [file for file in context[kind] if "thebe" not in f"{file} {vars(file)}".lower()]
 
 
 def offer_notebooks(app: Sphinx, error: Exception | None) -> None:
@@ -107,11 +98,6 @@ def offer_notebooks(app: Sphinx, error: Exception | None) -> None:
         if source is not None and target.is_file():
             notebook = source.read_text(encoding="utf-8")
             target.write_text(colab.addressed(notebook, colab.repository(Path(app.srcdir))), encoding="utf-8")
-
-
-def _body(file: Any) -> str:
-    """The text of a script that has no file of its own."""
-    return (getattr(file, "attributes", None) or {}).get("body", "")
 
 
 def _notebook(app: Sphinx, page: str) -> Path | None:

@@ -1,13 +1,12 @@
 """Errata of the study: every case in words, and two numbers for those that can change a conclusion.
 
 The words, and which published values decide, are data (`data/errata.yml`); here are the cases that take more than a
-look-up. Those on weights are in `errata_demos`. Loads no model library.
+look-up: in the paper's values, in a run's stored tables, in the corpus. Loads no model library.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -17,11 +16,17 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from emolib.paper.claims import verdict
+from emolib.paper.claims.evidence import Evidence, NotTestable, Tables
+from emolib.paper.claims.tests import central, word
+from emolib.paper.tables import paper_tables
 from emolib.tables import paper
 from emolib.tables.results import last_of_window
+from emolib.texts.appraisals import PRINTED
 from emolib.texts.corpus import Corpus, load_corpus
 
 LLAMA = paper.DETAILED.id
+ACTING_DEPTH = 9 / paper.DETAILED.layers  # where the paper pushes
 
 
 @dataclass(frozen=True)
@@ -50,31 +55,16 @@ def cases() -> pd.DataFrame:
 
 
 def table(findings: Iterable[Finding]) -> pd.DataFrame:
-    """Return findings as a table, in the order of the cases.
-
-    Raises ValueError for a finding about no case.
-    """
-    frame = pd.DataFrame([vars(finding) for finding in findings])
-    order = {name: index for index, name in enumerate(_data()["cases"])}
-    unknown = sorted(set(frame["id"]) - set(order))
-    if unknown:
-        raise ValueError(f"findings about unknown cases {unknown}: add them to data/errata.yml")
-    return frame.sort_values("id", key=lambda ids: ids.map(order), kind="stable").reset_index(drop=True)
-
-
-def established(computed: Collection[str]) -> pd.Series:
-    """Return by case how it is known here: "computed", "see D1" where the case it refers to is, else "read"."""
-    found = {}
-    for name, text in cases().set_index("id")["case"].items():
-        targets = re.findall(r"[PDXM]\d+", "".join(re.findall(r"\bsee ((?:[PDXM]\d+(?: and )?)+)", text)))
-        known = [target for target in targets if target in computed]
-        found[name] = "computed" if name in computed else f"see {' and '.join(known)}" if known else "read"
-    return pd.Series(found, name="established")
+    """Return findings as a table, in the order of the cases, with their grade."""
+    rows = pd.DataFrame([vars(finding) for finding in findings])
+    return cases()[["id", "grade"]].merge(rows, on="id")
 
 
 def from_paper() -> list[Finding]:
     """Return what the paper's own values decide: its sentences against its figures."""
-    return [*map(looked_up, _data()["numbers"]), vacuous_paper(), attention_dominates(), *copied(), *label_only()]
+    windows = paper.values("zero_ablation", model=LLAMA, component="resid_post", position="-1", prompt="T1-2shot")
+    one = [vacuous(windows, "Figs 12, 14"), attention_dominates()]
+    return [*map(looked_up, _data()["numbers"]), *one, *copied(), *label_only()]
 
 
 def looked_up(entry: Mapping[str, Any]) -> Finding:
@@ -99,27 +89,18 @@ def _number(side: float | Mapping[str, Any], both: Mapping[str, Any]) -> float:
     return float(found["value"].sum())
 
 
-def vacuous_paper() -> Finding:
-    """Return M1: windows of the paper's own ablation of the residual stream, against their last layer."""
-    keys = dict(model=LLAMA, component="resid_post", position="-1", prompt="T1-2shot")
-    gap = float(last_of_window(paper.values("zero_ablation", **keys))["apart"].max())
+def vacuous(agreement: pd.DataFrame, source: str) -> Finding:
+    """Return M1: windows of ablations of the residual stream, at spans of one and three, against their last layer."""
     text = "largest difference in agreement, window of three at c against layer c + 1 alone"
-    return Finding("M1", text, np.nan, gap, "Figs 12, 14")
+    return Finding("M1", text, np.nan, float(last_of_window(agreement)["apart"].max()), source)
 
 
 def attention_dominates() -> Finding:
     """Return P24: in how many of ten models the lowest agreement without attention is below that without feed-forward.
 
-    Span 3, without the first and last three centres.
+    That is the core of claim C7, which stands or falls with it.
     """
-    wins = 0
-    for model in paper.PAPER_MODELS:
-        rows = paper.values("zero_ablation", model=model.id, prompt="T1-2shot", position="-1", span=3)
-        lowest = {
-            name: rows[rows["component"] == name].sort_values("layer")["value"].iloc[3:-3].min()
-            for name in ("attn_out", "mlp_out")
-        }
-        wins += int(lowest["attn_out"] < lowest["mlp_out"])
+    wins = sum(verdict("C7", paper_tables(model.id)).outcome != "not" for model in paper.PAPER_MODELS)
     return Finding("P24", "models of ten where removing attention hurts more: said, and counted", 10, wins, "Fig 12")
 
 
@@ -148,6 +129,52 @@ def label_only() -> list[Finding]:
     alone = paper.values("label_baseline", weights="llama_1b_agreed").set_index("appraisal")["value"]
     text = "R2 of {}: best probe, and the label alone, counts of the agreed set"
     return [Finding("M14", text.format(name), best[name], alone[name], "Fig 29, ratings") for name in best.index]
+
+
+def from_run(tables: Tables) -> list[Finding]:
+    """Return what a run's stored tables show of the study's method, as far as they are there."""
+    found: list[Finding] = []
+    for rule in (unprojected, window_of_run, unequal_pushes, overfitted):
+        try:
+            found += rule(Evidence(tables))
+        except NotTestable:
+            continue
+    return found
+
+
+def unprojected(run: Evidence) -> list[Finding]:
+    """Return D1: how much of the injected vectors lies along appraisals that are said to be held fixed."""
+    kept = run.rows("modulation", metric="kept_share", vector=["fix3", "fixall"]).groupby("vector")["value"].mean()
+    text = "squared length along {} appraisals held fixed, mean of all pushes: vector computed, and injected"
+    held = {"fix3": "the two other pushed", "fixall": "all other"}
+    return [Finding("D1", text.format(held[name]), 0.0, 1 - share, "this run") for name, share in kept.items()]
+
+
+def window_of_run(run: Evidence) -> list[Finding]:
+    """Return M1 of a run's own ablations."""
+    keys = dict(metric="agreement", method="zero", component="resid_post", position="-1")
+    return [vacuous(run.rows("ablation", **keys), "this run")]
+
+
+def unequal_pushes(run: Evidence) -> list[Finding]:
+    """Return M6: the length that unit pushes of a window add up to, drawn anew per layer (the control), and fitted."""
+    rows = run.rows("modulation", metric="accumulated_norm", vector=["random_per_layer", "raw"], span=3)
+    length = rows.groupby("vector")["value"].mean()
+    text = "accumulated length of three unit pushes: random control, and fitted vectors"
+    return [Finding("M6", text, length["random_per_layer"], length["raw"], "this run")]
+
+
+def overfitted(run: Evidence) -> list[Finding]:
+    """Return M18: R2 of the directions that are pushed, on unseen texts, with the released penalty and a chosen one."""
+    names = sorted({name for setting in PRINTED for name in setting})
+    keys = dict(metric="r2", target="writer", component="resid_post", position="-1", appraisal=names)
+    rows = central(run.rows("appraisals", setting=["as_released", "ours"], set=["agreed", "all"], **keys), ACTING_DEPTH)
+    r2 = rows.pivot(index="appraisal", columns="setting", values="value")
+    text = (
+        "R2 of {} on unseen texts where the paper pushes: fitted as released, and with a chosen penalty on all events"
+    )
+    both = zip(r2["as_released"], r2["ours"], strict=True)
+    return [Finding("M18", text.format(word(name)), *pair, "this run") for name, pair in zip(names, both, strict=True)]
 
 
 def from_corpus(path: str | None = None) -> list[Finding]:

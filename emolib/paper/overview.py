@@ -20,6 +20,7 @@ from emolib.figures.panels import label_axes, panels, styled
 from emolib.paper.claims.evidence import Evidence, NotTestable, Tables, landmark
 from emolib.paper.claims.tests import probe_curve, transfer_curve
 from emolib.paper.tables import paper_tables
+from emolib.study.run import REFERENCE
 from emolib.tables import paper
 
 DEPTHS = {
@@ -107,10 +108,10 @@ def parameters(model: str) -> float:
 
 
 def run_name(tables: Tables, slug: str) -> str:
-    """How figures name a run: its model, and what differs from the paper's corpus and a full run."""
-    stated = Evidence(tables).parameters("model", "corpus", "profile")
-    extra = [stated.get(key, usual) for key, usual in (("corpus", "crowd-envent"), ("profile", "full"))]
-    extra = [word for word in extra if word not in ("crowd-envent", "full")]
+    """How figures name a run: its model, and what differs from the reference run."""
+    usual = {name: str(value) for name, value in REFERENCE.parameters().items() if name not in ("model", "device")}
+    stated = Evidence(tables).parameters("model", *usual)
+    extra = [stated[name] for name in usual if stated.get(name, usual[name]) != usual[name]]
     name = paper.model_name(stated.get("model", slug))
     return f"{name} ({', '.join(extra)})" if extra else name
 

@@ -55,7 +55,7 @@ def unpacked(payload: dict, experiment: str) -> pd.DataFrame:
 def test_packed_data_holds_the_stored_values_and_where_they_are(root: Path) -> None:
     payload = json.loads(json.dumps(explorer.payload(root), allow_nan=False))
     frame = unpacked(payload, "geometry")
-    ours = frame[frame["who"] == "tiny on situations, quick, none"]
+    ours = frame[frame["who"] == "tiny (situations, none, quick)"]
     assert ours[["layer", "n_layers", "value"]].to_numpy().tolist() == [[0, 5, 0.12346], [4, 5, -0.5]]
     assert ours["ci_low"].tolist()[0] == 0.1 and np.isnan(ours["ci_low"].tolist()[1])
     assert ours["n"].tolist()[0] == 7 and set(ours["where"]) == {f"results/{SLUG}/geometry.parquet"}
@@ -123,7 +123,7 @@ def test_without_any_run_the_paper_is_there(tmp_path: Path) -> None:
 
 def test_reference_run_is_stored_under_a_readable_name() -> None:
     frame = explorer.stored(ROOT / "results" / REFERENCE.slug / "ablation.parquet", ROOT)
-    assert set(frame["who"]) == {"smollm2-135m on crowd-envent, full"} and frame["layer"].notna().all()
+    assert set(frame["who"]) == {"smollm2-135m"} and frame["layer"].notna().all()
 
 
 PAGE = """<!doctype html><meta charset="utf-8"><title>explorer</title><div id="emolib-explorer"></div>
@@ -156,7 +156,7 @@ def test_the_page_works_from_a_file_and_shows_only_the_choices_of_the_experiment
     page.select_option("[name=setting]", "pleasantness ↑, other-agency ↓")
     page.wait_for_selector("[data-rows='1']")
     page.click("summary")
-    assert page.inner_text(".emolib-rows tbody").split("\t")[:3] == ["tiny on situations, quick, none", "2 of 5", "0.6"]
+    assert page.inner_text(".emolib-rows tbody").split("\t")[:3] == ["tiny (situations, none, quick)", "2 of 5", "0.6"]
     page.select_option("[name=experiment]", "geometry")
     page.wait_for_selector("[data-rows='2']")
     assert not failed

@@ -286,7 +286,7 @@ def test_the_wheel_with_its_core_alone_runs_the_five_lines_and_brings_no_book(tm
     subprocess.run([*pip, "install", "-c", ROOT / "requirements.lock", build_wheel(tmp_path)], check=True)
     script = tmp_path / "five_lines.py"
     script.write_text(FIVE_LINES)
-    unwanted = ["sphinx", "snakemake", "papermill", "altair", "matplotlib", "sklearn", "pyarrow"]
+    unwanted = ["sphinx", "snakemake", "papermill", "vl_convert", "matplotlib", "sklearn", "pyarrow"]
     done = subprocess.run([python, script, *unwanted], cwd=tmp_path, capture_output=True, text=True)
     assert done.stdout.strip().endswith("equal"), done.stderr
 
