@@ -56,8 +56,9 @@ for number, notebook in enumerate(NOTEBOOKS):
             made_from=lambda wildcards, notebook=notebook: page_sha256(RUNS[wildcards.run], notebook),
         output:
             f"runs/{{run}}/{notebook}.ipynb",
-        # In the order of the book: the first one keeps what the others read. The longest does not wait to run alone.
-        priority: len(NOTEBOOKS) - (0.5 if notebook == "C_robustness" else number)
+        # In the order of the book, but the longest does not wait to run alone. The first keeps what the others read: it
+        # outweighs any two of them, whose priorities Snakemake adds.
+        priority: 1000 if number == 0 else len(NOTEBOOKS) - (0.5 if notebook == "C_robustness" else number)
         threads: lambda wildcards, first=number == 0: threads(RUNS[wildcards.run], first)
         shell:
             "{sys.executable:q} -m emolib.book.run runs/{wildcards.run}/run.json {params.notebook} {output}"

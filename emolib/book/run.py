@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
@@ -154,17 +155,34 @@ def stale_tables(run: Run, root: Path = Path()) -> dict[str, str]:
     return {name: reason for name, reason in found.items() if reason}
 
 
+def check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> None:
+    """Return None when the notebook's cell tagged "parameters" has exactly the given names.
+
+    Raises ValueError otherwise: papermill alone would ignore a name the notebook does not have.
+    """
+    import papermill
+
+    declared = set(papermill.inspect_notebook(str(notebook)))
+    missing, unknown = sorted(set(parameters) - declared), sorted(declared - set(parameters))
+    if missing or unknown:
+        raise ValueError(
+            f"the parameters cell of {notebook.name} must have the fields of emolib.study.run.Run: "
+            f"missing {missing}, unknown {unknown}"
+        )
+
+
 def execute(parameters: Mapping[str, Any], notebook: Path, output: Path) -> None:
     """Return None after running a notebook with parameters; `output` appears only when every cell ran.
 
     The working directory is the repository, and `output` is runs/<slug>/<notebook>.ipynb in it. What was executed
-    before an error is kept beside it as <name>.failed.ipynb. Raises RuntimeError when a cell fails or no result is
-    stored.
+    before an error is kept beside it as <name>.failed.ipynb. Raises ValueError for parameters the notebook does not
+    have, RuntimeError when a cell fails or no result is stored.
     """
     import papermill
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
+    check_parameters(notebook, parameters)
     partial = output.with_suffix(".partial.ipynb")
     failed = output.with_suffix(".failed.ipynb")
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -235,8 +253,9 @@ def cleaned(document: nbformat.NotebookNode) -> nbformat.NotebookNode:
         for key in ("papermill", "execution"):
             cell.metadata.pop(key, None)
         tags = cell.metadata.get("tags", [])
-        if INJECTED in tags and "hide-input" not in tags:
-            cell.metadata["tags"] = [*tags, "hide-input"]
+        if INJECTED in tags:
+            cell.metadata["tags"] = [*tags, *({"hide-input"} - set(tags))]
+            cell.source = re.sub(r"(?m)^corpus_path = .*$", "corpus_path = None", cell.source)
         if cell.cell_type == "code":
             cell.outputs = [part for part in cell.outputs if part.get("name") != "stderr"]
     return document

@@ -33,14 +33,8 @@ from helpers import ROOT
 
 WORD, PLANTED = "quokkaphone", "book/how_to_read"
 ADDRESS = "https://github.com/someone/something/tree/trunk"
-MODES = {
-    "wide light": (1280, "light", "http"),
-    "wide dark": (1280, "dark", "file"),
-    "narrow light": (390, "light", "file"),
-    "narrow dark": (390, "dark", "http"),
-}
-# Both themes and both widths, once each: an accessibility check takes longer than the page.
-CHECKED = ("wide light", "narrow dark")
+# Layout follows from the width, contrast from the theme, and paths from the scheme: each once is enough.
+MODES = {"wide light": (1280, "light", "http"), "narrow dark": (390, "dark", "file")}
 SEEN = """() => {
   const images = [...document.images], box = document.documentElement;
   const named = (e) => e.alt?.trim() || e.getAttribute("aria-label") || e.getAttribute("aria-hidden") === "true";
@@ -113,20 +107,20 @@ def pages(site: Path) -> list[str]:
 
 @pytest.fixture(scope="session")
 def visits(program: str, site: Path, server: str, pages: list[str]) -> dict[str, list[Visit]]:
-    """What was seen of all pages in each mode; two modes at a time, each in a browser of its own."""
+    """What was seen of all pages in each mode; both at a time, each in a browser of its own."""
 
     def tour(mode: str) -> list[Visit]:
         width, theme, scheme = MODES[mode]
         base = server if scheme == "http" else site.as_uri()
         with browser.chromium(program) as chromium:
             context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)
-            return [visit(context, page, base, audit=mode in CHECKED) for page in pages]
+            return [visit(context, page, base) for page in pages]
 
     with ThreadPoolExecutor(2) as threads:
         return dict(zip(MODES, threads.map(tour, MODES), strict=True))
 
 
-def visit(context: Any, name: str, base: str, *, audit: bool) -> Visit:
+def visit(context: Any, name: str, base: str) -> Visit:
     result = Visit(name)
     page = context.new_page()
     watch(page, base, result.problems)
@@ -135,14 +129,13 @@ def visit(context: Any, name: str, base: str, *, audit: bool) -> Visit:
     if name.endswith("explorer"):
         page.wait_for_selector(".emolib-explorer[data-rows] svg")
     result.seen = page.evaluate(SEEN)
-    if audit:
-        response = Axe().run(page, options={"resultTypes": ["violations"], "preload": False}).response
-        result.violations = [
-            f"{found['impact']} {found['id']}: {node['target']} {node['html'][:120]}"
-            for found in response["violations"]
-            if found["impact"] in ("serious", "critical")
-            for node in found["nodes"][:3]
-        ]
+    response = Axe().run(page, options={"resultTypes": ["violations"], "preload": False}).response
+    result.violations = [
+        f"{found['impact']} {found['id']}: {node['target']} {node['html'][:120]}"
+        for found in response["violations"]
+        if found["impact"] in ("serious", "critical")
+        for node in found["nodes"][:3]
+    ]
     page.close()
     return result
 
@@ -179,7 +172,7 @@ def test_pages_fit_and_everything_on_them_is_there(visits: dict[str, list[Visit]
         assert {key: visit.seen[key] for key in right} == right, visit.page
 
 
-@pytest.mark.parametrize("mode", CHECKED)
+@pytest.mark.parametrize("mode", MODES)
 def test_axe_finds_nothing_serious(visits: dict[str, list[Visit]], mode: str) -> None:
     assert {visit.page: visit.violations for visit in visits[mode] if visit.violations} == {}
 

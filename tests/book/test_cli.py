@@ -17,7 +17,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from emolib import cli
-from emolib.book.run import configured_runs, execute, experiment_of, page_sha256, select_notebooks
+from emolib.book.run import check_parameters, configured_runs, execute, experiment_of, page_sha256, select_notebooks
 from emolib.study.run import REFERENCE, Run
 from helpers import ROOT
 
@@ -341,14 +341,28 @@ def test_a_page_is_made_from_cells_code_records_and_what_decides_its_table(
 
 def test_an_executed_notebook_holds_nothing_of_the_machine(tree: Path) -> None:
     output = tree / "runs" / Run(seed=5).slug / "01_first.ipynb"
-    values = {field.name: field.default for field in fields(Run)} | {"seed": 5}
+    values = {field.name: field.default for field in fields(Run)} | {"seed": 5, "corpus_path": "/somewhere/texts.csv"}
     execute(values, tree / "notebooks" / "01_first.ipynb", output)
     document = nbformat.read(output, as_version=4)
     (printed,) = [part for cell in document.cells for part in cell.get("outputs", [])]
     assert printed["text"] == "shown 5\n"
     assert "papermill" not in document.metadata and not any("papermill" in cell.metadata for cell in document.cells)
-    assert str(tree) not in output.read_text()
+    assert str(tree) not in output.read_text() and "somewhere" not in output.read_text()
     assert [path.name for path in output.parent.iterdir()] == ["01_first.ipynb"]
+
+
+def test_parameters_that_differ_from_run_are_refused(tmp_path: Path) -> None:
+    def notebook(source: str) -> Path:
+        cell = new_code_cell(source, metadata={"tags": ["parameters"]})
+        nbformat.write(new_notebook(cells=[cell], metadata=KERNEL), tmp_path / "n.ipynb")
+        return tmp_path / "n.ipynb"
+
+    values = {field.name: field.default for field in fields(Run)}
+    check_parameters(notebook(parameters_cell()), values)
+    with pytest.raises(ValueError, match=r"missing \[\], unknown \['layers'\]"):
+        execute(values, notebook(parameters_cell(layers=3)), tmp_path / "out" / "n.ipynb")
+    with pytest.raises(ValueError, match=r"missing \['seed'\], unknown \['sead'\]"):
+        check_parameters(notebook(parameters_cell().replace("seed", "sead")), values)
 
 
 def test_a_failing_notebook_leaves_only_what_says_so(tree: Path) -> None:
