@@ -1,6 +1,6 @@
 # make help says what there is. Everything happens in .venv of this folder; nothing else is touched.
 .DEFAULT_GOAL := help
-.PHONY: help setup book pdf run test bench lint reference lock clean
+.PHONY: help setup book pdf run test test-slurm bench lint reference lock clean
 
 PARAMETERS := MODEL CORPUS PROMPT CALIBRATION SCORING TEXT TAP DTYPE DEVICE SEED PROFILE CORPUS_PATH
 SETTINGS := $(PARAMETERS) ONLY CORES PYTHON VENV REPOSITORY
@@ -22,7 +22,7 @@ READY := $(VENV)/.installed
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name what; do \
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name what; do \
 	  printf '  make %-10s %s\n' "$$name" "$$what"; done
 	@echo
 	@echo '  make book and make run take ONLY=<notebook>, CORES=<number>, and the parameters of a run,'
@@ -50,6 +50,9 @@ run: $(READY) ## run the experiments only
 # In one process: measured on two cores, two workers of pytest-xdist took a third longer than one with two threads.
 test: $(READY) ## run every test
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest
+
+test-slurm: $(READY) ## run on a Slurm cluster of its own (Debian, as root)
+	@$(BIN)/python tests/slurm
 
 bench: $(READY) ## measure the speed against the plain way, a quarter of an hour, into results/bench
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} TOKENIZERS_PARALLELISM=false $(BIN)/python -m benchmarks

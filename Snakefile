@@ -2,7 +2,7 @@
 
     emolib run --model smollm2-135m                                    # what make book calls
     snakemake --cores 4 --config model=smollm2-135m profile=full       # the same, directly
-    snakemake --executor slurm --jobs 20 --configfile runs.yml         # many runs on many machines: "runs: [{model: ...}, ...]"
+    snakemake --profile profiles/slurm --configfile runs.yml           # many runs on many machines: "runs: [{model: ...}, ...]"
 
 Configuration: the fields of emolib.study.run.Run, or `runs`, a list of such; `only`, one notebook or a list of them.
 The committed reference results are no target here unless their run is asked for, so a fresh clone recomputes nothing.
@@ -23,8 +23,7 @@ PARAMETERS = {slug: write_parameters(run) for slug, run in RUNS.items()}
 def threads(run, first):
     """A model fills the machine: one notebook at a time on one computer, each on its own node of a cluster. Quick runs
     spend half their time starting and drawing: two at a time, once the first has read the texts for the others."""
-    cores = workflow.cores or 8
-    return cores if first or run.profile == "full" else max(1, cores // 2)
+    return workflow.cores if first or run.profile == "full" else max(1, workflow.cores // 2)
 
 
 localrules:
@@ -60,5 +59,7 @@ for number, notebook in enumerate(NOTEBOOKS):
         # outweighs any two of them, whose priorities Snakemake adds.
         priority: 1000 if number == 0 else len(NOTEBOOKS) - (0.5 if notebook == "C_robustness" else number)
         threads: lambda wildcards, first=number == 0: threads(RUNS[wildcards.run], first)
+        resources:
+            gpu=lambda wildcards: int(RUNS[wildcards.run].device.startswith("cuda")),
         shell:
             "{sys.executable:q} -m emolib.book.run runs/{wildcards.run}/run.json {params.notebook} {output}"

@@ -72,7 +72,7 @@ def _with_fields(extra: list[str]) -> Callable[..., int]:
     """The command `run` with an option for each field of Run."""
     from emolib.study.run import Run
 
-    def command(only: Only, cores: int, reference: bool, **given: Any) -> int:
+    def command(only: Only, cores: int | None, reference: bool, **given: Any) -> int:
         given = {name: value for name, value in given.items() if value is not None}
         return run(given, extra, only=only, cores=cores, reference=reference)
 
@@ -86,18 +86,18 @@ def _with_fields(extra: list[str]) -> Callable[..., int]:
         options.append(option(field.name, (int if isinstance(field.default, int) else str) | None, None, help=text))
     options += [
         inspect.Parameter("only", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Only),
-        option("cores", int, os.cpu_count() or 1, min=1, help="processor cores to use"),
+        option("cores", int | None, None, min=1, help="processor cores to use (default: all, or what a profile says)"),
         option("reference", bool, False, help="the committed run, and publish its chapters"),
     ]
     command.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]  # Python allows it, typeshed not
     return command
 
 
-def run(given: dict[str, Any], extra: list[str], *, only: str | None, cores: int, reference: bool) -> int:
+def run(given: dict[str, Any], extra: list[str], *, only: str | None, cores: int | None, reference: bool) -> int:
     """Compute the notebooks of a run that are out of date.
 
     Everything is checked before anything expensive starts. What is up to date is not computed again, what was
-    interrupted is resumed. Arguments after -- go to Snakemake: emolib run --model NAME -- --executor slurm --jobs 10
+    interrupted is resumed. Arguments after -- go to Snakemake: emolib run --model NAME -- --profile profiles/slurm
     """
     from emolib.book.render import publish
     from emolib.book.run import measures, select_notebooks
@@ -132,11 +132,14 @@ def run(given: dict[str, Any], extra: list[str], *, only: str | None, cores: int
     return status
 
 
-def snakemake_status(root: Path, asked: Run, notebooks: list[str], cores: int, extra: list[str]) -> int:
+def snakemake_status(root: Path, asked: Run, notebooks: list[str], cores: int | None, extra: list[str]) -> int:
     """Return the exit status of Snakemake on the notebooks of one run."""
     from emolib.book.run import measures, result_of, write_parameters
 
-    command = [sys.executable, "-m", "snakemake", "--cores", str(cores), "--rerun-incomplete", "--keep-going"]
+    if cores is None and not any("profile" in part for part in extra):  # where jobs are sent away, it says how large
+        cores = os.cpu_count() or 1
+    command = [sys.executable, "-m", "snakemake", "--rerun-incomplete", "--keep-going"]
+    command += ["--cores", str(cores), "--max-threads", str(cores)] if cores else []
     command += ["--nolock", "--quiet", "rules", "host", "reason"]  # the lock is one_at_a_time
     command += ["--configfile", str(write_parameters(asked, root)), "--config", f"only={','.join(notebooks)}"]
     measured = [name for name in notebooks if measures(name, root)]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,7 +19,8 @@ T = TypeVar("T")
 def keep(path: Path, compute: Callable[[], Mapping[str, Tensor]]) -> float:
     """The seconds that were spared because the shard at `path` was there; else 0, and it is computed and written.
 
-    It is there whole or not at all, and two processes that compute the same one do not disturb each other.
+    It is there whole or not at all, and two processes that compute the same one, on whichever machines, do not disturb
+    each other.
     """
     if path.is_file():
         with safe_open(path, "pt") as shard:
@@ -27,7 +28,7 @@ def keep(path: Path, compute: Callable[[], Mapping[str, Tensor]]) -> float:
     start = time.perf_counter()
     tensors = {name: value.contiguous().cpu() for name, value in compute().items()}
     seconds = time.perf_counter() - start
-    partial = path.with_suffix(f".{os.getpid()}.partial")
+    partial = path.with_suffix(f".{uuid.uuid4().hex}.partial")
     save_file(tensors, partial, metadata={"seconds": repr(seconds)})
     partial.rename(path)
     return 0.0

@@ -8,16 +8,27 @@ import resource
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import fields
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
 import nbformat
 import pytest
+import yaml
 from nbformat.v4 import new_code_cell, new_notebook
 
 from emolib import cli
-from emolib.book.run import check_parameters, configured_runs, execute, experiment_of, page_sha256, select_notebooks
+from emolib.book.run import (
+    check_parameters,
+    configured_runs,
+    execute,
+    experiment_of,
+    measures,
+    page_sha256,
+    select_notebooks,
+)
 from emolib.study.run import REFERENCE, Run
 from helpers import ROOT
 
@@ -146,6 +157,45 @@ def test_a_book_that_lacks_a_notebook_says_which(
 def test_valid_options_reach_snakemake_as_one_run(never_computes: list[tuple[object, ...]]) -> None:
     assert cli.main(["run", "--seed", "3", "--only", "05_probing", "--cores", "2", "--", "--jobs", "9"]) == 0
     assert never_computes == [(ROOT, Run(seed=3), ["05_probing"], 2, ["--jobs", "9"])]
+
+
+@pytest.mark.parametrize(
+    ("cores", "extra", "expected"),
+    [(None, [], os.cpu_count()), (3, [], 3), (None, ["--profile", "profiles/slurm"], None), (3, ["--profile=x"], 3)],
+)
+def test_jobs_that_are_sent_away_do_not_take_their_size_from_this_machine(
+    monkeypatch: pytest.MonkeyPatch, tree: Path, cores: int | None, extra: list[str], expected: int | None
+) -> None:
+    commands: list[list[str]] = []
+    monkeypatch.setattr(cli.subprocess, "Popen", lambda command, cwd: commands.append(command) or nullcontext(Done()))
+    assert cli.snakemake_status(tree, Run(), ["01_first"], cores, extra) == 0
+    (command,) = commands
+    given = dict(pairwise(command))
+    assert (given.get("--cores"), given.get("--max-threads")) == ((str(expected),) * 2 if expected else (None, None))
+    assert command[len(command) - len(extra) :] == extra
+
+
+class Done:
+    """A process that has ended well."""
+
+    def wait(self) -> int:
+        return 0
+
+
+def test_the_profile_for_slurm_asks_for_what_a_notebook_needs(tmp_path: Path) -> None:
+    settings = yaml.safe_load((ROOT / "profiles" / "slurm" / "config.yaml").read_text())
+    assert settings.pop("executor") == "slurm" and settings.pop("slurm-status-command") == "squeue"  # need the plugin
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings))
+    profile = ["--profile", str(tmp_path), "--config", "device=cuda", "profile=full"]
+    dry = calling(sys.executable, "-m", "snakemake", "-n", "--forceall", *profile)
+    assert dry.returncode == 0, dry.stderr
+    shown = re.findall(r"^rule notebook_(\w+):.*?threads: (\d+).*?resources: ([^\n]*)", dry.stdout, re.S | re.M)
+    asked = {name: (threads, dict(part.split("=") for part in text.split(", "))) for name, threads, text in shown}
+    assert set(asked) == set(select_notebooks(None, ROOT))
+    assert {(threads, wants["gpu"]) for threads, wants in asked.values()} == {("8", "1")}
+    wants = {name: (int(found["mem_mb"]), int(found["runtime"])) for name, (_, found) in asked.items()}
+    assert wants["03_behaviour"] == (48000, 480) and wants["B_ablation"] == (64000, 1440)
+    assert all((mb < 48000) == (not measures(name, ROOT)) for name, (mb, _) in wants.items())
 
 
 def test_the_reference_run_is_only_computed_on_request(never_computes: list[object], capsys) -> None:
