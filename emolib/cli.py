@@ -1,4 +1,4 @@
-"""emolib run | book | golden | verify | models | fetch | doctor.
+"""emolib run | book | golden | verify | verdicts | models | fetch | doctor.
 
 The options of a run are the fields of `Run`, read from it, so that neither a name nor a default stands in two places.
 Nothing here imports torch; `emolib --help` answers at once.
@@ -63,7 +63,7 @@ def app(command: str, extra: list[str]) -> typer.Typer:
     """
     top = typer.Typer(add_completion=False, rich_markup_mode=None, help=TITLE)
     top.command("run", help=run.__doc__)(_with_fields(extra) if command == "run" else lambda: None)
-    for function in (book, golden, verify, models, fetch, doctor):
+    for function in (book, golden, verify, verdicts, models, fetch, doctor):
         top.command()(function)
     return top
 
@@ -191,6 +191,23 @@ def verify(
     from emolib.book.verify import verify
 
     return said(verify(checkout(), Path(slug).name, cells=cells, only=only))
+
+
+def verdicts(slug: Annotated[str, typer.Argument(metavar="RUN", help="a folder in results/")]) -> int:
+    """Write the verdicts on a run, with every check behind them, to one file that can be sent."""
+    import json
+
+    from emolib.book.run import stored_run
+    from emolib.paper import claims
+
+    root, name = checkout(), Path(slug).name
+    stored_run(name, root)  # refuses a name without tables
+    tables = claims.run_tables(root / "results" / name)
+    path = root / "results" / "contributed" / f"{name}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(claims.document(tables), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    print(f"{claims.summary(claims.verdicts(tables))}: {path.relative_to(root)}")
+    return 0
 
 
 def said(found: Iterable[tuple[str, bool]]) -> int:

@@ -84,7 +84,7 @@ tables, theirs = stored.get(run.slug, {}), claims.paper_tables(paper.DETAILED.na
 # %% [markdown]
 # ## All at a glance
 #
-# Runs of ours first, then the paper's models in the order of its Table 1. For nine of them the paper has no numbers on
+# Runs of ours first, then those that readers have sent, then the paper's models in the order of its Table 1. For nine of them the paper has no numbers on
 # tokens, prompts, appraisals or steering, which were studied on Llama 3.2 1B alone.
 
 # %% tags=["hide-input"]
@@ -95,7 +95,7 @@ say(
     f"Of nineteen claims, this run: **{claims.summary(claims.verdicts(tables))}**. The paper's own values of "
     f"{paper.DETAILED.name}: **{claims.summary(claims.verdicts(theirs))}**."
 )
-claims.grid(judged, published)
+claims.grid(judged, claims.contributed(), published)
 
 # %% [markdown]
 # The claims in one line each, and whether they are reproduced:

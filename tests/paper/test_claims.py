@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from emolib.paper import claims
 from emolib.paper.claims.evidence import Check, Mark, above, at_least, at_most, below, inside, positive
 from emolib.paper.claims.tests import LEADERS, MISSED, SECOND, SIGNS, SINGLE
 from emolib.paper.tables import paper_tables
+from emolib.study.run import REFERENCE
 from emolib.tables import paper, results
 from emolib.texts.appraisals import EMOTIONS, NAMED
 from helpers import ROOT
@@ -498,3 +500,33 @@ def test_stored_runs_are_read_by_their_folder(tables: dict[str, pd.DataFrame], t
     assert list(found) == ["one"] and list(found["one"]) == ["probing"]
     assert "*one*: probing (no commit, " in claims.origins(found)
     assert claims.stored_runs(tmp_path / "nowhere") == {}
+
+
+def test_what_an_owner_sends_says_what_the_tables_say(tmp_path: Path) -> None:
+    tables = claims.run_tables(ROOT / "results" / REFERENCE.slug)
+    sent = claims.document(tables)
+    assert sent["parameters"]["model"] == REFERENCE.model and "corpus_path" not in sent["parameters"]
+    found = claims.checks(tables)
+    assert sum(len(one["checks"]) for one in sent["claims"].values()) == len(found)
+    assert sent["claims"]["C7"]["checks"][0]["number"] == pytest.approx(found[found["claim"] == "C7"]["number"].iloc[0])
+    folder = tmp_path / "results" / "contributed"
+    folder.mkdir(parents=True)
+    sent["claims"]["C1"]["outcome"] = "reproduced by decree"
+    (folder / "a.json").write_text(json.dumps(sent))
+    read = claims.contributed(tmp_path).set_index("claim")
+    assert read["outcome"].to_dict() == claims.verdicts(tables).set_index("claim")["outcome"].to_dict()
+    assert set(read["model"]) == {paper.model_name(REFERENCE.model)}
+    sent["claims"]["C1"]["checks"][0]["outcome"] = "shines"
+    (folder / "a.json").write_text(json.dumps(sent))
+    with pytest.raises(ValueError, match="a.json is not what emolib verdicts writes.*shines"):
+        claims.contributed(tmp_path)
+
+
+def test_tables_of_two_models_are_no_document() -> None:
+    tables = claims.run_tables(ROOT / "results" / REFERENCE.slug)
+    other = tables["patching"].copy()
+    other.attrs = {"provenance": tables["patching"].attrs["provenance"] | {"model_revision": "another"}}
+    with pytest.raises(ValueError, match="2 different models"):
+        claims.document(tables | {"patching": other})
+    with pytest.raises(ValueError, match="0 different"):
+        claims.document({})

@@ -8,6 +8,7 @@ their checks as data; text is made here, at the end. Loads no model library.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -25,7 +26,7 @@ from emolib.paper.claims.tests import TESTS
 from emolib.paper.tables import paper_tables
 from emolib.stats import landmarks
 from emolib.tables import paper, schemas
-from emolib.tables.results import read
+from emolib.tables.results import digest, read
 
 Outcome = Literal["reproduced", "partly", "not", "not testable"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
@@ -98,7 +99,14 @@ def judge(checks: Sequence[Check]) -> Outcome:
 
     Raises ValueError when none is left.
     """
-    marks = [check.outcome for check in checks if check.outcome != "no number"]
+    return outcome_of([check.outcome for check in checks])
+
+
+def outcome_of(found: Sequence[str]) -> Outcome:
+    """The same from the outcomes of the checks alone."""
+    if unknown := set(found) - {"holds", "open", "fails", "no number"}:
+        raise ValueError(f"{', '.join(sorted(unknown))}: a check holds, is open, fails, or has no number")
+    marks = [mark for mark in found if mark != "no number"]
     if not marks:
         raise ValueError("a claim needs at least one check: its core")
     if set(marks) == {"holds"}:
@@ -281,6 +289,47 @@ def stored_runs(root: str | Path = ".") -> dict[str, dict[str, pd.DataFrame]]:
     folders = sorted(path for path in (Path(root) / "results").glob("*") if path.is_dir())
     found = {folder.name: run_tables(folder) for folder in folders}
     return {slug: tables for slug, tables in found.items() if tables}
+
+
+def document(tables: Tables) -> dict[str, Any]:
+    """What the owner of a run can send: its parameters, what it was computed with, and every check, ready for JSON.
+
+    Keys: parameters (those that decide numbers), model_revision, corpus_sha256, packages, tables (name to protocol and
+    digest of the rows), claims (id to outcome, reason, and checks as in `checks`). No text of a corpus and no path.
+    Raises ValueError without a table, and for tables of more than one model or corpus.
+    """
+    made = {name: dict(table.attrs["provenance"]) for name, table in tables.items()}
+    kept = ("parameters", "model_revision", "corpus_sha256")
+    for about in made.values():
+        about["parameters"] = {k: v for k, v in about["parameters"].items() if k not in ("corpus_path", "device")}
+    shared = {json.dumps({key: about.get(key) for key in kept}, sort_keys=True) for about in made.values()}
+    if len(shared) != 1:
+        raise ValueError(f"{len(shared)} different models, corpora or parameters in these tables, expected one run's")
+    found = {}
+    for name in claims():
+        one, rows = verdict(name, tables), checks(tables, [name]).drop(columns="claim")
+        found[name] = dict(outcome=one.outcome, reason=one.reason, checks=json.loads(rows.to_json(orient="records")))
+    about = next(iter(made.values()))
+    stored = {name: dict(protocol=about.get("protocol"), rows=digest(tables[name])) for name, about in made.items()}
+    return json.loads(shared.pop()) | dict(packages=about["packages"], tables=stored, claims=found)
+
+
+def contributed(root: str | Path = ".") -> pd.DataFrame:
+    """The verdicts of the runs in results/contributed, each a file that `document` made: claim, outcome, model.
+
+    A verdict is what its checks give, whatever the file says. Raises ValueError for a file of another form.
+    """
+    rows = []
+    for path in sorted((Path(root) / "results" / "contributed").glob("*.json")):
+        try:
+            sent = json.loads(path.read_text(encoding="utf-8"))
+            for name in claims():
+                marks = [check["outcome"] for check in sent["claims"][name]["checks"]]
+                outcome = outcome_of(marks) if marks else "not testable"
+                rows.append(dict(claim=name, outcome=outcome, model=paper.model_name(sent["parameters"]["model"])))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path.name} is not what emolib verdicts writes ({error!r}): write it anew") from error
+    return pd.DataFrame(rows, columns=["claim", "outcome", "model"])
 
 
 def origins(runs: Mapping[str, Tables]) -> str:
