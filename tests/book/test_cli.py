@@ -331,21 +331,17 @@ def test_only_what_changed_is_computed_again(tree: Path) -> None:
     (tree / "emolib" / "experiments" / "second" / "__init__.py").touch()
     (tree / "notebooks" / "02_second.ipynb").touch()
     assert stale("--config", "device=cpu") == set(), "neither a new date alone, as after git checkout, nor the device"
-    (tree / "emolib" / "figures" / "new.py").write_text("# may draw something else\n")
-    assert stale() == {"01_first", "02_second"}
-    (tree / "emolib" / "figures" / "new.py").unlink()
-    assert stale() == set()
+    done = (tree / "runs" / slug / "02_second.ipynb").stat().st_mtime_ns
     write_notebook(tree, "01_first", last="1 / 0")
-    assert stale() == {"01_first"}
     assert cli.main(["run", "--cores", "1"]) != 0
     left = {path.name for path in (tree / "runs" / slug).iterdir()}
     assert left == {"01_first.failed.ipynb", "02_second.ipynb", "run.json"}, "the failed one does not look done"
     assert (tree / "results" / slug / "first.parquet").read_text() == "measured", "its measurements are kept"
+    assert (tree / "runs" / slug / "02_second.ipynb").stat().st_mtime_ns == done, "what did not change is not run"
     assert stale() == {"01_first"}, "what failed is computed again, what did not is not"
     write_notebook(tree, "01_first")
     (tree / "results" / slug / "second.parquet").unlink()
     assert cli.main(["run", "--cores", "1"]) == 0
-    assert stale() == set()
     assert (tree / "results" / slug / "second.parquet").is_file(), "a deleted result is computed again"
     assert not (tree / "runs" / slug / "01_first.failed.ipynb").exists()
 
@@ -373,6 +369,8 @@ def test_a_page_is_made_from_cells_code_records_and_what_decides_its_table(
         return found[-1] != found[-2]
 
     assert not changed()
+    (tree / "emolib" / "figures" / "new.py").write_text("# may draw something else\n")
+    assert changed()
     experiment.PROTOCOL = 2
     assert changed()
     own.write_text("instruction: everyone laughed twice\n")

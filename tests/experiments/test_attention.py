@@ -262,7 +262,7 @@ def given(table: pd.DataFrame, metric: str, **keys: object) -> pd.DataFrame:
 
 
 def test_masses_of_the_sample_are_averages_of_plain_passes(opened: Study, table: pd.DataFrame) -> None:
-    rows = measure.balanced_rows(opened.truth, np.arange(len(opened.truth)), 130, seed=0)
+    rows = measure.balanced_rows(opened.truth, np.arange(len(opened.truth)), measure.SAMPLE["quick"], seed=0)
     total = []
     for row in rows:
         tokens = tokenize(opened.model.tokenizer, PROMPT, opened.events["text"][row])

@@ -129,7 +129,7 @@ def test_a_text_patched_with_itself_gives_its_clean_answer(study: Study) -> None
 
 
 def test_shares_of_one_site_by_plain_passes(study: Study, table: pd.DataFrame) -> None:
-    pool = np.unique(patching.balanced_rows(study.predicted, study.agreed, 40, seed=0))
+    pool = np.unique(patching.balanced_rows(study.predicted, study.agreed, patching.TEXTS["quick"], seed=0))
     rounds = pairs.matchings(study.predicted[pool], study.groups[pool], 2, seed=0)
     outcomes = []
     for partner in rounds:

@@ -64,8 +64,8 @@ FULL = Design(
     ),
 )
 QUICK = Design(
-    texts=39,
-    choosing=39,
+    texts=26,
+    choosing=26,
     step=4,
     families=(
         Family("raw", 3, MAIN, EVERY),

@@ -22,7 +22,7 @@ from emolib.stats.sampling import balanced_rows
 from emolib.study.clean import KEEP
 from emolib.study.study import Study
 
-TEXTS = {"full": 250, "quick": 40}
+TEXTS = {"full": 250, "quick": 26}
 ROUNDS = {"full": 4, "quick": 2}
 SPANS = (1, 3, 5)
 Row = dict[str, Any]

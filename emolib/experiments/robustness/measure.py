@@ -26,10 +26,10 @@ from emolib.texts.prompts import PAPER_PROMPTS, Prompt, get_prompt
 
 SCALES = {
     "full": Scale(texts=520, controls=520, patched=120, rounds=2, folds=5, step=2, tokens=26),
-    "quick": Scale(texts=130, controls=98, patched=26, rounds=1, folds=2, step=6, tokens=10),
+    "quick": Scale(texts=104, controls=98, patched=26, rounds=1, folds=2, step=6, tokens=10),
 }
 DEFAULT = PAPER_PROMPTS[0]
-PROMPTS = {"full": PAPER_PROMPTS, "quick": (DEFAULT, "T2-2shot", "T1-6shot")}
+PROMPTS = {"full": PAPER_PROMPTS, "quick": (DEFAULT, "T1-6shot")}
 OTHER_TEXT: dict[TextColumn, TextColumn] = {"masked": "original", "original": "masked"}
 CONTROLS = {"topic": control_tasks.topic_task, "first_word": control_tasks.first_word_task}
 
@@ -37,7 +37,7 @@ CONTROLS = {"topic": control_tasks.topic_task, "first_word": control_tasks.first
 def run(study: Study) -> pd.DataFrame:
     """The rows of nine checks, told apart by `check` and by `prompt`.
 
-    prompts: profiles (`profile.rows`) of eleven prompts (`quick`: five), and contrasts with the default. text: the same
+    prompts: profiles (`profile.rows`) of eleven prompts (`quick`: four), and contrasts with the default. text: the same
     for the other column of the corpus, and what the mask alone tells. first_word, topic: control tasks, with the
     emotion of the same `texts` under matched, and contrasts, control minus emotion. demonstrations, positions, splits,
     misclassified: see `leaked`, `by_token`, `over_splits` and `missed` in `checks`. What has too few texts leaves no
