@@ -14,23 +14,23 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from transformers.cache_utils import Cache
 
-from emolib.engine.context import ATTENTION
+from emolib.engine.anatomy import dissect
 from emolib.engine.edits import edit_in_place
 from emolib.engine.engine import Engine, Plan
-from emolib.engine.layouts import find_layout, unwrap
+from emolib.engine.layouts import find_layout, resolve, unwrap
 from emolib.engine.model import Model
 from emolib.engine.sites import COMPONENTS, Component
 
 
 def unwrapped(hf: torch.nn.Module, tokenizer: Any) -> Model:
     """A Model of the Llama layout around a transformers model that nnsight has not touched."""
-    hf.eval().requires_grad_(False).set_attn_implementation(ATTENTION)
+    hf.eval().requires_grad_(False).set_attn_implementation("sdpa")
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    return Model(
-        name="hooked", revision="local", hf=hf, lm=hf, tokenizer=tokenizer, layout=find_layout(hf), tap="contribution"
-    )
+    layout = find_layout(hf)
+    anatomy = dissect(hf, list(resolve(hf, layout.layers)))
+    settings = dict(name="hooked", revision="local", tap="contribution")
+    return Model(hf=hf, lm=hf, tokenizer=tokenizer, layout=layout, anatomy=anatomy, **settings)
 
 
 class HookEngine(Engine):
@@ -38,10 +38,8 @@ class HookEngine(Engine):
 
     def _trace(
         self,
-        tokens: Tensor,
+        inputs: Mapping[str, Any],
         positions: Tensor,
-        masks: Tensor | Mapping[str, Tensor],
-        cache: Cache | None,
         plan: Plan,
         rows: Sequence[int],
         *,
@@ -60,7 +58,7 @@ class HookEngine(Engine):
         def change(layer: int, component: Component) -> Any:
             def hook(_module: Any, _arguments: Any, output: Any) -> None:
                 activation = unwrap(output)
-                edit_in_place(activation, plan.get((layer, component), ()), layer, component, index, positions)
+                edit_in_place(activation, plan.get((layer, component), ()), (layer, component), index, positions)
                 if component in found:
                     found[component].append(activation[:, -self.keep :].clone())
 
@@ -78,13 +76,7 @@ class HookEngine(Engine):
                     if component in found or (layer, component) in plan:
                         handle = modules[component][layer].register_forward_hook(change(layer, component))
                         undo.callback(handle.remove)
-            hidden = model.hf.base_model(
-                input_ids=tokens,
-                position_ids=positions,
-                attention_mask=masks,
-                past_key_values=cache,
-                use_cache=cache is not None,
-            ).last_hidden_state
+            hidden = model.hf.base_model(**inputs).last_hidden_state
         return {name: torch.stack(values) for name, values in found.items()}, hidden
 
 

@@ -1,18 +1,26 @@
-"""What is proved about a model when it loads, in four short passes, before anything is measured on it."""
+"""What is proved about a model when it loads, in a few short passes, before anything is measured on it."""
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+
 import torch
 
-from emolib.engine.edits import Edit, Zero
+from emolib.engine.edits import Edit, Noise
 from emolib.engine.engine import Engine
 from emolib.engine.model import Model
 from emolib.engine.oracle import plain
-from emolib.engine.sites import COMPONENTS
+from emolib.engine.sites import Component
 
 PROBES = ("Context: The bus left early. Answer:", "Context: My neighbour returned the ladder after a year. Answer:")
 # Largest difference that rounding explains, as a share of the largest number compared.
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 8e-2}
+BEYOND, MARGIN = 2056, 100  # tokens: more than many models were trained on, and what two prompts take at the most
+# Floating-point operations that a long pass may take, on a CPU and elsewhere. A window that is named in the
+# configuration but seen in no mask is worth a hundred times as much: only a prompt that is longer shows what it does.
+CHEAP = {"cpu": 2e10}, 2e13
 
 
 class UnsupportedModel(ValueError):
@@ -20,39 +28,84 @@ class UnsupportedModel(ValueError):
 
 
 def check_model(model: Model) -> Model:
-    """The model itself, once four things hold on two short prompts of different length.
+    """The model with what it can do, once that is proved: its `components`, and an `obstacle` where it has one.
 
-    Batched, cached logits equal those of plain transformers; attn_out + mlp_out is what a layer adds to the residual
-    stream (not asked of `tap="module"`, which promises something else); zeroing an mlp_out changes the logits; and
-    replaying that edit equals a full pass with a plain PyTorch hook. Raises UnsupportedModel naming what failed.
+    On two prompts of different length, longer than its attention windows where that is cheap, its logits are those of
+    plain transformers, and replayed edits equal full passes with a plain PyTorch hook; if not, full passes are used.
+    The sum of attn_out and mlp_out is what a layer adds to the residual stream (not asked of `tap="module"`, which
+    promises something else); if not, there is resid_post alone. Warns of either. Raises UnsupportedModel naming what
+    fails by full passes as well, and for an edit without effect.
     """
-    vocabulary = torch.arange(min(model.hf.config.vocab_size, 2000))
-    engine = Engine(model, PROBES, vocabulary)
-    encoding = engine.encode([0, 1], read=COMPONENTS)
-    expected = torch.stack([plain(model, prompt, None, vocabulary) for prompt in PROBES])
-    _require(model, encoding.logits, expected, "batched logits differ from those of plain transformers")
-    added = encoding.activations["attn_out"] + encoding.activations["mlp_out"]
-    if model.tap == "contribution":
-        step = encoding.activations["resid_post"].float() - encoding.resid_pre.float()
-        scale = encoding.activations["resid_post"].float()
-        _require(model, added.float(), step, "attn_out + mlp_out is not what a layer adds", scale=scale)
-    edit = Edit(component="mlp_out", layers=(model.n_layers // 2,), operation=Zero())
-    edited = engine.replay(encoding, [edit])[:, 0]
-    hooked = torch.stack([plain(model, prompt, edit, vocabulary) for prompt in PROBES])
-    _require(model, edited, hooked, "a replayed edit differs from a full pass with that edit")
-    # An effect that is not larger than what replay and hooks differ by is rounding.
-    if (edited - encoding.logits).abs().max() <= 2 * (edited - hooked).abs().max():
-        raise UnsupportedModel(f"{model.name}: zeroing mlp_out leaves the logits as they were: the edit has no effect")
+    if len(model.components) > 1 and model.tap == "contribution" and not _adds_up(model):
+        alone: dict[Component, Sequence[str]] = {"resid_post": model.layout.paths["resid_post"]}
+        model = replace(model, layout=replace(model.layout, paths=alone))
+    problem = _problem(model)
+    if problem and not model.obstacle:
+        model = replace(model, obstacle=problem)
+        problem = _problem(model)
+    if problem:
+        raise UnsupportedModel(
+            f"{model.name} ({type(model.hf).__name__}): {problem}. Its layout is one emolib cannot serve; please "
+            "report it with the model's name and transformers' version."
+        )
+    if len(model.components) == 1:
+        warnings.warn(f"{model.name} has resid_post alone: attention and feed-forward do not add up", stacklevel=2)
+    if model.obstacle:
+        warnings.warn(
+            f"{model.name} is run by full passes, because {model.obstacle}: equally right, but each edit reads its "
+            "whole prompt, not its last tokens alone: 30 to 100 times as long where prompts have 100 tokens",
+            stacklevel=2,
+        )
     return model
 
 
-def _require(
-    model: Model, found: torch.Tensor, expected: torch.Tensor, message: str, *, scale: torch.Tensor | None = None
-) -> None:
+def _adds_up(model: Model) -> bool:
+    encoding = Engine(model, PROBES, torch.arange(2)).encode([0, 1], read=model.components)
+    found = {name: values.float() for name, values in encoding.activations.items()}
+    step = found["resid_post"] - encoding.resid_pre.float()
+    return not _differ(model, found["attn_out"] + found["mlp_out"], step, scale=found["resid_post"])
+
+
+def _problem(model: Model) -> str:
+    """What does not hold, and by how much; empty when all does."""
+    vocabulary = torch.arange(min(len(model.head(view=model.hf).weight), 2000))
+    prompts = _prompts(model)
+    engine = Engine(model, prompts, vocabulary, keep=2)
+    # Of mlp_out at the last token, attn_out at the one before, or of resid_post.
+    middle, where = (model.n_layers // 2,), zip(model.components[1::-1], (-1, -2), strict=False)
+    edits = [Edit(component=name, layers=middle, operation=Noise(), position=position) for name, position in where]
+    encoding = engine.encode([0, 1])
+    found = torch.cat([encoding.logits[:, None], engine.replay(encoding, edits)], 1)
+    hooked = [
+        [plain(model, text, edit, vocabulary, row=i) for edit in (None, *edits)] for i, text in enumerate(prompts)
+    ]
+    expected = torch.stack([torch.stack(row) for row in hooked])
+    if difference := _differ(model, found[:, 0], expected[:, 0]):
+        return f"batched logits differ from those of plain transformers ({difference})"
+    if difference := _differ(model, found[:, 1:], expected[:, 1:]):
+        return f"a replayed edit differs from a full pass with that edit ({difference})"
+    # An effect that is not larger than what replay and hooks differ by is rounding.
+    if (found[:, 1] - found[:, 0]).abs().max() <= 2 * (found - expected)[:, 1].abs().max():
+        raise UnsupportedModel(f"{model.name}: an edit of {edits[0].component} leaves the logits as they were")
+    return ""
+
+
+def _differ(model: Model, found: torch.Tensor, expected: torch.Tensor, *, scale: torch.Tensor | None = None) -> str:
     worst = (found - expected).abs().max().item()
     allowed = TOLERANCE[model.dtype] * (expected if scale is None else scale).abs().max().item()
-    if not worst <= allowed:
-        raise UnsupportedModel(
-            f"{model.name} ({type(model.hf).__name__}): {message} (by {worst:.3g}, rounding allows {allowed:.3g}). Its "
-            "layout is one emolib cannot serve; please report it with the model's name and transformers' version."
-        )
+    return "" if worst <= allowed else f"by {worst:.3g}, rounding allows {allowed:.3g}"
+
+
+def _prompts(model: Model) -> list[str]:
+    """Two prompts; longer, where that is cheap, than BEYOND and the windows of the model and its configuration."""
+    config = model.hf.config.get_text_config(decoder=True)
+    windows = {window for window in model.anatomy.windows if window}
+    named = {
+        size for name, size in vars(config).items() if isinstance(size, int) and ("window" in name or "chunk" in name)
+    }
+    cheap = CHEAP[0].get(model.device.type, CHEAP[1]) / (2 * model.hf.num_parameters())
+    most = getattr(config, "max_position_embeddings", None) or BEYOND + MARGIN
+    lengths = [size for size in {BEYOND} | windows | named if size < cheap * (100 if size in named - windows else 1)]
+    longest = 0 if model.obstacle else max([size for size in lengths if size <= most - MARGIN], default=0)
+    begin = "" if longest <= 8 else PROBES[0] * (longest // len(model.tokenizer(PROBES[0])["input_ids"]) + 1)
+    return [begin + probe for probe in PROBES]

@@ -162,15 +162,18 @@ def _digest(value: object, known: dict[int, str]) -> str:
 
 def edit_in_place(
     output: Tensor,
-    jobs: Sequence[tuple[slice, Edit]],
-    layer: int,
-    component: Component,
+    jobs: Sequence[tuple[slice, slice, Edit]],
+    where: tuple[int, Component],
     rows: Tensor,
     positions: Tensor,
+    scale: float = 1.0,
 ) -> None:
-    """Apply each edit to its columns of a component's output [B, Q, d]; other columns are untouched."""
-    for columns, edit in jobs:
-        old = output[:, columns]
-        texts = rows.repeat_interleave(old.shape[1])
-        where = Where(layer, component, texts, positions[:, columns].flatten().cpu())
-        output[:, columns] = edit.operation(old.flatten(0, 1), where).view_as(old)
+    """Apply each edit to its rows and columns of a component's output [B, Q, d] times `scale`; others are untouched.
+
+    `where` is layer and component; `rows` [B] and `positions` [B, Q] are on the CPU.
+    """
+    for batch, columns, edit in jobs:
+        old = output[batch, columns]
+        texts = rows[batch].repeat_interleave(old.shape[1])
+        new = edit.operation(old.flatten(0, 1) * scale, Where(*where, texts, positions[batch, columns].flatten()))
+        output[batch, columns] = new.view_as(old) / scale

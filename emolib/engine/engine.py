@@ -5,7 +5,8 @@ causal model nothing before the edited token can change. So `encode` reads a tex
 the residual stream of its last tokens, and `replay` runs only those tokens, only from the first edited layer on. All
 edits of a group are queries beside one another in one sequence: each sees the cache and itself, never the others, so
 the cache is shared, not copied, and every edit is exact. Instruction and demonstrations, equal for all texts, are read
-once. `forward` is the plain way, one whole pass per edit: for edits of all tokens, and for other machines (NDIF).
+once. `forward` is the plain way, one whole pass per edit: for edits of all tokens, for other machines (NDIF), and for
+models with an `obstacle` to replay, such as a state space: with these `encode` and `replay` run it.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ from emolib.engine.sites import COMPONENTS, Component, check_layers
 
 ROOM = 32  # columns one replay may hold: enough rows for a fast product, few enough for the masks to stay small
 WORK = 12  # tensors as wide as a layer at its widest that are alive at once, measured: gate, up, product, and copies
-Plan = Mapping[tuple[int, Component], Sequence[tuple[slice, Edit]]]
+EACH = slice(None)
+Plan = Mapping[tuple[int, Component], Sequence[tuple[slice, slice, Edit]]]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,7 +42,8 @@ class Encoding:
     """What one batch of texts left behind: `rows` are their numbers, and all else is in the order of these.
 
     `resid_pre` is the residual stream before each layer, `activations` the components that were read, both at the last
-    `keep` tokens (pos); `hidden` is the output of the final norm at the last token, `logits` those of the answers.
+    `keep` tokens (pos); `hidden` is what goes into the unembedding at the last token, `logits` those of the answers.
+    `rows` and `positions` are on the CPU.
     """
 
     rows: Int[Tensor, " batch"]
@@ -100,11 +103,11 @@ class Engine:
         if short:
             raise ValueError(f"prompt {short[0]} has {len(self.ids[short[0]])} tokens: lower keep from {keep}")
         # Sorted lists share the prefix that their first and last share; `keep` tokens of each prompt stay its own.
-        common = os.path.commonprefix([min(self.ids), max(self.ids)]) if prefix == "shared" and self.ids else []
+        share = prefix == "shared" and self.ids and not model.obstacle
+        common = os.path.commonprefix([min(self.ids), max(self.ids)]) if share else []
         self.prefix = common[: min(map(len, self.ids), default=0) - keep]
         self._prefix_cache: list[tuple[Tensor, Tensor]] | None = None
-        self._pad = partial(pad, token=model.tokenizer.pad_token_id, device=model.device)
-        self._masks = partial(attention_masks, windows=model.windows, dtype=model.dtype)
+        self._pad = partial(pad, token=model.tokenizer.pad_token_id)
 
     def batches(self, rows: Sequence[int] | None = None) -> list[list[int]]:
         """Indices of the texts in batches of similar length, shortest first, that fit the memory budget."""
@@ -127,25 +130,30 @@ class Engine:
         """
         if rows is None:
             return Encodings(self.encode(batch, read=read) for batch in self.batches())
-        rest = [self.ids[row][len(self.prefix) :] for row in rows]
-        tokens, own = self._pad(rest, start=len(self.prefix))
-        shared = torch.arange(len(self.prefix), device=own.device).expand(len(rows), -1)
-        layers = [
-            SlotLayer(keys.expand(len(rows), -1, -1, -1), values.expand(len(rows), -1, -1, -1), tokens.shape[1] + ROOM)
-            for keys, values in self._prefix_states()
-        ]
-        cache = Cache(layers=[*layers])
-        positions = own.where(own < NEVER, len(self.prefix))
-        start = torch.full_like(positions, len(self.prefix))
-        masks = self._masks(positions, start, shared, own, torch.zeros_like(positions[0]))
-        activations, hidden = self._trace(tokens, positions, masks, cache, {}, rows, read=("resid_pre", *read))
-        for layer in layers:
-            layer.length += tokens.shape[1]
+        tokens, own = self._pad([self.ids[row][len(self.prefix) :] for row in rows], start=len(self.prefix))
+        shared = torch.arange(len(self.prefix)).expand(len(rows), -1)
+        wanted: list[Any] = ["resid_pre", *read]
+        cache = None
+        if self.model.obstacle:
+            activations, hidden = self._whole([self.ids[row] for row in rows], rows, [None], read=wanted)
+            hidden = hidden[:, 0]
+        else:
+            layers = [
+                SlotLayer(*(old.expand(len(rows), -1, -1, -1) for old in states), room=tokens.shape[1] + ROOM)
+                for states in self._prefix_states()
+            ]
+            cache = Cache(layers=[*layers])
+            places = own.where(own < NEVER, len(self.prefix))
+            start = torch.full_like(places, len(self.prefix))
+            inputs = self._inputs(tokens, places, start, shared, own, torch.zeros_like(own[0]), cache=cache)
+            activations, hidden = self._trace(inputs, places, {}, rows, read=wanted)
+            for layer in layers:
+                layer.length += tokens.shape[1]
         return Encoding(
             rows=torch.tensor(rows),
             tokens=tokens[:, -self.keep :],
-            positions=positions[:, -self.keep :],
-            key_positions=torch.cat([shared, own], 1),
+            positions=own[:, -self.keep :],
+            key_positions=torch.cat([shared, own], 1).to(self.model.device),
             cache=cache,
             resid_pre=activations.pop("resid_pre"),
             activations=activations,
@@ -158,18 +166,21 @@ class Engine:
     ) -> Float[Tensor, "text edit answer"]:
         """Logits of the answers under each edit, equal to a full forward pass with that edit.
 
-        Of one encoding in the order of its rows, of several in the order of the texts. Raises ValueError for a layer
-        outside the model or a position that was not kept.
+        Of one encoding in the order of its rows, of several in the order of the texts. Raises ValueError for a layer or
+        component that the model does not have, or a position that was not kept.
         """
         if not isinstance(encoding, Encoding):
             return Encodings(encoding).in_order([self.replay(batch, edits) for batch in encoding])
+        groups = list(self._groups(edits))
+        if self.model.obstacle and groups:
+            return self.forward(encoding.rows.tolist(), edits)
         logits = encoding.logits.new_empty(len(encoding.rows), len(edits), len(self.answers))
-        for first, length, chunk in self._groups(edits):
+        for first, length, chunk in groups:
             plan = defaultdict(list)
             for column, index in enumerate(chunk):
                 for layer in edits[index].layers:
                     site = slice(column * length, column * length + 1)
-                    plan[layer, edits[index].component].append((site, edits[index]))
+                    plan[layer, edits[index].component].append((EACH, site, edits[index]))
             tokens = encoding.tokens[:, -length:].repeat(1, len(chunk))
             positions = encoding.positions[:, -length:].repeat(1, len(chunk))
             stream = encoding.resid_pre[first, :, -length:].repeat(1, len(chunk), 1)
@@ -181,7 +192,7 @@ class Engine:
         """First layer to run, number of tokens to run, and the indices of the edits that share both, ROOM at a time."""
         groups = defaultdict(list)
         for index, edit in enumerate(edits):
-            check_layers(edit.layers, self.model.n_layers, model=self.model.name)
+            self._check(edit)
             if edit.position == "all" or -edit.position > self.keep:
                 raise ValueError(
                     f"position {edit.position} cannot be replayed: this engine keeps -1..-{self.keep}; raise keep, or "
@@ -221,26 +232,71 @@ class Engine:
         """Logits of the answers by a full pass per edit; `remote=True` on NDIF, "local" as NDIF would."""
         if remote:
             nnsight.register(__package__)  # the request carries this code: the server does not have it
-        tokens, own = self._pad([self.ids[row] for row in rows], start=0)
-        positions = own.where(own < NEVER, 0)
-        # Without a cache transformers makes its own masks from which tokens are real, on any machine.
-        real = (own < NEVER).long()
-        columns = []
         for edit in edits:
-            check_layers(edit.layers, self.model.n_layers, model=self.model.name)
-            end = tokens.shape[1]
-            at = slice(None) if edit.position == "all" else slice(end + edit.position, end + edit.position + 1)
-            plan: Plan = {(layer, edit.component): [(at, edit)] for layer in edit.layers}
-            _, hidden = self._trace(tokens, positions, real, None, plan, rows, remote=remote)
-            columns.append(self.model.unembed(hidden[:, -1].to(self.model.device), self.answers))
-        return torch.stack(columns, 1)
+            self._check(edit)
+        hidden = self._whole([self.ids[row] for row in rows], rows, edits, remote=remote)[1]
+        return self.model.unembed(hidden[:, :, -1].to(self.model.device), self.answers)
+
+    def _check(self, edit: Edit) -> None:
+        """Nothing when the model has the edit's layers and component; else raises ValueError."""
+        check_layers(edit.layers, self.model.n_layers, model=self.model.name)
+        self.model.check(edit.component)
+
+    def _whole(
+        self,
+        ids: Sequence[Sequence[int]],
+        rows: Sequence[int],
+        edits: Sequence[Edit | None],
+        *,
+        read: Collection[Any] = (),
+        tail: int = 1,
+        remote: bool | Literal["local"] = False,
+    ) -> tuple[dict[Any, Tensor], Float[Tensor, "batch edit {tail} d_model"]]:
+        """By whole passes, what is in `read`, and what the head is given at the last `tail` tokens under each edit.
+
+        Texts are padded; where the model has an obstacle to replay, they are run with those of their length, with as
+        many edits at a time as fill the batch.
+        """
+        groups = defaultdict(list)
+        for index, text in enumerate(ids):
+            groups[len(text) if self.model.obstacle else 0].append(index)
+        hidden, activations = [], []
+        for group in groups.values():
+            tokens, own = self._pad([ids[index] for index in group], start=0)
+            places = own.where(own < NEVER, 0)
+            given, options = dict(input_ids=tokens), {}
+            if not self.model.obstacle:
+                # Without a cache transformers makes its own masks from which tokens are real, on any machine.
+                given |= dict(position_ids=places, attention_mask=(own < NEVER).long())
+                options = dict(use_cache=False)
+            n, at_once, columns = len(group), max(1, len(ids) // len(group)), []
+            for begin in range(0, len(edits), at_once):
+                chunk, plan = edits[begin : begin + at_once], defaultdict(list)
+                for number, edit in enumerate(chunk):
+                    if edit is not None:
+                        at = EACH if edit.position == "all" else slice(edit.position, edit.position + 1 or None)
+                        for layer in edit.layers:
+                            plan[layer, edit.component].append((slice(number * n, (number + 1) * n), at, edit))
+                copies = len(chunk)
+                inputs = {k: v.repeat(copies, 1).to(self.model.device) for k, v in given.items()} | options
+                texts = [rows[index] for index in group] * copies
+                found, last = self._trace(inputs, places.repeat(copies, 1), plan, texts, read=read, remote=remote)
+                columns.append(last[:, -tail:].unflatten(0, (len(chunk), n)).transpose(0, 1))
+            hidden.append(torch.cat(columns, 1))
+            activations.append(found)
+        order = torch.tensor([index for group in groups.values() for index in group]).argsort().to(hidden[0].device)
+        return {name: torch.cat([f[name] for f in activations], 1)[:, order] for name in read}, torch.cat(hidden)[order]
 
     def _continue(
         self, encoding: Encoding, follow: Int[Tensor, "batch follow"]
     ) -> Float[Tensor, "batch 1+follow d_model"]:
-        """Final-norm outputs at the last prompt token and at `follow` behind it."""
-        tokens = torch.cat([encoding.tokens[:, -1:], follow], 1)
-        positions = encoding.positions[:, -1:] + torch.arange(tokens.shape[1], device=tokens.device)
+        """What goes into the unembedding at the last prompt token and at `follow` behind it."""
+        if self.model.obstacle:
+            rows = encoding.rows.tolist()
+            ids = [self.ids[row] + tokens for row, tokens in zip(rows, follow.tolist(), strict=True)]
+            return self._whole(ids, rows, [None], tail=1 + follow.shape[1])[1][:, 0]
+        tokens = torch.cat([encoding.tokens[:, -1:], follow.to(encoding.tokens.device)], 1)
+        positions = encoding.positions[:, -1:] + torch.arange(tokens.shape[1])
         return self._chains(encoding, tokens, positions, tokens.shape[1], {})
 
     def _chains(
@@ -254,19 +310,23 @@ class Engine:
         first: int = 0,
         stream: Float[Tensor, "batch query d_model"] | None = None,
     ) -> Float[Tensor, "batch query d_model"]:
-        """Final-norm outputs of chains of `length` tokens that see the cache before them and themselves."""
-        chain = torch.arange(tokens.shape[1], device=tokens.device) // length
+        """What goes into the unembedding from chains of `length` tokens, which see the cache and themselves."""
+        chain = torch.arange(tokens.shape[1]) // length
         start = positions[:, ::length].repeat_interleave(length, 1)
-        masks = self._masks(positions, start, encoding.key_positions, positions, chain)
-        rows = encoding.rows.tolist()
-        return self._trace(tokens, positions, masks, encoding.cache, plan, rows, first=first, stream=stream)[1]
+        inputs = self._inputs(tokens, positions, start, encoding.key_positions, positions, chain, cache=encoding.cache)
+        return self._trace(inputs, positions, plan, encoding.rows.tolist(), first=first, stream=stream)[1]
+
+    def _inputs(self, *given: Tensor, cache: Cache | None) -> dict[str, Any]:
+        """What the model is called with to run tokens behind a cache, of these and what `attention_masks` is given."""
+        tokens, positions, *masks = (tensor.to(self.model.device) for tensor in given)
+        seen = attention_masks(positions, *masks, rules=self.model.anatomy.rules, dtype=self.model.dtype)
+        where = dict(position_ids=positions, attention_mask=seen)
+        return dict(input_ids=tokens, past_key_values=cache, use_cache=True, **where)
 
     def _trace(
         self,
-        tokens: Int[Tensor, "batch query"],
+        inputs: Mapping[str, Any],
         positions: Int[Tensor, "batch query"],
-        masks: Tensor | Mapping[str, Tensor],
-        cache: Cache | None,
         plan: Plan,
         rows: Sequence[int],
         *,
@@ -275,46 +335,44 @@ class Engine:
         read: Collection[Component | Literal["resid_pre"]] = (),
         remote: bool | Literal["local"] = False,
     ) -> tuple[dict[Any, Float[Tensor, "layer batch pos d_model"]], Float[Tensor, "batch query d_model"]]:
-        """What is in `read`, components and the stream before each layer, at the last tokens; the final norm's output.
+        """What is in `read`, components and the stream before each layer, at the last tokens; what the head is given.
 
-        Edits are in `plan`; layers before `first` are not run: the `stream` enters there.
+        Edits are in `plan`, `positions` are on the CPU; layers before `first` are not run: the `stream` enters there.
         """
         view, options = (self.model.remote, {"remote": remote}) if remote else (self.model.lm, {})
-        modules = {component: self.model.modules(component, view=view) for component in COMPONENTS}
-        layers, norm, keep = modules["resid_post"], self.model.norm(view=view), self.keep
-        n_layers, want = len(layers), "resid_pre" in read
-        sites = [(component, component in read) for component in COMPONENTS]
-        inputs: dict[str, Any] = dict(input_ids=tokens, position_ids=positions, attention_mask=masks)
-        inputs |= {} if remote else dict(past_key_values=cache)
-        index, tuples = torch.tensor(rows), self.model.layout.tuples
-        with torch.no_grad(), view.trace(**inputs, use_cache=cache is not None, **options) as tracer:
+        sites = [(name, self.model.modules(name, view=view), name in read) for name in self.model.components]
+        layers, head, keep = self.model.modules("resid_post", view=view), self.model.head(view=view), self.keep
+        scales, n_layers, want = {name: self.model.scale(name) for name, *_ in sites}, len(layers), "resid_pre" in read
+        index, shape, others = torch.tensor(rows), tuple(positions.shape), [None] * (self.model.anatomy.returned - 1)
+        entering = (stream, *others) if self.model.anatomy.returned else stream
+        with torch.no_grad(), view.trace(**inputs, **options) as tracer:
             found: dict[str, list[Tensor]] = {name: [] for name in read}
             for layer in range(first):
-                layers[layer].skip((stream,) if tuples else stream)
+                layers[layer].skip(entering)
             for layer in range(first, n_layers):
                 if want:
                     found["resid_pre"].append(layers[layer].input[:, -keep:].clone())
-                for component, is_read in sites:
-                    if is_read or (layer, component) in plan:
-                        output = unwrap(modules[component][layer].output)
-                        edit_in_place(output, plan.get((layer, component), ()), layer, component, index, positions)
+                for name, modules, is_read in sites:
+                    if is_read or (layer, name) in plan:
+                        output, scale = unwrap(modules[layer].output, shape), scales[name]
+                        edit_in_place(output, plan.get((layer, name), ()), (layer, name), index, positions, scale)
                         if is_read:
-                            found[component].append(output[:, -keep:].clone())
+                            found[name].append(output[:, -keep:] * scale)
             activations = nnsight.save({name: torch.stack(values) for name, values in found.items()})
-            hidden = nnsight.save(norm.output.clone())
+            hidden = nnsight.save(head.input.clone())
             tracer.stop()
         return activations, hidden
 
     def _prefix_states(self) -> list[tuple[Tensor, Tensor]]:
         """Keys and values [1, heads, P, head_dim] of the shared prefix per layer, computed once."""
         if self._prefix_cache is None:
-            heads, size = self.model.key_shape
-            empty = torch.empty(1, heads, 0, size, dtype=self.model.dtype, device=self.model.device)
-            layers = [SlotLayer(empty, empty, len(self.prefix)) for _ in range(self.model.n_layers)]
+            shapes, new = self.model.anatomy.keys, torch.empty(0, dtype=self.model.dtype, device=self.model.device)
+            empty = [[new.new_empty(1, heads, 0, size) for heads, size in pair] for pair in shapes]
+            layers = [SlotLayer(*pair, room=len(self.prefix)) for pair in empty]
             if self.prefix:
                 tokens, own = self._pad([self.prefix], start=0)
-                masks = self._masks(own, torch.zeros_like(own), own[:, :0], own, torch.zeros_like(own[0]))
-                self._trace(tokens, own, masks, Cache(layers=[*layers]), {}, [-1])
+                masks = (torch.zeros_like(own), own[:, :0], own, torch.zeros_like(own[0]))
+                self._trace(self._inputs(tokens, own, *masks, cache=Cache(layers=[*layers])), own, {}, [-1])
             self._prefix_cache = [(layer.keys, layer.values) for layer in layers]
         return self._prefix_cache
 
@@ -339,8 +397,7 @@ def text_bytes(model: Model, length: int, *, run: int, keep: int) -> int:
 
     What stays are its keys and values, and the stream and every component at `keep` tokens; a layer works on top of it.
     """
-    heads, size = model.key_shape
-    keys = 2 * model.n_layers * heads * size * length
+    keys = sum(heads * size for pair in model.anatomy.keys for heads, size in pair) * length
     kept = (1 + len(COMPONENTS)) * model.n_layers * keep * model.width
     widest = max(max(weight.shape) for weight in model.modules("resid_post", view=model.hf)[0].parameters())
     return (keys + kept + run * (WORK * widest + length)) * model.dtype.itemsize

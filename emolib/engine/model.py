@@ -1,12 +1,13 @@
-"""A `Model`: the same sites on every family that LAYOUTS knows.
+"""A `Model`: the same sites on every family.
 
-On families with a norm after the sub-layer (Gemma-2, OLMo-2) `tap="contribution"` reads after that norm, which is what
-is added to the residual stream; `tap="module"` reads before it, as the paper's released code does. `engine.checks`
-proves on loading that the sites mean what they say.
+On families with a norm behind the sub-layer (Gemma-2, OLMo-2) or a factor (Granite) `tap="contribution"` is behind it,
+what is added to the residual stream; `tap="module"` is before it, as the paper's released code reads.
+`engine.checks` proves on loading that the sites mean what they say.
 """
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,15 +17,18 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from emolib.engine.anatomy import Anatomy, dissect
 from emolib.engine.choices import Tap, check_choice
-from emolib.engine.context import ATTENTION
-from emolib.engine.layouts import Layout, find_layout, resolve
+from emolib.engine.layouts import Layout, find_layout, logit_scale_and_cap, resolve
 from emolib.engine.sites import Component
 
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """A causal language model with uniform sites. `lm` is the nnsight view of the transformers model `hf`."""
+    """A causal language model with uniform sites. `lm` is the nnsight view of the transformers model `hf`.
+
+    `obstacle` says why its edits are run by full passes instead of replayed; empty where they are replayed.
+    """
 
     name: str
     revision: str
@@ -32,7 +36,9 @@ class Model:
     lm: Any
     tokenizer: Any
     layout: Layout
+    anatomy: Anatomy
     tap: Tap
+    obstacle: str = ""
 
     @cached_property
     def remote(self) -> Any:
@@ -42,12 +48,12 @@ class Model:
     @property
     def n_layers(self) -> int:
         """Number of blocks."""
-        return self.hf.config.num_hidden_layers
+        return len(self.layout.paths["resid_post"])
 
     @property
     def width(self) -> int:
         """Size d of the residual stream."""
-        return self.hf.config.hidden_size
+        return self.hf.config.get_text_config(decoder=True).hidden_size
 
     @property
     def dtype(self) -> torch.dtype:
@@ -59,52 +65,53 @@ class Model:
         """Where the embedding lives and inputs go."""
         return self.hf.device
 
-    def modules(self, component: Component, *, view: Any = None) -> list[Any]:
-        """The module of each layer whose output is `component`, as nnsight sees it (or in `view`, such as `hf`)."""
-        layers = list(resolve(self.lm if view is None else view, self.layout.layers))
-        if component == "resid_post":
-            return layers
-        attention = component == "attn_out"
-        norm = self.layout.attention_norm if attention else self.layout.mlp_norm
-        path = self.layout.attention if attention else self.layout.mlp
-        if norm and self.tap == "contribution":
-            path = norm
-        return [resolve(layer, path) for layer in layers]
+    @property
+    def components(self) -> tuple[Component, ...]:
+        """Those it has: all, or resid_post alone."""
+        return tuple(self.layout.paths)
 
-    def norm(self, *, view: Any = None) -> Any:
-        """The final norm, whose output the unembedding multiplies."""
-        return resolve(self.lm if view is None else view, self.layout.norm)
+    def modules(self, component: Component, *, view: Any = None) -> list[Any]:
+        """The module of each layer whose output is `component`, as nnsight sees it (or in `view`, such as `hf`).
+
+        Raises ValueError for a component that the model does not have.
+        """
+        self.check(component)
+        view = self.lm if view is None else view
+        if (component, id(view)) not in self._resolved:
+            self._resolved[component, id(view)] = [resolve(view, path) for path in self.layout.paths[component]]
+        return self._resolved[component, id(view)]
+
+    @cached_property
+    def _resolved(self) -> dict[tuple[Component, int], list[Any]]:
+        """Modules by component and view: a replay would look as long for them as it computes a layer."""
+        return {}
+
+    def check(self, component: Component) -> None:
+        """Nothing for a component that the model has; else raises ValueError."""
+        if component not in self.components:
+            raise ValueError(
+                f"{self.name} ({type(self.hf).__name__}) has no {component}: it has {', '.join(self.components)} alone"
+            )
+
+    def scale(self, component: Component) -> float:
+        """What the output of the component's module is multiplied with."""
+        return 1.0 if component == "resid_post" else self.layout.scale
+
+    def head(self, *, view: Any = None) -> Any:
+        """The unembedding."""
+        return resolve(self.lm if view is None else view, self.layout.head)
 
     def unembed(self, hidden: Tensor, tokens: Tensor | None = None) -> Tensor:
-        """Next-token logits, float32, of `tokens` [k] (or of the whole vocabulary) from final-norm outputs [..., d].
+        """Next-token logits, float32, of `tokens` [k] (or the whole vocabulary) from what the head is given [..., d].
 
         Caps and scales that a family applies to its logits are applied (Gemma-2, Granite, Cohere).
         """
-        head, config = self.hf.get_output_embeddings(), self.hf.config
+        head = self.head(view=self.hf)
         weight = head.weight if tokens is None else head.weight[tokens.to(head.weight.device)]
         bias = head.bias if tokens is None or head.bias is None else head.bias[tokens]
         logits = torch.nn.functional.linear(hidden.to(weight.dtype), weight, bias).float()
-        logits = logits * getattr(config, "logit_scale", 1.0) / getattr(config, "logits_scaling", 1.0)
-        cap = getattr(config, "final_logit_softcapping", None)
-        return logits if cap is None else cap * torch.tanh(logits / cap)
-
-    @property
-    def key_shape(self) -> tuple[int, int]:
-        """Number of key/value heads and their size."""
-        config = self.hf.config
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        return heads, getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-
-    @property
-    def windows(self) -> tuple[int | None, ...]:
-        """Sliding attention window of each layer, in tokens; None where a layer attends to everything before it."""
-        config = self.hf.config
-        window, kinds = getattr(config, "sliding_window", None), getattr(config, "layer_types", None)
-        if not getattr(config, "use_sliding_window", True):
-            window = None
-        if kinds is None:
-            return (window,) * self.n_layers
-        return tuple(window if kind == "sliding_attention" else None for kind in kinds)
+        scale, cap = logit_scale_and_cap(self.hf.config.get_text_config(decoder=True))
+        return logits * scale if cap is None else cap * torch.tanh(logits * scale / cap)
 
 
 def wrap_model(
@@ -112,17 +119,18 @@ def wrap_model(
 ) -> Model:
     """The Model around a transformers model and its tokenizer, unchecked.
 
-    Raises ValueError for an unknown tap or a layout that none of LAYOUTS describes.
+    Raises ValueError for an unknown tap, and for a model that is not one emolib can serve, with the reason.
     """
     check_choice("tap", tap, Tap)
-    layout = find_layout(hf)
     hf.eval().requires_grad_(False)
-    softcap = getattr(hf.config, "attn_logit_softcapping", None) is not None
-    hf.set_attn_implementation("eager" if softcap else ATTENTION if hf.device.type == "cpu" else "sdpa")
+    # transformers copies every key/value head once per query head; on the CPU that costs more than the attention.
+    os.environ["TRANSFORMERS_SDPA_FORCE_GQA"] = str(int(hf.device.type == "cpu"))
+    layout = find_layout(hf, tap)
+    anatomy = dissect(hf, [resolve(hf, path) for path in layout.paths["resid_post"]])
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    lm = nnsight.NNsight(hf)
-    return Model(name=name, revision=revision, hf=hf, lm=lm, tokenizer=tokenizer, layout=layout, tap=tap)
+    parts: dict[str, Any] = dict(hf=hf, lm=nnsight.NNsight(hf), tokenizer=tokenizer, layout=layout, anatomy=anatomy)
+    return Model(name=name, revision=revision, tap=tap, obstacle=anatomy.obstacle, **parts)
 
 
 def resolve_device(device: str) -> torch.device:

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from emolib.engine.edits import Edit, Where
 from emolib.engine.labels import answer_ids
-from emolib.engine.layouts import unwrap
 from emolib.engine.model import Model
 
 
@@ -33,21 +32,24 @@ def plain(
     with torch.no_grad(), ExitStack() as undo:
         if edit is not None:
             modules = model.modules(edit.component, view=model.hf)
+            scale = model.scale(edit.component)
             for layer in edit.layers:
-                undo.callback(modules[layer].register_forward_hook(_hook(edit, layer, row)).remove)
+                hook = _hook(edit, layer, row, ids.shape, scale)
+                undo.callback(modules[layer].register_forward_hook(hook).remove)
         logits = model.hf(ids).logits[0, -1].float()
     return logits if answers is None else logits[answer_ids(model.tokenizer, answers).to(logits.device)]
 
 
-def _hook(edit: Edit, layer: int, row: int) -> Callable[..., Any]:
-    """A forward hook that replaces the activation at the edit's token, or at each token on its own."""
+def _hook(edit: Edit, layer: int, row: int, shape: torch.Size, scale: float) -> Callable[..., Any]:
+    """A forward hook that replaces the activation, the output times `scale`, at the edit's token or at each one."""
 
     def hook(_module: torch.nn.Module, _inputs: object, output: Any) -> Any:
-        new = unwrap(output).clone()
-        length = new.shape[1]
-        for place in range(length) if edit.position == "all" else [length + edit.position]:
+        old = output if isinstance(output, Tensor) else output[0]
+        new = old.clone().view(*shape, -1)
+        for place in range(shape[1]) if edit.position == "all" else [shape[1] + edit.position]:
             where = Where(layer, edit.component, torch.tensor([row]), torch.tensor([place]))
-            new[:, place] = edit.operation(new[:, place], where)
+            new[:, place] = edit.operation(new[:, place] * scale, where) / scale
+        new = new.view_as(old)
         return new if isinstance(output, Tensor) else (new, *output[1:])
 
     return hook

@@ -1,8 +1,8 @@
 """Where in the network: components, layers, token positions, and spans of layers (paper §4, equation E1).
 
-`attn_out` and `mlp_out` are what attention and feed-forward add to the residual stream, `resid_post` is the stream
-after the block: the paper's MHSA, FFN and hidden state. Layers count from 0 in code and data and from 1 on axes and in
-prose; `layer_number` is the only place that converts. Loads no model library.
+`attn_out` and `mlp_out` are what attention, or what stands in its place, and feed-forward add to the residual stream,
+`resid_post` is the stream after the block: the paper's MHSA, FFN and hidden state. Layers count from 0 in code and data
+and from 1 on axes and in prose; `layer_number` is the only place that converts. Loads no model library.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import pandas as pd
 
 from emolib.engine.edits import Edit, Operation
 from emolib.engine.model import Model
-from emolib.engine.sites import COMPONENTS, Component, Position, centres, span_layers
+from emolib.engine.sites import Component, Position, centres, span_layers
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,21 +52,23 @@ def sweep(
     operation: Operation,
     model: Model,
     *,
-    components: Iterable[Component] = COMPONENTS,
+    components: Iterable[Component] | None = None,
     span: int = 1,
     layers: Iterable[int] | None = None,
     position: Position = -1,
 ) -> Sweep:
     """The Sweep of `operation` through the model: at each component, a window of `span` layers around each layer.
 
-    `layers` are the centres, by default all whose window fits. Raises ValueError for an unknown component or position,
-    an even span, and a window that leaves the model.
+    `components` are by default all that the model has, `layers` the centres of all windows that fit. Raises ValueError
+    for an unknown component or position, an even span, and a window that leaves the model.
     """
     chosen = list(centres(span, model.n_layers)) if layers is None else list(layers)
     if not chosen:
         raise ValueError(f"no layer to edit: a span of {span} does not fit into {model.n_layers} layers, or none given")
     sites = [
-        (component, layer, span_layers(layer, span, model.n_layers)) for component in components for layer in chosen
+        (component, layer, span_layers(layer, span, model.n_layers))
+        for component in (model.components if components is None else components)
+        for layer in chosen
     ]
     edits = [Edit(component=name, layers=window, operation=operation, position=position) for name, _, window in sites]
     rows = [

@@ -5,44 +5,19 @@ Norm weights are perturbed so that a norm that is missed or applied twice change
 
 from __future__ import annotations
 
+from dataclasses import fields, is_dataclass
+from importlib.resources import files
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+import yaml
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from emolib.engine.choices import Tap
 from emolib.engine.model import Model, wrap_model
 
-_COMMON = dict(
-    hidden_size=48,
-    intermediate_size=96,
-    num_hidden_layers=4,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    max_position_embeddings=1024,
-    pad_token_id=0,
-    bos_token_id=1,
-    eos_token_id=1,
-)
-FAMILIES: dict[str, dict[str, Any]] = {
-    "llama": {"rope_theta": 1e4},
-    "mistral": {"sliding_window": 24},
-    "ministral": {
-        "sliding_window": 24,
-        "head_dim": 12,
-        "rope_parameters": {"rope_type": "default", "rope_theta": 1e4},
-        "layer_types": ["sliding_attention", "full_attention"] * 2,
-    },
-    "gemma2": {"head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 24, "final_logit_softcapping": 3.0},
-    "phi3": {"sliding_window": None},
-    "olmo2": {},
-    "qwen2": {},
-    "qwen3": {"head_dim": 16},
-    "qwen3_moe": {"head_dim": 16, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32},
-    "gpt2": {"n_embd": 48, "n_layer": 4, "n_head": 4, "n_inner": 96, "n_positions": 1024},
-    "gpt_neox": {},
-    "gptj": {"n_embd": 48, "n_layer": 4, "n_head": 4, "n_inner": 96, "n_positions": 1024, "rotary_dim": 8},
-}
+_DATA = yaml.safe_load(files("emolib.engine").joinpath("tiny.yml").read_text(encoding="utf-8"))
+FAMILIES: dict[str, dict[str, Any]] = _DATA["families"]
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:
@@ -61,20 +36,36 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
 def tiny_model(
     family: str, *, tap: Tap = "contribution", tokenizer: Any = None, seed: int = 0, **overrides: Any
 ) -> Model:
-    """A random model of a family in FAMILIES, float32 on the CPU; `overrides` change its configuration.
+    """A random model of a family, as transformers calls it, float32 on the CPU; `overrides` change its configuration.
 
-    Raises KeyError for an unknown family.
+    Raises KeyError for an unknown family, ValueError for one that emolib does not serve.
     """
     tokenizer = byte_tokenizer() if tokenizer is None else tokenizer
-    settings = _COMMON | {"vocab_size": len(tokenizer)} | FAMILIES[family] | overrides
-    if family.startswith("gpt"):
-        del settings["num_key_value_heads"]
     torch.manual_seed(seed)
-    hf = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **settings))
+    hf = AutoModelForCausalLM.from_config(tiny_config(family, len(tokenizer), **overrides))
     with torch.no_grad():
         for name, weight in hf.named_parameters():
-            spread = 0.3 if "norm" in name or "ln_" in name else 0.0
+            own = ".".join(name.split(".")[-2:])  # not that of a block, such as DBRX's norm_attn_norm
+            spread = 0.3 if "norm" in own or "ln_" in own else 0.0
             weight.add_(torch.randn_like(weight) * spread)
             if weight.ndim > 1:
+                if not weight.any():
+                    weight.normal_(std=0.02)  # some families begin with layers that do nothing
                 weight.mul_(10)  # the default initialisation is so small that edits would hardly move the logits
     return wrap_model(hf, tokenizer, name=f"tiny-{family}", tap=tap)
+
+
+def tiny_config(family: str, vocabulary: int = 258, **overrides: Any) -> Any:
+    """The configuration of a small model of a family, of its text part too; raises KeyError for an unknown family."""
+    kind = CONFIG_MAPPING[family]
+    return kind(**_small(kind, vocabulary) | FAMILIES.get(family, {}) | overrides)
+
+
+def _small(kind: Any, vocabulary: int) -> dict[str, Any]:
+    names, given = {field.name for field in fields(kind)}, _DATA["small"] | {"vocab_size": vocabulary}
+    # Some configurations know a setting by a name of their own.
+    found = {own: given[name] for name in given for own in {name, kind.attribute_map.get(name, name)} & names}
+    if "kv_lora_rank" in names:
+        found["num_key_value_heads"] = found["num_attention_heads"]
+    part = kind.sub_configs.get("text_config")
+    return found | ({"text_config": _small(part, vocabulary)} if is_dataclass(part) else {})

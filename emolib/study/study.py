@@ -229,8 +229,9 @@ class Study:
         frame = self.table(experiment)
         # What an interrupted run had done already is part of what the experiment takes.
         seconds = time.perf_counter() - start + self._spared[0] - spared
+        made_from = self._key(experiment) | ({"full_passes": self.model.obstacle} if self.model.obstacle else {})
         about = collect_provenance(
-            parameters=self.run.parameters(), device=str(self.model.device), seconds=seconds, **self._key(experiment)
+            parameters=self.run.parameters(), device=str(self.model.device), seconds=seconds, **made_from
         )
         results.write(frame, path, about)
         return results.read(path)

@@ -13,7 +13,7 @@ from emolib.engine.layouts import unwrap
 from emolib.engine.model import Model
 from emolib.engine.oracle import plain
 from emolib.engine.sites import COMPONENTS, Component, span_layers
-from emolib.engine.tiny import FAMILIES, tiny_model
+from emolib.engine.tiny import tiny_model
 
 TEXTS = ["The bus left early.", "Ok so", "Someone took the last seat on the train to the coast and did not look up."]
 PROMPTS = [f"Name it. Context: My dog ran. Answer: joy Context: {text} Answer:" for text in TEXTS]
@@ -36,7 +36,8 @@ def operations(model) -> dict[str, object]:
     }
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+# Norms before and behind sub-layers, windows, caps, layers that return tuples, and states that are no cache.
+@pytest.fixture(scope="module", params=["llama", "gemma2", "gptj", "lfm2"])
 def model(request):
     return tiny_model(request.param)
 
@@ -81,7 +82,7 @@ def site_edits(model):
 @pytest.mark.parametrize("prefix", ["shared", "none"])
 def test_clean_logits_equal_plain_transformers(model, prefix):
     engine = Engine(model, PROMPTS, LABELS, prefix=prefix)
-    assert (len(engine.prefix) > 20) == (prefix == "shared")
+    assert (len(engine.prefix) > 20) == (prefix == "shared" and not model.obstacle)
     assert (engine.encode(ROWS).logits - plain_of_all(model, [None])[ROWS, 0]).abs().max() < TOLERANCE
 
 
@@ -257,7 +258,7 @@ def test_a_batch_costs_no_more_than_its_budget_and_the_next_text_would():
 
 def test_memory_of_a_text_counts_what_stays_and_what_a_layer_works_with():
     model = tiny_model("llama")
-    heads, size = model.key_shape
+    heads, size = 2, 12
     short, long = (text_bytes(model, length, run=10, keep=1) for length in (40, 50))
     # ten more tokens in the cache: their keys and values in each layer, and a mask of ten more columns
     assert long - short == 4 * (2 * model.n_layers * heads * size * 10 + 10 * 10)

@@ -12,7 +12,7 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import DynamicCache, PreTrainedTokenizerFast
 
 from emolib.engine.model import Model
-from emolib.engine.tiny import FAMILIES, byte_tokenizer, tiny_model
+from emolib.engine.tiny import byte_tokenizer, tiny_model
 from emolib.experiments.attention import measure, views, words
 from emolib.experiments.attention.reading import (
     FIRST,
@@ -36,6 +36,22 @@ from helpers import ROOT, tiny_table, word_tokenizer
 
 PROMPT = get_prompt("T1-2shot")
 TEXTS = ("The boss lost my letter, twice.", "Rain.", "The boss lost my ladder, twice.", "I felt ... today. “Café”!")
+
+
+FAMILIES = (
+    "llama",
+    "mistral",
+    "ministral",
+    "gemma2",
+    "phi3",
+    "olmo2",
+    "qwen2",
+    "qwen3",
+    "qwen3_moe",
+    "gpt2",
+    "gpt_neox",
+    "gptj",
+)
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -103,7 +119,7 @@ def test_masses_sum_to_one_and_sliding_windows_do_not_see_the_beginning(model: M
         assert np.allclose(mass.sum(-1), 1, atol=1e-5) and (mass >= 0).all()
     assert np.allclose(looks.token_share.sum(-1), 1)
     seen = looks.mass[..., FIRST] > 0
-    assert seen.tolist() == [[window is None for window in model.windows]] * len(TEXTS)
+    assert seen.tolist() == [[window is None for window in model.anatomy.windows]] * len(TEXTS)
 
 
 def test_texts_read_together_or_alone_get_the_same(model: Model) -> None:

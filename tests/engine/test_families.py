@@ -1,0 +1,57 @@
+"""Every family against plain transformers, under edits, on prompts longer than its windows, and the table of them."""
+
+from __future__ import annotations
+
+import re
+import warnings
+
+import pytest
+import torch
+import transformers
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from emolib.engine.checks import TOLERANCE, check_model
+from emolib.engine.engine import Engine
+from emolib.engine.oracle import plain
+from emolib.engine.sites import COMPONENTS
+from emolib.engine.tiny import tiny_model
+from tools.families import LABELS, PAGE, PROMPTS, difference, sites, table
+
+TABLE = table()
+FLOAT32 = {"inkling2_text"}  # what transformers itself runs in float32 alone, without kernels for a GPU
+
+
+@pytest.mark.parametrize("family", [family for family, row in TABLE.items() if row.served != "not built"])
+def test_a_family_is_served_as_the_table_says_and_as_plain_transformers_is(family: str) -> None:
+    row = TABLE[family]
+    if row.served == "refused":
+        with pytest.raises(ValueError, match=re.escape(row.reason.removesuffix("…"))):
+            check_model(tiny_model(family))
+        return
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        model = check_model(tiny_model(family))
+    assert "full passes" * bool(model.obstacle) == row.served.removeprefix("replay"), model.obstacle
+    assert row.components == ", ".join(model.components)
+    assert sum("run by full passes" in str(one.message) for one in said) == bool(model.obstacle)
+    edits = sites(model)
+    assert difference(model, edits) < TOLERANCE[torch.float32] / 5
+    if model.components == COMPONENTS:
+        read = Engine(model, PROMPTS, LABELS, keep=3).encode([0, 1], read=COMPONENTS)
+        step, stream = read.activations["attn_out"] + read.activations["mlp_out"], read.activations["resid_post"]
+        assert (read.resid_pre + step - stream).abs().max() <= 1e-5 * stream.abs().max()
+    some = edits[len(edits) // 2 :][:1]
+    if model.hf._supports_sdpa:
+        model.hf.set_attn_implementation("eager")
+        assert difference(model, some) < TOLERANCE[torch.float32] / 5
+    model.hf.to(torch.bfloat16)
+    if family in FLOAT32:
+        with pytest.raises(RuntimeError, match="same dtype"):
+            plain(model, PROMPTS[0])
+    else:
+        assert difference(model, some) < TOLERANCE[torch.bfloat16]
+
+
+def test_the_table_has_every_type_of_the_installed_transformers() -> None:
+    assert list(TABLE) == list(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+    assert f"transformers {transformers.__version__}," in PAGE.read_text(encoding="utf-8")
