@@ -65,8 +65,9 @@ from emolib import figures
 from emolib.figures.display import say
 from emolib.paper import claims
 from emolib.paper import overview as models
+from emolib.study.run import Run
 
-stored = claims.stored_runs()
+stored = claims.shown_runs(Run.of(globals()).slug)
 found = models.overview(stored)
 order = models.by_size(found)
 

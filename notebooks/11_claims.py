@@ -74,12 +74,12 @@ from myst_nb import glue
 from emolib.figures.display import say
 from emolib.paper import claims
 from emolib.paper.overview import run_name
-from emolib.study.run import REFERENCE, Run
+from emolib.study.run import Run
 from emolib.tables import paper
 
 run = Run.of(globals())
-stored = claims.stored_runs()
-tables, theirs = stored.get(run.slug, {}), claims.paper_tables(paper.DETAILED.name)
+chosen = claims.shown_runs(run.slug)
+tables, theirs = chosen.get(run.slug, {}), claims.paper_tables(paper.DETAILED.name)
 
 # %% [markdown]
 # ## All at a glance
@@ -88,7 +88,6 @@ tables, theirs = stored.get(run.slug, {}), claims.paper_tables(paper.DETAILED.na
 # tokens, prompts, appraisals or steering, which were studied on Llama 3.2 1B alone.
 
 # %% tags=["hide-input"]
-chosen = {slug: stored[slug] for slug in dict.fromkeys([run.slug, REFERENCE.slug]) if slug in stored}
 published = claims.paper_verdicts()
 judged = claims.verdicts_by({run_name(found, slug): found for slug, found in chosen.items()})
 say(

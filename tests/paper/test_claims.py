@@ -500,6 +500,10 @@ def test_stored_runs_are_read_by_their_folder(tables: dict[str, pd.DataFrame], t
     assert list(found) == ["one"] and list(found["one"]) == ["probing"]
     assert "*one*: probing (no commit, " in claims.origins(found)
     assert claims.stored_runs(tmp_path / "nowhere") == {}
+    for name in (REFERENCE.slug, "another"):
+        results.write(tables["probing"], tmp_path / "results" / name / "probing.parquet", {"seed": 0})
+    assert list(claims.shown_runs("one", tmp_path)) == ["one", REFERENCE.slug, "another"]
+    assert list(claims.shown_runs(REFERENCE.slug, tmp_path)) == [REFERENCE.slug]
 
 
 def test_what_an_owner_sends_says_what_the_tables_say(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from emolib.paper.claims.evidence import Check, Evidence, NotTestable, Tables
 from emolib.paper.claims.tests import TESTS
 from emolib.paper.tables import paper_tables
 from emolib.stats import landmarks
+from emolib.study.run import REFERENCE
 from emolib.tables import paper, schemas
 from emolib.tables.results import digest, read
 
@@ -289,6 +290,16 @@ def stored_runs(root: str | Path = ".") -> dict[str, dict[str, pd.DataFrame]]:
     folders = sorted(path for path in (Path(root) / "results").glob("*") if path.is_dir())
     found = {folder.name: run_tables(folder) for folder in folders}
     return {slug: tables for slug, tables in found.items() if tables}
+
+
+def shown_runs(slug: str, root: str | Path = ".") -> dict[str, dict[str, pd.DataFrame]]:
+    """The stored runs that a chapter of the named run sets beside one another: it, the reference, then all others.
+
+    A chapter of the reference run is published, so what else was computed on one machine is not in it.
+    """
+    stored = stored_runs(root)
+    others = stored if slug != REFERENCE.slug else ()
+    return {name: stored[name] for name in dict.fromkeys([slug, REFERENCE.slug, *others]) if name in stored}
 
 
 def document(tables: Tables) -> dict[str, Any]:
