@@ -32,7 +32,7 @@ HELP = {
     "text": "masked, as in the paper, or original: with or without the emotion words",
     "tap": "contribution: what is added to the residual stream; module: before a norm, as the paper's code reads it",
     "dtype": "float32, bfloat16 or float16",
-    "device": "auto, cpu, cuda, cuda:1, mps",
+    "device": "auto, cpu, cuda, cuda:1, mps, balanced (all GPUs)",
     "seed": "of every random choice",
     "profile": "quick (minutes) or full",
     "corpus_path": "where the corpus file lies, if not downloaded",

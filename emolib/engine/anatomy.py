@@ -26,15 +26,16 @@ class Anatomy:
     """Found by running the model.
 
     `rules` say which keys are seen, None where all before are, by kind of layer ("" where all are alike), `kinds` of
-    which kind each layer is. `keys` are the shapes [heads, size] of keys and values in each layer of the cache. A layer
-    returns `returned` things in a tuple, 0 for the stream alone. `obstacle` is what keeps the model from replay, if
-    anything does.
+    which kind each layer is. `keys` are the shapes [heads, size] of keys and values in each layer of the cache,
+    `devices` where these are. A layer returns `returned` things in a tuple, 0 for the stream alone. `obstacle` is what
+    keeps the model from replay, if anything does.
     """
 
     rules: Mapping[str, Rule | None]
     kinds: tuple[str, ...]
     keys: tuple[tuple[torch.Size, torch.Size], ...]
     returned: int
+    devices: tuple[torch.device, ...]
     obstacle: str
 
     @property
@@ -98,6 +99,7 @@ def dissect(hf: Any, layers: Sequence[Any]) -> Anatomy:
         kinds=kinds,
         keys=() if obstacle else tuple((one.keys[0, :, 0].shape, one.values[0, :, 0].shape) for one in kept),
         returned=0 if isinstance(seen[0][1], Tensor) else len(seen[0][1]),
+        devices=() if obstacle else tuple(one.keys.device for one in kept),
         obstacle=obstacle,
     )
 

@@ -342,6 +342,7 @@ class Engine:
         view, options = (self.model.remote, {"remote": remote}) if remote else (self.model.lm, {})
         sites = [(name, self.model.modules(name, view=view), name in read) for name in self.model.components]
         layers, head, keep = self.model.modules("resid_post", view=view), self.model.head(view=view), self.keep
+        home = self.model.device
         scales, n_layers, want = {name: self.model.scale(name) for name, *_ in sites}, len(layers), "resid_pre" in read
         index, shape, others = torch.tensor(rows), tuple(positions.shape), [None] * (self.model.anatomy.returned - 1)
         entering = (stream, *others) if self.model.anatomy.returned else stream
@@ -351,13 +352,13 @@ class Engine:
                 layers[layer].skip(entering)
             for layer in range(first, n_layers):
                 if want:
-                    found["resid_pre"].append(layers[layer].input[:, -keep:].clone())
+                    found["resid_pre"].append(layers[layer].input[:, -keep:].to(home, copy=True))
                 for name, modules, is_read in sites:
                     if is_read or (layer, name) in plan:
                         output, scale = unwrap(modules[layer].output, shape), scales[name]
                         edit_in_place(output, plan.get((layer, name), ()), (layer, name), index, positions, scale)
                         if is_read:
-                            found[name].append(output[:, -keep:] * scale)
+                            found[name].append((output[:, -keep:] * scale).to(home))
             activations = nnsight.save({name: torch.stack(values) for name, values in found.items()})
             hidden = nnsight.save(head.input.clone())
             tracer.stop()
@@ -366,9 +367,11 @@ class Engine:
     def _prefix_states(self) -> list[tuple[Tensor, Tensor]]:
         """Keys and values [1, heads, P, head_dim] of the shared prefix per layer, computed once."""
         if self._prefix_cache is None:
-            shapes, new = self.model.anatomy.keys, torch.empty(0, dtype=self.model.dtype, device=self.model.device)
-            empty = [[new.new_empty(1, heads, 0, size) for heads, size in pair] for pair in shapes]
-            layers = [SlotLayer(*pair, room=len(self.prefix)) for pair in empty]
+            anatomy, new = self.model.anatomy, partial(torch.empty, dtype=self.model.dtype)
+            layers = [
+                SlotLayer(*(new(1, heads, 0, size, device=device) for heads, size in pair), room=len(self.prefix))
+                for pair, device in zip(anatomy.keys, anatomy.devices, strict=True)
+            ]
             if self.prefix:
                 tokens, own = self._pad([self.prefix], start=0)
                 masks = (torch.zeros_like(own), own[:, :0], own, torch.zeros_like(own[0]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +22,22 @@ def load(
     name: str,
     *,
     dtype: DType = "float32",
-    device: str = "auto",
+    device: str | Mapping[str, str] = "auto",
     tap: Tap = "contribution",
     revision: str | None = None,
     accept: Callable[[Any], object] = lambda tokenizer: None,
 ) -> Model:
     """The model called `name` (registry name, Hugging Face id, local folder or GGUF file), ready for the engine.
 
+    For a model larger than one device, `device` is "balanced" over all GPUs, or a map of modules to devices.
     `accept` sees the tokenizer before any weight is loaded, and raises what it has against it. Raises ValueError for an
     unknown name, dtype, device or tap before anything is loaded; RuntimeError when the weights cannot be had;
     emolib.engine.checks.UnsupportedModel when the model fails a check.
     """
     check_choice("dtype", dtype, DType)
     check_choice("tap", tap, Tap)
-    place = resolve_device(device)
+    split = device == "balanced" or not isinstance(device, str)
+    place: Any = device if split else resolve_device(str(device))
     source = registry.locate(name)
     address = str(_unpacked(Path(source))) if source.endswith(".gguf") else source
     at = dict(revision=revision or "main")
@@ -45,8 +47,9 @@ def load(
         raise _unavailable(name, address, error) from error
     accept(tokenizer)
     try:
-        hf: Any = AutoModelForCausalLM.from_pretrained(address, **at, dtype=getattr(torch, dtype))
-        hf.to(place)
+        settings = dict(dtype=getattr(torch, dtype), device_map=place if split else None)
+        hf: Any = AutoModelForCausalLM.from_pretrained(address, **at, **settings)
+        hf = hf if split else hf.to(place)
     except (OSError, ValueError) as error:  # transformers raises either for a folder without a model
         raise _unavailable(name, address, error) from error
     found = getattr(hf.config, "_commit_hash", None) or registry.revision(name) or "unknown"

@@ -14,6 +14,7 @@ from typing import Any
 
 import nnsight  # before any transformers model class: nnsight wraps what it finds
 import torch
+from accelerate.utils import align_module_device
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -107,9 +108,10 @@ class Model:
         Caps and scales that a family applies to its logits are applied (Gemma-2, Granite, Cohere).
         """
         head = self.head(view=self.hf)
-        weight = head.weight if tokens is None else head.weight[tokens.to(head.weight.device)]
-        bias = head.bias if tokens is None or head.bias is None else head.bias[tokens]
-        logits = torch.nn.functional.linear(hidden.to(weight.dtype), weight, bias).float()
+        with align_module_device(head):  # its weights, should they be kept elsewhere
+            at = slice(None) if tokens is None else tokens.to(head.weight.device)
+            weight, bias = head.weight[at], None if head.bias is None else head.bias[at]
+            logits = torch.nn.functional.linear(hidden.to(weight), weight, bias).float()
         scale, cap = logit_scale_and_cap(self.hf.config.get_text_config(decoder=True))
         return logits * scale if cap is None else cap * torch.tanh(logits * scale / cap)
 

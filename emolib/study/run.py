@@ -45,8 +45,10 @@ class Run:
                 check_choice(name, getattr(self, name), kind)
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
             raise ValueError(f"seed {self.seed!r}: expected a whole number from 0 on")
-        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
-            raise ValueError(f"unknown device {self.device!r}: expected auto, cpu, mps, cuda or cuda:<number>")
+        if not re.fullmatch(r"auto|cpu|mps|balanced|cuda(:\d+)?", self.device):
+            raise ValueError(
+                f"unknown device {self.device!r}: expected auto, cpu, mps, cuda, cuda:<number> or balanced"
+            )
         # An empty path is what a notebook's parameter cell says for "none".
         object.__setattr__(self, "corpus_path", self.corpus_path or None)
         if self.model not in registry():  # a registered model need not be installed to be named

@@ -390,3 +390,22 @@ def test_loading_runs_the_checks(tiny_folder: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(loading, "check_model", refuse)
     with pytest.raises(UnsupportedModel, match="tiny-llama was looked at"):
         load(str(tiny_folder), device="cpu")
+
+
+def test_a_model_in_two_shards_is_the_model(tiny_folder: Path) -> None:
+    whole = load(str(tiny_folder), device="cpu")
+    first = ["model.embed_tokens", "model.rotary_emb", "model.layers.0", "model.layers.1"]
+    rest = ["model.norm", "lm_head", *(f"model.layers.{layer}" for layer in range(2, whole.n_layers))]
+    # Weights of the second come to the CPU whenever they are needed.
+    shards = load(str(tiny_folder), device=dict.fromkeys(first, "cpu") | dict.fromkeys(rest, "disk"))
+    prompts, labels = [PROMPT, "Context: my dog laughed. Answer:"], torch.arange(9)
+    edits = [*sweep(Noise(0), whole), *sweep(Zero(), whole, span=3)]
+    found = []
+    for model in (whole, shards):
+        engine = Engine(model, prompts, labels)
+        encoding = engine.encode([0, 1], read=COMPONENTS)
+        again = encoding.logits, engine.replay(encoding, edits), engine.forward([0, 1], edits[:2])
+        found.append([*again, encoding.resid_pre, *encoding.activations.values()])
+    kept = [next(layer.parameters()).is_meta for layer in shards.modules("resid_post", view=shards.hf)]
+    assert kept == [False, False, True, True, True] and shards.head(view=shards.hf).weight.is_meta
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))

@@ -50,7 +50,9 @@ def test_a_seed_that_is_no_natural_number_is_refused(seed: Any) -> None:
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "CPU", "", "cuda:0 "])
 def test_an_unknown_device_is_refused(device: str) -> None:
-    with pytest.raises(ValueError, match=f"unknown device '{device}': expected auto, cpu, mps, cuda or cuda:<number>"):
+    with pytest.raises(
+        ValueError, match=f"unknown device '{device}': expected auto, cpu, mps, cuda, cuda:<number> or balanced"
+    ):
         Run(device=device)
 
 
