@@ -21,6 +21,9 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
 
+# Half of an installation was compiling what is never imported: Python does it for the rest, once, if it may keep it.
+unexport PYTHONDONTWRITEBYTECODE
+
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name what; do \
 	  printf '  make %-10s %s\n' "$$name" "$$what"; done
@@ -101,6 +104,6 @@ $(READY): pyproject.toml requirements.lock
 	@set -e; python=$$($(FIND_PYTHON)); \
 	echo "Installing into $(VENV) with $$($$python --version): about 2.3 GB, some minutes"; \
 	"$$python" -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check -c requirements.lock -e '.[all,test]'
+	$(BIN)/python -m pip install --disable-pip-version-check --no-compile -c requirements.lock -e '.[all,test]'
 	$(BIN)/emolib fetch smollm2-135m
 	@touch $(READY)
