@@ -64,17 +64,17 @@ class Study:
         only_layers: Sequence[int] | None = None,
     ) -> None:
         self.run, self.folder = run, Path(folder)
-        self.corpus, self.prompt = corpus or run.load_corpus(), prompt or run.load_prompt()
+        self.corpus, self._prompt = corpus or run.load_corpus(), prompt or run.load_prompt()
         self._model, self._clean, self._agreed, self.only_layers = model, clean, agreed, only_layers
         self.whole = all(other is None for other in (rows, prompt, truth, clean, agreed, only_layers))
         self._rows = np.arange(len(self.corpus.events)) if rows is None else np.asarray(rows, dtype=int)
         self.events = self.corpus.events.iloc[self._rows].reset_index(drop=True)
-        self.groups, self.words = writer_groups(self.events), self.prompt.labels
+        self.groups, self.words = writer_groups(self.events), self._prompt.labels
         if isinstance(model, Model):
             _check_model(model, run)
         if truth is None and self.words != EMOTIONS:
             raise ValueError(
-                f"prompt {self.prompt.name!r} asks for {', '.join(self.words)}, not for emotions: an experiment on "
+                f"prompt {self._prompt.name!r} asks for {', '.join(self.words)}, not for emotions: an experiment on "
                 "emotions needs another prompt, and a control task its right answers (Study.variant with truth)"
             )
         emotions = pd.Categorical(self.events["emotion"], categories=EMOTIONS).codes.astype(int)
@@ -101,7 +101,7 @@ class Study:
             corpus=self.corpus if text is None else None,
             folder=self.folder,
             rows=self._rows if rows is None else self._rows[np.asarray(rows, dtype=int)],
-            prompt=prompt or self.prompt,
+            prompt=prompt or self._prompt,
             truth=truth,
             only_layers=self.only_layers,
         )
@@ -119,6 +119,12 @@ class Study:
 
         run = self.run
         return load(run.model, dtype=run.dtype, device=run.device, tap=run.tap, accept=accept)
+
+    @cached_property
+    def prompt(self) -> Prompt:
+        """What the model is asked; a chat in the template of its tokenizer. Raises ValueError where that has none."""
+        asked = self._prompt
+        return asked.in_template(self.model.tokenizer) if asked.chat and not asked.turn else asked
 
     def layers(self, step: int = 1) -> list[int]:
         """Every `step`-th layer, the last among them, in order; of `only_layers` where the study has them."""

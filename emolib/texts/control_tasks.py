@@ -1,4 +1,4 @@
-"""Other questions about the same texts (paper C.4; errata M13), and the emotion question as a chat (brief §6, C11).
+"""Other questions about the same texts (paper C.4; errata M13).
 
 Two controls ask what has nothing to do with emotion. The paper's wants the first word of the text: unbalanced, and
 answered by copying. Ours wants the topic: the frame and the demonstrations of the default prompt, answers that need
@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,8 +18,6 @@ from emolib.stats.sampling import balanced_rows
 from emolib.texts.prompts import Prompt, get_prompt
 from emolib.texts.sources import packaged
 
-MARK = "\N{OBJECT REPLACEMENT CHARACTER}"  # stands for the text while a chat template is applied
-DATE = "26 Jul 2024"  # what that template falls back on
 FEWEST = 8  # texts an answer must have to count: fewer can be neither probed nor patched
 
 
@@ -31,24 +28,6 @@ class Task:
     prompt: Prompt
     rows: np.ndarray
     truth: np.ndarray
-
-
-@dataclass(frozen=True, kw_only=True)
-class ChatPrompt(Prompt):
-    """A prompt inside a chat template: `before` and `after` are everything around the text."""
-
-    before: str
-    after: str
-
-    @property
-    def prefix(self) -> str:
-        """Everything before the text."""
-        return self.before
-
-    @property
-    def suffix(self) -> str:
-        """Everything after the text, up to the answer."""
-        return self.after
 
 
 def first_word_task(texts: pd.Series, n: int, *, seed: int, shown: Sequence[int] = ()) -> Task | None:
@@ -104,22 +83,3 @@ def topics(texts: pd.Series) -> pd.Series:
         return hits[0] if len(hits) == 1 else ""
 
     return texts.map(topic_of)
-
-
-def chat_prompt(prompt: Prompt, tokenizer: Any) -> ChatPrompt | None:
-    """The prompt as the user's turn of the tokenizer's chat template, the answer begun; None without a template.
-
-    Instruction, demonstrations and text are one turn, and the assistant's turn starts with "Answer:", so that the
-    label is the next token. The start token is left to the tokenizer where it adds one itself.
-    """
-    if not getattr(tokenizer, "chat_template", None):
-        return None
-    turns = [{"role": "user", "content": prompt.prefix + MARK}]
-    # Llama 3 writes today's date into its template unless it is told another: the prompt must be the same every day.
-    chat = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, date_string=DATE)
-    before, _, after = chat.partition(MARK)
-    start = tokenizer.bos_token
-    if start and before.startswith(start) and tokenizer("")["input_ids"][:1] == [tokenizer.bos_token_id]:
-        before = before.removeprefix(start)
-    own = {**vars(prompt), "name": f"{prompt.name}-chat"}
-    return ChatPrompt(**own, before=before, after=after + prompt.suffix.strip())

@@ -3,13 +3,15 @@
 A prompt is one line: instruction, then ` Context: <text> Answer: <label>` for each demonstration, then
 ` Context: <text> Answer:`. No chat template and no trailing blank; the tokenizer adds what it adds. The blank before
 "Context" is part of the assembly, so a prompt without an instruction starts with a blank and an instruction that ends
-in a blank is followed by two. Stimuli: `data/prompts.yml`. Loads no model library.
+in a blank is followed by two. Two of ours have other frames: `question` asks behind the text, `bare` is the text alone.
+Any name with `-chat` behind it is that prompt as the user's turn of the tokenizer's chat template. Stimuli:
+`data/prompts.yml`. Loads no model library.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,11 +26,18 @@ from emolib.texts.sources import packaged
 PAPER_PROMPTS = (*(f"T{i}-2shot" for i in (1, 2, 3, 4)), *(f"T1-{n}shot" for n in (1, 3, 6, 9, 12)))
 
 
+CHAT = "-chat"
+MARK = "\N{OBJECT REPLACEMENT CHARACTER}"  # stands for the text while a chat template is applied
+DATE = "26 Jul 2024"  # what that template falls back on
+
+
 @dataclass(frozen=True, kw_only=True)
 class Prompt:
     """A prompt: `prefix + text + suffix` is what the model reads, and its next token answers with one of `labels`.
 
-    `demonstrations` are (text, label) pairs in order; `separator` follows the label of each.
+    `demonstrations` are (text, label) pairs in order; `opening` stands before each text, `cue` behind it, `separator`
+    behind the label of each. `chat` asks for the chat template of a tokenizer: `before` and `turn` are what that puts
+    before everything and between text and cue (`in_template`).
     """
 
     name: str
@@ -36,17 +45,45 @@ class Prompt:
     demonstrations: tuple[tuple[str, str], ...] = ()
     labels: tuple[str, ...] = EMOTIONS
     separator: str = ""
+    opening: str = " Context: "
+    cue: str = " Answer:"
+    chat: bool = False
+    before: str = ""
+    turn: str = ""
 
     @property
     def prefix(self) -> str:
         """Everything before the text: the same for all texts, so that a model needs to read it once."""
-        shown = (f" Context: {text}{self.suffix} {label}{self.separator}" for text, label in self.demonstrations)
-        return f"{self.instruction}{''.join(shown)} Context: "
+        shown = (f"{self.opening}{text}{self.cue} {label}{self.separator}" for text, label in self.demonstrations)
+        own = f"{self.instruction}{''.join(shown)}{self.opening}"
+        return self.before + (own.lstrip() if self.turn else own)
 
     @property
     def suffix(self) -> str:
         """Everything after the text."""
-        return " Answer:"
+        return self.turn + (self.cue.strip() if self.turn else self.cue)
+
+    def in_template(self, tokenizer: Any) -> Prompt:
+        """The prompt as the user's turn of the tokenizer's chat template, the assistant's turn begun with the cue.
+
+        Instruction, demonstrations and text are one turn, without a blank at its beginning, and the label is the next
+        token. The start token is left to
+        the tokenizer where it adds one itself. Raises ValueError for a tokenizer without a template.
+        """
+        if not getattr(tokenizer, "chat_template", None):
+            raise ValueError(
+                f"prompt {self.name}: the tokenizer has no chat template, as base models have none: "
+                f"choose {self.name.removesuffix(CHAT)}"
+            )
+        turns = [{"role": "user", "content": self.prefix.lstrip() + MARK}]  # many templates strip it, and some do not
+        # Llama 3 writes today's date into its template unless told another: the prompt must be the same every day.
+        chat = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, date_string=DATE)
+        said, _, turn = chat.partition(MARK)
+        before = said.removesuffix(self.prefix.lstrip())
+        start = tokenizer.bos_token
+        if start and before.startswith(start) and tokenizer("")["input_ids"][:1] == [tokenizer.bos_token_id]:
+            before = before.removeprefix(start)
+        return replace(self, name=self.name.removesuffix(CHAT) + CHAT, chat=True, before=before, turn=turn)
 
     def render(self, text: str) -> str:
         """The whole prompt for one text."""
@@ -54,19 +91,24 @@ class Prompt:
 
 
 def prompt_names() -> tuple[str, ...]:
-    """The names `get_prompt` knows: the paper's nine first, then zero-shot, code-only instructions, control tasks."""
+    """The names `get_prompt` knows: the paper's nine, zero-shot, code-only instructions, ours, control tasks."""
     stimuli = packaged("prompts.yml")
-    return (*stimuli["emotion_prompts"], *stimuli["control_prompts"])
+    return (*stimuli["emotion_prompts"], *stimuli["frames"], *stimuli["control_prompts"])
 
 
 def get_prompt(name: str) -> Prompt:
     """The prompt called `name` (`T1-2shot` is the paper's default), or read from a .yml file of one's own.
 
     Such a file has `instruction` and optionally `name` (default: the file's), `demonstrations` (a list of
-    `{text: ..., label: ...}`), `labels` (default: the 13 emotions) and `separator`. Raises ValueError for an unknown
-    name or a file that does not say this, FileNotFoundError for a missing file.
+    `{text: ..., label: ...}`), `labels` (default: the 13 emotions) and `separator`. With `-chat` behind a name it wants
+    a chat template. Raises ValueError for an unknown name or a file that does not say this, FileNotFoundError for a
+    missing file.
     """
     stimuli = packaged("prompts.yml")
+    if name.endswith(CHAT):
+        return replace(get_prompt(name.removesuffix(CHAT)), name=name, chat=True)
+    if name in stimuli["frames"]:
+        return Prompt(name=name, instruction="", **stimuli["frames"][name])
     if name in stimuli["emotion_prompts"]:
         index, shown = stimuli["emotion_prompts"][name]
         pairs = tuple((stimuli["demonstrations"][label], label) for label in shown)

@@ -22,6 +22,7 @@ from emolib.experiments.attention.reading import (
     last_token_attention,
     look,
     most_attended,
+    pieces,
     segment_mass,
     tokenize,
     value_weighted,
@@ -32,7 +33,7 @@ from emolib.study.study import Study
 from emolib.tables import results
 from emolib.tables.results import select
 from emolib.texts.prompts import get_prompt
-from helpers import ROOT, tiny_table, word_tokenizer
+from helpers import ROOT, task_tokenizer, tiny_table, word_tokenizer
 
 PROMPT = get_prompt("T1-2shot")
 TEXTS = ("The boss lost my letter, twice.", "Rain.", "The boss lost my ladder, twice.", "I felt ... today. “Café”!")
@@ -169,6 +170,17 @@ def test_every_token_belongs_where_its_characters_are() -> None:
     assert tokens.starts[tokens.starts >= 0].tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 7, 8]
     names = [token for part, token in tokens.places if part == "evaluated_text"]
     assert names == [*[""] * 3, *["mask"] * 3, *[""] * 4]
+
+
+@pytest.mark.parametrize("name", ["T3-2shot-chat", "T1-2shot-chat", "T1-0shot-chat", "question", "bare"])
+def test_every_frame_is_made_of_its_pieces(name: str) -> None:
+    prompt, tokenizer = get_prompt(name), task_tokenizer(chat=True)
+    prompt = prompt.in_template(tokenizer) if prompt.chat else prompt
+    tokens = tokenize(tokenizer, prompt, "My dog ran.")
+    assert tokens.ids == tokenizer(prompt.render("My dog ran."))["input_ids"]
+    found = pieces(prompt, "My dog ran.")
+    assert [text for text, segment, _ in found if segment == "text"] == ["My dog ran."]
+    assert sum(segment == "demonstration" for _, segment, _ in found) == len(prompt.demonstrations)
 
 
 @pytest.mark.parametrize("bos", [True, False])

@@ -1,4 +1,4 @@
-"""The other questions about the same texts, and the emotion question as a chat: counts by hand and plain templates."""
+"""The other questions about the same texts: counts by hand."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ from importlib.resources import files
 
 import numpy as np
 import pandas as pd
-from tokenizers import processors
 
 from emolib.texts import control_tasks
-from emolib.texts.corpus import EMOTIONS, Corpus
+from emolib.texts.corpus import Corpus
 from emolib.texts.prompts import get_prompt
-from helpers import task_tokenizer
 
 
 def test_a_topic_is_the_only_one_whose_words_a_text_has() -> None:
@@ -54,25 +52,3 @@ def test_the_first_word_task_keeps_the_texts_of_the_paper(crowd_envent: Corpus) 
     counts = dict(zip(task.prompt.labels, np.bincount(task.truth).tolist(), strict=True))
     assert len(task.rows) == 5832
     assert (counts["I"], counts["My"], counts["my"], counts["we"]) == (3551, 438, 421, 18)
-
-
-def test_a_chat_is_what_the_template_makes_of_the_whole_prompt_and_the_answer_begun() -> None:
-    tokenizer, plain = task_tokenizer(chat=True), get_prompt("T3-2shot")  # begins with a blank, which is trimmed
-    chat = control_tasks.chat_prompt(plain, tokenizer)
-    turn = {"role": "user", "content": plain.render("My dog ran.").removesuffix(" Answer:")}
-    whole = tokenizer.apply_chat_template([turn], tokenize=False, add_generation_prompt=True)
-    assert chat.render("My dog ran.") == whole.removeprefix("<s>") + "Answer:"
-    tokens = tokenizer(chat.render("My dog ran."))["input_ids"]
-    assert tokens.count(tokenizer.bos_token_id) == 1
-    assert chat.labels == EMOTIONS
-    assert chat.name == "T3-2shot-chat"
-
-
-def test_a_tokenizer_that_adds_no_start_leaves_it_to_the_template() -> None:
-    tokenizer = task_tokenizer(chat=True)
-    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(single="$A", special_tokens=[])
-    assert control_tasks.chat_prompt(get_prompt("T1-2shot"), tokenizer).render("x").startswith("<s>[user]")
-
-
-def test_without_a_template_there_is_no_chat() -> None:
-    assert control_tasks.chat_prompt(get_prompt("T1-2shot"), task_tokenizer()) is None

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from tokenizers import processors
 
 from emolib.texts.control_tasks import first_words
 from emolib.texts.corpus import EMOTIONS, Corpus
 from emolib.texts.prompts import PAPER_PROMPTS, Prompt, get_prompt, paper_demonstrations, prompt_names
+from helpers import task_tokenizer
 
 JOY_SADNESS = " Context: My first child was born. Answer: joy Context: My dog died last week. Answer: sadness"
 QUESTION = "What are the inferred emotions in the following contexts?"
@@ -179,3 +181,33 @@ def test_a_faulty_prompt_file_is_refused(tmp_path: Path, text: str, message: str
 def test_a_missing_prompt_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no prompt file .*nowhere.yml"):
         get_prompt(str(tmp_path / "nowhere.yml"))
+
+
+def test_a_chat_is_what_the_template_makes_of_the_whole_prompt_and_the_answer_begun() -> None:
+    tokenizer, plain = task_tokenizer(chat=True), get_prompt("T3-2shot")  # begins with a blank, which is trimmed
+    chat = plain.in_template(tokenizer)
+    turn = {"role": "user", "content": plain.render("My dog ran.").removesuffix(" Answer:")}
+    whole = tokenizer.apply_chat_template([turn], tokenize=False, add_generation_prompt=True)
+    assert chat.render("My dog ran.") == whole.removeprefix("<s>") + "Answer:"
+    tokens = tokenizer(chat.render("My dog ran."))["input_ids"]
+    assert tokens.count(tokenizer.bos_token_id) == 1
+    assert chat.labels == EMOTIONS
+    assert chat.name == "T3-2shot-chat" == get_prompt("T3-2shot-chat").name
+    assert get_prompt("T3-2shot-chat").in_template(tokenizer) == chat
+
+
+def test_a_tokenizer_that_adds_no_start_leaves_it_to_the_template() -> None:
+    tokenizer = task_tokenizer(chat=True)
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(single="$A", special_tokens=[])
+    assert get_prompt("T1-2shot").in_template(tokenizer).render("x").startswith("<s>[user]")
+
+
+def test_without_a_template_there_is_no_chat() -> None:
+    with pytest.raises(ValueError, match="no chat template.*choose T1-2shot$"):
+        get_prompt("T1-2shot-chat").in_template(task_tokenizer())
+
+
+def test_a_question_stands_behind_the_text_and_a_bare_text_alone() -> None:
+    assert get_prompt("question").render("It rained.") == "It rained. What emotion does the person feel? Answer:"
+    assert get_prompt("bare").render("It rained.") == "It rained."
+    assert get_prompt("bare").labels == EMOTIONS

@@ -61,14 +61,18 @@ def pieces(prompt: Prompt, text: str) -> list[tuple[str, str, str]]:
     for number, (shown, label) in enumerate(prompt.demonstrations, start=1):
         part = f"demo_{number}"
         found += [
-            (" Context: ", "format", "format"),
+            (prompt.opening, "format", "format"),
             (shown, "demonstration", part),
-            (prompt.suffix, "format", "format"),
+            (prompt.cue, "format", "format"),
             (f" {label}", "demonstration_label", part),
             (prompt.separator, "format", "format"),
         ]
-    found += [(" Context: ", "format", "format"), (text, "text", "evaluated_text")]
-    return [*found, (prompt.suffix, "format", "final_cue")]
+    found += [(prompt.opening, "format", "format"), (text, "text", "evaluated_text"), (prompt.turn, "format", "format")]
+    found.append((prompt.suffix.removeprefix(prompt.turn), "format", "final_cue"))
+    if prompt.turn:  # a turn of a chat begins without a blank
+        first = next(index for index, (characters, _, _) in enumerate(found) if characters)
+        found[first] = (found[first][0].lstrip(), *found[first][1:])
+    return [(prompt.before, "format", "format"), *found]
 
 
 def tokenize(tokenizer: Any, prompt: Prompt, text: str) -> Tokens:

@@ -74,9 +74,8 @@ def run(study: Study) -> pd.DataFrame:
 
 def emotion_prompts(tokenizer: Any, names: Sequence[str]) -> list[Prompt]:
     """The prompts named, zero-shot, and the default as a chat if the tokenizer has a template."""
-    chat = control_tasks.chat_prompt(get_prompt(DEFAULT), tokenizer)
     plain = [get_prompt(name) for name in (*names, "T1-0shot")]
-    return [*plain, *([] if chat is None else [chat])]
+    return [*plain, *([get_prompt(DEFAULT).in_template(tokenizer)] if tokenizer.chat_template else [])]
 
 
 def shown_rows(events: pd.DataFrame) -> dict[str, np.ndarray]:
