@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 HELP = {
     "model": "name from `emolib models`, Hugging Face id, or local folder",
     "corpus": "crowd-envent (6,600 real texts), situations (embedded) or a file in the layout of crowd-enVENT",
-    "prompt": "T1-2shot as in the paper, T1-0shot ..., T2-2shot ..., question, bare, each with -chat behind, a .yml file",
+    "prompt": "T1-2shot as in the paper, T1-0shot ..., T2-2shot ..., question, bare, any with -chat, a .yml file",
     "calibration": "none, or batch: subtract each label's mean logit over the corpus",
     "scoring": "the token of a label that is scored: first_subtoken, or last_subtoken as the paper's code does",
     "text": "masked, as in the paper, or original: with or without the emotion words",
