@@ -4,8 +4,8 @@ A prompt is one line: instruction, then ` Context: <text> Answer: <label>` for e
 ` Context: <text> Answer:`. No chat template and no trailing blank; the tokenizer adds what it adds. The blank before
 "Context" is part of the assembly, so a prompt without an instruction starts with a blank and an instruction that ends
 in a blank is followed by two. Two of ours have other frames: `question` asks behind the text, `bare` is the text alone.
-Any name with `-chat` behind it is that prompt as the user's turn of the tokenizer's chat template. Stimuli:
-`data/prompts.yml`. Loads no model library.
+Any name with `-chat` behind it is that prompt as the user's turn of the tokenizer's chat template. The
+paper's stimuli are in `data/prompts.yml`. Loads no model library.
 """
 
 from __future__ import annotations
@@ -24,8 +24,11 @@ from emolib.texts.sources import packaged
 
 # Four instructions with two demonstrations, then the first of them with other numbers.
 PAPER_PROMPTS = (*(f"T{i}-2shot" for i in (1, 2, 3, 4)), *(f"T1-{n}shot" for n in (1, 3, 6, 9, 12)))
-
-
+# Ours: a question behind the text instead of an instruction before it, and the text alone.
+FRAMES: dict[str, dict[str, Any]] = {
+    "question": dict(opening="", cue=" What emotion does the person feel? Answer:"),
+    "bare": dict(opening="", cue=""),
+}
 CHAT = "-chat"
 MARK = "\N{OBJECT REPLACEMENT CHARACTER}"  # stands for the text while a chat template is applied
 DATE = "26 Jul 2024"  # what that template falls back on
@@ -93,7 +96,7 @@ class Prompt:
 def prompt_names() -> tuple[str, ...]:
     """The names `get_prompt` knows: the paper's nine, zero-shot, code-only instructions, ours, control tasks."""
     stimuli = packaged("prompts.yml")
-    return (*stimuli["emotion_prompts"], *stimuli["frames"], *stimuli["control_prompts"])
+    return (*stimuli["emotion_prompts"], *FRAMES, *stimuli["control_prompts"])
 
 
 def get_prompt(name: str) -> Prompt:
@@ -107,8 +110,8 @@ def get_prompt(name: str) -> Prompt:
     stimuli = packaged("prompts.yml")
     if name.endswith(CHAT):
         return replace(get_prompt(name.removesuffix(CHAT)), name=name, chat=True)
-    if name in stimuli["frames"]:
-        return Prompt(name=name, instruction="", **stimuli["frames"][name])
+    if name in FRAMES:
+        return Prompt(name=name, instruction="", **FRAMES[name])
     if name in stimuli["emotion_prompts"]:
         index, shown = stimuli["emotion_prompts"][name]
         pairs = tuple((stimuli["demonstrations"][label], label) for label in shown)
