@@ -46,7 +46,6 @@ class HookEngine(Engine):
         first: int = 0,
         stream: Tensor | None = None,
         read: Collection[str] = (),
-        remote: bool | str = False,
     ) -> tuple[dict[str, Tensor], Tensor]:
         model, index = self.model, torch.tensor(rows)
         modules = {component: model.modules(component) for component in COMPONENTS}

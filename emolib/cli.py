@@ -32,7 +32,7 @@ HELP = {
     "text": "masked, as in the paper, or original: with or without the emotion words",
     "tap": "contribution: what is added to the residual stream; module: before a norm, as the paper's code reads it",
     "dtype": "float32, bfloat16 or float16",
-    "device": "auto, cpu, cuda, cuda:1, mps, balanced (all GPUs)",
+    "device": "auto, cpu, cuda, cuda:1, mps, balanced (all GPUs), or ndif, a service that has the weights",
     "seed": "of every random choice",
     "profile": "quick (minutes) or full",
     "corpus_path": "where the corpus file lies, if not downloaded",
@@ -72,8 +72,10 @@ def _with_fields(extra: list[str]) -> Callable[..., int]:
     """The command `run` with an option for each field of Run."""
     from emolib.study.run import Run
 
-    def command(only: Only, cores: int | None, reference: bool, **given: Any) -> int:
+    def command(only: Only, cores: int | None, reference: bool, remote: bool, **given: Any) -> int:
         given = {name: value for name, value in given.items() if value is not None}
+        if remote and given.setdefault("device", "ndif") != "ndif":
+            raise ValueError(f"device {given['device']!r} and --remote: give one of them")
         return run(given, extra, only=only, cores=cores, reference=reference)
 
     def option(name: str, kind: Any, default: Any, **about: Any) -> inspect.Parameter:
@@ -87,6 +89,7 @@ def _with_fields(extra: list[str]) -> Callable[..., int]:
     options += [
         inspect.Parameter("only", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Only),
         option("cores", int | None, None, min=1, help="processor cores to use (default: all, or what a profile says)"),
+        option("remote", bool, False, help="the weights stay at NDIF (ndif.us); the same as --device ndif"),
         option("reference", bool, False, help="the committed run, and publish its chapters"),
     ]
     command.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]  # Python allows it, typeshed not
@@ -101,6 +104,7 @@ def run(given: dict[str, Any], extra: list[str], *, only: str | None, cores: int
     """
     from emolib.book.render import publish
     from emolib.book.run import measures, select_notebooks
+    from emolib.engine.registry import locate
     from emolib.study.run import REFERENCE, Run
 
     root, model = checkout(), given.get("model", Run.model)
@@ -119,6 +123,10 @@ def run(given: dict[str, Any], extra: list[str], *, only: str | None, cores: int
             "a chapter would show where the corpus lies on this machine: leave out --corpus-path (make: CORPUS_PATH), "
             "and set EMOLIB_CROWD_ENVENT or call emolib fetch crowd-envent instead"
         )
+    if asked.device == "ndif":
+        from emolib.engine.remote import check_service
+
+        check_service(locate(asked.model))
     asked.load_corpus()  # refuses a corpus that is missing or damaged, before a model loads
     print(", ".join(f"{name} {value}" for name, value in asdict(asked).items() if value is not None), flush=True)
     with one_at_a_time(root):

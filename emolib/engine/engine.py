@@ -5,8 +5,8 @@ causal model nothing before the edited token can change. So `encode` reads a tex
 the residual stream of its last tokens, and `replay` runs only those tokens, only from the first edited layer on. All
 edits of a group are queries beside one another in one sequence: each sees the cache and itself, never the others, so
 the cache is shared, not copied, and every edit is exact. Instruction and demonstrations, equal for all texts, are read
-once. `forward` is the plain way, one whole pass per edit: for edits of all tokens, for other machines (NDIF), and for
-models with an `obstacle` to replay, such as a state space: with these `encode` and `replay` run it.
+once. `forward` is the plain way, one whole pass per edit: for edits of all tokens, and for models with an `obstacle` to
+replay, such as a state space or another machine (NDIF): with these `encode` and `replay` run it.
 """
 
 from __future__ import annotations
@@ -226,15 +226,11 @@ class Engine:
             found = torch.cat([found, self.model.unembed(hidden).argmax(-1, keepdim=True)], 1)
         return found
 
-    def forward(
-        self, rows: Sequence[int], edits: Sequence[Edit], *, remote: bool | Literal["local"] = False
-    ) -> Float[Tensor, "batch edit answer"]:
-        """Logits of the answers by a full pass per edit; `remote=True` on NDIF, "local" as NDIF would."""
-        if remote:
-            nnsight.register(__package__)  # the request carries this code: the server does not have it
+    def forward(self, rows: Sequence[int], edits: Sequence[Edit]) -> Float[Tensor, "batch edit answer"]:
+        """Logits of the answers by a full pass per edit."""
         for edit in edits:
             self._check(edit)
-        hidden = self._whole([self.ids[row] for row in rows], rows, edits, remote=remote)[1]
+        hidden = self._whole([self.ids[row] for row in rows], rows, edits)[1]
         return self.model.unembed(hidden[:, :, -1].to(self.model.device), self.answers)
 
     def _check(self, edit: Edit) -> None:
@@ -250,7 +246,6 @@ class Engine:
         *,
         read: Collection[Any] = (),
         tail: int = 1,
-        remote: bool | Literal["local"] = False,
     ) -> tuple[dict[Any, Tensor], Float[Tensor, "batch edit {tail} d_model"]]:
         """By whole passes, what is in `read`, and what the head is given at the last `tail` tokens under each edit.
 
@@ -269,7 +264,9 @@ class Engine:
                 # Without a cache transformers makes its own masks from which tokens are real, on any machine.
                 given |= dict(position_ids=places, attention_mask=(own < NEVER).long())
                 options = dict(use_cache=False)
-            n, at_once, columns = len(group), max(1, len(ids) // len(group)), []
+            n, width, columns = len(group), tokens.shape[1], []
+            room = self.memory_bytes // text_bytes(self.model, width, run=width, keep=self.keep)
+            at_once = max(1, min(self.max_texts, room) // n) if self.model.obstacle else 1
             for begin in range(0, len(edits), at_once):
                 chunk, plan = edits[begin : begin + at_once], defaultdict(list)
                 for number, edit in enumerate(chunk):
@@ -280,7 +277,7 @@ class Engine:
                 copies = len(chunk)
                 inputs = {k: v.repeat(copies, 1).to(self.model.device) for k, v in given.items()} | options
                 texts = [rows[index] for index in group] * copies
-                found, last = self._trace(inputs, places.repeat(copies, 1), plan, texts, read=read, remote=remote)
+                found, last = self._trace(inputs, places.repeat(copies, 1), plan, texts, read=read)
                 columns.append(last[:, -tail:].unflatten(0, (len(chunk), n)).transpose(0, 1))
             hidden.append(torch.cat(columns, 1))
             activations.append(found)
@@ -333,20 +330,18 @@ class Engine:
         first: int = 0,
         stream: Float[Tensor, "batch query d_model"] | None = None,
         read: Collection[Component | Literal["resid_pre"]] = (),
-        remote: bool | Literal["local"] = False,
     ) -> tuple[dict[Any, Float[Tensor, "layer batch pos d_model"]], Float[Tensor, "batch query d_model"]]:
         """What is in `read`, components and the stream before each layer, at the last tokens; what the head is given.
 
         Edits are in `plan`, `positions` are on the CPU; layers before `first` are not run: the `stream` enters there.
         """
-        view, options = (self.model.remote, {"remote": remote}) if remote else (self.model.lm, {})
-        sites = [(name, self.model.modules(name, view=view), name in read) for name in self.model.components]
-        layers, head, keep = self.model.modules("resid_post", view=view), self.model.head(view=view), self.keep
+        sites = [(name, self.model.modules(name), name in read) for name in self.model.components]
+        layers, head, keep = self.model.modules("resid_post"), self.model.head(), self.keep
         home = self.model.device
         scales, n_layers, want = {name: self.model.scale(name) for name, *_ in sites}, len(layers), "resid_pre" in read
         index, shape, others = torch.tensor(rows), tuple(positions.shape), [None] * (self.model.anatomy.returned - 1)
         entering = (stream, *others) if self.model.anatomy.returned else stream
-        with torch.no_grad(), view.trace(**inputs, **options) as tracer:
+        with torch.no_grad(), self.model.lm.trace(**inputs) as tracer:
             found: dict[str, list[Tensor]] = {name: [] for name in read}
             for layer in range(first):
                 layers[layer].skip(entering)

@@ -16,6 +16,7 @@ from emolib.engine import registry
 from emolib.engine.checks import check_model
 from emolib.engine.choices import DType, Tap, check_choice
 from emolib.engine.model import Model, resolve_device, wrap_model
+from emolib.engine.remote import as_elsewhere, elsewhere
 
 
 def load(
@@ -29,15 +30,16 @@ def load(
 ) -> Model:
     """The model called `name` (registry name, Hugging Face id, local folder or GGUF file), ready for the engine.
 
-    For a model larger than one device, `device` is "balanced" over all GPUs, or a map of modules to devices.
-    `accept` sees the tokenizer before any weight is loaded, and raises what it has against it. Raises ValueError for an
-    unknown name, dtype, device or tap before anything is loaded; RuntimeError when the weights cannot be had;
-    emolib.engine.checks.UnsupportedModel when the model fails a check.
+    For a model larger than one device, `device` is "balanced" over all GPUs, or a map of modules to devices. With the
+    device "ndif" the weights stay there, see `emolib.engine.remote`; "ndif-local" loads them here and asks for them in
+    that way. `accept` sees the tokenizer before any weight is loaded, and raises what it has against it. Raises
+    ValueError for an unknown name, dtype, device or tap before anything is loaded; RuntimeError when the weights cannot
+    be had; emolib.engine.checks.UnsupportedModel when the model fails a check.
     """
     check_choice("dtype", dtype, DType)
     check_choice("tap", tap, Tap)
     split = device == "balanced" or not isinstance(device, str)
-    place: Any = device if split else resolve_device(str(device))
+    place: Any = device if split else resolve_device("cpu" if str(device).startswith("ndif") else str(device))
     source = registry.locate(name)
     address = str(_unpacked(Path(source))) if source.endswith(".gguf") else source
     at = dict(revision=revision or "main")
@@ -46,6 +48,8 @@ def load(
     except (OSError, ValueError) as error:
         raise _unavailable(name, address, error) from error
     accept(tokenizer)
+    if device == "ndif":
+        return check_model(elsewhere(address, tokenizer, name=name, revision=revision, dtype=dtype, tap=tap))
     try:
         settings = dict(dtype=getattr(torch, dtype), device_map=place if split else None)
         hf: Any = AutoModelForCausalLM.from_pretrained(address, **at, **settings)
@@ -53,7 +57,8 @@ def load(
     except (OSError, ValueError) as error:  # transformers raises either for a folder without a model
         raise _unavailable(name, address, error) from error
     found = getattr(hf.config, "_commit_hash", None) or registry.revision(name) or "unknown"
-    return check_model(wrap_model(hf, tokenizer, name=name, revision=found, tap=tap))
+    model = check_model(wrap_model(hf, tokenizer, name=name, revision=found, tap=tap))
+    return as_elsewhere(model) if device == "ndif-local" else model
 
 
 def _unavailable(name: str, address: str, error: Exception) -> RuntimeError:

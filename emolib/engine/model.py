@@ -41,11 +41,6 @@ class Model:
     tap: Tap
     obstacle: str = ""
 
-    @cached_property
-    def remote(self) -> Any:
-        """The nnsight view that can send its requests to NDIF."""
-        return nnsight.TransformersModel(self.hf, tokenizer=self.tokenizer, task="text-generation")
-
     @property
     def n_layers(self) -> int:
         """Number of blocks."""

@@ -22,7 +22,8 @@ class Run:
     """One run. All fields are checked on construction, the existence of model, corpus and prompt included.
 
     `corpus_path` is where the corpus file lies if it is not downloaded; `profile` "quick" takes minutes, "full" is what
-    the book reports; `scoring`, `text` and `tap` are explained in `labels`, `corpus` and `models`.
+    the book reports; `scoring`, `text` and `tap` are explained in `labels`, `corpus` and `models`. The device "ndif" is
+    a service that has the weights, "ndif-local" this machine asked as the service would be.
     Raises ValueError with the nearest known value for anything unknown.
     """
 
@@ -45,9 +46,9 @@ class Run:
                 check_choice(name, getattr(self, name), kind)
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
             raise ValueError(f"seed {self.seed!r}: expected a whole number from 0 on")
-        if not re.fullmatch(r"auto|cpu|mps|balanced|cuda(:\d+)?", self.device):
+        if not re.fullmatch(r"auto|cpu|mps|balanced|cuda(:\d+)?|ndif(-local)?", self.device):
             raise ValueError(
-                f"unknown device {self.device!r}: expected auto, cpu, mps, cuda, cuda:<number> or balanced"
+                f"unknown device {self.device!r}: expected auto, cpu, mps, cuda, cuda:<number>, balanced or ndif"
             )
         # An empty path is what a notebook's parameter cell says for "none".
         object.__setattr__(self, "corpus_path", self.corpus_path or None)
@@ -70,12 +71,18 @@ class Run:
 
     @property
     def slug(self) -> str:
-        """The run's folder name: what decides its numbers, without the device and with other defaults left out."""
+        """The run's folder name: what decides its numbers, with other defaults left out, and of devices only NDIF."""
         parts = [_short(self.model), _short(self.corpus), _short(self.prompt), self.calibration]
         for field in fields(self):
             if field.name in OPTIONAL and getattr(self, field.name) != field.default:
                 parts.append(str(getattr(self, field.name)))
+        parts += [self.device] if self.remote else []
         return "_".join([*parts, self.dtype, f"s{self.seed}", self.profile])
+
+    @property
+    def remote(self) -> bool:
+        """Whether the model runs elsewhere."""
+        return self.device.startswith("ndif")
 
     def load_corpus(self) -> Corpus:
         """The checked corpus of the run; raises what `emolib.texts.corpus.load_corpus` raises."""

@@ -23,6 +23,7 @@ from emolib.engine.engine import Encodings, Engine
 from emolib.engine.labels import LabelTokens, calibration_offsets, label_tokens
 from emolib.engine.loading import load
 from emolib.engine.model import Model
+from emolib.engine.remote import lighter
 from emolib.engine.sites import Component
 from emolib.stats import Interval
 from emolib.stats.scores import Statistic
@@ -237,7 +238,10 @@ class Study:
         seconds = time.perf_counter() - start + self._spared[0] - spared
         made_from = self._key(experiment) | ({"full_passes": self.model.obstacle} if self.model.obstacle else {})
         about = collect_provenance(
-            parameters=self.run.parameters(), device=str(self.model.device), seconds=seconds, **made_from
+            parameters=self.run.parameters(),
+            device=self.run.device if self.run.remote else str(self.model.device),
+            seconds=seconds,
+            **made_from,
         )
         results.write(frame, path, about)
         return results.read(path)
@@ -257,6 +261,8 @@ class Study:
     def _replay(
         self, batch: Sequence[int], encode: Callable[[], Encodings], edits: Sequence[Edit]
     ) -> dict[str, Tensor]:
+        if self.run.remote:  # what is not asked about need not travel
+            edits = [lighter(edit, torch.tensor(batch)) for edit in edits]
         whole = edits[0].position == "all"
         return {"logits": self.engine.forward(batch, edits) if whole else self.engine.replay(encode(), edits)}
 
@@ -276,6 +282,7 @@ class Study:
             tokens=self.engine.answers.tolist(),
             engine_protocol=freshness.ENGINE_PROTOCOL,
             **content,
+            **({"device": self.run.device} if self.run.remote else {}),
         )
         digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
         folder = self.folder / "cache" / f"{name}-{digest}"

@@ -31,6 +31,7 @@ from emolib.book.run import (
 )
 from emolib.study.run import REFERENCE, Run
 from helpers import ROOT
+from ndif import Ndif, serving
 
 FIELDS = [field.name for field in fields(Run)]
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
@@ -196,6 +197,30 @@ def test_the_profile_for_slurm_asks_for_what_a_notebook_needs(tmp_path: Path) ->
     wants = {name: (int(found["mem_mb"]), int(found["runtime"])) for name, (_, found) in asked.items()}
     assert wants["03_behaviour"] == (48000, 480) and wants["B_ablation"] == (64000, 1440)
     assert all((mb < 48000) == (not measures(name, ROOT)) for name, (mb, _) in wants.items())
+
+
+def test_a_run_elsewhere_is_asked_for_by_one_option_and_refused_where_it_cannot_be(
+    never_computes: list[tuple[object, ...]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from nnsight.schema.config import CONFIG
+
+    hub = "HuggingFaceTB/SmolLM2-135M"
+    given = ["run", "--model", hub, "--only", "05_probing"]
+    monkeypatch.setattr(CONFIG.API, "APIKEY", None)
+    assert cli.main([*given, "--remote"]) == cli.main([*given, "--device", "ndif"]) == 2
+    assert capsys.readouterr().err.count("emolib: NDIF wants a key") == 2
+    assert cli.main([*given, "--remote", "--device", "cpu"]) == 2
+    assert "device 'cpu' and --remote: give one of them" in capsys.readouterr().err
+    monkeypatch.setattr(CONFIG.API, "APIKEY", "a key")
+    with serving(Ndif(None, hub)) as service:
+        monkeypatch.setattr(CONFIG.API, "HOST", service.address)
+        service.state = "DEPLOYING"
+        assert cli.main([*given, "--remote"]) == 1
+        assert f"NDIF does not have {hub} running now" in capsys.readouterr().err
+        assert never_computes == []
+        service.state = "RUNNING"
+        assert cli.main([*given, "--remote"]) == 0
+    assert [call[1] for call in never_computes] == [Run(model=hub, device="ndif")]
 
 
 def test_the_reference_run_is_only_computed_on_request(never_computes: list[object], capsys) -> None:

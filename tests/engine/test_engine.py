@@ -218,28 +218,6 @@ def test_greedy_equals_generate(model):
         assert found[index].tolist() == ids[0, -4:].tolist()
 
 
-def test_remote_simulation_equals_local(monkeypatch):
-    model = tiny_model("llama")
-    engine = Engine(model, PROMPTS, LABELS)
-    edits = [
-        Edit(component="mlp_out", layers=(1, 2), operation=Zero()),
-        Edit(component="attn_out", layers=(2,), operation=Noise(0)),
-    ]
-    sent = []
-    trace = type(model.remote).trace
-
-    def record(view, *inputs, remote, **options):
-        sent.append(remote)
-        return trace(view, *inputs, remote=remote, **options)
-
-    here = engine.forward([0, 2], edits)
-    monkeypatch.setattr(type(model.remote), "trace", record)
-    there = engine.forward([0, 2], edits, remote="local")
-    assert sent == ["local", "local"]  # serialised and run as a request, not in this process's own view
-    assert torch.equal(there, here)
-    assert (there[:, 0] - there[:, 1]).abs().max() > 10 * TOLERANCE
-
-
 def test_batches_cover_every_text_once_within_the_budget():
     model = tiny_model("llama")
     engine = Engine(model, PROMPTS * 7, LABELS, max_texts=3)

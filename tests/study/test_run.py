@@ -48,15 +48,15 @@ def test_a_seed_that_is_no_natural_number_is_refused(seed: Any) -> None:
         Run(seed=seed)
 
 
-@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "CPU", "", "cuda:0 "])
+@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "CPU", "", "cuda:0 ", "ndif-"])
 def test_an_unknown_device_is_refused(device: str) -> None:
     with pytest.raises(
-        ValueError, match=f"unknown device '{device}': expected auto, cpu, mps, cuda, cuda:<number> or balanced"
+        ValueError, match=f"unknown device '{device}': expected auto, cpu, mps, cuda, cuda:<number>, balanced or ndif"
     ):
         Run(device=device)
 
 
-@pytest.mark.parametrize("device", ["auto", "cpu", "mps", "cuda", "cuda:0", "cuda:12"])
+@pytest.mark.parametrize("device", ["auto", "cpu", "mps", "cuda", "cuda:0", "cuda:12", "ndif"])
 def test_a_device_need_not_be_there_to_be_named(device: str) -> None:
     assert Run(device=device).device == device
 
@@ -139,6 +139,7 @@ def test_every_field_is_either_in_the_slug_or_known_not_to_decide() -> None:
     assert set(CHANGES) | not_deciding == {field.name for field in fields(Run)}
     assert set(OPTIONAL) <= set(CHANGES)
     assert Run(device="cuda").slug == Run(device="cpu").slug == Run().slug
+    assert Run(device="ndif").slug != Run().slug  # its weights may be of another revision
 
 
 def test_equal_file_names_in_different_folders_have_different_slugs(tmp_path: Path, save: Callable[..., Path]) -> None:

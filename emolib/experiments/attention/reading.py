@@ -13,12 +13,14 @@ evaluated text never have, because no text of a corpus may reach a table.
 from __future__ import annotations
 
 import copy
+import inspect
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+import nnsight
 import numpy as np
 import torch
 from torch import Tensor
@@ -26,12 +28,16 @@ from tqdm import tqdm
 from transformers import DynamicCache
 from transformers.cache_utils import CacheLayerMixin
 
+from emolib.engine.layouts import find_layout, resolve
 from emolib.engine.model import Model
+from emolib.engine.remote import RemoteModel
 from emolib.experiments.attention.words import MASK
 from emolib.texts.prompts import Prompt
 
 SEGMENTS = ("first_token", "instruction", "demonstration", "demonstration_label", "text", "format")
 FIRST, TEXT = SEGMENTS.index("first_token"), SEGMENTS.index("text")
+# In the code of an attention module: what is called for its output, and the name of a weight that goes to no token.
+CALL, SINK = "attention_interface(", "s_aux"
 SPELLED = {":": "colon", ";": "semicolon", "": "blank"}  # tokens that a table could not show
 Place = tuple[str, str]  # the part of the prompt, and the token there, "" where it has no name
 
@@ -129,18 +135,20 @@ def last_token_attention(
     """
     if min(map(len, ids), default=2) < 2:
         raise ValueError("a prompt has fewer than two tokens: there is nothing for the last one to look at")
+    elsewhere = isinstance(model, RemoteModel)
     lengths: dict[int, list[int]] = {}
     for row, tokens in enumerate(ids):
         lengths.setdefault(len(tokens), []).append(row)
     # Sorted lists share the prefix that their first and last share; two tokens of each prompt stay its own.
     whole = [list(tokens) for tokens in ids]
-    shared = os.path.commonprefix([min(whole), max(whole)])[: min(lengths) - 2] if lengths else []
+    shared = os.path.commonprefix([min(whole), max(whole)])[: min(lengths) - 2] if lengths and not elsewhere else []
     prefix = DynamicCache()  # a plain one: no layer forgets what its sliding window, left to the mask, does not see
     _attend(model, prefix, [shared])
     for length in sorted(lengths):
         for begin in range(0, len(lengths[length]), max_texts):
             rows = lengths[length][begin : begin + max_texts]
-            yield rows, *_read(model, prefix, [whole[row][len(shared) :] for row in rows])
+            rest = [whole[row][len(shared) :] for row in rows]
+            yield rows, *(_read_elsewhere(model, rest) if elsewhere else _read(model, prefix, rest))
 
 
 @torch.no_grad()
@@ -172,6 +180,37 @@ def _read(model: Model, prefix: DynamicCache, rest: list[list[int]]) -> tuple[Te
     weights = torch.stack([layer[:, :, -1].float().cpu() for layer in found])
     norms = torch.stack([layer.float().norm(dim=-1).cpu() for layer in values])
     return weights, norms.repeat_interleave(weights.shape[2] // norms.shape[2], 2)
+
+
+def _read_elsewhere(model: Model, ids: list[list[int]]) -> tuple[Tensor, Tensor]:
+    """The same by one request of whole prompts: there, attention keeps no weights but shows what it is called with."""
+    paths = find_layout(model.hf, "module").paths["attn_out"]
+    code = {inspect.getsource(type(resolve(model.hf, path)).forward) for path in paths}
+    if not all(CALL in forward and SINK not in forward for forward in code):
+        raise ValueError(f"{model.name} ({type(model.hf).__name__}) does not give attention weights where it runs")
+    modules = [resolve(model.lm, path) for path in paths]
+    with torch.no_grad(), model.lm.trace(input_ids=torch.tensor(ids), use_cache=False) as tracer:
+        weights: list[Tensor] = []
+        norms: list[Tensor] = []
+        for attention in modules:
+            (_, query, keys, values, mask), settings = attention.source.attention_interface_1.inputs
+            weights.append(_weights(query[:, :, -1:], keys, mask, settings))
+            norms.append(values.float().norm(dim=-1))
+        found = nnsight.save((torch.stack(weights), torch.stack(norms)))
+        tracer.stop()
+    return found[0], found[1].repeat_interleave(found[0].shape[2] // found[1].shape[2], 2)
+
+
+def _weights(query: Tensor, keys: Tensor, mask: Tensor | None, settings: Mapping[str, Any]) -> Tensor:
+    """Attention weights [B, H, T] of the last token, from its query [B, H, 1, d] and the keys [B, H or fewer, T, d]."""
+    keys = keys.repeat_interleave(query.shape[1] // keys.shape[1], 1)
+    scores = query @ keys.transpose(2, 3) * settings["scaling"]
+    cap = settings.get("softcap")
+    scores = scores if cap is None else cap * torch.tanh(scores / cap)
+    if mask is not None:
+        seen = mask[:, :, -1:, : keys.shape[2]]
+        scores = scores.masked_fill(~seen, -torch.inf) if seen.dtype == torch.bool else scores + seen
+    return scores.float().softmax(-1)[:, :, 0]
 
 
 def value_weighted(weights: Tensor, norms: Tensor) -> Tensor:
