@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.exceptions import TyperException
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from emolib.study.run import Run
 
 HELP = {
-    "model": "name from `emolib models`, Hugging Face id, or local folder",
+    "model": "name from `emolib models`, Hugging Face id, folder or GGUF file; NAME@random:0 is its untrained twin",
     "corpus": "crowd-envent (6,600 real texts), situations (embedded) or a file in the layout of crowd-enVENT",
     "prompt": "T1-2shot as in the paper, T1-0shot ..., T2-2shot ..., question, bare, any with -chat, a .yml file",
     "calibration": "none, or batch: subtract each label's mean logit over the corpus",
     "scoring": "the token of a label that is scored: first_subtoken, or last_subtoken as the paper's code does",
     "text": "masked, as in the paper, or original: with or without the emotion words",
     "tap": "contribution: what is added to the residual stream; module: before a norm, as the paper's code reads it",
-    "dtype": "float32, bfloat16 or float16",
+    "dtype": "float32, bfloat16, float16, or mixed: weights in bfloat16, what is summed over layers in float32",
     "device": "auto, cpu, cuda, cuda:1, mps, balanced (all GPUs), or ndif, a service that has the weights",
     "seed": "of every random choice",
     "profile": "quick (minutes) or full",
@@ -235,11 +235,18 @@ def models() -> int:
     return 0
 
 
-def fetch(what: Literal["crowd-envent", "smollm2-135m"]) -> int:
-    """Download the corpus or the embedded model."""
-    from emolib.book.doctor import fetch
+def fetch(
+    what: Annotated[str, typer.Argument(metavar="NAME", help="crowd-envent, or a model: see `emolib models`")],
+    accept_licence: Annotated[bool, typer.Option("--accept-licence", help="accept the terms of weights")] = False,
+) -> int:
+    """Download the corpus, or the weights of a model that needs no hub; what was interrupted is resumed."""
+    from emolib.book.fetch import fetch
 
-    print(fetch(what))
+    def accept(terms: str) -> bool:
+        ask = f"{what} comes under the terms at {terms}. Do you accept them?"
+        return accept_licence or (sys.stdin.isatty() and typer.confirm(ask))
+
+    print(fetch(what, accept=accept))
     return 0
 
 

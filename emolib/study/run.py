@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
 from emolib.engine.choices import Calibration, DType, Scoring, Tap, check_choice
-from emolib.engine.registry import locate, registry
+from emolib.engine.registry import locate, parse, registry
 from emolib.texts.corpus import Corpus, TextColumn, check_corpus_name, load_corpus
 from emolib.texts.prompts import Prompt, get_prompt
 
@@ -52,7 +52,7 @@ class Run:
             )
         # An empty path is what a notebook's parameter cell says for "none".
         object.__setattr__(self, "corpus_path", self.corpus_path or None)
-        if self.model not in registry():  # a registered model need not be installed to be named
+        if parse(self.model).base not in registry():  # a registered model need not be installed to be named
             locate(self.model)
         check_corpus_name(self.corpus)
         get_prompt(self.prompt)
@@ -103,10 +103,11 @@ OPTIONAL = ("scoring", "text", "tap")
 
 def _short(name: str) -> str:
     """A name as part of a folder name; a path becomes its last part and a mark that tells equal names apart."""
-    path = Path(name)
-    if path.exists() or path.is_absolute() or name.startswith("."):
-        return f"{path.stem}-{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:6]}"
-    return re.sub(r"[^A-Za-z0-9.-]+", "-", name)
+    base, at, rest = (name, "", "") if Path(name).exists() else name.partition("@")
+    path = Path(base)
+    if path.exists() or path.is_absolute() or base.startswith("."):
+        base = f"{path.stem}-{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:6]}"
+    return re.sub(r"[^A-Za-z0-9.-]+", "-", base + at + rest)
 
 
 REFERENCE = Run(model="smollm2-135m", corpus="crowd-envent", profile="full")

@@ -291,7 +291,7 @@ class Study:
 
 
 def _check_model(model: Model, run: Run) -> None:
-    own = dict(model=model.name, dtype=str(model.dtype).removeprefix("torch."), tap=model.tap)
+    own = dict(model=model.name, dtype=model.precision, tap=model.tap)
     for name, value in own.items():
         if value != getattr(run, name):
             raise ValueError(

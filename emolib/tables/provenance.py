@@ -51,11 +51,12 @@ def footer(provenance: Mapping[str, Any]) -> str:
     code = "outside git" if commit is None else f"commit `{commit[:10]}`{changed}"
     packages = ", ".join(f"{name} {version}" for name, version in provenance["packages"].items() if name != "emolib")
     parameters = ", ".join(f"{k} {v}" for k, v in provenance["parameters"].items() if v not in (None, ""))
-    revision = provenance["model_revision"]
+    # A twin's is two marks: its seed, and the model whose architecture it has.
+    revision = " ".join(mark[:12] for mark in str(provenance["model_revision"] or "").split())
     cost = f"{_duration(provenance['seconds'])}, peak memory {provenance['peak_memory_mb'] / 1024:.1f} GB"
     lines = [
         f"**Provenance.** Code: {code}, protocol {provenance.get('protocol', 'unknown')}.",
-        f"Run: {parameters}" + ("" if revision is None else f", model revision `{str(revision)[:12]}`") + ".",
+        f"Run: {parameters}" + (f", model revision `{revision}`" if revision else "") + ".",
         f"Corpus: `{provenance['corpus_sha256'][:10]}`.",
         f"Machine: {provenance['processor']}, {provenance['device']}, {provenance['threads']} threads; {cost};",
         f"{provenance['utc']}.",

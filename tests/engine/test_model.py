@@ -111,17 +111,13 @@ def test_attention_on_the_cpu_is_grouped_and_equal(
     assert torch.allclose(found, plain_logits(hf, tokenizer, prompt), atol=1e-5)
 
 
-def test_an_unpacked_gguf_file_is_kept_and_not_made_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    path = Path(registry.locate("smollm2-135m"))
-    first = loading._unpacked(path)
-    monkeypatch.setattr(loading.AutoModelForCausalLM, "from_pretrained", None)
-    assert loading._unpacked(path) == first
-
-
 def test_a_folder_without_a_model_says_what_is_missing(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    (tmp_path / "config.json").write_text('{"model_type": "llama", "vocab_size": 258, "num_hidden_layers": 1}')
     (tmp_path / "tokenizer.json").write_text(byte_tokenizer().backend_tokenizer.to_str())
-    with pytest.raises(RuntimeError, match="could not be loaded from .* folder that holds config, weights and token"):
+    (tmp_path / "tokenizer_config.json").write_text('{"eos_token": "<s>"}')
+    with pytest.raises(
+        RuntimeError, match=r"could not be loaded from .*: its weights cannot be read \(.*get them again"
+    ):
         load(str(tmp_path), device="cpu")
 
 
@@ -148,7 +144,7 @@ def test_new_weights_in_a_folder_are_a_new_revision(tiny_folder: Path, tmp_path:
 
 
 def test_an_unknown_tap_is_refused_before_loading(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "AutoModelForCausalLM", None)
+    monkeypatch.setattr(loading, "AutoConfig", None)
     with pytest.raises(ValueError, match="unknown tap 'raw': expected one of contribution, module"):
         load(str(tiny_folder), tap="raw")  # type: ignore[arg-type]
 
@@ -162,9 +158,8 @@ def test_registry_names_hub_ids_and_folders_are_found(tmp_path: Path) -> None:
 
 def test_the_registry_is_complete() -> None:
     entries = registry.registry()
-    assert len(entries) == 11
-    assert sum(entry["paper"] is not None for entry in entries.values()) == 10
-    wanted = {"title", "hub", "paper", "layers", "width", "parameters", "gated", "licence"}
+    assert sum("paper" in entry for entry in entries.values()) == 10
+    wanted = {"title", "hub", "layers", "width", "parameters", "gated", "licence"}
     assert all(wanted <= set(entry) for entry in entries.values())
 
 

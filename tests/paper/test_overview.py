@@ -104,6 +104,7 @@ def test_a_full_run_on_the_paper_s_corpus_has_a_short_name(run: dict[str, pd.Dat
 
 def test_parameters_by_name_and_id() -> None:
     assert parameters("smollm2-135m") == parameters("HuggingFaceTB/SmolLM2-135M-Instruct") == 134515008
+    assert parameters("smollm2-135m@random:0") == 134515008
     assert np.isnan(parameters("somebody/unknown"))
 
 

@@ -163,6 +163,15 @@ def test_a_relative_and_an_absolute_path_to_one_file_have_one_slug(
     assert Run(corpus="events.csv").slug == Run(corpus="./events.csv").slug == Run(corpus=str(file)).slug
 
 
+def test_a_twin_and_a_revision_are_runs_of_their_own(tmp_path: Path) -> None:
+    assert Run(model="smollm2-135m@random:3").slug == Run().slug.replace("135m", "135m-random-3")
+    names = ["smollm2-135m", "owner/name", str(tmp_path)]
+    runs = [*names, *(f"{name}@random:{seed}" for name in names for seed in (0, 1)), "owner/name@v2"]
+    assert len({Run(model=name).slug for name in runs}) == len(runs)
+    with pytest.raises(ValueError, match="expected a whole number behind @random:"):
+        Run(model="smollm2-135m@random:x")
+
+
 def test_slugs_are_file_names(tmp_path: Path) -> None:
     folder = tmp_path / "my model (v2)"
     folder.mkdir()

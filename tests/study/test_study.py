@@ -91,7 +91,7 @@ def test_labels_that_share_a_token_are_refused_before_any_weight_is_loaded(
         words = words.replace(f'"{label}"', f'"no {label}"')
     (folder / "tokenizer.json").write_text(words)
     loaded: list[object] = []
-    monkeypatch.setattr("emolib.engine.loading.AutoModelForCausalLM.from_pretrained", lambda *a, **k: loaded.append(a))
+    monkeypatch.setattr("emolib.engine.weights.pretrained", lambda *a, **k: loaded.append(a))
     study = Study(Run(model=str(folder), corpus=str(tiny_corpus), device="cpu"), folder=tmp_path)
     with pytest.raises(ValueError, match="cannot tell labels apart.*shame = trust share a token.*another tokenizer"):
         _ = study.model

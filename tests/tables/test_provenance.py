@@ -60,6 +60,15 @@ def test_other_texts_are_not_paths(text: str) -> None:
     assert provenance.local_paths({"x": text}) == []
 
 
+@pytest.mark.parametrize(
+    ("revision", "shown"),
+    [("a" * 40, "`aaaaaaaaaaaa`"), ("random:3 of sha256-b179c9523d0e", "`random:3 of sha256-b179c`"), (None, None)],
+)
+def test_a_footer_marks_the_weights_briefly(revision: str | None, shown: str | None) -> None:
+    text = provenance.footer(facts(model_revision=revision))
+    assert f"model revision {shown}." in text if shown else "model revision" not in text
+
+
 def test_git_state_follows_a_real_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "emolib"
     package.mkdir()

@@ -1,0 +1,178 @@
+"""Weights from where they are: a checkpoint, a GGUF file, or untrained ones. Never some of one and some of another.
+
+transformers fills what a checkpoint lacks with random numbers, and only warns. Here that is an error.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+from emolib.engine import registry
+from emolib.engine.choices import DType
+from emolib.engine.precision import mix, reader
+
+UNUSED = "rope_"  # GGUF tensors that say again what the configuration says
+
+
+class Refused(ValueError):
+    """A model that does not hold what it says it holds, or not what is needed."""
+
+
+def skeleton(config: Any, dtype: DType) -> Any:
+    """The transformers model of a configuration in `dtype`, without numbers: modules, and the shapes of weights."""
+    mixed = dtype == "mixed"
+    with torch.device("meta"):
+        hf = AutoModelForCausalLM.from_config(config, dtype=torch.float32 if mixed else getattr(torch, dtype))
+        return mix(hf) if mixed else hf
+
+
+def size(empty: Any) -> int:
+    """Bytes that the weights of a `skeleton` take."""
+    return sum(weight.nbytes for weight in empty.parameters())
+
+
+def require_memory(empty: Any, place: torch.device) -> None:
+    """Nothing when the weights of a `skeleton`, and a fifth for a batch, fit where it is to be; else raises Refused."""
+    wanted = registry.HEADROOM * size(empty)
+    free = torch.cuda.mem_get_info(place)[0] if place.type == "cuda" else registry.free_memory()
+    if free < wanted:
+        raise Refused(
+            f"it needs about {wanted / 1e9:.1f} GB of memory and {free / 1e9:.1f} GB are free on {place.type}: choose "
+            "a dtype of two bytes (bfloat16, mixed), a smaller model, or a machine that has it"
+        )
+
+
+def check_folder(folder: Path) -> None:
+    """Nothing when a folder can be a model's; raises Refused for an adapter, and for an index that leads elsewhere."""
+    adapter = folder / "adapter_config.json"
+    if adapter.is_file():
+        base = json.loads(adapter.read_text(encoding="utf-8")).get("base_model_name_or_path")
+        raise Refused(f"it is an adapter of {base!r}: merge the two (merge_and_unload of peft) and give what comes out")
+    for index in folder.glob("*.index.json"):
+        named = set(json.loads(index.read_text(encoding="utf-8")).get("weight_map", {}).values())
+        if lost := sorted(name for name in named if Path(name).name != name or not (folder / name).is_file()):
+            raise Refused(f"{len(lost)} of {len(named)} files that {index.name} names are not in it, such as {lost[0]}")
+
+
+def check_tokenizer(tokenizer: Any, rows: int) -> None:
+    """Nothing when a tokenizer can be that of a model with `rows` embeddings; else raises Refused."""
+    known = tokenizer.vocab_size
+    if not 0.9 * rows <= known <= rows:
+        raise Refused(f"its tokenizer knows {known} tokens and it has {rows} embeddings: they belong to other models")
+    last = tokenizer("It rained.")["input_ids"][-1]
+    if last in tokenizer.all_special_ids:
+        raise Refused(
+            f"its tokenizer ends texts with {tokenizer.convert_ids_to_tokens(last)!r}, and the answer is read at the "
+            "last token: set add_eos_token to false in tokenizer_config.json"
+        )
+
+
+def pretrained(address: str, kind: type, dtype: DType, **options: Any) -> Any:
+    """The transformers model, of class `kind`, of a checkpoint; raises Refused for one that is not whole."""
+    whole, number = reader(kind, dtype)
+    options |= dict(dtype=number, output_loading_info=True, ignore_mismatched_sizes=True)
+    hf, found = whole.from_pretrained(address, **options)
+    said = [
+        f"{len(names)} {what}, such as {sorted(names)[0]}"
+        for what, names in (
+            ("tensors are missing", found["missing_keys"]),
+            ("belong to no part of it", found["unexpected_keys"]),
+            ("have another shape", {key for key, *_ in found["mismatched_keys"]}),
+        )
+        if names
+    ]
+    if said:
+        made = hf.config.architectures or ["a model of another kind"]
+        depth = hf.config.get_text_config(decoder=True).num_hidden_layers
+        raise Refused(
+            f"its weights are not those of a {type(hf).__name__} with {depth} layers: "
+            f"{'; '.join(said)}. It was saved as {made[0]}; give a whole causal language model"
+        )
+    check_finite(hf)
+    return hf
+
+
+def check_finite(hf: Any) -> None:
+    """Nothing when every weight in memory is a number; else raises Refused."""
+    held = ((name, weight) for name, weight in hf.named_parameters() if not weight.is_meta)  # meta: left on disk
+    bad = [name for name, weight in held if not weight.isfinite().all()]
+    if bad:
+        raise Refused(f"{len(bad)} of its tensors hold values that are no numbers, such as {bad[0]}: get them again")
+
+
+def untrained(config: Any, seed: int, dtype: DType) -> Any:
+    """The transformers model of a configuration with the weights its training would start from, drawn with `seed`."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        hf = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    if dtype == "mixed":
+        return mix(hf)
+    for weight in hf.parameters():  # rounded, not drawn, in `dtype`: one twin in any
+        weight.data = weight.data.to(getattr(torch, dtype))
+    return hf
+
+
+def described(gguf: Path, *, sha256: str | None = None) -> Path:
+    """A folder with the configuration and the tokenizer of a GGUF file, written once.
+
+    Raises Refused for a file that cannot be read or is not the one with the `sha256`.
+    """
+    digest = registry.sha256(gguf)
+    if sha256 not in (None, digest):
+        raise Refused(f"its sha256 is {digest} and {sha256} is expected: it is damaged or another file, get it again")
+    where = dict(pretrained_model_name_or_path=str(gguf.parent), gguf_file=gguf.name)
+
+    def write(folder: Path) -> None:
+        AutoConfig.from_pretrained(**where).save_pretrained(folder)
+        AutoTokenizer.from_pretrained(**where).save_pretrained(folder)
+
+    return _once(registry.cache_folder() / "unpacked" / f"{gguf.stem}-{digest[:12]}" / "config", write)
+
+
+def unpacked(gguf: Path, folder: Path, empty: Any, dtype: DType) -> Path:
+    """A folder that holds a GGUF file's weights in `dtype` beside what `described` put into `folder`, written once.
+
+    `empty` is the `skeleton` of the model. Raises Refused for a file that holds more or fewer weights.
+    """
+
+    def write(new: Path) -> None:
+        import gguf as reading
+
+        registry.require_space(new.parent, size(empty))
+        expected = sum(weight.numel() for weight in empty.parameters())
+        stored = reading.GGUFReader(gguf).tensors
+        count = sum(tensor.n_elements for tensor in stored if not tensor.name.startswith(UNUSED))
+        if count != expected:
+            raise Refused(
+                f"it holds {count} weights where {type(empty).__name__} has {expected}: emolib cannot read it"
+            )
+        options = dict(gguf_file=gguf.name, quantization_config=GgufConfig(dequantize=True))
+        hf = pretrained(str(gguf.parent), type(empty), dtype, **options)
+        shutil.copytree(folder, new)
+        hf.hf_quantizer = None  # nothing of it is quantised any more, which transformers cannot know
+        hf.save_pretrained(new)
+
+    return _once(folder.with_name(dtype), write)
+
+
+def _once(folder: Path, write: Callable[[Path], object]) -> Path:
+    """The folder, filled by `write` the first time; under another name until it is whole."""
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+            new = Path(temporary) / folder.name
+            write(new)
+            try:
+                new.rename(folder)
+            except OSError:  # two processes may do the same work: whoever is first wins, the other's copy is equal
+                if not folder.is_dir():
+                    raise
+    return folder

@@ -1,0 +1,448 @@
+"""Weights from a folder, a GGUF file or nowhere: against plain transformers and gguf, and each kind that is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gguf
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from emolib.engine import registry, weights
+from emolib.engine.loading import load
+from emolib.engine.oracle import plain
+from emolib.engine.tiny import byte_tokenizer, tiny_model
+
+PROMPT = "Context: I lost my keys on the way home. Answer:"
+Weights = dict[str, torch.Tensor]
+pytestmark = pytest.mark.usefixtures("own_cache")
+
+
+@pytest.fixture
+def own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A cache of the test's own."""
+    monkeypatch.setenv("EMOLIB_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def quiet_load(name: str | Path, **options: Any) -> Any:
+    return load(str(name), device="cpu", **options)
+
+
+# Checkpoints that are refused.
+
+
+@pytest.fixture
+def changed(tiny_folder: Path, tmp_path: Path) -> Callable[..., Path]:
+    """A function that copies the tiny model, changes its weights or its configuration, and returns the folder."""
+
+    def change(edit: Callable[[Weights], Weights] | None = None, **config: Any) -> Path:
+        folder = tmp_path / "changed"
+        shutil.copytree(tiny_folder, folder)
+        if edit is not None:
+            tensors = edit(load_file(folder / "model.safetensors"))
+            save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+        settings = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(settings | config))
+        return folder
+
+    return change
+
+
+def without(tensors: Weights, part: str) -> Weights:
+    return {name: tensor for name, tensor in tensors.items() if part not in name}
+
+
+def with_nan(tensors: Weights) -> Weights:
+    tensors["model.embed_tokens.weight"][7] = torch.nan
+    return tensors
+
+
+CHECKPOINTS: dict[str, tuple[Callable[[Weights], Weights] | None, dict[str, Any], str]] = {
+    "a layer is missing": (
+        lambda w: without(w, ".layers.2."),
+        {},
+        r"9 tensors are missing, such as model\.layers\.2\.input_layernorm\.weight",
+    ),
+    "no output head": (lambda w: without(w, "lm_head"), {}, r"1 tensors are missing, such as lm_head\.weight"),
+    "a sequence classifier": (
+        lambda w: without(w, "lm_head") | {"score.weight": torch.ones(2, 32)},
+        {"architectures": ["LlamaForSequenceClassification"]},
+        r"lm_head.*score\.weight\. It was saved as LlamaForSequenceClassification; give a whole causal language model",
+    ),
+    "another prefix": (
+        lambda w: {f"base_model.model.{name}": tensor for name, tensor in w.items()},
+        {},
+        r"48 tensors are missing.*48 belong to no part of it, such as base_model\.model\.lm_head",
+    ),
+    "fewer layers than stated": (None, {"num_hidden_layers": 6}, r"with 6 layers: 9 tensors are missing"),
+    "more layers than stated": (None, {"num_hidden_layers": 4}, r"with 4 layers: 9 belong to no part of it"),
+    "no tensors": (lambda w: {}, {}, r"48 tensors are missing"),
+    "another shape": (None, {"intermediate_size": 80}, r"15 have another shape, such as model\.layers\.0\.mlp\.down_p"),
+    "no numbers": (with_nan, {}, r"1 of its tensors hold values that are no numbers, such as model\.embed_tokens"),
+    "an encoder-decoder": (
+        None,
+        {"model_type": "t5"},
+        "its configuration cannot be read .*T5Config.*causal language m",
+    ),
+    "an unknown architecture": (None, {"model_type": "lama"}, "its configuration cannot be read .*model type `lama`"),
+    "another model's tokenizer": (None, {"vocab_size": 9000}, "its tokenizer knows .* it has 9000 embeddings"),
+    "tokens without an embedding": (None, {"vocab_size": 100}, "its tokenizer knows .* it has 100 embeddings"),
+}
+
+
+@pytest.mark.parametrize("kind", CHECKPOINTS)
+def test_a_checkpoint_that_is_not_whole_is_refused(changed: Callable[..., Path], kind: str) -> None:
+    edit, config, message = CHECKPOINTS[kind]
+    with pytest.raises(RuntimeError, match=f"could not be loaded from .*{message}") as refused:
+        quiet_load(changed(edit, **config))
+    assert "\n" not in str(refused.value)
+
+
+def test_a_head_that_the_configuration_ties_may_be_left_out(changed: Callable[..., Path]) -> None:
+    folder = changed(lambda w: without(w, "lm_head"), tie_word_embeddings=True)
+    model = quiet_load(folder)
+    assert torch.equal(model.hf.lm_head.weight, load_file(folder / "model.safetensors")["model.embed_tokens.weight"])
+
+
+def test_vocabularies_padded_for_speed_are_no_reason_to_refuse() -> None:
+    tokenizer = byte_tokenizer()
+    for rows in (258, 286):
+        weights.check_tokenizer(tokenizer, rows)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})  # Gemma 3 has one more than embeddings
+    weights.check_tokenizer(tokenizer, 258)
+
+
+def cut(folder: Path) -> None:
+    whole = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+
+
+def pointer(folder: Path) -> None:
+    text = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+    (folder / "model.safetensors").write_text(text)
+
+
+def no_tokenizer(folder: Path) -> None:
+    for file in folder.glob("*token*"):
+        file.unlink()
+
+
+def end_token(folder: Path) -> None:
+    content = json.loads((folder / "tokenizer.json").read_text())
+    content["post_processor"]["single"].append({"SpecialToken": {"id": "<s>", "type_id": 0}})
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+
+
+def index(folder: Path, name: str) -> None:
+    names = load_file(folder / "model.safetensors")
+    written = {"metadata": {"total_size": 1}, "weight_map": dict.fromkeys(names, name)}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(written))
+
+
+def no_shard(folder: Path) -> None:
+    index(folder, "model-00002-of-00003.safetensors")
+
+
+def outside(folder: Path) -> None:
+    index(folder, "../outside.safetensors")
+    (folder / "model.safetensors").rename(folder.parent / "outside.safetensors")
+
+
+def adapter(folder: Path) -> None:
+    (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "owner/base"}))
+
+
+FOLDERS: list[tuple[Callable[[Path], None], str]] = [
+    (cut, r"its weights cannot be read \(.*\): get them again"),
+    (pointer, "its weights cannot be read .* a pointer, see git lfs"),
+    (no_tokenizer, r"its tokenizer cannot be read .*: put tokenizer\.json and tokenizer_config\.json beside"),
+    (end_token, r"its tokenizer ends texts with '<s>'.*set add_eos_token to false"),
+    (no_shard, r"1 of 1 files that model\.safetensors\.index\.json names are not in it, such as model-00002"),
+    (outside, r"are not in it, such as \.\./outside\.safetensors"),
+    (adapter, "it is an adapter of 'owner/base': merge the two"),
+]
+
+
+@pytest.mark.parametrize(("damage", "message"), FOLDERS, ids=[damage.__name__ for damage, _ in FOLDERS])
+def test_a_folder_that_is_not_whole_is_refused(
+    changed: Callable[..., Path], damage: Callable[[Path], None], message: str
+) -> None:
+    folder = changed()
+    damage(folder)
+    with pytest.raises(RuntimeError, match=f"could not be loaded from .*{message}") as refused:
+        quiet_load(folder)
+    assert "\n" not in str(refused.value)
+
+
+def test_weights_in_pickle_are_read(changed: Callable[..., Path], tiny_folder: Path) -> None:
+    folder = changed()
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    assert torch.equal(plain(quiet_load(folder), PROMPT), plain(quiet_load(tiny_folder), PROMPT))
+
+
+# GGUF files.
+
+
+def permuted(weight: torch.Tensor, heads: int) -> torch.Tensor:
+    """Rows of a query or key projection in the order of llama.cpp: the two halves of a head interleaved."""
+    return weight.reshape(heads, 2, -1, weight.shape[1]).transpose(1, 2).reshape(weight.shape)
+
+
+def write_gguf(path: Path, quantisation: str = "F32", *, blocks: int = 2, extra: tuple[str, ...] = ()) -> Weights:
+    """A GGUF file of a tiny Llama, and the weights that whoever reads it should get, named as in transformers."""
+    small = dict(num_hidden_layers=2, hidden_size=64, head_dim=16, intermediate_size=128, vocab_size=259)
+    model = tiny_model("llama", **small)
+    config, tokenizer = model.hf.config, model.tokenizer
+    file = gguf.GGUFWriter(path, "llama")
+    file.add_block_count(blocks)
+    file.add_context_length(config.max_position_embeddings)
+    file.add_embedding_length(config.hidden_size)
+    file.add_feed_forward_length(config.intermediate_size)
+    file.add_head_count(config.num_attention_heads)
+    file.add_head_count_kv(config.num_key_value_heads)
+    file.add_layer_norm_rms_eps(config.rms_norm_eps)
+    file.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    file.add_vocab_size(config.vocab_size)
+    file.add_tokenizer_model("gpt2")
+    tokens = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
+    file.add_token_list([*tokens, "~~"])
+    file.add_token_types([3, 3, *[1] * (len(tokens) - 1)])
+    file.add_token_merges(["~ ~"])
+    file.add_add_bos_token(True)
+    for name in ("bos", "eos", "pad"):
+        getattr(file, f"add_{name}_token_id")(getattr(tokenizer, f"{name}_token_id"))
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, 2)
+    kind, found = gguf.GGMLQuantizationType[quantisation], {}
+    for name, weight in model.hf.state_dict().items():
+        heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
+        own = next((permuted(weight, count) for part, count in heads.items() if part in name), weight)
+        stored = kind if weight.ndim == 2 else gguf.GGMLQuantizationType.F32
+        packed = gguf.quantize(own.numpy(), stored)
+        # Quantisation goes row by row, so the order of rows does not change what comes out of it.
+        found[name] = torch.tensor(gguf.dequantize(gguf.quantize(weight.numpy(), stored), stored)).reshape(weight.shape)
+        file.add_tensor(names.get_name(name.removesuffix(".weight")) + ".weight", packed, raw_dtype=stored)
+    for name in extra:
+        file.add_tensor(name, torch.ones(64).numpy())
+    file.write_header_to_file()
+    file.write_kv_data_to_file()
+    file.write_tensors_to_file()
+    file.close()
+    return found
+
+
+@pytest.mark.parametrize("quantisation", ["F32", "F16", "BF16", "Q8_0", "Q5_1", "Q4_0"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "mixed"])
+def test_a_gguf_file_holds_the_weights_that_gguf_says(tmp_path: Path, quantisation: str, dtype: str) -> None:
+    expected = write_gguf(tmp_path / "mine.gguf", quantisation)
+    model = quiet_load(tmp_path / "mine.gguf", dtype=dtype)
+    found = model.hf.state_dict()
+    assert found.keys() == expected.keys()
+    for name, weight in expected.items():
+        mixed = torch.bfloat16 if "proj" in name else torch.float32
+        assert found[name].dtype == (mixed if dtype == "mixed" else getattr(torch, dtype))
+        assert torch.equal(found[name], weight.to(found[name].dtype)), name
+    assert model.revision == f"sha256-{registry.sha256(tmp_path / 'mine.gguf')[:12]}"
+    assert model.tokenizer(PROMPT)["input_ids"] == byte_tokenizer()(PROMPT)["input_ids"]
+
+
+def test_a_gguf_file_is_unpacked_once_for_each_dtype(
+    tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_gguf(tmp_path / "mine.gguf")
+    first = {dtype: quiet_load(tmp_path / "mine.gguf", dtype=dtype) for dtype in ("float32", "bfloat16")}
+    files = own_cache.glob("unpacked/mine-*/*/model.safetensors")
+    sizes = {file.parent.name: file.stat().st_size for file in files}
+    assert sizes.keys() == first.keys() and sizes["float32"] > 1.9 * sizes["bfloat16"]
+    monkeypatch.setattr(gguf, "GGUFReader", None)
+    for dtype, model in first.items():
+        assert torch.equal(plain(quiet_load(tmp_path / "mine.gguf", dtype=dtype), PROMPT), plain(model, PROMPT))
+
+
+def test_a_gguf_file_alone_in_a_folder_is_what_the_folder_names(tmp_path: Path) -> None:
+    write_gguf(tmp_path / "mine.gguf")
+    assert registry.locate(str(tmp_path)) == str(tmp_path / "mine.gguf")
+    shutil.copy(tmp_path / "mine.gguf", tmp_path / "other.gguf")
+    with pytest.raises(ValueError, match=r"several GGUF files: name one of .*mine\.gguf, .*other\.gguf"):
+        registry.locate(str(tmp_path))
+
+
+def shorter(path: Path, share: float) -> None:
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(share * len(whole))])
+
+
+def unknown_quantisation(path: Path) -> None:
+    """The type of one tensor, which stands behind its name and shape, becomes one that nobody has defined."""
+    whole = bytearray(path.read_bytes())
+    name = b"blk.1.ffn_up.weight"
+    place = whole.index(name) + len(name) + 4 + 2 * 8
+    whole[place : place + 4] = (999).to_bytes(4, "little")
+    path.write_bytes(bytes(whole))
+
+
+GGUF_FILES: dict[str, tuple[dict[str, Any], Callable[[Path], None], str]] = {
+    "cut in the weights": ({}, lambda path: shorter(path, 0.9), r"its file cannot be read \(.*get it again"),
+    "cut in the words": ({}, lambda path: shorter(path, 0.001), r"its file cannot be read \(.*get it again"),
+    "of unknown quantisation": ({}, unknown_quantisation, r"999\) is not a valid GGML.*or another quantisation of it"),
+    "a pointer": ({}, lambda path: path.write_text("version https://git-lfs"), "its file cannot be read .*get it ag"),
+    "a layer too few": ({"blocks": 3}, lambda path: None, r"it holds \d+ weights where LlamaForCausalLM has \d+"),
+    "a bias nobody reads": (
+        {"extra": ("blk.0.attn_q.bias",)},
+        lambda path: None,
+        r"it holds \d+ weights where LlamaForCausalLM has \d+",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", GGUF_FILES)
+def test_a_gguf_file_that_cannot_be_read_whole_is_refused_and_leaves_nothing(
+    tmp_path: Path, own_cache: Path, kind: str
+) -> None:
+    options, damage, message = GGUF_FILES[kind]
+    write_gguf(tmp_path / "mine.gguf", **options)
+    damage(tmp_path / "mine.gguf")
+    with pytest.raises(RuntimeError, match=f"could not be loaded from .*{message}") as refused:
+        quiet_load(tmp_path / "mine.gguf")
+    assert "\n" not in str(refused.value)
+    assert [path.name for path in own_cache.glob("**/*.safetensors")] == []
+
+
+def test_tensors_that_repeat_the_configuration_are_not_counted(tmp_path: Path) -> None:
+    write_gguf(tmp_path / "mine.gguf", extra=("rope_freqs.weight",))
+    assert quiet_load(tmp_path / "mine.gguf").n_layers == 2
+
+
+def test_no_space_is_said_before_anything_is_unpacked(
+    tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_gguf(tmp_path / "mine.gguf")
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    with pytest.raises(RuntimeError, match=r"GB are needed in .* 0\.0 GB are free: make room, or set \$EMOLIB_CACHE"):
+        quiet_load(tmp_path / "mine.gguf")
+    assert list(own_cache.glob("**/*.safetensors")) == []
+
+
+# Bytes a weight, in linear maps and elsewhere; a twin is drawn in float32, whatever it is rounded to.
+BYTES = {"float32": (4, 4), "bfloat16": (2, 2), "mixed": (2, 4)}
+
+
+@pytest.mark.parametrize(
+    ("twin", "dtype", "bytes_as"), [*(("", d, d) for d in BYTES), ("@random:0", "mixed", "float32")]
+)
+def test_too_little_memory_is_said_before_weights_are_read(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, twin: str, dtype: str, bytes_as: str
+) -> None:
+    tensors = load_file(tiny_folder / "model.safetensors")
+    needed = 1.2 * sum(tensor.numel() * BYTES[bytes_as]["proj" not in name] for name, tensor in tensors.items())
+    monkeypatch.setattr(registry, "free_memory", lambda: needed + 1)
+    quiet_load(f"{tiny_folder}{twin}", dtype=dtype)
+    monkeypatch.setattr(registry, "free_memory", lambda: needed - 1)
+    for reads in ("pretrained", "untrained"):
+        monkeypatch.setattr(weights, reads, None)
+    with pytest.raises(
+        RuntimeError, match=r"needs about 0\.0 GB of memory and 0\.0 GB are free on cpu: choose a dtype"
+    ):
+        quiet_load(f"{tiny_folder}{twin}", dtype=dtype)
+
+
+def test_a_registered_file_is_compared_with_its_checksum(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_gguf(tmp_path / "mine.gguf")
+    right = registry.sha256(tmp_path / "mine.gguf")
+    entries = {"mine": {"sha256": right, "file": "mine.gguf"}}
+    monkeypatch.setattr(registry, "registry", lambda: entries)
+    monkeypatch.setattr(registry, "registered_file", lambda name: tmp_path / "mine.gguf")
+    assert quiet_load("mine").revision == f"sha256-{right[:12]}"
+    whole = (tmp_path / "mine.gguf").read_bytes()
+    (tmp_path / "mine.gguf").write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    wrong = registry.sha256(tmp_path / "mine.gguf")
+    with pytest.raises(RuntimeError, match=f"its sha256 is {wrong} and {right} is expected.*get it again"):
+        quiet_load("mine")
+
+
+# Twins.
+
+
+def test_a_twin_has_the_architecture_and_tokenizer_and_other_weights(tiny_folder: Path) -> None:
+    model, twin = quiet_load(tiny_folder), quiet_load(f"{tiny_folder}@random:3")
+    assert twin.revision == f"random:3 of {model.revision}" and twin.name == f"{tiny_folder}@random:3"
+    mine, its = model.hf.state_dict(), twin.hf.state_dict()
+    assert {name: tensor.shape for name, tensor in mine.items()} == {name: tensor.shape for name, tensor in its.items()}
+    assert twin.tokenizer(PROMPT)["input_ids"] == model.tokenizer(PROMPT)["input_ids"]
+    spread = its["model.layers.1.mlp.up_proj.weight"].std().item()
+    assert spread == pytest.approx(model.hf.config.initializer_range, rel=0.05)
+    assert not torch.allclose(plain(twin, PROMPT), plain(model, PROMPT), atol=1e-2)
+
+
+def test_a_twin_is_one_model_in_every_process_and_dtype(tiny_folder: Path) -> None:
+    twin = quiet_load(f"{tiny_folder}@random:3")
+    code = f"""
+import torch
+from emolib.engine.loading import load
+torch.manual_seed(99)
+torch.set_num_threads(2)
+twin = load({str(tiny_folder)!r} + "@random:3", device="cpu")
+print(twin.hf.model.layers[2].mlp.up_proj.weight.double().sum().item())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(done.stdout) == twin.hf.model.layers[2].mlp.up_proj.weight.double().sum().item()
+    half = quiet_load(f"{tiny_folder}@random:3", dtype="bfloat16").hf
+    for name, weight in half.named_parameters():
+        assert torch.equal(weight, twin.hf.get_parameter(name).bfloat16())
+    assert half.model.rotary_emb.inv_freq.dtype == torch.float32
+    other = quiet_load(f"{tiny_folder}@random:4").hf
+    assert not torch.equal(other.lm_head.weight, twin.hf.lm_head.weight)
+
+
+def test_drawing_a_twin_leaves_the_random_numbers_of_the_program_alone(tiny_folder: Path) -> None:
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    quiet_load(f"{tiny_folder}@random:3")
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_twin_needs_no_weights(tmp_path: Path, own_cache: Path, tiny_folder: Path) -> None:
+    folder = tmp_path / "bare"
+    shutil.copytree(tiny_folder, folder)
+    no_shard(folder)
+    (folder / "model.safetensors").unlink()
+    assert torch.equal(
+        plain(quiet_load(f"{folder}@random:0"), PROMPT), plain(quiet_load(f"{tiny_folder}@random:0"), PROMPT)
+    )
+    write_gguf(tmp_path / "mine.gguf")
+    assert quiet_load(f"{tmp_path / 'mine.gguf'}@random:0").n_layers == 2
+    assert list(own_cache.glob("**/*.safetensors")) == []
+
+
+# Names.
+
+
+def test_the_parts_of_a_name(tmp_path: Path) -> None:
+    assert registry.parse("smollm2-135m") == ("smollm2-135m", None, None)
+    assert registry.parse("smollm2-135m@random:7") == ("smollm2-135m", None, 7)
+    assert registry.parse("owner/name@v1.0") == ("owner/name", "v1.0", None)
+    assert registry.parse("owner/name@v1.0@random:0") == ("owner/name", "v1.0", 0)
+    place = tmp_path / "a@b"
+    place.mkdir()
+    assert registry.parse(f"{place}@random:1") == (str(place), None, 1)
+
+
+@pytest.mark.parametrize("seed", ["", "one", "-1", "1.5"])
+def test_a_seed_that_is_no_number_is_refused(seed: str) -> None:
+    with pytest.raises(ValueError, match=r"expected a whole number behind @random:, such as smollm2-135m@random:0"):
+        registry.locate(f"smollm2-135m@random:{seed}")
+
+
+def test_a_file_has_no_revision() -> None:
+    with pytest.raises(ValueError, match="is one file and has no revision 'v2': use 'HuggingFaceTB/SmolLM2-135M-Inst"):
+        registry.locate("smollm2-135m@v2")
