@@ -28,7 +28,7 @@ def unwrapped(hf: torch.nn.Module, tokenizer: Any) -> Model:
     hf.eval().requires_grad_(False).set_attn_implementation("sdpa")
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     layout = find_layout(hf)
-    anatomy = dissect(hf, list(resolve(hf, layout.layers)))
+    anatomy = dissect(hf, [resolve(hf, path) for path in layout.paths["resid_post"]])
     settings = dict(name="hooked", revision="local", tap="contribution")
     return Model(hf=hf, lm=hf, tokenizer=tokenizer, layout=layout, anatomy=anatomy, **settings)
 
