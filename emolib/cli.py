@@ -250,11 +250,22 @@ def fetch(
     return 0
 
 
-def doctor() -> int:
-    """Say what is installed, what was found, which results are stale, and how to get what is missing."""
-    from emolib.book.doctor import examine
+def doctor(
+    model: Annotated[str | None, typer.Argument(help="say all about this one instead: tokens, checks, answers")] = None,
+    prompt: Annotated[str, typer.Option(help="of a run")] = "T1-2shot",
+    dtype: Annotated[str, typer.Option(help="of a run")] = "float32",
+    device: Annotated[str, typer.Option(help="of a run")] = "auto",
+) -> int:
+    """Say what is installed, what was found, which results are stale, and how to get what is missing; or, with a MODEL,
+    what it makes of the prompt, how its answers are scored, and whether it passes the checks."""
+    from emolib.book import doctor
 
-    return said(examine(Path.cwd()))
+    if model is None:
+        return said(doctor.examine(Path.cwd()))
+    from emolib.study.run import Run
+
+    options: dict[str, Any] = dict(model=model, prompt=prompt, dtype=dtype, device=device)
+    return said(doctor.examine_model(Run(**options)))
 
 
 def checkout() -> Path:

@@ -8,12 +8,19 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 from emolib.book import browser
 from emolib.engine.registry import EMBEDDED, HEADROOM, registered_file, registry
 from emolib.tables.provenance import installed
 
+if TYPE_CHECKING:
+    from emolib.study.run import Run
+
+SHOWN = [0, 200, 400]  # texts of situations that a model is asked about
 PACKAGES = ("torch", "transformers", "nnsight", "scikit-learn", "pandas", "jupyter-book", "papermill", "snakemake")
 BYTES = {"float32": 4, "bfloat16": 2}
 ACCESS = {"wheel": "embedded", "carrier": "fetched", "gated": "gated"}  # what a model's row has, and what that means
@@ -59,6 +66,52 @@ def examine(folder: Path) -> Iterator[tuple[str, bool]]:
         yield f"results      {slug}: {_freshness(slug, folder)}", True
     if missing:
         yield f"missing      {', '.join(missing)}; get them with: make setup", False
+
+
+def examine_model(run: Run) -> Iterator[tuple[str, bool]]:
+    """Yield lines on one model, each with whether what it says allows a run: what is proved when it loads, in numbers,
+    the tokens of a prompt and of its answers, and what the model answers to three of our texts.
+
+    Raises what loading raises.
+    """
+    from emolib.engine import checks
+    from emolib.engine.labels import SCORINGS
+    from emolib.study.study import Study
+    from emolib.texts.corpus import load_corpus
+
+    situations = load_corpus("situations")
+    asked = replace(situations, events=situations.events.iloc[SHOWN].reset_index(drop=True))
+    with TemporaryDirectory() as folder:  # a study keeps what it reads
+        study = Study(run, corpus=asked, folder=folder)
+        clean = study.clean.logits
+    model, tokenizer = study.model, study.model.tokenizer
+    size = model.hf.num_parameters()
+    shape = f"{model.n_layers} layers, {size / 1e9:.2f} billion parameters, about {memory_gb(size, run.dtype):.1f} GB"
+    yield f"model        {run.model}, {type(model.hf).__name__}, {model.revision}: {shape} in {run.dtype}", True
+    way = f"full passes, because {model.obstacle}" if model.obstacle else "replay of the last tokens"
+    yield f"sites        {', '.join(model.components)}; edits by {way}", True
+    proved = [*([checks.sums(model)] if len(model.components) > 1 and run.tap == "contribution" else [])]
+    for one in (*proved, *checks.passes(model)):
+        yield f"check        {one}", one.holds
+    ids = tokenizer(study.prompt.render(study.events["text"].iloc[0]))["input_ids"]
+    start = "begins with the start token" if ids[0] == tokenizer.bos_token_id else "has no start token"
+    yield f"prompt       {study.prompt.name}, {len(ids)} tokens, {start}: {_shown(tokenizer, ids)}", True
+    for scoring in SCORINGS:
+        try:
+            chosen = study.labels.ids(scoring).tolist()
+            shown, well = _shown(tokenizer, chosen), True
+        except ValueError as error:
+            shown, well = str(error), scoring != run.scoring
+        yield f"answers      by {scoring}: {shown}", well
+    long = [word for word, pieces in zip(study.words, study.labels.tokens, strict=True) if len(pieces) > 1]
+    yield f"             of several tokens: {', '.join(long) or 'none'}", True
+    for text, right, row in zip(study.events["text"], study.events["emotion"], clean, strict=True):
+        best = ", ".join(study.words[index] for index in row.argsort(descending=True)[:3])
+        yield f"reads        {text!r} ({right}): {best}", True
+
+
+def _shown(tokenizer: Any, ids: list[int]) -> str:
+    return " ".join(repr(tokenizer.decode([token])) for token in ids)
 
 
 def _freshness(slug: str, root: Path) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -36,14 +36,13 @@ def check_model(model: Model) -> Model:
     promises something else); if not, there is resid_post alone. Warns of either. Raises UnsupportedModel naming what
     fails by full passes as well, and for an edit without effect.
     """
-    if len(model.components) > 1 and model.tap == "contribution" and not _adds_up(model):
+    if len(model.components) > 1 and model.tap == "contribution" and not sums(model).holds:
         alone: dict[Component, Sequence[str]] = {"resid_post": model.layout.paths["resid_post"]}
         model = replace(model, layout=replace(model.layout, paths=alone))
-    # What runs elsewhere has no plain transformers here to be compared with.
-    problem = "" if model.hf.device.type == "meta" else _problem(model)
+    problem = next((str(one) for one in passes(model) if not one.holds), "")
     if problem and not model.obstacle:
         model = replace(model, obstacle=problem)
-        problem = _problem(model)
+        problem = next((str(one) for one in passes(model) if not one.holds), "")
     if problem:
         raise UnsupportedModel(
             f"{model.name} ({type(model.hf).__name__}): {problem}. Its layout is one emolib cannot serve; please "
@@ -60,15 +59,41 @@ def check_model(model: Model) -> Model:
     return model
 
 
-def _adds_up(model: Model) -> bool:
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Two computations of one thing, in words: the largest `difference` of their numbers, and what rounding allows."""
+
+    ours: str
+    theirs: str
+    difference: float
+    allowed: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether rounding explains the difference."""
+        return self.difference <= self.allowed
+
+    def __str__(self) -> str:
+        return f"{self.ours} differ from {self.theirs} (by {self.difference:.3g}, rounding allows {self.allowed:.3g})"
+
+
+def sums(model: Model) -> Comparison:
+    """What attention and feed-forward add, against the step of the residual stream over each layer."""
     encoding = Engine(model, PROBES, torch.arange(2)).encode([0, 1], read=model.components)
     found = {name: values.float() for name, values in encoding.activations.items()}
-    step = found["resid_post"] - encoding.resid_pre.float()
-    return not _differ(model, found["attn_out"] + found["mlp_out"], step, scale=found["resid_post"])
+    step, added = found["resid_post"] - encoding.resid_pre.float(), found["attn_out"] + found["mlp_out"]
+    words = ("attention and feed-forward", "the step of the residual stream")
+    return _compared(model, *words, added, step, scale=found["resid_post"])
 
 
-def _problem(model: Model) -> str:
-    """What does not hold, and by how much; empty when all does."""
+def passes(model: Model) -> list[Comparison]:
+    """The engine's logits against those of plain transformers, without and with edits, which have an effect.
+
+    Nothing for what runs elsewhere, which has no plain transformers here to be compared with. Raises UnsupportedModel
+    for an edit without effect.
+    """
+    if model.hf.device.type == "meta":
+        return []
     vocabulary = torch.arange(min(len(model.head(view=model.hf).weight), 2000))
     prompts = _prompts(model)
     engine = Engine(model, prompts, vocabulary, keep=2)
@@ -81,21 +106,30 @@ def _problem(model: Model) -> str:
         [plain(model, text, edit, vocabulary, row=i) for edit in (None, *edits)] for i, text in enumerate(prompts)
     ]
     expected = torch.stack([torch.stack(row) for row in hooked])
-    if difference := _differ(model, found[:, 0], expected[:, 0]):
-        return f"batched logits differ from those of plain transformers ({difference})"
-    if difference := _differ(model, found[:, 1:], expected[:, 1:]):
-        return f"a replayed edit differs from a full pass with that edit ({difference})"
+    compared = [
+        _compared(model, "batched logits", "those of plain transformers", found[:, 0], expected[:, 0]),
+        _compared(model, "replayed edits", "full passes with them", found[:, 1:], expected[:, 1:]),
+    ]
     # An effect that is not larger than what replay and hooks differ by is rounding.
-    if (found[:, 1] - found[:, 0]).abs().max() <= 2 * (found - expected)[:, 1].abs().max():
+    effect = (found[:, 1] - found[:, 0]).abs().max()
+    if all(one.holds for one in compared) and effect <= 2 * (found - expected)[:, 1].abs().max():
         raise UnsupportedModel(f"{model.name}: an edit of {edits[0].component} leaves the logits as they were")
-    return ""
+    return compared
 
 
-def _differ(model: Model, found: torch.Tensor, expected: torch.Tensor, *, scale: torch.Tensor | None = None) -> str:
-    worst = (found - expected).abs().max().item()
+def _compared(
+    model: Model,
+    ours: str,
+    theirs: str,
+    found: torch.Tensor,
+    expected: torch.Tensor,
+    *,
+    scale: torch.Tensor | None = None,
+) -> Comparison:
     share = TOLERANCE["mixed" if model.precision == "mixed" else model.dtype]
     allowed = share * (expected if scale is None else scale).abs().max().item()
-    return "" if worst <= allowed else f"by {worst:.3g}, rounding allows {allowed:.3g}"
+    worst = (found - expected).abs().max().item()
+    return Comparison(ours=ours, theirs=theirs, difference=worst, allowed=allowed)
 
 
 def _prompts(model: Model) -> list[str]:

@@ -119,6 +119,5 @@ def shares(outcome: Outcome, metrics: Sequence[str] = OUTCOMES, **keys: Any) -> 
 
 def activations_at(study: Study, rows: np.ndarray, position: int) -> dict[Component, Tensor]:
     """The activations [n_layers, n, d] of the texts `rows` at one token, by component."""
-    layers = range(study.model.n_layers)
-    read = study.activations
-    return {name: torch.stack([read(name, layer, position)[rows] for layer in layers]) for name in COMPONENTS}
+    layers, names, read = range(study.model.n_layers), study.model.components, study.activations
+    return {name: torch.stack([read(name, layer, position)[rows] for layer in layers]) for name in names}

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from emolib.engine.engine import Engine
 from emolib.engine.labels import LabelTokens
-from emolib.engine.sites import COMPONENTS, Component
+from emolib.engine.sites import Component
 from emolib.study import shards
 
 KEEP = 5  # tokens -1..-5 are read, as in the paper's appendix C.3
@@ -61,7 +61,7 @@ class CleanPass:
         return self._gather(component, (layer, KEEP + position))
 
     def _read(self, rows: Sequence[int]) -> dict[str, Tensor]:
-        encoding = self.engine.encode(rows, read=COMPONENTS)
+        encoding = self.engine.encode(rows, read=self.engine.model.components)
         answers = {
             "rows": encoding.rows,
             "logits": encoding.logits,

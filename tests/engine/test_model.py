@@ -357,7 +357,7 @@ def test_a_replay_that_is_not_a_full_pass_is_refused(monkeypatch: pytest.MonkeyP
         return replay(self, encoding, edits) * 1.01
 
     monkeypatch.setattr(checks.Engine, "replay", off)
-    with pytest.raises(UnsupportedModel, match="a replayed edit differs from a full pass with that edit"):
+    with pytest.raises(UnsupportedModel, match="replayed edits differ from full passes with them"):
         check_model(tiny_model("llama"))
 
 

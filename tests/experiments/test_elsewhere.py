@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -39,30 +42,65 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("elsewhere")
 
 
+@pytest.fixture
+def given(run: Run, folder: Path) -> dict[str, Any]:
+    """What a study is made with. The answers are planted: those of a random model are too many to probe."""
+    truth = Study(run).truth
+    clean = Clean(logits=torch.eye(len(EMOTIONS))[truth], sums=torch.eye(len(EMOTIONS))[truth], words=["joy"] * TEXTS)
+    return dict(folder=folder, only_layers=LAYERS, agreed=np.arange(60), clean=clean)
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
+    """An experiment by its name, of small design."""
+
+    def experiment(name: str) -> ModuleType:
+        found, measure = (import_module(f"emolib.experiments.{name}{part}") for part in ("", ".measure"))
+        if hasattr(measure, "QUICK"):
+            few = [
+                family._replace(
+                    elsewhere=family.elsewhere[:1],
+                    decisive=family.decisive[:1],
+                    draws=tuple(min(n, 1) for n in family.draws),
+                )
+                for family in measure.QUICK.families
+            ]
+            monkeypatch.setattr(measure, "QUICK", Design(texts=13, choosing=13, step=4, families=few))
+        return found
+
+    return experiment
+
+
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_a_table_is_the_same_elsewhere(
-    name: str, run: Run, tiny_study: Study, folder: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, run: Run, tiny_study: Study, given: dict[str, Any], measured: Callable[[str], ModuleType]
 ) -> None:
-    experiment, measure = (import_module(f"emolib.experiments.{name}{part}") for part in ("", ".measure"))
-    if hasattr(measure, "QUICK"):
-        few = [
-            family._replace(
-                elsewhere=family.elsewhere[:1],
-                decisive=family.decisive[:1],
-                draws=tuple(min(n, 1) for n in family.draws),
-            )
-            for family in measure.QUICK.families
-        ]
-        monkeypatch.setattr(measure, "QUICK", Design(texts=13, choosing=13, step=4, families=few))
-    model, there = tiny_study.model, replace(run, device="ndif-local")
-    truth = Study(run, model=model).truth
-    # The answers are planted: those of a random model are too many to probe.
-    clean = Clean(logits=torch.eye(len(EMOTIONS))[truth], sums=torch.eye(len(EMOTIONS))[truth], words=["joy"] * TEXTS)
-    given = dict(folder=folder, only_layers=LAYERS, agreed=np.arange(AGREED.get(name, 60)), clean=clean)
+    experiment, model = measured(name), tiny_study.model
+    given |= dict(agreed=np.arange(AGREED.get(name, 60)))
     tables = [Study(run, model=model, **given).table(experiment)]
+    there = replace(run, device="ndif-local")
     tables.append(Study(there, model=as_elsewhere(model), **given).table(experiment))
     pd.testing.assert_frame_equal(*tables, atol=1e-4, rtol=0)
     assert np.isfinite(tables[0]["value"]).any()
+
+
+@pytest.mark.parametrize("name", sorted({*EXPERIMENTS} - {"attention", "robustness"}))
+def test_a_model_whose_sublayers_do_not_add_up_is_measured_at_its_stream(
+    name: str, run: Run, tiny_study: Study, given: dict[str, Any], measured: Callable[[str], ModuleType], tmp_path: Path
+) -> None:
+    whole = tiny_study.model
+    layout = replace(whole.layout, paths={"resid_post": whole.layout.paths["resid_post"]})
+    experiment = measured(name)
+    table, other = (
+        Study(run, model=model, **given | dict(folder=tmp_path / str(number))).table(experiment)
+        for number, model in enumerate((replace(whole, layout=layout), whole))
+    )
+    parts = {"attn_out", "mlp_out"}
+    if "component" not in table:
+        return pd.testing.assert_frame_equal(table, other)
+    assert not set(table["component"]) & parts
+    same = other[~other["component"].isin(parts) & (other["metric"].isin(table["metric"]))].reset_index(drop=True)
+    pd.testing.assert_frame_equal(table, same)
 
 
 def test_a_run_elsewhere_is_kept_apart_and_says_so(run: Run, tmp_path: Path) -> None:

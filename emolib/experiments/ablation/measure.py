@@ -13,7 +13,6 @@ from scipy.stats import entropy
 
 from emolib import stats
 from emolib.engine.edits import Mean, Noise, Operation, Patch, Zero
-from emolib.engine.sites import COMPONENTS
 from emolib.engine.sweeps import joined, sweep
 from emolib.interventions.interchange import fitting
 from emolib.study.study import Study
@@ -59,7 +58,7 @@ def run(study: Study) -> pd.DataFrame:
 
 
 def _operations(study: Study, rows: np.ndarray) -> dict[str, Operation]:
-    activations = {component: study.stacked(component) for component in COMPONENTS}
+    activations = {component: study.stacked(component) for component in study.model.components}
     return {
         "zero": Zero(),
         "random": Noise(study.run.seed),

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from emolib import stats
-from emolib.engine.sites import COMPONENTS, Component
+from emolib.engine.sites import Component
 from emolib.probes.linear import cross_validate, grouped_folds, released_split, shuffled_labels
 from emolib.probes.ridge import fit_ridge, held_out_means, label_means, nested_ridge
 from emolib.stats import landmarks, scores
@@ -53,7 +53,8 @@ def run(study: Study) -> pd.DataFrame:
     ratings = study.events[list(rated)].to_numpy(dtype=float)
     split = released_split(study.agreed, study.truth)
     folds = grouped_folds(study.truth, study.groups, seed=study.run.seed)
-    sites = [(component, layer) for component in COMPONENTS for layer in study.layers(STEP[study.run.profile])]
+    layers = study.layers(STEP[study.run.profile])
+    sites = [(component, layer) for component in study.model.components for layer in layers]
     rows, curves = label_rows(study, ratings, folds, split), {}
     for component, layer in progress(sites, "appraisals", [1] * len(sites), unit=" sites"):
         features = study.activations(component, layer).float()

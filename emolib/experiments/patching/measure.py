@@ -42,12 +42,14 @@ def run(study: Study) -> pd.DataFrame:
     labels, writers = study.predicted[pool], study.groups[pool]
     rounds = pairs.matchings(labels, writers, ROUNDS[profile], seed=seed)
     _check(rounds, len(study.agreed))
-    last = [Window(span) for span in SPANS]
+    own = study.model.components
+    last = [Window(span, own) for span in SPANS]
     # That a window of the stream is worth its last layer is shown at the last token, once.
     earlier = [
-        Window(span, COMPONENTS[: 3 if span == 1 else 2], position)
+        Window(span, components, position)
         for position in range(-2, -KEEP - 1, -1)
         for span in (SPANS if profile == "full" else (1,))
+        if (components := [name for name in own if span == 1 or name != "resid_post"])
     ]
     same = pairs.same_label_donors(labels, writers, seed=seed)
     main, tokens, control = patch(study, pool, [(last, rounds), (earlier, rounds[:1]), (last[:2], same[None])])
@@ -103,15 +105,16 @@ def turns(outcome: Outcome, n_layers: int, *, seed: int) -> Iterator[Row]:
     feed-forward minus attention in the same resample. Intervals resample the writers of bases and sources.
     """
     for span in sorted(set(outcome.sites["span"])):
-        sites = {name: outcome.at(Window(span, [name])) for name in COMPONENTS}
+        sites = {name: some for name in COMPONENTS if len(some := outcome.at(Window(span, [name])))}
         curves = {name: scores.mean(outcome.transferred[:, some.index]) for name, some in sites.items()}
-        layers = sites["attn_out"]["layer"].tolist()
-        early, late = (landmarks.of("peak", curves[name], layers) for name in ("attn_out", "mlp_out"))
-        found = {
-            ("peak", "attn_out"): early,
-            ("peak", "mlp_out"): late,
-            ("peak_difference", ""): scores.difference(late, early),
+        layers = sites["resid_post"]["layer"].tolist()
+        found: dict[tuple[str, str], scores.Statistic] = {
+            ("peak", name): landmarks.of("peak", curve, layers)
+            for name, curve in curves.items()
+            if name != "resid_post"
         }
+        if len(found) == 2:  # not where a model's sublayers cannot be told apart
+            found["peak_difference", ""] = scores.difference(found["peak", "mlp_out"], found["peak", "attn_out"])
         if span == 1:
             found["onset", "resid_post"] = landmarks.of("onset", curves["resid_post"], layers)
         for (metric, component), statistic in found.items():

@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 
 from emolib import stats
-from emolib.engine.sites import COMPONENTS, Component
+from emolib.engine.sites import Component
 from emolib.probes import linear
 from emolib.probes.mlp import predict_mlp
 from emolib.stats import landmarks, scores
@@ -48,7 +48,7 @@ def run(study: Study) -> pd.DataFrame:
     sites = [
         (component, layer, position)
         for position in range(-1, -KEEP - 1, -1)
-        for component in COMPONENTS
+        for component in study.model.components
         for layer in (study.layers() if position == -1 else sparse)
         if position == -1 or study.run.profile == "full" or component == "resid_post"
     ]
@@ -65,7 +65,7 @@ def run(study: Study) -> pd.DataFrame:
         if position == -1:
             hits[component].append(right)
             answers[component].append(guesses[TARGETS.index("model")])
-    for component in COMPONENTS:
+    for component in study.model.components:
         rows += _nonlinear(study, component, train, test)
         rows += _saturation(study, component, np.stack(hits[component], 1), np.stack(answers[component], 1), test)
     return pd.DataFrame(rows)
