@@ -33,8 +33,14 @@ def here(tiny_folder: Path) -> Model:
     return load(str(tiny_folder), device="cpu")
 
 
+@pytest.fixture(scope="module")
+def view(here: Model) -> Any:
+    """What the service has of it: made once, since nnsight wraps every module again each time."""
+    return nnsight.TransformersModel(here.hf, tokenizer=here.tokenizer, task="text-generation")
+
+
 @pytest.fixture
-def ndif(here: Model, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ndif]:
+def ndif(view: Any, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ndif]:
     """A service that has the tiny model, and a client that knows its address and has a key."""
     name = str(tiny_folder)
     monkeypatch.setitem(huggingface._ID_CACHE, name, name)  # the hub is not asked how the name is spelled
@@ -42,7 +48,6 @@ def ndif(here: Model, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(remote, "PAUSE", 0)
     monkeypatch.setattr(CONFIG.APP, "REMOTE_LOGGING", False)
     monkeypatch.setattr(CONFIG.API, "APIKEY", "a key")
-    view = nnsight.TransformersModel(here.hf, tokenizer=here.tokenizer, task="text-generation")
     with serving(Ndif(view, name)) as service:
         monkeypatch.setattr(CONFIG.API, "HOST", service.address)
         yield service

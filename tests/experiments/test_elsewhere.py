@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import torch
 
+from emolib.engine.model import Model
 from emolib.engine.remote import as_elsewhere
 from emolib.interventions.steering import Design
 from emolib.study.clean import Clean
@@ -40,6 +41,11 @@ def run(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("elsewhere")
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tiny_study: Study) -> Model:
+    return as_elsewhere(tiny_study.model)
 
 
 @pytest.fixture
@@ -73,13 +79,18 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_a_table_is_the_same_elsewhere(
-    name: str, run: Run, tiny_study: Study, given: dict[str, Any], measured: Callable[[str], ModuleType]
+    name: str,
+    run: Run,
+    tiny_study: Study,
+    elsewhere: Model,
+    given: dict[str, Any],
+    measured: Callable[[str], ModuleType],
 ) -> None:
     experiment, model = measured(name), tiny_study.model
     given |= dict(agreed=np.arange(AGREED.get(name, 60)))
     tables = [Study(run, model=model, **given).table(experiment)]
     there = replace(run, device="ndif-local")
-    tables.append(Study(there, model=as_elsewhere(model), **given).table(experiment))
+    tables.append(Study(there, model=elsewhere, **given).table(experiment))
     pd.testing.assert_frame_equal(*tables, atol=1e-4, rtol=0)
     assert np.isfinite(tables[0]["value"]).any()
 
