@@ -16,7 +16,7 @@ from emolib.engine.sites import Component
 
 PROBES = ("Context: The bus left early. Answer:", "Context: My neighbour returned the ladder after a year. Answer:")
 # Largest difference that rounding explains, as a share of the largest number compared.
-TOLERANCE = {torch.float32: 1e-4, "mixed": 2e-2, torch.float16: 2e-2, torch.bfloat16: 8e-2}
+TOLERANCE = {torch.float32: 1e-4, "mixed": 4e-2, torch.float16: 2e-2, torch.bfloat16: 8e-2}
 BEYOND, MARGIN = 2056, 100  # tokens: more than many models were trained on, and what two prompts take at the most
 # Floating-point operations that a long pass may take, on a CPU and elsewhere. A window that is named in the
 # configuration but seen in no mask is worth a hundred times as much: only a prompt that is longer shows what it does.
