@@ -59,7 +59,7 @@ def planted(folder: Path, tiny_folder: Path) -> Callable[..., PlantedStudy]:
     answers = np.where(random.random(N) < 0.85, truth, wrong)
     logits = torch.nn.functional.one_hot(torch.as_tensor(answers), len(EMOTIONS)).float()
     clean: Any = SimpleNamespace(logits=logits)
-    model: Any = SimpleNamespace(n_layers=LAYERS)
+    model: Any = SimpleNamespace(n_layers=LAYERS, components=COMPONENTS)
 
     def open_study(profile: str = "quick", **arguments: Any) -> PlantedStudy:
         return PlantedStudy(replace(run, profile=profile), folder=folder, model=model, clean=clean, **arguments)
