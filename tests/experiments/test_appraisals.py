@@ -53,7 +53,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Stud
     table.to_csv(folder / "planted.csv", index=False)
     run = Run(model=str(tiny_folder), corpus=str(folder / "planted.csv"), profile="full")
     right = np.flatnonzero(np.random.default_rng(0).random(N) < 0.85)
-    return PlantedStudy(run, model=SimpleNamespace(n_layers=LAYERS), agreed=right, folder=folder)
+    return PlantedStudy(run, model=SimpleNamespace(n_layers=LAYERS, components=COMPONENTS), agreed=right, folder=folder)
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +176,7 @@ def test_the_peak_of_a_fall_comes_from_the_other_half_of_the_writers(
     folder = tmp_path_factory.mktemp("halves")
     tiny_table(120, writers=60).to_csv(folder / "own.csv", index=False)
     run = Run(model=str(tiny_folder), corpus=str(folder / "own.csv"))
-    study = Study(run, model=SimpleNamespace(n_layers=6), folder=folder)
+    study = Study(run, model=SimpleNamespace(n_layers=6, components=COMPONENTS), folder=folder)
     rows = measure.peak_rows(study, ratings, curves)
     falls = {row["appraisal"]: row["value"] for row in rows if row["metric"] == "r2_fall"}
     half = halves(study.groups, seed=0)
