@@ -76,6 +76,7 @@ def examine_model(run: Run) -> Iterator[tuple[str, bool]]:
     """
     from emolib.engine import checks
     from emolib.engine.labels import SCORINGS
+    from emolib.engine.weights import size
     from emolib.study.study import Study
     from emolib.texts.corpus import load_corpus
 
@@ -85,8 +86,8 @@ def examine_model(run: Run) -> Iterator[tuple[str, bool]]:
         study = Study(run, corpus=asked, folder=folder)
         clean = study.clean.logits
     model, tokenizer = study.model, study.model.tokenizer
-    size = model.hf.num_parameters()
-    shape = f"{model.n_layers} layers, {size / 1e9:.2f} billion parameters, about {memory_gb(size, run.dtype):.1f} GB"
+    gigabytes = HEADROOM * size(model.hf) / 1e9
+    shape = f"{model.n_layers} layers, {model.hf.num_parameters() / 1e9:.2f} billion parameters, {gigabytes:.1f} GB"
     yield f"model        {run.model}, {type(model.hf).__name__}, {model.revision}: {shape} in {run.dtype}", True
     way = f"full passes, because {model.obstacle}" if model.obstacle else "replay of the last tokens"
     yield f"sites        {', '.join(model.components)}; edits by {way}", True

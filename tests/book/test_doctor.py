@@ -20,6 +20,8 @@ def test_a_model_is_told_with_its_tokens_its_checks_and_its_answers(
     monkeypatch.chdir(tmp_path)
     assert cli.main(["doctor", str(tiny_folder)]) == 0
     said = capsys.readouterr().out
+    assert cli.main(["doctor", str(tiny_folder), "--dtype", "mixed"]) == 0, "any dtype of a run"
+    assert "GB in mixed" in capsys.readouterr().out
     assert not list(tmp_path.iterdir()), "asking leaves nothing behind"
     model, prompt, event = load(str(tiny_folder)), get_prompt("T1-2shot"), load_corpus("situations").events.iloc[0]
     ids = model.tokenizer(prompt.render(event["text"]))["input_ids"]
