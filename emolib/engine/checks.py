@@ -39,10 +39,10 @@ def check_model(model: Model) -> Model:
     if len(model.components) > 1 and model.tap == "contribution" and not sums(model).holds:
         alone: dict[Component, Sequence[str]] = {"resid_post": model.layout.paths["resid_post"]}
         model = replace(model, layout=replace(model.layout, paths=alone))
-    problem = next((str(one) for one in passes(model) if not one.holds), "")
+    problem = _problem(model)
     if problem and not model.obstacle:
         model = replace(model, obstacle=problem)
-        problem = next((str(one) for one in passes(model) if not one.holds), "")
+        problem = _problem(model)
     if problem:
         raise UnsupportedModel(
             f"{model.name} ({type(model.hf).__name__}): {problem}. Its layout is one emolib cannot serve; please "
@@ -75,6 +75,11 @@ class Comparison:
 
     def __str__(self) -> str:
         return f"{self.ours} differ from {self.theirs} (by {self.difference:.3g}, rounding allows {self.allowed:.3g})"
+
+
+def _problem(model: Model) -> str:
+    """The first comparison that rounding does not explain, in words; empty when there is none."""
+    return next((str(one) for one in passes(model) if not one.holds), "")
 
 
 def sums(model: Model) -> Comparison:
