@@ -15,7 +15,6 @@ from emolib.probes import solvers
 from emolib.probes.directions import class_directions
 from emolib.stats.scores import balanced_accuracy
 
-torch.set_num_threads(2)
 CLASSES = 6
 
 
