@@ -39,10 +39,13 @@ class SlotLayer(DynamicLayer):
         return self.length
 
 
-def pad(ids: Sequence[Sequence[int]], *, start: int, token: int) -> tuple[Tensor, Tensor]:
-    """Token ids [B, T], padded with `token` on the left, and their positions from `start` on, NEVER where padded."""
+def pad(ids: Sequence[Sequence[int]], *, start: int) -> tuple[Tensor, Tensor]:
+    """Token ids [B, T], padded on the left, and their positions from `start` on, NEVER where padded.
+
+    What stands there no token sees: 0, which every model has, whatever its tokenizer pads with.
+    """
     width = max(map(len, ids))
-    tokens = [[token] * (width - len(row)) + list(row) for row in ids]
+    tokens = [[0] * (width - len(row)) + list(row) for row in ids]
     places = [[NEVER] * (width - len(row)) + list(range(start, start + len(row))) for row in ids]
     return torch.tensor(tokens), torch.tensor(places)
 

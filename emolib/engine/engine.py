@@ -107,7 +107,6 @@ class Engine:
         common = os.path.commonprefix([min(self.ids), max(self.ids)]) if share else []
         self.prefix = common[: min(map(len, self.ids), default=0) - keep]
         self._prefix_cache: list[tuple[Tensor, Tensor]] | None = None
-        self._pad = partial(pad, token=model.tokenizer.pad_token_id)
 
     def batches(self, rows: Sequence[int] | None = None) -> list[list[int]]:
         """Indices of the texts in batches of similar length, shortest first, that fit the memory budget."""
@@ -130,7 +129,7 @@ class Engine:
         """
         if rows is None:
             return Encodings(self.encode(batch, read=read) for batch in self.batches())
-        tokens, own = self._pad([self.ids[row][len(self.prefix) :] for row in rows], start=len(self.prefix))
+        tokens, own = pad([self.ids[row][len(self.prefix) :] for row in rows], start=len(self.prefix))
         shared = torch.arange(len(self.prefix)).expand(len(rows), -1)
         wanted: list[Any] = ["resid_pre", *read]
         cache = None
@@ -257,7 +256,7 @@ class Engine:
             groups[len(text) if self.model.obstacle else 0].append(index)
         hidden, activations = [], []
         for group in groups.values():
-            tokens, own = self._pad([ids[index] for index in group], start=0)
+            tokens, own = pad([ids[index] for index in group], start=0)
             places = own.where(own < NEVER, 0)
             given, options = dict(input_ids=tokens), {}
             if not self.model.obstacle:
@@ -368,7 +367,7 @@ class Engine:
                 for pair, device in zip(anatomy.keys, anatomy.devices, strict=True)
             ]
             if self.prefix:
-                tokens, own = self._pad([self.prefix], start=0)
+                tokens, own = pad([self.prefix], start=0)
                 masks = (torch.zeros_like(own), own[:, :0], own, torch.zeros_like(own[0]))
                 self._trace(self._inputs(tokens, own, *masks, cache=Cache(layers=[*layers])), own, {}, [-1])
             self._prefix_cache = [(layer.keys, layer.values) for layer in layers]

@@ -64,13 +64,13 @@ def find_layout(hf: Any, tap: Tap = "contribution") -> Layout:
     head, place = hf.get_output_embeddings(), next(_present(hf, "|".join(LAYERS), ModuleList), None)
     if hf.config.is_encoder_decoder or (place is None and getattr(hf.config, "is_decoder", True) is False):
         raise ValueError(f"{type(hf).__name__} is or has an encoder: emolib serves models that continue their prompt")
-    if place is None or head is None:
-        lacks = "no list of layers" if place is None else "no single unembedding"
+    layers = resolve(hf, place) if place else []
+    if head is None or not len(layers):
+        lacks = "no single unembedding" if len(layers) else "no list of layers"
         raise ValueError(
             f"{type(hf).__name__} has {lacks} where emolib looks for it: expected one of {', '.join(LAYERS)} and an "
             "output head. Add its path to emolib.engine.layouts, or report the model's name"
         )
-    layers = resolve(hf, place)
     paths: dict[Component, list[str]] = {name: [] for name in COMPONENTS}
     for number, layer in enumerate(layers):
         rows = ([next(_present(layer, names), "") for names in row] for row in BLOCKS)

@@ -56,21 +56,23 @@ def load(
         "give a folder that holds config, weights and tokenizer of a causal language model, log in for a gated one "
         "(`hf auth login`), or, without a network, use smollm2-135m",
     ):
+        config = AutoConfig.from_pretrained(folder, **at, **weights.OWN_CODE)
+        config._attn_implementation = None  # its own choice, which may be code from elsewhere, is not asked
         if seed is None:
-            weights.check_folder(Path(folder))
-        config = AutoConfig.from_pretrained(folder, **at)
+            weights.check_address(folder, at["revision"])
         empty = weights.skeleton(config, dtype if seed is None else "float32")  # which a twin is drawn in
     find_layout(empty)
     with _reading(name, source, "tokenizer", "put tokenizer.json and tokenizer_config.json beside the weights"):
-        tokenizer = AutoTokenizer.from_pretrained(folder, **at)
+        tokenizer = AutoTokenizer.from_pretrained(folder, **at, **weights.OWN_CODE)
         weights.check_tokenizer(tokenizer, empty.get_input_embeddings().weight.shape[0])
     accept(tokenizer)
     if device == "ndif":
         return check_model(elsewhere(source, tokenizer, name=name, revision=revision, dtype=dtype, tap=tap))
-    with _reading(name, source, "weights", "get them again; a file of a few lines of text is a pointer, see git lfs"):
+    advice = "get them again, as safetensors, which save_pretrained writes; pickles (.bin, .pt) are never opened"
+    with _reading(name, source, "weights", advice):
         if not split:
             weights.require_memory(empty, place)
-        options = dict(device_map=place if split else None)
+        options = dict(config=config, device_map=place if split else None, use_safetensors=True)
         if seed is not None:
             hf = weights.untrained(config, seed, dtype)
         elif gguf:
@@ -93,6 +95,7 @@ def _reading(name: str, source: str, what: str, advice: str) -> Iterator[None]:
         raise RuntimeError(f"model {name!r} could not be loaded from {source!r}: {error}.") from error
     except Exception as error:  # tokenizers and safetensors raise nothing narrower
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise RuntimeError(
-            f"model {name!r} could not be loaded from {source!r}: its {what} cannot be read ({reason}): {advice}."
-        ) from error
+        if "trust_remote_code" in str(error):
+            reason, advice = "it brings code of its own", "emolib never runs such code; choose another model"
+        said = weights.damaged(Path(source)) or f"its {what} cannot be read ({reason}): {advice}"
+        raise RuntimeError(f"model {name!r} could not be loaded from {source!r}: {said}.") from error

@@ -130,8 +130,6 @@ def wrap_model(
     os.environ["TRANSFORMERS_SDPA_FORCE_GQA"] = str(int(hf.device.type == "cpu"))
     layout = find_layout(hf, tap)
     anatomy = dissect(hf, [resolve(hf, path) for path in layout.paths["resid_post"]])
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
     parts: dict[str, Any] = dict(hf=hf, lm=nnsight.NNsight(hf), tokenizer=tokenizer, layout=layout, anatomy=anatomy)
     return Model(name=name, revision=revision, tap=tap, obstacle=anatomy.obstacle, **parts)
 

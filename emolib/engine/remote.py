@@ -139,8 +139,6 @@ def elsewhere(repository: str, tokenizer: Any, *, name: str, revision: str | Non
     view = nnsight.TransformersModel(repository, revision=revision, **options)
     hf = view._module
     layout = find_layout(hf, tap)
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
     n_layers = len(layout.paths["resid_post"])
     return RemoteModel(
         name=name,

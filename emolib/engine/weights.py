@@ -1,6 +1,7 @@
 """Weights from where they are: a checkpoint, a GGUF file, or untrained ones. Never some of one and some of another.
 
-transformers fills what a checkpoint lacks with random numbers, and only warns. Here that is an error.
+transformers fills what a checkpoint lacks with random numbers, and only warns. Here that is an error. Nothing that
+comes with a model is run: no pickle is opened, and no code of its own or of another place.
 """
 
 from __future__ import annotations
@@ -13,13 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
+from transformers.utils import cached_file
 
 from emolib.engine import registry
 from emolib.engine.choices import DType
 from emolib.engine.precision import mix, reader
 
 UNUSED = "rope_"  # GGUF tensors that say again what the configuration says
+POINTER = b"version https://git-lfs"
+OWN_CODE = dict(trust_remote_code=False)  # stated: without it transformers asks, on a terminal
 
 
 class Refused(ValueError):
@@ -30,7 +35,8 @@ def skeleton(config: Any, dtype: DType) -> Any:
     """The transformers model of a configuration in `dtype`, without numbers: modules, and the shapes of weights."""
     mixed = dtype == "mixed"
     with torch.device("meta"):
-        hf = AutoModelForCausalLM.from_config(config, dtype=torch.float32 if mixed else getattr(torch, dtype))
+        number = torch.float32 if mixed else getattr(torch, dtype)
+        hf = AutoModelForCausalLM.from_config(config, dtype=number, **OWN_CODE)
         return mix(hf) if mixed else hf
 
 
@@ -50,35 +56,72 @@ def require_memory(empty: Any, place: torch.device) -> None:
         )
 
 
-def check_folder(folder: Path) -> None:
-    """Nothing when a folder can be a model's; raises Refused for an adapter, and for an index that leads elsewhere."""
-    adapter = folder / "adapter_config.json"
-    if adapter.is_file():
-        base = json.loads(adapter.read_text(encoding="utf-8")).get("base_model_name_or_path")
+def check_address(address: str, revision: str) -> None:
+    """Nothing when a folder or hub id can be a model's; raises Refused for an adapter, and for an index that names
+    what is no file of weights beside it."""
+    quiet = {f"_raise_exceptions_for_{what}": False for what in ("gated_repo", "missing_entries", "connection_errors")}
+    adapter, index = (
+        cached_file(address, name, revision=revision, **quiet)
+        for name in ("adapter_config.json", "model.safetensors.index.json")
+    )
+    if adapter:
+        base = json.loads(Path(adapter).read_text(encoding="utf-8")).get("base_model_name_or_path")
         raise Refused(f"it is an adapter of {base!r}: merge the two (merge_and_unload of peft) and give what comes out")
-    for index in folder.glob("*.index.json"):
-        named = set(json.loads(index.read_text(encoding="utf-8")).get("weight_map", {}).values())
-        if lost := sorted(name for name in named if Path(name).name != name or not (folder / name).is_file()):
-            raise Refused(f"{len(lost)} of {len(named)} files that {index.name} names are not in it, such as {lost[0]}")
+    if index:
+        named = set(json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"].values())
+        here = Path(address).is_dir()  # of the hub, files come when they are read
+        if lost := sorted(
+            name
+            for name in named
+            if Path(name).name != name
+            or not name.endswith(".safetensors")
+            or (here and not (Path(address) / name).is_file())
+        ):
+            raise Refused(
+                f"{len(lost)} of {len(named)} files that {Path(index).name} names are not in it, or not safetensors, "
+                f"such as {lost[0]}"
+            )
+
+
+def damaged(place: Path) -> str:
+    """Which file of a model's folder, or whether this file, is not whole, in words; empty when all look well."""
+    for file in sorted(place.glob("*") if place.is_dir() else [place] if place.is_file() else []):
+        if not file.is_file():
+            continue
+        with file.open("rb") as content:
+            if content.read(len(POINTER)) == POINTER:
+                return f"{file.name} is a pointer of Git LFS, not the file itself: run `git lfs pull`"
+        try:
+            if file.suffix == ".json":
+                json.loads(file.read_bytes())
+            elif file.suffix == ".safetensors":
+                safe_open(file, "pt")
+        except Exception as error:  # safetensors raises nothing narrower
+            return f"{file.name} is damaged ({error}): get it again"
+    return ""
 
 
 def check_tokenizer(tokenizer: Any, rows: int) -> None:
-    """Nothing when a tokenizer can be that of a model with `rows` embeddings; else raises Refused."""
+    """Nothing when a tokenizer can be that of a model with `rows` embeddings, and ends a text with the text's own last
+    token; else raises Refused."""
     known = tokenizer.vocab_size
     if not 0.9 * rows <= known <= rows:
         raise Refused(f"its tokenizer knows {known} tokens and it has {rows} embeddings: they belong to other models")
-    last = tokenizer("It rained.")["input_ids"][-1]
-    if last in tokenizer.all_special_ids:
+    own, read = (tokenizer("It rained.", add_special_tokens=added)["input_ids"] for added in (False, True))
+    if max(read) >= rows:
+        raise Refused(f"its tokenizer adds token {max(read)} to texts and it has {rows} embeddings: give it its own")
+    if read[-len(own) :] != own:
+        last = tokenizer.convert_ids_to_tokens(read[-1])
         raise Refused(
-            f"its tokenizer ends texts with {tokenizer.convert_ids_to_tokens(last)!r}, and the answer is read at the "
-            "last token: set add_eos_token to false in tokenizer_config.json"
+            f"its tokenizer ends texts with {last!r}, and the answer is read at the last token: set add_eos_token to "
+            "false in tokenizer_config.json, or take it out of the post_processor in tokenizer.json"
         )
 
 
 def pretrained(address: str, kind: type, dtype: DType, **options: Any) -> Any:
     """The transformers model, of class `kind`, of a checkpoint; raises Refused for one that is not whole."""
     whole, number = reader(kind, dtype)
-    options |= dict(dtype=number, output_loading_info=True, ignore_mismatched_sizes=True)
+    options |= dict(dtype=number, output_loading_info=True, ignore_mismatched_sizes=True) | OWN_CODE
     hf, found = whole.from_pretrained(address, **options)
     said = [
         f"{len(names)} {what}, such as {sorted(names)[0]}"
@@ -112,7 +155,7 @@ def untrained(config: Any, seed: int, dtype: DType) -> Any:
     """The transformers model of a configuration with the weights its training would start from, drawn with `seed`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        hf = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        hf = AutoModelForCausalLM.from_config(config, dtype=torch.float32, **OWN_CODE)
     if dtype == "mixed":
         return mix(hf)
     for weight in hf.parameters():  # rounded, not drawn, in `dtype`: one twin in any

@@ -212,13 +212,6 @@ def test_a_causal_family_that_was_made_to_look_both_ways_is_refused() -> None:
         tiny_model("llama", is_causal=False)
 
 
-def test_a_tokenizer_without_padding_gets_one() -> None:
-    tokenizer = byte_tokenizer()
-    tokenizer.pad_token = None
-    model = tiny_model("llama", tokenizer=tokenizer)
-    assert model.tokenizer.pad_token_id == tokenizer.eos_token_id is not None
-
-
 # Sites.
 
 

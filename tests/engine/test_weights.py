@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -16,9 +17,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from emolib.engine import registry, weights
+from emolib.engine.edits import Noise
+from emolib.engine.engine import Engine
 from emolib.engine.loading import load
 from emolib.engine.oracle import plain
+from emolib.engine.sweeps import sweep
 from emolib.engine.tiny import byte_tokenizer, tiny_model
+from helpers import word_tokenizer
 
 PROMPT = "Context: I lost my keys on the way home. Answer:"
 Weights = dict[str, torch.Tensor]
@@ -93,6 +98,12 @@ CHECKPOINTS: dict[str, tuple[Callable[[Weights], Weights] | None, dict[str, Any]
         "its configuration cannot be read .*T5Config.*causal language m",
     ),
     "an unknown architecture": (None, {"model_type": "lama"}, "its configuration cannot be read .*model type `lama`"),
+    "no layers": (None, {"num_hidden_layers": 0}, "has no list of layers where emolib looks for it"),
+    "code of its own": (
+        None,
+        {"model_type": "mine", "auto_map": {"AutoConfig": "own.Config", "AutoModelForCausalLM": "own.Model"}},
+        r"its configuration cannot be read \(it brings code of its own\): emolib never runs such code",
+    ),
     "another model's tokenizer": (None, {"vocab_size": 9000}, "its tokenizer knows .* it has 9000 embeddings"),
     "tokens without an embedding": (None, {"vocab_size": 100}, "its tokenizer knows .* it has 100 embeddings"),
 }
@@ -101,7 +112,7 @@ CHECKPOINTS: dict[str, tuple[Callable[[Weights], Weights] | None, dict[str, Any]
 @pytest.mark.parametrize("kind", CHECKPOINTS)
 def test_a_checkpoint_that_is_not_whole_is_refused(changed: Callable[..., Path], kind: str) -> None:
     edit, config, message = CHECKPOINTS[kind]
-    with pytest.raises(RuntimeError, match=f"could not be loaded from .*{message}") as refused:
+    with pytest.raises((RuntimeError, ValueError), match=message) as refused:
         quiet_load(changed(edit, **config))
     assert "\n" not in str(refused.value)
 
@@ -130,6 +141,30 @@ def pointer(folder: Path) -> None:
     (folder / "model.safetensors").write_text(text)
 
 
+def pointer_tokenizer(folder: Path) -> None:
+    (folder / "tokenizer.json").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n")
+
+
+def broken(name: str) -> Callable[[Path], None]:
+    """What cuts a file of a folder after its first bytes."""
+
+    def cut_short(folder: Path) -> None:
+        (folder / name).write_text('{"version"')
+
+    return cut_short
+
+
+def one_shard_cut(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    shards = {name: f"model-0000{1 + index % 2}-of-00002.safetensors" for index, name in enumerate(tensors)}
+    for shard in set(shards.values()):
+        save_file({name: tensors[name] for name in tensors if shards[name] == shard}, folder / shard)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": shards}))
+    (folder / "model.safetensors").unlink()
+    whole = (folder / "model-00002-of-00002.safetensors").read_bytes()
+    (folder / "model-00002-of-00002.safetensors").write_bytes(whole[:-100])
+
+
 def no_tokenizer(folder: Path) -> None:
     for file in folder.glob("*token*"):
         file.unlink()
@@ -139,6 +174,36 @@ def end_token(folder: Path) -> None:
     content = json.loads((folder / "tokenizer.json").read_text())
     content["post_processor"]["single"].append({"SpecialToken": {"id": "<s>", "type_id": 0}})
     (folder / "tokenizer.json").write_text(json.dumps(content))
+
+
+def end_word(folder: Path) -> None:
+    content = json.loads((folder / "tokenizer.json").read_text())
+    number = content["model"]["vocab"]["again"]
+    content["post_processor"]["single"].append({"SpecialToken": {"id": "again", "type_id": 0}})
+    content["post_processor"]["special_tokens"]["again"] = {"id": "again", "ids": [number], "tokens": ["again"]}
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+
+
+def start_outside(folder: Path) -> None:
+    content = json.loads((folder / "tokenizer.json").read_text())
+    content["post_processor"]["special_tokens"]["<s>"]["ids"] = [9000]
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+
+
+def own_tokenizer(folder: Path) -> None:
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    settings |= {"tokenizer_class": "Mine", "auto_map": {"AutoTokenizer": ["own.Mine", None]}}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+
+
+def pickled(folder: Path) -> None:
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+
+
+def pickled_index(folder: Path) -> None:
+    index(folder, "pytorch_model.bin")
+    pickled(folder)
 
 
 def index(folder: Path, name: str) -> None:
@@ -161,17 +226,28 @@ def adapter(folder: Path) -> None:
 
 
 FOLDERS: list[tuple[Callable[[Path], None], str]] = [
-    (cut, r"its weights cannot be read \(.*\): get them again"),
-    (pointer, "its weights cannot be read .* a pointer, see git lfs"),
+    (cut, r"model\.safetensors is damaged \(.*not fully covered\): get it again"),
+    (one_shard_cut, r"model-00002-of-00002\.safetensors is damaged \(.*not fully covered\): get it again"),
+    (pointer, "model.safetensors is a pointer of Git LFS, not the file itself: run `git lfs pull`"),
+    (pointer_tokenizer, r"tokenizer\.json is a pointer of Git LFS, not the file itself: run `git lfs pull`"),
+    *(
+        (broken(name), rf"{re.escape(name)} is damaged \(Expecting ':' delimiter.*\): get it again")
+        for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors.index.json")
+    ),
+    (pickled, r"its weights cannot be read .*: get them again, as safetensors.*pickles \(.*\) are never opened"),
+    (pickled_index, r"are not in it, or not safetensors, such as pytorch_model\.bin"),
     (no_tokenizer, r"its tokenizer cannot be read .*: put tokenizer\.json and tokenizer_config\.json beside"),
+    (start_outside, r"its tokenizer adds token 9000 to texts and it has 78 embeddings"),
+    (own_tokenizer, "its tokenizer cannot be read .it brings code of its own.: emolib never runs such code"),
+    (end_word, r"its tokenizer ends texts with 'again'.*take it out of the post_processor in tokenizer\.json"),
     (end_token, r"its tokenizer ends texts with '<s>'.*set add_eos_token to false"),
-    (no_shard, r"1 of 1 files that model\.safetensors\.index\.json names are not in it, such as model-00002"),
-    (outside, r"are not in it, such as \.\./outside\.safetensors"),
+    (no_shard, r"1 of 1 files that model\.safetensors\.index\.json names are not in it, .*, such as model-00002"),
+    (outside, r"are not in it, or not safetensors, such as \.\./outside\.safetensors"),
     (adapter, "it is an adapter of 'owner/base': merge the two"),
 ]
 
 
-@pytest.mark.parametrize(("damage", "message"), FOLDERS, ids=[damage.__name__ for damage, _ in FOLDERS])
+@pytest.mark.parametrize(("damage", "message"), FOLDERS, ids=[message[:40] for _, message in FOLDERS])
 def test_a_folder_that_is_not_whole_is_refused(
     changed: Callable[..., Path], damage: Callable[[Path], None], message: str
 ) -> None:
@@ -182,11 +258,54 @@ def test_a_folder_that_is_not_whole_is_refused(
     assert "\n" not in str(refused.value)
 
 
-def test_weights_in_pickle_are_read(changed: Callable[..., Path], tiny_folder: Path) -> None:
+def no_padding(folder: Path) -> None:
+    """Neither a padding nor an end token."""
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    kept = {name: value for name, value in settings.items() if name not in ("pad_token", "eos_token")}
+    (folder / "tokenizer_config.json").write_text(json.dumps(kept))
+
+
+def padding_outside(folder: Path) -> None:
+    tokenizer = word_tokenizer()
+    tokenizer.add_special_tokens({"pad_token": "<PAD>"})
+    tokenizer.save_pretrained(folder)
+
+
+def fixed_length(folder: Path) -> None:
+    """A tokenizer saved with the padding and the truncation that it was last used with."""
+    content = json.loads((folder / "tokenizer.json").read_text())
+    fixed = {"strategy": {"Fixed": 64}, "direction": "Right", "pad_to_multiple_of": None}
+    content["padding"] = fixed | {"pad_id": 0, "pad_type_id": 0, "pad_token": "<pad>"}
+    content["truncation"] = {"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0}
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+
+
+def other_attention(folder: Path) -> None:
+    """A configuration that asks for code from the hub."""
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(settings | {"attn_implementation": "owner/kernel"}))
+
+
+def other_code(folder: Path) -> None:
+    """Code beside the weights of a family that transformers knows."""
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(settings | {"auto_map": {"AutoModelForCausalLM": "own.Model"}}))
+    (folder / "own.py").write_text("raise SystemExit")
+
+
+@pytest.mark.parametrize("oddity", [no_padding, padding_outside, fixed_length, other_attention, other_code])
+def test_what_makes_no_difference_makes_none(
+    changed: Callable[..., Path], tiny_folder: Path, oddity: Callable[[Path], None]
+) -> None:
     folder = changed()
-    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
-    (folder / "model.safetensors").unlink()
-    assert torch.equal(plain(quiet_load(folder), PROMPT), plain(quiet_load(tiny_folder), PROMPT))
+    oddity(folder)
+    found = []
+    for place in (folder, tiny_folder):
+        model = quiet_load(place)
+        engine = Engine(model, [PROMPT, "Context: my dog laughed. Answer:"], torch.arange(78))
+        encoding = engine.encode([0, 1])
+        found += [encoding.logits, engine.replay(encoding, sweep(Noise(0), model))]
+    assert torch.equal(found[0], found[2]) and torch.equal(found[1], found[3])
 
 
 # GGUF files.
@@ -293,7 +412,7 @@ GGUF_FILES: dict[str, tuple[dict[str, Any], Callable[[Path], None], str]] = {
     "cut in the weights": ({}, lambda path: shorter(path, 0.9), r"its file cannot be read \(.*get it again"),
     "cut in the words": ({}, lambda path: shorter(path, 0.001), r"its file cannot be read \(.*get it again"),
     "of unknown quantisation": ({}, unknown_quantisation, r"999\) is not a valid GGML.*or another quantisation of it"),
-    "a pointer": ({}, lambda path: path.write_text("version https://git-lfs"), "its file cannot be read .*get it ag"),
+    "a pointer": ({}, lambda path: path.write_text("version https://git-lfs"), "mine.gguf is a pointer of Git LFS"),
     "a layer too few": ({"blocks": 3}, lambda path: None, r"it holds \d+ weights where LlamaForCausalLM has \d+"),
     "a bias nobody reads": (
         {"extra": ("blk.0.attn_q.bias",)},
