@@ -1,9 +1,9 @@
 """The events a model reads: one checked table with text, writer, emotion and the 21 appraisal ratings.
 
 Sources: crowd-enVENT (the paper's corpus, fetched and never redistributed), `situations` (embedded, authored for this
-project), or anybody's csv, tsv or parquet file. Everything that can be wrong with a corpus is found here, before a
-model is loaded; messages number rows as in the file, 1 for the first under the header. Traps of the files and their
-counts are described in `load_corpus`. Loads no model library.
+project), or anybody's csv, tsv, JSON lines or parquet file. Everything that can be wrong with a corpus is found here or
+in `reading`, before a model is loaded; messages number rows as in the file, 1 for the first under the header. Traps of
+the files and their counts are described in `load_corpus`. Loads no model library.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ from scipy.sparse.csgraph import connected_components
 from emolib.engine.choices import check_choice, did_you_mean, nearest
 from emolib.texts import sources
 from emolib.texts.appraisals import APPRAISALS, EMOTIONS
+from emolib.texts.encodings import CorpusError
 from emolib.texts.prompts import Prompt
+from emolib.texts.reading import SUFFIXES, Reading, plain, read_table, visible
 from emolib.texts.sources import Found, Part
 
 TextColumn = Literal["masked", "original"]
@@ -52,7 +54,11 @@ def _rating(name: str) -> pa.Check:
 # What a column of strings must say: "what is wrong; what was expected".
 RULES = {
     "emotion": [pa.Check.isin(EMOTIONS, error=f"unknown emotion; expected one of {', '.join(EMOTIONS)}")],
-    "text": [_filled("text", "every event needs a text")],
+    "text": [
+        _filled("text", "every event needs a text"),
+        pa.Check(lambda texts: texts.map(visible), error="no visible text; every event needs a text"),
+        pa.Check(lambda texts: texts.str.strip() != "NA", error="a missing text, as R writes it; leave the row out"),
+    ],
     "text_id": [
         _filled("text_id", "fill it in every row"),
         pa.Check(lambda ids: ~ids.duplicated(keep=False), error="text_id used more than once; give each event its own"),
@@ -68,13 +74,14 @@ class Corpus:
 
     `events` has the columns text_id, writer, emotion, text (strings) and, unless the file has none, the 21 appraisals
     (int8, 1 not at all .. 5 extremely), in file order with a plain 0-based index. `sha256` is that of the bytes read;
-    `note` is the sentence on authorship and licence for captions.
+    `note` is the sentence on authorship and licence for captions, `reading` how the file was read.
     """
 
     name: str
     events: pd.DataFrame
     sha256: str
     note: str
+    reading: Reading | None = None
 
     @property
     def rated(self) -> bool:
@@ -93,19 +100,20 @@ class Corpus:
 
 
 def load_corpus(
-    name: str, *, path: str | os.PathLike[str] | None = None, text: TextColumn = "masked", encoding: str = "cp1252"
+    name: str, *, path: str | os.PathLike[str] | None = None, text: TextColumn = "masked", encoding: str | None = None
 ) -> Corpus:
-    """The checked corpus called `name`: "crowd-envent", "situations", or the path of a csv, tsv or parquet file.
+    """The checked corpus called `name`: "crowd-envent", "situations", or the path of a table.
 
     crowd-envent is looked for at `path`, then at $EMOLIB_CROWD_ENVENT (each a file, a zip archive or a folder), then
     downloaded and checked. `text` chooses between the column with emotion words masked by "..." (as in the paper) and
-    the original. A file that is not UTF-8 is read with `encoding`: cp1252 is what crowd-enVENT is written in;
-    "latin-1" repeats the paper's code, which leaves control characters in 183 texts. "no-emotion" becomes "neutral";
-    workers' ids become w0, w1, ….
+    the original. `encoding` is that of a file that is not UTF-8 (default: as its name says, mine.cp1250.csv, or what
+    alone makes words of it); cp1252 is what crowd-enVENT is written in, "latin-1" repeats the paper's code, which
+    leaves control characters in 183 texts. "no-emotion" becomes "neutral"; workers' ids become w0, w1, ….
 
-    A file of one's own needs the columns emotion and text; text_id (default: the row's number), writer (default: each
-    text has its own) and the 21 appraisals (all or none) are optional, and `text` has no effect on it. A file in the
-    layout of crowd-enVENT is understood too. Raises FileNotFoundError or ValueError, saying what is wrong and where.
+    A file of one's own is a .csv, .tsv, .txt, .jsonl or .parquet file and needs the columns emotion and text; text_id
+    (default: the row's number), writer (default: each text has its own) and the 21 appraisals (all or none) are
+    optional, and `text` has no effect on it. A file in the layout of crowd-enVENT is understood too. Capitals and
+    blanks around names and labels do not count. Raises FileNotFoundError or ValueError, saying what is wrong and where.
     """
     check_choice("text", text, TextColumn)
     if path is not None and name != "crowd-envent":
@@ -116,15 +124,26 @@ def load_corpus(
         found = sources.find(name, "texts", path)
     else:
         found = sources.read_bytes(sources.DATA / known["file"] if known else Path(name).expanduser())
-    table = sources.read_table(found, encoding)
+    table, reading = _table(found, encoding or (known or {}).get("encoding"))
     if name == "crowd-envent":
         _compare_content(found, table, "texts")
+    events = events_from(table, text, found.label)
+    written = int((table["emotion"].replace(CROWD_LABELS).to_numpy() != events["emotion"].to_numpy()).sum())
+    notes = (*reading.notes, f"capitals, blanks and marks left out of {written} labels") if written else reading.notes
     return Corpus(
         name=name if known else Path(name).stem,
-        events=events_from(table, text, found.label),
+        events=events,
         sha256=found.sha256,
         note=corpus_note(name),
+        reading=replace(reading, notes=notes),
     )
+
+
+def _table(found: Found, encoding: str | None) -> tuple[pd.DataFrame, Reading]:
+    """The table of a file, and how it was read; one with the columns of crowd-enVENT is taken to be so encoded."""
+    like = all(column.encode() in found.content for column in CROWD_TEXT.values())
+    layout = sources.registry()["crowd-envent"].get("encoding") if like else None
+    return read_table(found.content, found.suffix, found.label, stated=encoding, layout=layout)
 
 
 def corpus_note(name: str) -> str:
@@ -134,12 +153,12 @@ def corpus_note(name: str) -> str:
 
 def check_corpus_name(name: str) -> None:
     """Nothing when `name` can be a corpus: a known one or a table's path; else raises ValueError with the nearest."""
-    if name in sources.registry() or Path(name).suffix.lower() in (*sources.SEPARATORS, ".parquet"):
+    if name in sources.registry() or Path(name).suffix.lower() in SUFFIXES:
         return
     known = tuple(sources.registry())
-    raise ValueError(
+    raise CorpusError(
         f"there is no corpus called {name!r}{did_you_mean(name, known)}; known are "
-        f"{', '.join(known)}, or give the path of a .csv, .tsv or .parquet file with the columns emotion and text."
+        f"{', '.join(known)}, or give the path of a table ({', '.join(SUFFIXES)}) with the columns emotion and text."
     )
 
 
@@ -150,7 +169,7 @@ def load_readings(path: str | os.PathLike[str] | None = None) -> pd.DataFrame:
     texts. Raises FileNotFoundError or ValueError.
     """
     found = sources.find("crowd-envent", "readings", path)
-    table = sources.read_table(found)
+    table, _ = _table(found, sources.registry()["crowd-envent"].get("encoding"))
     _require_columns(table, ("prolific_id", *CONTENT_COLUMNS["readings"]), found.label)
     _compare_content(found, table, "readings")
     table = table.assign(
@@ -162,9 +181,10 @@ def load_readings(path: str | os.PathLike[str] | None = None) -> pd.DataFrame:
 def events_from(table: pd.DataFrame, text: TextColumn, label: str) -> pd.DataFrame:
     """The checked events (text_id, writer, emotion, text as strings, the appraisals as int8 if any) in file order.
 
-    `table` holds strings in the general layout or in that of crowd-enVENT, whose column for `text` is taken; `label`
-    names the file in messages. Raises ValueError for a missing column, an unknown emotion, an empty text, a repeated
-    text_id, or a rating that is not an integer from 1 to 5.
+    `table` holds strings in the general layout or in that of crowd-enVENT, whose column for `text` is taken, its index
+    the numbers of the rows in the file, which `label` names in messages. Raises CorpusError for a missing column, an
+    unknown emotion, a text in which nothing is seen, a repeated text_id, or a rating that is not a whole number from 1
+    to 5.
     """
     if set(CROWD_TEXT.values()) <= set(table.columns):
         table = table.assign(text=table[CROWD_TEXT[text]])
@@ -172,17 +192,19 @@ def events_from(table: pd.DataFrame, text: TextColumn, label: str) -> pd.DataFra
             table["writer"] = _pseudonyms(table["prolific_id"], "w")
     _require_columns(table, ("emotion", "text"), label)
     if table.empty:
-        raise ValueError(f"{label} has a header but no rows; expected one row an event.")
+        raise CorpusError(f"{label} has a header but no rows; expected one row an event.")
     rated = APPRAISALS if set(APPRAISALS) & set(table.columns) else ()
     _require_columns(table, rated, label, "ratings are optional, but all 21 or none")
-    numbers = pd.Series([str(number) for number in range(1, len(table) + 1)])
-    own = {name: table.get(name, numbers) for name in ("text_id", "writer")}
-    table = table.assign(**own, emotion=table["emotion"].replace(CROWD_LABELS))
-    return _checked(table[["text_id", "writer", "emotion", "text", *rated]], RULES, label)
+    numbers = pd.Series([str(number) for number in range(1, len(table) + 1)], index=table.index)
+    own = {name: table.get(name, numbers).str.strip() for name in ("text_id", "writer")}
+    whole = {name: table[name].str.replace(",", ".") for name in rated}  # 2,0 where a comma is the decimal point
+    labels = table["emotion"].map(plain).replace(CROWD_LABELS)
+    table = table.assign(**own, **whole, emotion=labels.where(labels.isin(EMOTIONS), table["emotion"]))
+    return _checked(table[["text_id", "writer", "emotion", "text", *rated]], RULES, label).reset_index(drop=True)
 
 
 def _checked(table: pd.DataFrame, names: Iterable[str], label: str) -> pd.DataFrame:
-    """The table with its ratings as int8; raises ValueError with rows and values of the first of `RULES` it breaks."""
+    """The table with its ratings as int8; raises CorpusError with rows and values of the first of `RULES` it breaks."""
     schema = pa.DataFrameSchema({name: pa.Column(checks=RULES[name]) for name in names if name in table})
     try:
         schema.validate(table, lazy=True)
@@ -195,7 +217,9 @@ def _checked(table: pd.DataFrame, names: Iterable[str], label: str) -> pd.DataFr
         shown = [f"row {row + 1}: {value!r}" for row, value in pairs][:SHOWN]
         more = f" and {len(broken) - SHOWN} more" if len(broken) > SHOWN else ""
         hint = _suggestions(broken["failure_case"].unique(), EMOTIONS if what == "unknown emotion" else ())
-        raise ValueError(f"{label}: {what} ({', '.join(shown)}{more}); {expected}.{hint}") from None
+        if what == "unknown emotion" and broken["failure_case"].str.fullmatch(r"[\d.]+").all():
+            hint = " Numbers are no labels: write into each row the word that its number stands for."
+        raise CorpusError(f"{label}: {what} ({', '.join(shown)}{more}); {expected}.{hint}") from None
     return table.assign(**{name: pd.to_numeric(table[name]).astype(np.int8) for name in APPRAISALS if name in table})
 
 
@@ -203,7 +227,7 @@ def _require_columns(table: pd.DataFrame, wanted: Iterable[str], label: str, rul
     """Nothing; raises ValueError naming the missing columns, the present ones and near misses."""
     missing = [column for column in wanted if column not in table.columns]
     if missing:
-        raise ValueError(
+        raise CorpusError(
             f"{label} lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}"
             f"{f' ({rule})' if rule else ''}; it has {', '.join(map(str, table.columns))}."
             f"{_suggestions(missing, [str(column) for column in table.columns])}"
@@ -211,7 +235,8 @@ def _require_columns(table: pd.DataFrame, wanted: Iterable[str], label: str, rul
 
 
 def _suggestions(unknown: Iterable[str], known: Sequence[str]) -> str:
-    hints = [f"{word!r} may be {near!r}" for word in unknown if (near := nearest(word, known))]
+    shown = {word: repr(word) if word.isascii() else f"{word!r} ({word!a})" for word in unknown}
+    hints = [f"{shown[word]} may be {near!r}" for word in shown if (near := nearest(word, known))]
     return f" {'; '.join(hints[:SHOWN])}." if hints else ""
 
 

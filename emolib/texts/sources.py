@@ -1,4 +1,4 @@
-"""Files a corpus is read from: addresses and checksums, local copies, checked download, bytes to a table of strings.
+"""Files a corpus is read from: addresses and checksums, local copies, checked download.
 
 crowd-enVENT states no licence, so it is fetched and never redistributed. The CSV files distributed with the paper's
 code are the first source: their sha256 is known and enforced. The corpus authors' own archive is the second: no
@@ -9,16 +9,13 @@ Loads no model library.
 from __future__ import annotations
 
 import hashlib
-import io
 import os
-import warnings
 import zipfile
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-import pandas as pd
 import pooch
 import requests
 import yaml
@@ -26,7 +23,6 @@ import yaml
 from emolib.engine.registry import cache_folder
 
 Part = Literal["texts", "readings"]
-SEPARATORS = {".csv": ",", ".tsv": "\t"}
 DATA = Path(__file__).parents[1] / "data"
 
 
@@ -110,7 +106,7 @@ def find(name: str, part: Part, path: str | os.PathLike[str] | None = None) -> F
         return _local(wanted, Path(path).expanduser(), how_to_get(name, part))
     if os.environ.get(variable):
         named = Path(os.environ[variable]).expanduser()
-        beside = part == "readings" and named.suffix.lower() in SEPARATORS
+        beside = part == "readings" and named.suffix.lower() in (".csv", ".tsv")
         return _local(wanted, named.parent if beside else named, how_to_get(name, part))
     try:
         return _checked(wanted, fetch(wanted))
@@ -171,36 +167,3 @@ def read_bytes(path: Path) -> Found:
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path.absolute()}.")
     return Found(label=str(path), suffix=path.suffix.lower(), content=path.read_bytes())
-
-
-def read_table(found: Found, encoding: str = "cp1252") -> pd.DataFrame:
-    """All columns of a csv, tsv or parquet file as strings, "" where a cell is empty.
-
-    Bytes that are valid UTF-8 are read as UTF-8, any others with `encoding`. Raises ValueError for another suffix or
-    a file that cannot be parsed.
-    """
-    if found.suffix == ".parquet":
-        table = pd.read_parquet(io.BytesIO(found.content))
-        return table.astype(object).where(table.notna(), "").astype(str)
-    if found.suffix not in SEPARATORS:
-        raise ValueError(f"{found.label} has the suffix {found.suffix!r}; expected .csv, .tsv or .parquet.")
-    options = {"sep": SEPARATORS[found.suffix], "dtype": str, "keep_default_na": False, "index_col": False}
-    try:
-        with warnings.catch_warnings():
-            # pandas only warns when it drops the end of rows that are longer than the header.
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            return pd.read_csv(io.StringIO(_decoded(found.content, encoding)), **options)
-    except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
-        raise ValueError(
-            f"{found.label} cannot be read as a {found.suffix[1:]} table ({str(error).strip()}); put texts that "
-            "contain a separator, a quote or a line break in double quotes."
-        ) from error
-    except (UnicodeDecodeError, LookupError, pd.errors.EmptyDataError) as error:
-        raise ValueError(f"{found.label} cannot be read as a {found.suffix[1:]} table: {error}") from error
-
-
-def _decoded(content: bytes, encoding: str) -> str:
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return content.decode(encoding)
