@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 HELP = {
     "model": "name from `emolib models`, Hugging Face id, folder or GGUF file; NAME@random:0 is its untrained twin",
-    "corpus": "crowd-envent (6,600 real texts), situations (embedded) or a file in the layout of crowd-enVENT",
+    "corpus": "crowd-envent (6,600 real texts), situations (embedded) or a table with emotion and text",
     "prompt": "T1-2shot as in the paper, T1-0shot ..., T2-2shot ..., question, bare, any with -chat, a .yml file",
     "calibration": "none, or batch: subtract each label's mean logit over the corpus",
     "scoring": "the token of a label that is scored: first_subtoken, or last_subtoken as the paper's code does",
@@ -127,7 +127,8 @@ def run(given: dict[str, Any], extra: list[str], *, only: str | None, cores: int
         from emolib.engine.remote import check_service
 
         check_service(locate(asked.model))
-    asked.load_corpus()  # refuses a corpus that is missing or damaged, before a model loads
+    corpus = asked.load_corpus()  # refuses one that is missing or damaged, before a model loads
+    print(f"{corpus.name}: {corpus.reading}", flush=True)
     print(", ".join(f"{name} {value}" for name, value in asdict(asked).items() if value is not None), flush=True)
     with one_at_a_time(root):
         status = snakemake_status(root, asked, notebooks, cores, extra)

@@ -237,6 +237,7 @@ class Study:
         # What an interrupted run had done already is part of what the experiment takes.
         seconds = time.perf_counter() - start + self._spared[0] - spared
         made_from = self._key(experiment) | ({"full_passes": self.model.obstacle} if self.model.obstacle else {})
+        made_from |= {"corpus_reading": str(self.corpus.reading)} if self.corpus.reading else {}
         about = collect_provenance(
             parameters=self.run.parameters(),
             device=self.run.device if self.run.remote else str(self.model.device),

@@ -54,10 +54,11 @@ def footer(provenance: Mapping[str, Any]) -> str:
     # A twin's is two marks: its seed, and the model whose architecture it has.
     revision = " ".join(mark[:12] for mark in str(provenance["model_revision"] or "").split())
     cost = f"{_duration(provenance['seconds'])}, peak memory {provenance['peak_memory_mb'] / 1024:.1f} GB"
+    read = f", {provenance['corpus_reading']}" if "corpus_reading" in provenance else ""  # not in older tables
     lines = [
         f"**Provenance.** Code: {code}, protocol {provenance.get('protocol', 'unknown')}.",
         f"Run: {parameters}" + (f", model revision `{revision}`" if revision else "") + ".",
-        f"Corpus: `{provenance['corpus_sha256'][:10]}`.",
+        f"Corpus: `{provenance['corpus_sha256'][:10]}`{read}.",
         f"Machine: {provenance['processor']}, {provenance['device']}, {provenance['threads']} threads; {cost};",
         f"{provenance['utc']}.",
         f"Python {provenance['python']}, {packages}.",

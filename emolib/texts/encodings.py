@@ -68,13 +68,7 @@ def decoded(content: bytes, label: str, *, stated: str | None = None, layout: st
         return texts.pop(), f"{layout}, as in files of this layout"
     if len(texts) == 1 and not set(found) & set(EAST_ASIAN) and len({b for b in content if b > 127}) >= FEWEST:
         return texts.pop(), f"{'='.join(found)}, which alone makes words"
-    may = (
-        f"it may be {', '.join(list(found)[:SHOWN])}"
-        if found
-        else "most of it is"
-        if _mostly_utf8(content)
-        else "none fits"
-    )
+    may = f"it may be {', '.join(list(found)[:SHOWN])}" if found else "most of it is, or no other fits"
     raise CorpusError(
         f"{label} is not UTF-8: {_place(content, bad)}; {may}. Save it as UTF-8 (in Excel: CSV UTF-8), or state "
         f"the encoding in its name, as in {Path(label).stem}.cp1250{Path(label).suffix}."

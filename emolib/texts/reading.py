@@ -34,6 +34,7 @@ FOREIGN = {
     b"\x1f\x8b": "compressed: unpack it",
     b"%pdf": "a PDF, not a table",
 }
+FILLERS = "\u115f\u1160\u2800\u3164\uffa0"  # letters and signs that show nothing
 QUOTES = (
     "put texts that contain a separator, a quote or a line break in double quotes, quotes inside them doubled (R: "
     'write.csv, or qmethod = "double")'
@@ -44,7 +45,7 @@ Row = tuple[int, list[str]]  # number, 1 for the first under the header, and cel
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """How a file was read: its encoding with the evidence, rows in the file and rows kept, and what else was decided."""
+    """How a file was read: its encoding with the evidence, rows in the file and rows kept, what else was decided."""
 
     encoding: str
     rows: int
@@ -103,23 +104,20 @@ def plain(word: str) -> str:
 
 def visible(text: str) -> bool:
     """Whether a text has a character that is seen: a letter that is no filler, a digit, a sign, a punctuation mark."""
-    return any(
-        unicodedata.category(char)[0] in "LNPS" and char not in "\u115f\u1160\u2800\u3164\uffa0" for char in text
-    )
+    return any(unicodedata.category(char)[0] in "LNPS" and char not in FILLERS for char in text)
 
 
 def _parquet(content: bytes, label: str) -> tuple[list[str], list[Row], list[str]]:
     """Header, rows and notes; the index that pandas stores beside the columns is no part of the table."""
     try:
         table = pq.ParquetFile(io.BytesIO(content)).read()
-        names = [name for name in table.column_names if not re.fullmatch(r"__index_level_\d+__", name)]
-        columns = [
-            [_cell(value) for value in table.column(table.column_names.index(name)).to_pylist()] for name in names
-        ]
+        places = [n for n, name in enumerate(table.column_names) if not re.fullmatch(r"__index_level_\d+__", name)]
+        columns = [[_cell(value) for value in table.column(place).to_pylist()] for place in places]
     except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
         raise CorpusError(f"{label} is damaged or no parquet file: {error}") from error
-    notes = ["the index left out"] if len(names) < len(table.column_names) else []
-    return names, [(n, list(cells)) for n, cells in enumerate(zip(*columns, strict=True), start=1)], notes
+    rows = [(number, list(cells)) for number, cells in enumerate(zip(*columns, strict=True), start=1)]
+    notes = ["the index left out"] if len(places) < len(table.column_names) else []
+    return [table.column_names[place] for place in places], rows, notes
 
 
 def _json_lines(text: str, label: str) -> tuple[list[str], list[Row], list[str]]:
@@ -139,16 +137,14 @@ def _json_lines(text: str, label: str) -> tuple[list[str], list[Row], list[str]]
             except ValueError as error:
                 raise CorpusError(f"{label}: row {number} cannot be read: {error}.") from error
             if not isinstance(record, dict):
-                raise CorpusError(
-                    f"{label}: row {number} is {line.strip()[:20]!r}; expected an object, {{...}}, a line."
-                )
+                raise CorpusError(f"{label}: row {number} is no object; expected {{...}}, one a line.")
             found.append((number, record))
     header = list(dict.fromkeys(key for _, record in found for key in record))
     return header, [(n, [_cell(record.get(key)) for key in header]) for n, record in found], []
 
 
 def _cell(value: Any) -> str:
-    """A value of a typed file as it would stand in a csv file; lists and bytes, which no column of ours has, are none."""
+    """A value of a typed file as it would stand in a csv file; "" for lists and bytes, which no column of ours has."""
     return str(value) if isinstance(value, (str, int, float)) and value == value else ""
 
 
@@ -193,21 +189,20 @@ def _numbers(cells: Sequence[str]) -> bool:
 
 def _parsed(text: str, delimiter: str, label: str, *, quoted: bool = True) -> tuple[list[str], list[Row]]:
     """Header and rows. Raises CorpusError for quotes that do not pair, and for a text that has swallowed a row."""
-    quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, quoting=quoting)
+    lines, quoting = io.StringIO(text, newline=""), csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    reader = csv.reader(lines, delimiter=delimiter, strict=True, quoting=quoting)  # type: ignore[arg-type]
     header: list[str] = []
     rows: list[Row] = []
     begun = 0
     try:
-        for cells in filter(None, reader):
+        for cells in reader:
             if reader.line_num > begun + 1 and _swallowed(cells, header, delimiter):
                 raise csv.Error("a text holds what reads as another row: a quote is not closed")
-            if not quoted and header and len(cells) != len(header):
+            if not quoted and cells and header and len(cells) != len(header):
                 raise csv.Error(f"{len(cells)} cells and {len(header)} in the header")
-            if header:
+            if cells and header:
                 rows.append((len(rows) + 1, cells))
-            else:
-                header = cells
+            header = header or cells
             begun = reader.line_num
     except csv.Error as error:
         where = f"row {len(rows) + 1} (line {begun + 1})" if header else "the header"

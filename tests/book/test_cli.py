@@ -155,9 +155,12 @@ def test_a_book_that_lacks_a_notebook_says_which(
     assert "runs/mine/05_probing.failed.ipynb" in capsys.readouterr().err
 
 
-def test_valid_options_reach_snakemake_as_one_run(never_computes: list[tuple[object, ...]]) -> None:
+def test_valid_options_reach_snakemake_as_one_run(
+    never_computes: list[tuple[object, ...]], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert cli.main(["run", "--seed", "3", "--only", "05_probing", "--cores", "2", "--", "--jobs", "9"]) == 0
     assert never_computes == [(ROOT, Run(seed=3), ["05_probing"], 2, ["--jobs", "9"])]
+    assert "situations: utf-8, 520 rows\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -451,6 +451,7 @@ def test_a_table_is_stored_with_keys_and_provenance(fresh: Fresh) -> None:
     provenance = frame.attrs["provenance"]
     assert (provenance["protocol"], provenance["engine_protocol"], provenance["inputs"]) == (1, 1, {})
     assert provenance["corpus_sha256"] == opened.corpus.sha256
+    assert provenance["corpus_reading"] == "utf-8, 150 rows"
     assert provenance["parameters"]["profile"] == "quick"
     assert provenance["model_revision"].startswith("local-") and provenance["device"] == "cpu"
     assert not local_paths(provenance)

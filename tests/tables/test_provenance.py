@@ -69,6 +69,12 @@ def test_a_footer_marks_the_weights_briefly(revision: str | None, shown: str | N
     assert f"model revision {shown}." in text if shown else "model revision" not in text
 
 
+def test_a_footer_says_how_the_corpus_was_read_where_the_table_knows() -> None:
+    read = provenance.footer(facts(corpus_reading="cp1250, stated, 26 of 29 rows"))
+    assert f"Corpus: `{'ab' * 5}`, cp1250, stated, 26 of 29 rows." in read
+    assert f"Corpus: `{'ab' * 5}`." in provenance.footer(facts())
+
+
 def test_git_state_follows_a_real_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "emolib"
     package.mkdir()

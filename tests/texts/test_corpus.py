@@ -24,6 +24,7 @@ from emolib.texts.corpus import (
     writer_groups,
 )
 from emolib.texts.prompts import Prompt, get_prompt, paper_demonstrations
+from emolib.texts.reading import read_table
 
 Save = Callable[..., Path]
 # Brief, section 8: label means of the corpus in the order of EMOTIONS.
@@ -202,7 +203,10 @@ def test_real_table_as_official_tsv_says_the_same(
     crowd_envent: Corpus, crowd_envent_path: Path, tmp_path: Path, save: Save
 ) -> None:
     found = sources.find("crowd-envent", "texts", crowd_envent_path)
-    path = save(sources.read_table(found), tmp_path / "crowd-enVent_generation.tsv")
+    path = save(
+        read_table(found.content, found.suffix, found.label, stated="cp1252")[0],
+        tmp_path / "crowd-enVent_generation.tsv",
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         official = load_corpus("crowd-envent", path=path)

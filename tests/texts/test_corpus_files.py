@@ -74,8 +74,8 @@ def test_a_general_parquet_file_with_numbers(tmp_path: Path) -> None:
 
 
 def test_words_that_look_like_missing_values_stay_words(tmp_path: Path, save: Save) -> None:
-    path = save(general_table().assign(text=["NA", "null", "nan"]), tmp_path / "mine.csv")
-    assert load_corpus(str(path)).events["text"].tolist() == ["NA", "null", "nan"]
+    path = save(general_table().assign(text=["N/A", "null", "nan"]), tmp_path / "mine.csv")
+    assert load_corpus(str(path)).events["text"].tolist() == ["N/A", "null", "nan"]
 
 
 def rated(**changed: object) -> pd.DataFrame:
@@ -91,11 +91,11 @@ def rated(**changed: object) -> pd.DataFrame:
             general_table().assign(emotion=["joy", "feer", "xx"]),
             r"unknown emotion \(row 2: 'feer', row 3: 'xx'\); expected one of anger.*'feer' may be 'fear'\.",
         ),
-        (general_table().assign(emotion=["joy", "Fear", "joy"]), r"row 2: 'Fear'.*'Fear' may be 'fear'"),
+        (general_table().assign(emotion=["joy", "Feer", "joy"]), r"row 2: 'Feer'.*'Feer' may be 'fear'"),
         (general_table().assign(text=["a", " ", ""]), r"empty text \(row 2: ' ', row 3: ''\)"),
         (general_table().assign(text_id=["a", "b", "a"]), r"more than once \(row 1: 'a', row 3: 'a'\)"),
         (general_table().assign(text_id=["a", "", "c"]), r"empty text_id \(row 2: ''\)"),
-        (general_table().assign(writer=["a", "b", " "]), r"empty writer \(row 3: ' '\)"),
+        (general_table().assign(writer=["a", "b", " "]), r"empty writer \(row 3: ''\)"),
         (general_table().head(0), "a header but no rows"),
         (rated(effort=["1", "6", "3"]), r"effort outside 1\.\.5 or not an integer \(row 2: '6'\)"),
         (rated(effort=["0", "2.5", ""]), r"row 1: '0', row 2: '2.5', row 3: ''"),
@@ -118,11 +118,16 @@ def test_many_faulty_rows_are_counted_not_listed(tmp_path: Path, save: Save) -> 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "cannot be read as a csv table: No columns"),
-        (b'emotion,text\njoy,"a', "cannot be read as a csv table"),
+        (b"", "is empty; expected a header"),
+        (b'emotion,text\njoy,"a', r"row 1 \(line 2\): unexpected end of data"),
         (b"emotion,text\njoy,Hello, world\nfear,a, b\n", r"in double quotes"),
-        (b"emotion,text\nfear,a\njoy,Hello, world\n", r"line 3, saw 3.*in double quotes"),
-        (b"emotion,text\njoy,\x81\n", "can't decode byte 0x81"),
+        (b"emotion,text\nfear,a\njoy,Hello, world\n", r"row 2 has 3 cells and the header 2.*in double quotes"),
+        (b"emotion,text\njoy,\x81\n", r"byte 0x81 at 17, row 1 \(line 2\)"),
+        (b'text,emotion\n"He said,joy\nI left",fear\n', "row 1 .* a quote is not closed"),
+        (b'emotion,text\njoy,"I left\nfear,I went"\n', "row 1 .* a quote is not closed"),
+        (b"emotion,text,\njoy,Hello, world\n", "row 1 has a cell under no name"),
+        (b"text,emotion\n3, 2, 1,joy\nHello, world,fear\n", "row 1 has 4 cells"),
+        (b"PK\x03\x04", "is a workbook"),
         (b"emotion,text\nfear,a\njoy\n", r"empty text \(row 2: ''\)"),
     ],
 )
