@@ -30,6 +30,7 @@ from emolib.engine.labels import answer_ids
 from emolib.engine.layouts import unwrap
 from emolib.engine.model import Model
 from emolib.engine.sites import COMPONENTS, Component, check_layers
+from emolib.engine.work import Kind, counted
 
 ROOM = 32  # columns one replay may hold: enough rows for a fast product, few enough for the masks to stay small
 WORK = 12  # tensors as wide as a layer at its widest that are alive at once, measured: gate, up, product, and copies
@@ -145,7 +146,7 @@ class Engine:
             places = own.where(own < NEVER, len(self.prefix))
             start = torch.full_like(places, len(self.prefix))
             inputs = self._inputs(tokens, places, start, shared, own, torch.zeros_like(own[0]), cache=cache)
-            activations, hidden = self._trace(inputs, places, {}, rows, read=wanted)
+            activations, hidden = self._trace("reading", inputs, places, {}, rows, read=wanted)
             for layer in layers:
                 layer.length += tokens.shape[1]
         return Encoding(
@@ -276,7 +277,7 @@ class Engine:
                 copies = len(chunk)
                 inputs = {k: v.repeat(copies, 1).to(self.model.device) for k, v in given.items()} | options
                 texts = [rows[index] for index in group] * copies
-                found, last = self._trace(inputs, places.repeat(copies, 1), plan, texts, read=read)
+                found, last = self._trace("full", inputs, places.repeat(copies, 1), plan, texts, read=read)
                 columns.append(last[:, -tail:].unflatten(0, (len(chunk), n)).transpose(0, 1))
             hidden.append(torch.cat(columns, 1))
             activations.append(found)
@@ -310,7 +311,8 @@ class Engine:
         chain = torch.arange(tokens.shape[1]) // length
         start = positions[:, ::length].repeat_interleave(length, 1)
         inputs = self._inputs(tokens, positions, start, encoding.key_positions, positions, chain, cache=encoding.cache)
-        return self._trace(inputs, positions, plan, encoding.rows.tolist(), first=first, stream=stream)[1]
+        rows, passes = encoding.rows.tolist(), positions.numel() // length
+        return self._trace("replaying", inputs, positions, plan, rows, first=first, stream=stream, passes=passes)[1]
 
     def _inputs(self, *given: Tensor, cache: Cache | None) -> dict[str, Any]:
         """What the model is called with to run tokens behind a cache, of these and what `attention_masks` is given."""
@@ -321,6 +323,7 @@ class Engine:
 
     def _trace(
         self,
+        kind: Kind,
         inputs: Mapping[str, Any],
         positions: Int[Tensor, "batch query"],
         plan: Plan,
@@ -329,10 +332,12 @@ class Engine:
         first: int = 0,
         stream: Float[Tensor, "batch query d_model"] | None = None,
         read: Collection[Component | Literal["resid_pre"]] = (),
+        passes: int | None = None,
     ) -> tuple[dict[Any, Float[Tensor, "layer batch pos d_model"]], Float[Tensor, "batch query d_model"]]:
         """What is in `read`, components and the stream before each layer, at the last tokens; what the head is given.
 
         Edits are in `plan`, `positions` are on the CPU; layers before `first` are not run: the `stream` enters there.
+        It counts as `passes` of a `kind`, one a row unless said.
         """
         sites = [(name, self.model.modules(name), name in read) for name in self.model.components]
         layers, head, keep = self.model.modules("resid_post"), self.model.head(), self.keep
@@ -340,7 +345,8 @@ class Engine:
         scales, n_layers, want = {name: self.model.scale(name) for name, *_ in sites}, len(layers), "resid_pre" in read
         index, shape, others = torch.tensor(rows), tuple(positions.shape), [None] * (self.model.anatomy.returned - 1)
         entering = (stream, *others) if self.model.anatomy.returned else stream
-        with torch.no_grad(), self.model.lm.trace(**inputs) as tracer:
+        cost = dict(passes=shape[0] if passes is None else passes, tokens=positions.numel() * (n_layers - first))
+        with torch.no_grad(), counted(kind, **cost), self.model.lm.trace(**inputs) as tracer:
             found: dict[str, list[Tensor]] = {name: [] for name in read}
             for layer in range(first):
                 layers[layer].skip(entering)
@@ -369,7 +375,8 @@ class Engine:
             if self.prefix:
                 tokens, own = pad([self.prefix], start=0)
                 masks = (torch.zeros_like(own), own[:, :0], own, torch.zeros_like(own[0]))
-                self._trace(self._inputs(tokens, own, *masks, cache=Cache(layers=[*layers])), own, {}, [-1])
+                inputs = self._inputs(tokens, own, *masks, cache=Cache(layers=[*layers]))
+                self._trace("reading", inputs, own, {}, [-1], passes=0)
             self._prefix_cache = [(layer.keys, layer.values) for layer in layers]
         return self._prefix_cache
 

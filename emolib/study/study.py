@@ -25,6 +25,7 @@ from emolib.engine.loading import load
 from emolib.engine.model import Model
 from emolib.engine.remote import lighter
 from emolib.engine.sites import Component
+from emolib.engine.work import counted, done
 from emolib.stats import Interval
 from emolib.stats.scores import Statistic
 from emolib.study import freshness, shards
@@ -119,7 +120,8 @@ class Study:
             label_tokens(tokenizer, self.words).ids(self.run.scoring)
 
         run = self.run
-        return load(run.model, dtype=run.dtype, device=run.device, tap=run.tap, accept=accept)
+        with counted("loading"):
+            return load(run.model, dtype=run.dtype, device=run.device, tap=run.tap, accept=accept)
 
     @cached_property
     def prompt(self) -> Prompt:
@@ -232,7 +234,7 @@ class Study:
         found = freshness.stored(path, self._key(experiment), say=True)
         if found is not None:
             return found
-        start, spared = time.perf_counter(), self._spared[0]
+        start, spared, before = time.perf_counter(), self._spared[0], done()
         frame = self.table(experiment)
         # What an interrupted run had done already is part of what the experiment takes.
         seconds = time.perf_counter() - start + self._spared[0] - spared
@@ -242,6 +244,7 @@ class Study:
             parameters=self.run.parameters(),
             device=self.run.device if self.run.remote else str(self.model.device),
             seconds=seconds,
+            work=done(before),
             **made_from,
         )
         results.write(frame, path, about)

@@ -31,6 +31,7 @@ from transformers.cache_utils import CacheLayerMixin
 from emolib.engine.layouts import find_layout, resolve
 from emolib.engine.model import Model
 from emolib.engine.remote import RemoteModel
+from emolib.engine.work import counted
 from emolib.experiments.attention.words import MASK
 from emolib.texts.prompts import Prompt
 
@@ -160,7 +161,8 @@ def _attend(
         return ()
     tokens = torch.tensor(ids, device=model.device)
     # Eager attention gives weights and is slow: it reads only the tokens whose weights are wanted.
-    with eager(model) if output_attentions else nullcontext():
+    cost = dict(passes=len(ids) * output_attentions, tokens=tokens.numel() * model.n_layers)
+    with counted("reading", **cost), eager(model) if output_attentions else nullcontext():
         options = dict(use_cache=True, output_attentions=output_attentions)
         return model.hf.base_model(tokens, past_key_values=cache, **options).attentions or ()
 
