@@ -1,6 +1,6 @@
 # make help says what there is. Everything happens in .venv of this folder; nothing else is touched.
 .DEFAULT_GOAL := help
-.PHONY: help setup book pdf run test test-slurm bench lint reference lock clean
+.PHONY: help setup book pdf run plan test test-slurm bench lint reference lock clean
 
 PARAMETERS := MODEL CORPUS PROMPT CALIBRATION SCORING TEXT TAP DTYPE DEVICE SEED PROFILE CORPUS_PATH
 SETTINGS := $(PARAMETERS) ONLY CORES PYTHON VENV REPOSITORY
@@ -28,7 +28,7 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name what; do \
 	  printf '  make %-10s %s\n' "$$name" "$$what"; done
 	@echo
-	@echo '  make book and make run take ONLY=<notebook>, CORES=<number>, and the parameters of a run,'
+	@echo '  make book, make run and make plan take ONLY=<notebook>, CORES=<number>, and the parameters of a run,'
 	@echo '  $(PARAMETERS), for example'
 	@echo '    make book MODEL=meta-llama/Llama-3.2-1B-Instruct CORPUS=crowd-envent PROFILE=full DEVICE=cuda'
 	@echo '  REPOSITORY=https://github.com/owner/name adds Colab buttons; to keep it, write it into pyproject.toml.'
@@ -49,6 +49,9 @@ pdf: $(READY) ## print the book as it is now to one PDF (needs Chromium)
 
 run: $(READY) ## run the experiments only
 	@$(BIN)/emolib run $(FLAGS)
+
+plan: $(READY) ## say what a run would take: passes, time, memory, disk
+	@$(BIN)/emolib run --dry-run $(FLAGS)
 
 # In one process: on two cores neither workers that share out the tests nor two processes beside each other were faster.
 test: $(READY) ## run every test

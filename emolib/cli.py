@@ -37,6 +37,7 @@ HELP = {
     "profile": "quick (minutes) or full",
     "corpus_path": "where the corpus file lies, if not downloaded",
 }
+USUAL = {"dtype": "float32, and mixed from 0.4 billion parameters on"}
 TITLE = "Where and how a language model infers emotion."
 Only = Annotated[str | None, typer.Option(metavar="NOTEBOOK", help="one notebook, or several separated by commas")]
 
@@ -72,11 +73,11 @@ def _with_fields(extra: list[str]) -> Callable[..., int]:
     """The command `run` with an option for each field of Run."""
     from emolib.study.run import Run
 
-    def command(only: Only, cores: int | None, reference: bool, remote: bool, **given: Any) -> int:
+    def command(only: Only, cores: int | None, reference: bool, remote: bool, dry_run: bool, **given: Any) -> int:
         given = {name: value for name, value in given.items() if value is not None}
         if remote and given.setdefault("device", "ndif") != "ndif":
             raise ValueError(f"device {given['device']!r} and --remote: give one of them")
-        return run(given, extra, only=only, cores=cores, reference=reference)
+        return run(given, extra, only=only, cores=cores, reference=reference, dry_run=dry_run)
 
     def option(name: str, kind: Any, default: Any, **about: Any) -> inspect.Parameter:
         kind = Annotated[kind, typer.Option(f"--{name.replace('_', '-')}", **about)]
@@ -84,19 +85,23 @@ def _with_fields(extra: list[str]) -> Callable[..., int]:
 
     options = []
     for field in fields(Run):
-        text = HELP[field.name] + (f" (default: {field.default})" if field.default not in (None, "") else "")
+        default = USUAL.get(field.name, field.default)
+        text = HELP[field.name] + (f" (default: {default})" if default not in (None, "") else "")
         options.append(option(field.name, (int if isinstance(field.default, int) else str) | None, None, help=text))
     options += [
         inspect.Parameter("only", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Only),
         option("cores", int | None, None, min=1, help="processor cores to use (default: all, or what a profile says)"),
         option("remote", bool, False, help="the weights stay at NDIF (ndif.us); the same as --device ndif"),
         option("reference", bool, False, help="the committed run, and publish its chapters"),
+        option("dry_run", bool, False, help="say what it would take, and compute nothing"),
     ]
     command.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]  # Python allows it, typeshed not
     return command
 
 
-def run(given: dict[str, Any], extra: list[str], *, only: str | None, cores: int | None, reference: bool) -> int:
+def run(
+    given: dict[str, Any], extra: list[str], *, only: str | None, cores: int | None, reference: bool, dry_run: bool
+) -> int:
     """Compute the notebooks of a run that are out of date.
 
     Everything is checked before anything expensive starts. What is up to date is not computed again, what was
@@ -110,8 +115,12 @@ def run(given: dict[str, Any], extra: list[str], *, only: str | None, cores: int
     root, model = checkout(), given.get("model", Run.model)
     if model == "" or model.endswith("/") and not Path(model).is_dir():
         raise ValueError(f"model {model!r}: expected a name of `emolib models`, a Hugging Face id, or a folder")
-    asked = replace(REFERENCE, **given) if reference else Run(**given)
+    asked = replace(REFERENCE, **given) if reference else in_usual_dtype(given)
     notebooks = select_notebooks(only, root)
+    if dry_run:
+        from emolib.book.plan import plan
+
+        return said((line, True) for line in plan(asked, notebooks, root, cores))
     if asked.slug == REFERENCE.slug and not reference:
         print(f"{asked.slug} is the committed reference run: its chapters are in the book, its results in results/.")
         print("To compute it again: make reference")
@@ -139,6 +148,15 @@ def run(given: dict[str, Any], extra: list[str], *, only: str | None, cores: int
     for path in publish(root, asked, notebooks) if status == 0 and reference else ():
         print(path.relative_to(root))
     return status
+
+
+def in_usual_dtype(given: dict[str, Any]) -> Run:
+    """Return the run with these parameters, in the dtype that suits its model's size unless one is given."""
+    from emolib.engine.registry import usual_dtype
+    from emolib.study.run import Run
+
+    run = Run(**given)  # refuses what is unknown
+    return run if "dtype" in given or run.remote else replace(run, dtype=usual_dtype(run.model))
 
 
 def snakemake_status(root: Path, asked: Run, notebooks: list[str], cores: int | None, extra: list[str]) -> int:
@@ -254,7 +272,7 @@ def fetch(
 def doctor(
     model: Annotated[str | None, typer.Argument(help="say all about this one instead: tokens, checks, answers")] = None,
     prompt: Annotated[str, typer.Option(help="of a run")] = "T1-2shot",
-    dtype: Annotated[str, typer.Option(help="of a run")] = "float32",
+    dtype: Annotated[str | None, typer.Option(help="of a run")] = None,
     device: Annotated[str, typer.Option(help="of a run")] = "auto",
 ) -> int:
     """Say what is installed, what was found, which results are stale, and how to get what is missing; or, with a MODEL,
@@ -263,10 +281,15 @@ def doctor(
 
     if model is None:
         return said(doctor.examine(Path.cwd()))
-    from emolib.study.run import Run
+    from emolib.book.plan import plan
+    from emolib.book.run import notebook_names
 
-    options: dict[str, Any] = dict(model=model, prompt=prompt, dtype=dtype, device=device)
-    return said(doctor.examine_model(Run(**options)))
+    options = dict(model=model, prompt=prompt, device=device) | ({"dtype": dtype} if dtype else {})
+    asked, root = in_usual_dtype(options), Path.cwd()
+    status = said(doctor.examine_model(asked))
+    if names := notebook_names(root):
+        said((line, True) for line in plan(asked, names, root))
+    return status
 
 
 def checkout() -> Path:

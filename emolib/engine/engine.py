@@ -12,8 +12,9 @@ replay, such as a state space or another machine (NDIF): with these `encode` and
 from __future__ import annotations
 
 import os
+import sys
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, overload
@@ -29,6 +30,7 @@ from emolib.engine.edits import Edit, edit_in_place
 from emolib.engine.labels import answer_ids
 from emolib.engine.layouts import unwrap
 from emolib.engine.model import Model
+from emolib.engine.registry import free_memory
 from emolib.engine.sites import COMPONENTS, Component, check_layers
 from emolib.engine.work import Kind, counted
 
@@ -108,15 +110,49 @@ class Engine:
         common = os.path.commonprefix([min(self.ids), max(self.ids)]) if share else []
         self.prefix = common[: min(map(len, self.ids), default=0) - keep]
         self._prefix_cache: list[tuple[Tensor, Tensor]] | None = None
+        self._at_once = max_texts
 
     def batches(self, rows: Sequence[int] | None = None) -> list[list[int]]:
         """Indices of the texts in batches of similar length, shortest first, that fit the memory budget."""
         lengths = {row: len(self.ids[row]) for row in (range(len(self.ids)) if rows is None else rows)}
-        costs = {
-            length: text_bytes(self.model, length + ROOM, run=max(length - len(self.prefix), ROOM), keep=self.keep)
-            for length in set(lengths.values())
-        }
+        costs = {length: self._bytes(length) for length in set(lengths.values())}
         return batches(lengths, costs, most=self.memory_bytes, max_texts=self.max_texts)
+
+    def _bytes(self, length: int) -> int:
+        """Memory that a prompt of `length` tokens takes."""
+        run = max(length - len(self.prefix), ROOM)
+        return text_bytes(self.model, length + ROOM, run=run, keep=self.keep)
+
+    def in_parts(
+        self,
+        rows: Sequence[int],
+        compute: Callable[[Sequence[int]], Mapping[str, Tensor]],
+        dims: Mapping[str, int] | None = None,
+    ) -> dict[str, Tensor]:
+        """What `compute` makes of the texts `rows`: at once, or in parts where memory is short.
+
+        A part that does not fit is halved, and so are those to come: numbers are the same, to rounding. `dims` say
+        along which dimension a tensor has the texts, the first unless said. Raises what `compute` raises, and its lack
+        of memory for a single text.
+        """
+        found: list[Mapping[str, Tensor]] = []
+        rest = list(rows)
+        while rest:
+            part = rest[: min(self._at_once, self._free() // max(self._bytes(len(self.ids[row])) for row in rest) or 1)]
+            try:
+                found.append(compute(part))
+            except (RuntimeError, MemoryError) as error:
+                if not lacks_memory(error) or len(part) == 1:
+                    raise
+                self._at_once = len(part) // 2
+                print(f"{len(part)} texts at once need more memory than there is: now {self._at_once}", file=sys.stderr)
+                continue
+            del rest[: len(part)]
+        return {name: torch.cat([one[name] for one in found], (dims or {}).get(name, 0)) for name in found[0]}
+
+    def _free(self) -> int:
+        """Memory for a batch: what is free on this machine; of a device that is known when it is asked for more."""
+        return free_memory() if self.model.device.type == "cpu" else self.memory_bytes * self.max_texts
 
     @overload
     def encode(self, rows: None = None, *, read: Collection[Component] = ()) -> Encodings: ...
@@ -394,6 +430,12 @@ def batches(lengths: Mapping[int, int], costs: Mapping[int, int], *, most: int, 
             found.append([])
         found[-1].append(row)
     return found
+
+
+def lacks_memory(error: Exception) -> bool:
+    """Whether memory, of the machine or of a device, was short: torch has no one exception for that."""
+    said = ("allocate memory", "not enough memory", "out of memory")
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(one in str(error) for one in said)
 
 
 def text_bytes(model: Model, length: int, *, run: int, keep: int) -> int:

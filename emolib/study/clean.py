@@ -45,7 +45,8 @@ class CleanPass:
         files = [self.folder / f"{index:05d}.safetensors" for index in range(len(batches))]
         sizes = [len(rows) for rows in batches]
         for file, rows in shards.progress(list(zip(files, batches, strict=True)), "reading", sizes):
-            shards.keep(file, partial(self._read, rows))
+            dims: dict[str, int] = {component: 2 for component in self.engine.model.components}
+            shards.keep(file, partial(self.engine.in_parts, rows, self._read, dims))
         return files
 
     @cached_property

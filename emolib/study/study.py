@@ -187,7 +187,11 @@ class Study:
 
     def stacked(self, component: Component) -> Tensor:
         """Activations [n_layers, N, d] of the last token at every layer."""
-        return torch.stack([self.activations(component, layer) for layer in range(self.model.n_layers)])
+        first = self.activations(component, 0)
+        found = first.new_empty(self.model.n_layers, *first.shape)  # once: a list of layers to stack would be a second
+        for layer in range(self.model.n_layers):
+            found[layer] = self.activations(component, layer)
+        return found
 
     def decide(self, logits: Tensor) -> np.ndarray:
         """The answers [...], ids of `words`, to label logits [..., C], calibrated as the run says."""
@@ -268,7 +272,14 @@ class Study:
         if self.run.remote:  # what is not asked about need not travel
             edits = [lighter(edit, torch.tensor(batch)) for edit in edits]
         whole = edits[0].position == "all"
-        return {"logits": self.engine.forward(batch, edits) if whole else self.engine.replay(encode(), edits)}
+
+        def answers(rows: Sequence[int]) -> dict[str, Tensor]:
+            if whole:
+                return {"logits": self.engine.forward(rows, edits)}
+            encoding = encode() if len(rows) == len(batch) else self.engine.encode(rows)
+            return {"logits": self.engine.replay(encoding, edits)}
+
+        return self.engine.in_parts(batch, answers)
 
     @cached_property
     def _prompts(self) -> list[str]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import resource
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
+import psutil
 import pytest
 import torch
 
@@ -257,3 +260,38 @@ def test_what_cannot_be_replayed_is_refused(layers, position, message):
     edit = Edit(component="mlp_out", layers=layers, operation=Zero(), position=position)
     with pytest.raises(ValueError, match=message):
         engine.replay(engine.encode([0]), [edit])
+
+
+def test_a_batch_that_does_not_fit_into_memory_is_halved(capsys):
+    """With memory that runs out for real: half of the texts, then, with less, not even one of them."""
+    model = tiny_model("llama")
+    engine = Engine(model, PROMPTS[:1] * 8, LABELS)
+    expected, each = engine.encode(range(8)).logits, 2**28
+
+    def read(rows: Sequence[int]) -> dict[str, torch.Tensor]:
+        assert torch.empty(len(rows), each, dtype=torch.uint8).numel()
+        return {"logits": engine.encode(rows).logits, "by": torch.zeros(2, len(rows))}
+
+    with memory(6 * each):
+        found = engine.in_parts(range(8), read, {"by": 1})
+    assert torch.allclose(found["logits"], expected, atol=1e-6) and found["by"].shape == (2, 8)
+    assert capsys.readouterr().err == "8 texts at once need more memory than there is: now 4\n"
+    with memory(each // 2), pytest.raises(RuntimeError, match="allocate"):
+        engine.in_parts(range(8), read)
+
+
+def test_an_error_that_is_no_lack_of_memory_is_not_hidden():
+    engine = Engine(tiny_model("llama"), PROMPTS, LABELS)
+    with pytest.raises(RuntimeError, match="must match the size"):
+        engine.in_parts(ROWS, lambda rows: {"sum": torch.ones(2) + torch.ones(3)})
+
+
+@contextmanager
+def memory(more: int) -> Iterator[None]:
+    """At most `more` bytes of address space beyond what this process has."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + more, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)

@@ -305,12 +305,12 @@ def test_interrupted_interventions_go_on_where_they_stopped(
 
     def fail_at_the_third(self: Engine, *arguments: Any) -> torch.Tensor:
         if len(encoded) == 3:
-            raise RuntimeError("out of memory")
+            raise RuntimeError("interrupted")
         return replay(self, *arguments)
 
     with monkeypatch.context() as patch:
         patch.setattr(Engine, "replay", fail_at_the_third)
-        with pytest.raises(RuntimeError, match="out of memory"):
+        with pytest.raises(RuntimeError, match="interrupted"):
             opened.intervene(edits, rows, name="edits")
     encoded.clear()
     again = fresh(tmp_path / "broken")

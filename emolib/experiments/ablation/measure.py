@@ -62,7 +62,12 @@ def _operations(study: Study, rows: np.ndarray) -> dict[str, Operation]:
     return {
         "zero": Zero(),
         "random": Noise(study.run.seed),
-        "mean": Mean({component: values.float().mean(1) for component, values in activations.items()}),
+        "mean": Mean(
+            {
+                component: torch.stack([layer.float().mean(0) for layer in values])
+                for component, values in activations.items()
+            }
+        ),
         "resample": Patch(activations, donors(rows, len(study.truth), seed=study.run.seed)),
     }
 

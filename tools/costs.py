@@ -1,0 +1,67 @@
+"""What every experiment takes, from the tables of the embedded model's runs: `python tools/costs.py`.
+
+Writes emolib/book/costs.yml, what `emolib run --dry-run` scales. Measure the default run first, with nothing else at
+work: `make clean`, `make run`. A profile whose tables do not say what was done keeps what is written of it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from emolib.book import plan
+from emolib.book.run import experiment_of, measuring, result_of
+from emolib.study.run import REFERENCE, Run
+from emolib.tables import results
+
+ROOT = Path(__file__).resolve().parents[1]
+TARGET = ROOT / "emolib" / "book" / "costs.yml"
+HEAD = "# Written by tools/costs.py, what every experiment took: passes, tokens times layers, seconds; bytes at the peak.\n"
+KINDS = ("reading", "replaying", "full")
+
+
+def profile(run: Run) -> dict[str, object] | None:
+    """What the tables of a run say; None where one of them does not say what was done."""
+    found: dict[str, Any] = {}
+    waited, threads = [], 0
+    for notebook in measuring(None, ROOT):
+        table = results.read(result_of(notebook, run.slug, ROOT))
+        about = table.attrs["provenance"]
+        if "work" not in about:
+            return None
+        work = about["work"]
+        done = {
+            kind: [round(work.get(kind, {}).get(name, 0), 1) for name in ("passes", "tokens", "seconds")]
+            for kind in KINDS
+        }
+        engine = sum(numbers[2] for numbers in done.values())
+        ran = (ROOT / "runs" / run.slug / f"{notebook}.ipynb").stat().st_mtime
+        waited.append(ran - result_of(notebook, run.slug, ROOT).stat().st_mtime)
+        found[experiment_of(notebook)] = done | {
+            "other": round(about["seconds"] - engine, 1),
+            "memory": round(about["peak_memory_mb"] * 2**20),
+            "arrays": 0.0,
+        }
+        threads = min(threads or about["threads"], about["threads"])
+    shape, texts = plan.shape_of(run), plan.texts_of(run)
+    rates = plan.calibrate(shape, run, texts, threads)
+    return dict(
+        texts=texts.number,
+        agreed=round(plan.agreed_share(run, ROOT)[0] * texts.number),
+        own=texts.own,
+        layers=shape.layers,
+        width=shape.width,
+        bytes=shape.bytes,
+        threads=threads,
+        rates=dict(reading=rates.reading, replaying=rates.replaying),
+        drawing=round(sum(waited) / len(waited), 1),
+        experiments=found,
+    )
+
+
+if __name__ == "__main__":
+    known = yaml.safe_load(TARGET.read_text(encoding="utf-8")) if TARGET.is_file() else {}
+    known |= {run.profile: new for run in (Run(), REFERENCE) if (new := profile(run))}
+    TARGET.write_text(HEAD + yaml.safe_dump(known, sort_keys=False, default_flow_style=None), encoding="utf-8")
