@@ -18,7 +18,7 @@ from emolib.tables import results
 
 ROOT = Path(__file__).resolve().parents[1]
 TARGET = ROOT / "emolib" / "book" / "costs.yml"
-HEAD = "# Written by tools/costs.py, what every experiment took: passes, tokens times layers, seconds; bytes at the peak.\n"
+HEAD = "# By tools/costs.py, what every experiment took: passes, tokens times layers, seconds; bytes at the peak.\n"
 KINDS = ("reading", "replaying", "full")
 
 
