@@ -35,7 +35,7 @@ def models_table() -> str:
     """Return the registry as aligned text, one model a line."""
     rows = [("name", "Hugging Face id", "layers", "width", "parameters", "float32", "bfloat16", "access", "licence")]
     for name, model in registry().items():
-        size = model["parameters"]
+        size = model.get("held", model["parameters"])
         memory = tuple(f"{memory_gb(size, dtype):.1f} GB" for dtype in BYTES)
         access = next((word for key, word in ACCESS.items() if model.get(key)), "open")
         shape = (str(model["layers"]), str(model["width"]), f"{size / 1e9:.2f} B")

@@ -109,8 +109,8 @@ def parameters(name: str) -> int | None:
     Of a GGUF file the numbers that it holds, whatever their bits.
     """
     base = parse(name).base
-    if base in registry():
-        return int(registry()[base]["parameters"])
+    if entry := registry().get(base):
+        return int(entry.get("held", entry["parameters"]))
     place = Path(locate(name))
     if place.suffix == ".gguf":
         from gguf import GGUFReader
