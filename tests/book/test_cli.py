@@ -68,7 +68,7 @@ def test_options_are_the_fields_of_run_with_its_defaults(capsys: pytest.CaptureF
     shown = re.sub(r"\s+", " ", capsys.readouterr().out)
     for field in fields(Run):
         assert f"--{field.name.replace('_', '-')}" in shown
-        assert field.default is None or f"(default: {field.default})" in shown
+        assert field.default is None or f"(default: {cli.USUAL.get(field.name, field.default)})" in shown
 
 
 @pytest.mark.parametrize(
