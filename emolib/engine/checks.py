@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from emolib.engine.context import room_for
 from emolib.engine.edits import Edit, Noise
 from emolib.engine.engine import Engine
 from emolib.engine.model import Model
@@ -145,7 +146,7 @@ def _prompts(model: Model) -> list[str]:
         size for name, size in vars(config).items() if isinstance(size, int) and ("window" in name or "chunk" in name)
     }
     cheap = CHEAP[0].get(model.device.type, CHEAP[1]) / (2 * model.hf.num_parameters())
-    most = getattr(config, "max_position_embeddings", None) or BEYOND + MARGIN
+    most = room_for(config) or BEYOND + MARGIN
     lengths = [size for size in {BEYOND} | windows | named if size < cheap * (100 if size in named - windows else 1)]
     longest = 0 if model.obstacle else max([size for size in lengths if size <= most - MARGIN], default=0)
     begin = "" if longest <= 8 else PROBES[0] * (longest // len(model.tokenizer(PROBES[0])["input_ids"]) + 1)

@@ -1,8 +1,9 @@
-"""What a token sees: padding, attention masks, and a key/value cache that many edits share."""
+"""What a token sees: its position, padding, attention masks, and a key/value cache that many edits share."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,6 +12,8 @@ from transformers.cache_utils import DynamicLayer
 from emolib.engine.anatomy import Rule
 
 NEVER = 2**30  # position of a padding key: after every query, so that none sees it
+POSITIONS = ("max_position_embeddings", "max_seq_len", "max_target_positions")  # as configurations call their number
+ROOM = 32  # columns one replay may hold: enough rows for a fast product, few enough for the masks to stay small
 
 
 class SlotLayer(DynamicLayer):
@@ -48,6 +51,38 @@ def pad(ids: Sequence[Sequence[int]], *, start: int) -> tuple[Tensor, Tensor]:
     tokens = [[0] * (width - len(row)) + list(row) for row in ids]
     places = [[NEVER] * (width - len(row)) + list(range(start, start + len(row))) for row in ids]
     return torch.tensor(tokens), torch.tensor(places)
+
+
+def room_for(config: Any) -> int | None:
+    """Number of tokens that a model with this configuration can read, exactly by replay too; None without an end.
+
+    Some models count otherwise where a text is long: longrope has other frequencies, also for its beginning, which is
+    in the cache by then, and Llama 4 scales attention by the column that a token has, not its position.
+    """
+    config = config.get_text_config(decoder=True)
+    ropes = getattr(config, "rope_parameters", None) or {}
+    kinds = [ropes, *(kind for kind in ropes.values() if isinstance(kind, Mapping))]
+    scale = getattr(config, "attn_temperature_tuning", False) and getattr(config, "floor_scale", 0)
+    sizes = [
+        *(getattr(config, name, None) for name in POSITIONS),
+        *(kind["original_max_position_embeddings"] for kind in kinds if kind.get("rope_type") == "longrope"),
+        scale - ROOM if scale else None,
+    ]
+    return min((size for size in sizes if size), default=None)
+
+
+def check_room(config: Any, ids: Sequence[Sequence[int]], names: Sequence[object], *, more: int = 0) -> None:
+    """Nothing when a model has room for each prompt and `more` tokens behind it; else raises ValueError, which calls
+    the first that is too long by its name."""
+    room = room_for(config)
+    long = [(name, len(one)) for name, one in zip(names, ids, strict=True) if room and len(one) + more > room]
+    if long:
+        name, length = long[0]
+        raise ValueError(
+            f"the prompt of {name} has {length} tokens, up to {more} are put behind it, and the model has room for "
+            f"{room} ({len(long)} of {len(ids)} prompts are too long): shorten the text or leave it out, or choose a "
+            "model that has the room"
+        )
 
 
 def attention_masks(

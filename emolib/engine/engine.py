@@ -25,7 +25,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers.cache_utils import Cache
 
-from emolib.engine.context import NEVER, SlotLayer, attention_masks, pad
+from emolib.engine.context import NEVER, ROOM, SlotLayer, attention_masks, check_room, pad
 from emolib.engine.edits import Edit, edit_in_place
 from emolib.engine.labels import answer_ids
 from emolib.engine.layouts import unwrap
@@ -34,7 +34,6 @@ from emolib.engine.registry import free_memory
 from emolib.engine.sites import COMPONENTS, Component, check_layers
 from emolib.engine.work import Kind, counted
 
-ROOM = 32  # columns one replay may hold: enough rows for a fast product, few enough for the masks to stay small
 WORK = 12  # tensors as wide as a layer at its widest that are alive at once, measured: gate, up, product, and copies
 EACH = slice(None)
 Plan = Mapping[tuple[int, Component], Sequence[tuple[slice, slice, Edit]]]
@@ -80,18 +79,18 @@ class Encodings(list[Encoding]):
 
 
 class Engine:
-    """Runs one model over a fixed list of prompts.
+    """Runs one model over a fixed list of prompts, texts or token ids.
 
     `answers` are the words whose next-token logits are wanted (each by its first sub-token), or their token ids; the
     last `keep` tokens of each prompt can be read and edited; `prefix="none"` does without the shared prefix; a batch
     holds at most `max_texts` texts and takes about `memory_bytes`, one text at the least. Raises ValueError for a
-    prompt of fewer than `keep` tokens and for words that share a token.
+    prompt of fewer than `keep` tokens or more than the model has room for, and for words that share a token.
     """
 
     def __init__(
         self,
         model: Model,
-        prompts: Sequence[str],
+        prompts: Sequence[str | Sequence[int]],
         answers: Sequence[str] | Int[Tensor, " answer"],
         *,
         keep: int = 1,
@@ -101,7 +100,8 @@ class Engine:
     ) -> None:
         self.model, self.keep, self.max_texts, self.memory_bytes = model, keep, max_texts, memory_bytes
         self.answers = answer_ids(model.tokenizer, answers).to(model.device)
-        self.ids: list[list[int]] = model.tokenizer(list(prompts))["input_ids"]
+        self.ids = token_ids(model.tokenizer, prompts)
+        check_room(model.hf.config, self.ids, [f"row {row}" for row in range(len(self.ids))])
         short = [row for row, ids in enumerate(self.ids) if len(ids) < keep]
         if short:
             raise ValueError(f"prompt {short[0]} has {len(self.ids[short[0]])} tokens: lower keep from {keep}")
@@ -324,6 +324,8 @@ class Engine:
         self, encoding: Encoding, follow: Int[Tensor, "batch follow"]
     ) -> Float[Tensor, "batch 1+follow d_model"]:
         """What goes into the unembedding at the last prompt token and at `follow` behind it."""
+        asked = {f"row {row}": self.ids[row] for row in encoding.rows.tolist()}
+        check_room(self.model.hf.config, [*asked.values()], [*asked], more=follow.shape[1])
         if self.model.obstacle:
             rows = encoding.rows.tolist()
             ids = [self.ids[row] + tokens for row, tokens in zip(rows, follow.tolist(), strict=True)]
@@ -415,6 +417,13 @@ class Engine:
                 self._trace("reading", inputs, own, {}, [-1], passes=0)
             self._prefix_cache = [(layer.keys, layer.values) for layer in layers]
         return self._prefix_cache
+
+
+def token_ids(tokenizer: Any, prompts: Sequence[str | Sequence[int]]) -> list[list[int]]:
+    """The token ids of prompts; those that are token ids already are returned as they are."""
+    texts = [prompt for prompt in prompts if isinstance(prompt, str)]
+    read = iter(tokenizer(texts)["input_ids"] if texts else [])
+    return [next(read) if isinstance(prompt, str) else list(prompt) for prompt in prompts]
 
 
 def batches(lengths: Mapping[int, int], costs: Mapping[int, int], *, most: int, max_texts: int) -> list[list[int]]:

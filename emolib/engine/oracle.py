@@ -17,7 +17,7 @@ from emolib.engine.model import Model
 
 def plain(
     model: Model,
-    prompt: str,
+    prompt: str | Sequence[int],
     edit: Edit | None = None,
     answers: Sequence[str] | Int[Tensor, " answer"] | None = None,
     *,
@@ -28,7 +28,8 @@ def plain(
     No cache, no padding, no shared prefix, no nnsight: slow, and simple enough to be read. Any edit, also of all
     positions; `row` is the prompt's number in the engine, for operations that differ from text to text.
     """
-    ids = model.tokenizer(prompt, return_tensors="pt")["input_ids"].to(model.device)
+    read = model.tokenizer(prompt)["input_ids"] if isinstance(prompt, str) else list(prompt)
+    ids = torch.tensor([read], device=model.device)
     with torch.no_grad(), ExitStack() as undo:
         if edit is not None:
             modules = model.modules(edit.component, view=model.hf)

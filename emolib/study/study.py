@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 
 from emolib import stats
+from emolib.engine.context import check_room
 from emolib.engine.edits import Edit, fingerprint
-from emolib.engine.engine import Encodings, Engine
+from emolib.engine.engine import Encodings, Engine, token_ids
 from emolib.engine.labels import LabelTokens, calibration_offsets, label_tokens
 from emolib.engine.loading import load
 from emolib.engine.model import Model
@@ -29,10 +30,11 @@ from emolib.engine.work import counted, done
 from emolib.stats import Interval
 from emolib.stats.scores import Statistic
 from emolib.study import freshness, shards
-from emolib.study.clean import KEEP, Clean, CleanPass
+from emolib.study.clean import KEEP, WORD_TOKENS, Clean, CleanPass
 from emolib.study.run import Run
 from emolib.tables import results
 from emolib.tables.provenance import collect_provenance
+from emolib.texts import sources
 from emolib.texts.corpus import EMOTIONS, Corpus, TextColumn, writer_groups
 from emolib.texts.prompts import Prompt
 
@@ -68,6 +70,7 @@ class Study:
         self.run, self.folder = run, Path(folder)
         self.corpus, self._prompt = corpus or run.load_corpus(), prompt or run.load_prompt()
         self._model, self._clean, self._agreed, self.only_layers = model, clean, agreed, only_layers
+        self._tokenizer: Any = None
         self.whole = all(other is None for other in (rows, prompt, truth, clean, agreed, only_layers))
         self._rows = np.arange(len(self.corpus.events)) if rows is None else np.asarray(rows, dtype=int)
         self.events = self.corpus.events.iloc[self._rows].reset_index(drop=True)
@@ -112,12 +115,18 @@ class Study:
 
     @cached_property
     def model(self) -> Model:
-        """The run's model, checked; first of all, whether its tokenizer tells the words apart."""
+        """The run's model, checked; before its weights, whether its tokenizer tells the words apart, and whether there
+        is room for every text."""
         if self._model is not None:
             return self._model
 
-        def accept(tokenizer: Any) -> None:
-            label_tokens(tokenizer, self.words).ids(self.run.scoring)
+        def accept(tokenizer: Any, config: Any) -> None:
+            self._tokenizer = tokenizer
+            labels = label_tokens(tokenizer, self.words)
+            labels.ids(self.run.scoring)
+            more = max(WORD_TOKENS, *map(len, labels.tokens)) - 1
+            names = [f"text {name}" for name in self.events["text_id"]]
+            check_room(config, token_ids(tokenizer, self._prompts), names, more=more)
 
         run = self.run
         with counted("loading"):
@@ -127,7 +136,21 @@ class Study:
     def prompt(self) -> Prompt:
         """What the model is asked; a chat in the template of its tokenizer. Raises ValueError where that has none."""
         asked = self._prompt
-        return asked.in_template(self.model.tokenizer) if asked.chat and not asked.turn else asked
+        return asked.in_template(self.tokenizer) if asked.chat and not asked.turn else asked
+
+    @property
+    def first_prompt(self) -> dict[str, Any]:
+        """The `tokens` of the first prompt, and the `sha256` of these; of texts that are not ours, which could be read
+        from them, the tokens of the prompt without a text."""
+        (ids,) = token_ids(self.tokenizer, self._prompts[:1])
+        ours = "file" in sources.registry().get(self.run.corpus, {})
+        shown = ids if ours else self.prompt.encode(self.tokenizer, "")["input_ids"]
+        return {"tokens": list(shown), "sha256": freshness.digest(ids)}
+
+    @property
+    def tokenizer(self) -> Any:
+        """The model's tokenizer."""
+        return self._tokenizer or self.model.tokenizer
 
     def layers(self, step: int = 1) -> list[int]:
         """Every `step`-th layer, the last among them, in order; of `only_layers` where the study has them."""
@@ -244,6 +267,7 @@ class Study:
         seconds = time.perf_counter() - start + self._spared[0] - spared
         made_from = self._key(experiment) | ({"full_passes": self.model.obstacle} if self.model.obstacle else {})
         made_from |= {"corpus_reading": str(self.corpus.reading)} if self.corpus.reading else {}
+        made_from |= {"first_prompt": self.first_prompt}
         about = collect_provenance(
             parameters=self.run.parameters(),
             device=self.run.device if self.run.remote else str(self.model.device),
@@ -282,8 +306,8 @@ class Study:
         return self.engine.in_parts(batch, answers)
 
     @cached_property
-    def _prompts(self) -> list[str]:
-        return [self.prompt.render(text) for text in self.events["text"]]
+    def _prompts(self) -> list[str | list[int]]:
+        return [self.prompt.read(self.tokenizer, text) for text in self.events["text"]]
 
     def _cache(self, name: str, **content: object) -> Path:
         """The cache folder of one computation, named by everything that decides its content: runs may share it."""

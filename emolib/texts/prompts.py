@@ -10,8 +10,14 @@ paper's stimuli are in `data/prompts.yml`. Loads no model library.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,6 +38,7 @@ FRAMES: dict[str, dict[str, Any]] = {
 CHAT = "-chat"
 MARK = "\N{OBJECT REPLACEMENT CHARACTER}"  # stands for the text while a chat template is applied
 DATE = "26 Jul 2024"  # what that template falls back on
+SECONDS = 5.0  # that a chat template may take, which is a program
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,18 +78,29 @@ class Prompt:
 
         Instruction, demonstrations and text are one turn, without a blank at its beginning, and the label is the next
         token. The start token is left to
-        the tokenizer where it adds one itself. Raises ValueError for a tokenizer without a template.
+        the tokenizer where it adds one itself. Raises ValueError for a tokenizer without a template, and for a
+        template that fails, does not end, or changes what the user says.
         """
         if not getattr(tokenizer, "chat_template", None):
             raise ValueError(
                 f"prompt {self.name}: the tokenizer has no chat template, as base models have none: "
                 f"choose {self.name.removesuffix(CHAT)}"
             )
-        turns = [{"role": "user", "content": self.prefix.lstrip() + MARK}]  # many templates strip it, and some do not
+        asked = self.prefix.lstrip()  # many templates strip it, and some do not
+        turns = [{"role": "user", "content": asked + MARK}]
         # Llama 3 writes today's date into its template unless told another: the prompt must be the same every day.
-        chat = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, date_string=DATE)
+        options = dict(tokenize=False, add_generation_prompt=True, date_string=DATE)
+        advice = f"choose {self.name.removesuffix(CHAT)}, or mend the template"
+        try:
+            with _ending(SECONDS):
+                chat = tokenizer.apply_chat_template(turns, **options)
+        except Exception as error:  # a template is a program, and raises what it likes
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            raise ValueError(f"prompt {self.name}: the model's chat template fails ({reason}): {advice}") from error
         said, _, turn = chat.partition(MARK)
-        before = said.removesuffix(self.prefix.lstrip())
+        if chat.count(MARK) != 1 or not said.endswith(asked):
+            raise ValueError(f"prompt {self.name}: the model's chat template changes what it is given: {advice}")
+        before = said.removesuffix(asked)
         start = tokenizer.bos_token
         if start and before.startswith(start) and tokenizer("")["input_ids"][:1] == [tokenizer.bos_token_id]:
             before = before.removeprefix(start)
@@ -91,6 +109,67 @@ class Prompt:
     def render(self, text: str) -> str:
         """The whole prompt for one text."""
         return self.prefix + text + self.suffix
+
+    def read(self, tokenizer: Any, text: str) -> str | list[int]:
+        """What a model reads for one text: the whole prompt, or the token ids of `encode` where these are others."""
+        names = _control(tokenizer, len(tokenizer)).search(text)
+        return list(self.encode(tokenizer, text)["input_ids"]) if names else self.render(text)
+
+    def encode(self, tokenizer: Any, text: str, **options: Any) -> Mapping[str, list[Any]]:
+        """What a tokenizer makes of the prompt for one text: `input_ids`, and what the `options` ask it for.
+
+        The name of a control token, such as "<s>", is one where instruction and template have it, and mere characters
+        in the text. Raises ValueError where a tokenizer cannot do that.
+        """
+        name = _control(tokenizer, len(tokenizer)).search(text)
+        if name is None:
+            return tokenizer(self.render(text), **options)
+        plain = "It rained."
+        if self._in_pieces(tokenizer, plain)["input_ids"] != tokenizer(self.render(plain))["input_ids"]:
+            raise ValueError(
+                f"a text has {name[0]!r}, which is a control token of the model, and its tokenizer cannot read that as "
+                f"characters in prompt {self.name}: take it out of the text, or choose a prompt without control tokens"
+            )
+        return self._in_pieces(tokenizer, text, **options)
+
+    def _in_pieces(self, tokenizer: Any, text: str, **options: Any) -> dict[str, list[Any]]:
+        """The prompt read piece by piece: its own control tokens, and between them characters alone."""
+        names, behind = _control(tokenizer, len(tokenizer)), len(self.prefix) + len(text)
+        whole, read = self.render(text), dict[str, list[Any]]()
+        edges = [edge for name in names.finditer(self.prefix) for edge in name.span()]
+        edges += [behind + edge for name in names.finditer(self.suffix) for edge in name.span()]
+        for number, (start, end) in enumerate(pairwise([0, *edges, len(whole)])):
+            own = dict(add_special_tokens=not number, split_special_tokens=not number % 2)
+            for key, values in tokenizer(whole[start:end], **own, **options).items():
+                offsets = key == "offset_mapping"
+                read.setdefault(key, []).extend((v[0] + start, v[1] + start) if offsets else v for v in values)
+        return read
+
+
+@lru_cache(maxsize=4)
+def _control(tokenizer: Any, _size: int) -> re.Pattern[str]:
+    """The names of a tokenizer's control tokens, with the blanks they swallow; of another size it is another one."""
+    known = [token for token in tokenizer.added_tokens_decoder.values() if token.special]
+    longest_first = sorted(known, key=lambda token: -len(token.content))
+    names = [r"\s*" * t.lstrip + re.escape(t.content) + r"\s*" * t.rstrip for t in longest_first]
+    return re.compile("|".join(names) or "(?!)")
+
+
+@contextmanager
+def _ending(seconds: float) -> Iterator[None]:
+    """Raises TimeoutError at the next line of Python, in whatever library, after so many seconds."""
+    end, before = time.monotonic() + seconds, sys.gettrace()
+
+    def look(*_: object) -> Any:
+        if time.monotonic() > end:
+            raise TimeoutError(f"it has not ended after {seconds:.0f} seconds")
+        return look
+
+    sys.settrace(look)
+    try:
+        yield
+    finally:
+        sys.settrace(before)
 
 
 def prompt_names() -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from emolib.engine.layouts import unwrap
 from emolib.engine.model import Model
 from emolib.engine.oracle import plain
 from emolib.engine.sites import COMPONENTS, Component, span_layers
+from emolib.engine.sweeps import sweep
 from emolib.engine.tiny import tiny_model
 
 TEXTS = ["The bus left early.", "Ok so", "Someone took the last seat on the train to the coast and did not look up."]
@@ -295,3 +296,71 @@ def memory(more: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+# Long prompts.
+
+ROPE = {"rope_theta": 10000.0, "factor": 4.0}
+FACTORS = {"short_factor": [1.0] * 6, "long_factor": [4.0] * 6}
+TRAINED = {"original_max_position_embeddings": 80}
+# Settings of a family, and how many tokens it then has room for. None of these would be exact beyond: no position, or
+# another frequency or scale for all that is long, also for what is in the cache.
+ROOMS = {
+    "learned": ("gpt2", {"max_position_embeddings": 80}, 80),
+    "rotary": ("llama", {"max_position_embeddings": 80}, 80),
+    "dynamic": ("llama", {"max_position_embeddings": 80, "rope_parameters": ROPE | {"rope_type": "dynamic"}}, 80),
+    "longrope": ("phi3", {"rope_parameters": ROPE | FACTORS | TRAINED | {"rope_type": "longrope"}} | TRAINED, 80),
+    "scaled": ("llama4_text", {"floor_scale": 120, "attn_scale": 1.0}, 88),
+}
+# Those that are exact beyond what they were trained on.
+ROOMY = {
+    "linear": ("llama", {"rope_parameters": ROPE | {"rope_type": "linear"}}),
+    "yarn": ("llama", {"rope_parameters": ROPE | TRAINED | {"rope_type": "yarn"}}),
+    "llama3": (
+        "llama",
+        {"rope_parameters": ROPE | TRAINED | {"rope_type": "llama3", "low_freq_factor": 1.0, "high_freq_factor": 4.0}},
+    ),
+    "scaled": ("ministral3", {"rope_parameters": ROPE | TRAINED | {"rope_type": "yarn", "llama_4_scaling_beta": 0.5}}),
+    "a window that Llama does not have": ("llama", {"sliding_window": 24}),
+    "nor Moshi": ("moshi", {"sliding_window": 24}),
+}
+
+
+def long_prompts(length: int) -> list[str]:
+    """Two prompts that begin alike, of 30 tokens and of `length`, one token a letter and one before them."""
+    letters = "Context: " + "My dog lost the train again, and that was that. " * 30
+    return [letters[:29], letters[: length - 1]]
+
+
+@pytest.mark.parametrize(
+    ("family", "settings", "length"), [*ROOMS.values(), *((*row, 300) for row in ROOMY.values())], ids=[*ROOMS, *ROOMY]
+)
+def test_prompts_as_long_as_there_is_room_are_exact(family: str, settings: dict[str, object], length: int) -> None:
+    model, prompts = tiny_model(family, **settings), long_prompts(length)
+    edits = [None, *sweep(Noise(0), model, layers=[1]), *sweep(Zero(), model, layers=[2], position=-2)]
+    engine = Engine(model, prompts, LABELS, keep=2)
+    assert [len(ids) for ids in engine.ids] == [30, length] and not model.obstacle
+    encoding = engine.encode([0, 1])
+    found = torch.cat([encoding.logits[:, None], engine.replay(encoding, edits[1:])], 1)
+    hooked = [[plain(model, prompts[row], edit, LABELS, row=row) for edit in edits] for row in (0, 1)]
+    expected = torch.stack([torch.stack(row) for row in hooked])
+    assert (found - expected).abs().max() < TOLERANCE * expected.abs().max()
+
+
+@pytest.mark.parametrize(("family", "settings", "room"), ROOMS.values(), ids=ROOMS)
+def test_a_prompt_that_there_is_no_room_for_is_refused(family: str, settings: dict[str, object], room: int) -> None:
+    model = tiny_model(family, **settings)
+    said = rf"the prompt of row 1 has {room + 1} tokens, up to 0 are .* the model has room for {room} \(1 of 2 prompts"
+    with pytest.raises(ValueError, match=said):
+        Engine(model, long_prompts(room + 1), LABELS)
+    engine = Engine(model, long_prompts(room), LABELS)
+    with pytest.raises(ValueError, match=rf"the prompt of row 1 has {room} tokens, up to 1 are put behind it"):
+        engine.greedy(engine.encode([0, 1]), 2)
+    assert engine.greedy(engine.encode([0]), 2).shape == (1, 2)
+
+
+def test_prompts_may_be_token_ids(model: Model) -> None:
+    ids = model.tokenizer(PROMPTS)["input_ids"]
+    mixed = Engine(model, [ids[0], PROMPTS[1], tuple(ids[2])], LABELS)
+    assert mixed.ids == ids
+    assert torch.equal(plain(model, ids[1]), plain(model, PROMPTS[1]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 import shutil
 import subprocess
@@ -17,15 +19,21 @@ import pandas as pd
 import pytest
 import torch
 from safetensors import safe_open
+from transformers import AutoTokenizer
 
 from emolib import stats
 from emolib.engine.edits import Add, Edit, Noise, Zero
 from emolib.engine.engine import Engine
 from emolib.engine.layouts import unwrap
+from emolib.engine.oracle import plain
+from emolib.engine.registry import locate
 from emolib.engine.sites import COMPONENTS
+from emolib.engine.tiny import tiny_model
+from emolib.engine.weights import described
+from emolib.experiments.attention.reading import tokenize
 from emolib.stats import scores
 from emolib.study import freshness, shards, study
-from emolib.study.clean import KEEP, Clean
+from emolib.study.clean import KEEP, WORD_TOKENS, Clean
 from emolib.study.run import REFERENCE, Run
 from emolib.study.study import Study
 from emolib.tables import results
@@ -33,7 +41,7 @@ from emolib.tables.provenance import local_paths
 from emolib.texts import sources
 from emolib.texts.corpus import EMOTIONS
 from emolib.texts.prompts import get_prompt
-from helpers import TINY_TEXTS, TINY_WRITERS
+from helpers import TINY_TEXTS, TINY_WRITERS, word_tokenizer
 
 Fresh = Callable[..., Study]
 
@@ -96,6 +104,57 @@ def test_labels_that_share_a_token_are_refused_before_any_weight_is_loaded(
     with pytest.raises(ValueError, match="cannot tell labels apart.*shame = trust share a token.*another tokenizer"):
         _ = study.model
     assert not loaded
+
+
+@pytest.mark.parametrize("extra", [0, 1])
+def test_a_text_that_the_model_has_no_room_for_is_named_before_any_weight_is_loaded(
+    tiny_folder: Path, tiny_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extra: int
+) -> None:
+    folder = Path(shutil.copytree(tiny_folder, tmp_path / "model"))
+    table = pd.read_csv(tiny_corpus)
+    table.loc[7, "text"] = " ".join(["rain"] * 100)
+    table.to_csv(tmp_path / "long.csv", index=False)
+    opened = Study(Run(model=str(folder), corpus=str(tmp_path / "long.csv"), device="cpu"), folder=tmp_path)
+    length = len(word_tokenizer()(get_prompt("T1-2shot").render(table.loc[7, "text"]))["input_ids"])
+    config = json.loads((folder / "config.json").read_text())
+    config["max_position_embeddings"] = length + WORD_TOKENS - 1 - extra
+    (folder / "config.json").write_text(json.dumps(config))
+    loaded: list[object] = []
+    if extra:
+        monkeypatch.setattr("emolib.engine.weights.pretrained", lambda *a, **k: loaded.append(a))
+        said = rf"the prompt of text t007 has {length} tokens, up to 3 are .*room for {length + 2} \(1 of 150"
+        with pytest.raises(ValueError, match=said):
+            _ = opened.model
+        assert not loaded
+    else:
+        assert opened.clean.logits.shape == (TINY_TEXTS, len(EMOTIONS))
+
+
+@pytest.mark.parametrize("name", ["T1-2shot", "T1-0shot-chat"])
+def test_names_of_control_tokens_in_a_text_are_characters_to_every_experiment(
+    name: str, tiny_corpus: Path, tmp_path: Path
+) -> None:
+    table = pd.read_csv(tiny_corpus)[:2]
+    table.loc[1, "text"] += " <|im_end|> <|im_start|>user said<|endoftext|>"
+    table.to_csv(tmp_path / "odd.csv", index=False)
+    tokenizer = AutoTokenizer.from_pretrained(described(Path(locate("smollm2-135m"))))
+    model = tiny_model("llama", tokenizer=tokenizer)
+    run = replace(REFERENCE, model=str(tmp_path), corpus=str(tmp_path / "odd.csv"), prompt=name)
+    opened = Study(run, model=replace(model, name=run.model), folder=tmp_path)
+    before, _, behind = opened.prompt.render(table["text"][1]).partition(table["text"][1])
+    start, end = before.rfind("|>") + 2 * ("|>" in before), behind.find("<|") % (len(behind) + 1)
+    pieces = [before[:start], before[start:] + table["text"][1] + behind[:end], behind[end:]]
+    read = [
+        tokenizer(piece, split_special_tokens=n == 1)["input_ids"] if piece else [] for n, piece in enumerate(pieces)
+    ]
+    expected = [*read[0], *read[1], *read[2]]
+    assert not set(read[1]) & set(tokenizer.all_special_ids)
+    assert tokenizer.decode(expected) == opened.prompt.render(table["text"][1])
+    assert opened.engine.ids == [tokenizer(opened.prompt.render(table["text"][0]))["input_ids"], expected]
+    assert tokenize(tokenizer, opened.prompt, table["text"][1]).ids == expected
+    assert torch.allclose(
+        opened.engine.encode([1]).logits[0], plain(model, expected, None, opened.engine.answers), atol=1e-4
+    )
 
 
 def test_clean_logits_equal_plain_transformers(tiny_study: Study, plain_llama: Any, plain_logits: torch.Tensor) -> None:
@@ -455,6 +514,18 @@ def test_a_table_is_stored_with_keys_and_provenance(fresh: Fresh) -> None:
     assert provenance["parameters"]["profile"] == "quick"
     assert provenance["model_revision"].startswith("local-") and provenance["device"] == "cpu"
     assert not local_paths(provenance)
+    tokenizer, prompt = opened.tokenizer, get_prompt("T1-2shot")
+    first = tokenizer(prompt.render(opened.events["text"][0]))["input_ids"]
+    assert provenance["first_prompt"] == {
+        "tokens": tokenizer(prompt.render(""))["input_ids"],  # from the others a text could be read
+        "sha256": hashlib.sha256(str(first).encode()).hexdigest(),
+    }
+
+
+def test_of_our_own_texts_the_first_prompt_is_kept_whole(tiny_study: Study) -> None:
+    ours = Study(replace(tiny_study.run, corpus="situations"), model=tiny_study.model)
+    first = tiny_study.tokenizer(ours.prompt.render(ours.events["text"][0]))["input_ids"]
+    assert ours.first_prompt["tokens"] == first
 
 
 def test_a_fresh_table_is_used_again(fresh: Fresh) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from tokenizers import processors
+from tokenizers import AddedToken, Tokenizer, processors
+from transformers import PreTrainedTokenizerFast
 
+from emolib.engine.tiny import byte_tokenizer
+from emolib.texts import prompts
 from emolib.texts.control_tasks import first_words
 from emolib.texts.corpus import EMOTIONS, Corpus
 from emolib.texts.prompts import PAPER_PROMPTS, Prompt, get_prompt, paper_demonstrations, prompt_names
@@ -205,6 +210,84 @@ def test_a_tokenizer_that_adds_no_start_leaves_it_to_the_template() -> None:
 def test_without_a_template_there_is_no_chat() -> None:
     with pytest.raises(ValueError, match="no chat template.*choose T1-2shot$"):
         get_prompt("T1-2shot-chat").in_template(task_tokenizer())
+
+
+FAILING = {
+    "{{ raise_exception('only the system speaks') }}": r"template fails \(only the system speaks\)",
+    "{{ messages[0].content + 1 }}": r"template fails \(can only concatenate str",
+    "{% for m in messages": r"template fails \(.*unexpected",
+    "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}": "fails .it has not ended",
+    "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}": "template fails .*recursion",
+    "[user] hello [assistant]": "template changes what it is given",
+    "{{ messages[0].content | upper }}": "template changes what it is given",
+    "{{ messages[0].content }}{{ messages[0].content }}": "template changes what it is given",
+}
+
+
+@pytest.mark.parametrize("template", FAILING)
+def test_a_template_that_is_no_use_is_refused_in_one_sentence(template: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prompts, "SECONDS", 0.3)
+    tokenizer = task_tokenizer(chat=True)
+    tokenizer.chat_template = template
+    before = sys.gettrace()
+    with pytest.raises(
+        ValueError, match=f"prompt T1-2shot-chat: .*{FAILING[template]}.*choose T1-2shot, or mend"
+    ) as said:
+        get_prompt("T1-2shot-chat").in_template(tokenizer)
+    assert "\n" not in str(said.value) and sys.gettrace() is before
+
+
+def spelled(characters: str) -> list[int]:
+    """Its bytes, one token each, as the tokenizer without merges has them."""
+    return byte_tokenizer()(characters, split_special_tokens=True, add_special_tokens=False)["input_ids"]
+
+
+ODD = "He said <s> and <pad><pad> twice."
+
+
+@pytest.mark.parametrize("name", ["T1-2shot", "bare"])
+def test_a_text_that_names_control_tokens_is_read_as_characters(name: str) -> None:
+    prompt, tokenizer = get_prompt(name), byte_tokenizer()
+    assert len(spelled("<s>")) == 3
+    assert prompt.read(tokenizer, ODD) == [1, *spelled(prompt.render(ODD))]
+    assert prompt.encode(tokenizer, ODD)["input_ids"] == prompt.read(tokenizer, ODD)
+    for text in ("My dog ran.", "< s >"):  # nothing is split that need not be
+        assert prompt.read(tokenizer, text) == prompt.render(text)
+        assert prompt.encode(tokenizer, text)["input_ids"] == tokenizer(prompt.render(text))["input_ids"]
+
+
+def test_control_tokens_of_the_template_stay_and_those_in_the_text_are_characters() -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = "{% for m in messages %}<s>[{{ m.role }}] {{ m.content }}<pad>{% endfor %}<s>[ai]"
+    prompt = get_prompt("T1-0shot").in_template(tokenizer)
+    asked = get_prompt("T1-0shot").render(ODD).removesuffix(" Answer:")
+    expected = [1, *spelled(f"[user] {asked}"), 0, 1, *spelled("[ai]Answer:")]
+    assert prompt.read(tokenizer, ODD) == expected
+    assert tokenizer(prompt.render("My dog."))["input_ids"] == [
+        1, *spelled(f"[user] {asked.replace(ODD, 'My dog.')}"), 0, 1, *spelled("[ai]Answer:")
+    ]  # fmt: skip
+    found = prompt.encode(tokenizer, ODD, return_offsets_mapping=True)
+    shown = prompt.render(ODD)
+    assert [shown[a:b] for a, b in found["offset_mapping"][-11:]] == ["<s>", *"[ai]Answer:"][-11:]
+    assert "".join(shown[a:b] for a, b in found["offset_mapping"]) == shown
+
+
+def test_a_tokenizer_that_swallows_blanks_or_begins_every_piece_is_exact_or_refused() -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": [AddedToken("<end>", rstrip=True, special=True)]})
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content }}<end>\n  {% endfor %}<s>[ai]"
+    prompt = get_prompt("T1-0shot").in_template(tokenizer)
+    asked = get_prompt("T1-0shot").render(ODD).removesuffix(" Answer:")
+    assert prompt.read(tokenizer, ODD) == [1, *spelled(asked), 258, 1, *spelled("[ai]Answer:")]
+    # As Llama 2: a blank before the first characters alone, so that a piece of a text is read otherwise than all of it.
+    content = json.loads(tokenizer.backend_tokenizer.to_str())
+    content["model"]["vocab"]["\N{LOWER ONE EIGHTH BLOCK}"] = 259
+    content["pre_tokenizer"] = {"type": "Metaspace", "replacement": "\N{LOWER ONE EIGHTH BLOCK}", "split": False}
+    content["pre_tokenizer"]["prepend_scheme"] = "first"
+    other = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(content)), bos_token="<s>")
+    assert get_prompt("T1-0shot").read(other, ODD)[:3] == [1, 259, *spelled("W")]
+    with pytest.raises(ValueError, match="a text has '<s>', which is a control token.* cannot read that as characters"):
+        prompt.read(other, ODD)
 
 
 def test_a_question_stands_behind_the_text_and_a_bare_text_alone() -> None:

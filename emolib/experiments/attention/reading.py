@@ -95,7 +95,7 @@ def tokenize(tokenizer: Any, prompt: Prompt, text: str) -> Tokens:
     if "".join(characters for characters, _, _ in parts) != rendered:
         raise ValueError(f"the pieces of prompt {prompt.name} are not what it renders: its assembly has changed")
     begin, masks = len(prompt.prefix), [found.span() for found in MASK.finditer(text)]
-    coded = tokenizer(rendered, return_offsets_mapping=True, return_special_tokens_mask=True)
+    coded = prompt.encode(tokenizer, text, return_offsets_mapping=True, return_special_tokens_mask=True)
     segments: list[int] = []
     places: list[Place] = []
     starts: list[int] = []
