@@ -22,6 +22,7 @@ from typer.main import get_command
 
 if TYPE_CHECKING:
     from emolib.study.run import Run
+    from emolib.texts.corpus import Corpus
 
 HELP = {
     "model": "name from `emolib models`, Hugging Face id, folder or GGUF file; NAME@random:0 is its untrained twin",
@@ -138,6 +139,7 @@ def run(
         check_service(locate(asked.model))
     corpus = asked.load_corpus()  # refuses one that is missing or damaged, before a model loads
     print(f"{corpus.name}: {corpus.reading}", flush=True)
+    notebooks = possible(notebooks, corpus, root)
     print(", ".join(f"{name} {value}" for name, value in asdict(asked).items() if value is not None), flush=True)
     with one_at_a_time(root):
         status = snakemake_status(root, asked, notebooks, cores, extra)
@@ -157,6 +159,23 @@ def in_usual_dtype(given: dict[str, Any]) -> Run:
 
     run = Run(**given)  # refuses what is unknown
     return run if "dtype" in given or run.remote else replace(run, dtype=usual_dtype(run.model))
+
+
+def possible(notebooks: list[str], corpus: Corpus, root: Path) -> list[str]:
+    """Return those of the notebooks whose experiments the corpus allows, after saying what the others lack.
+
+    Raises ValueError when there is nothing to measure.
+    """
+    from emolib.book.run import experiment_of, measures
+    from emolib.study.needs import impossible
+
+    measured = [name for name in notebooks if measures(name, root)]
+    lacking = {name: why for name in measured if (why := impossible(experiment_of(name), corpus))}
+    if lacking and len(lacking) == len(measured):
+        raise ValueError(f"nothing of this can be measured on {corpus.name}: {'; '.join(lacking.values())}")
+    for name, why in lacking.items():
+        print(f"Left out is {name}: {why}", flush=True)
+    return [name for name in notebooks if name not in lacking]
 
 
 def snakemake_status(root: Path, asked: Run, notebooks: list[str], cores: int | None, extra: list[str]) -> int:

@@ -39,17 +39,17 @@ def confusion_matrix(
 ) -> Figure:
     """Return the share of each writer's `label` (row) given each `answer` (column), ours above the paper's.
 
-    Values are counts; shares from `smallest` on are also written, in per cent.
+    Values are counts; shares from `smallest` on are also written, in per cent. A label without texts has an empty row.
     """
     frames = two_sources(ours, paper, ["label", "answer"], paper_model)
     fig = Figure(figsize=(WIDTH, 5.3 * len(frames) + 0.5))
     grid = fig.subplots(len(frames), 1, squeeze=False).ravel()
     look = dict(cmap="Blues", vmin=0, vmax=1, cbar=False, linewidths=0.5, linecolor="#ffffff", fmt="")
     for ax, (what, frame) in zip(grid, frames.items(), strict=True):
-        shares = split(frame, "label", "answer", EMOTION_COLOURS, what)
-        if absent := [label for label in EMOTION_ORDER if label not in shares.index]:
+        if absent := [label for label in EMOTION_ORDER if label not in frame["label"].to_numpy()]:
             raise ValueError(f"{what}: no counts for the labels {absent}: give the whole confusion matrix")
-        shares = shares.loc[list(EMOTION_ORDER)]
+        counted = frame[frame.groupby("label")["value"].transform(lambda counts: (counts != 0).any())]
+        shares = split(counted, "label", "answer", EMOTION_COLOURS, what).reindex(list(EMOTION_ORDER))
         written = shares.map(lambda share: f"{100 * share:.0f}" if share >= smallest else "")
         seaborn.heatmap(shares, ax=ax, annot=written, annot_kws={"fontsize": 9}, **look)
         plt.setp(ax.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")

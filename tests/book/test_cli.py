@@ -163,6 +163,22 @@ def test_valid_options_reach_snakemake_as_one_run(
     assert "situations: utf-8, 520 rows\n" in capsys.readouterr().out
 
 
+def test_what_a_corpus_does_not_allow_is_left_out_or_refused_before_anything_starts(
+    never_computes: list[tuple[object, ...]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    cases = ROOT / "tests" / "texts" / "cases"
+    for name, lack in {"one_text": r"50 texts \(here 1\)", "one_writer": r"5 writers \(here 1\)"}.items():
+        assert cli.main(["run", "--corpus", str(cases / f"{name}.csv")]) == 2
+        found = capsys.readouterr().err
+        assert re.search(rf"nothing of this can be measured on {name}: .*probing needs {lack}", found)
+    assert cli.main(["run", "--corpus", str(cases / "one_emotion.csv"), "--only", "05_probing"]) == 2
+    assert never_computes == []
+    assert cli.main(["run", "--corpus", str(cases / "one_emotion.csv"), "--only", "05_probing,B_ablation"]) == 0
+    assert "Left out is 05_probing: probing needs 2 emotions of 25 or more texts (here 1)" in capsys.readouterr().out
+    ((_, _, notebooks, *_),) = never_computes
+    assert notebooks == ["B_ablation"]
+
+
 @pytest.mark.parametrize(
     ("cores", "extra", "expected"),
     [(None, [], os.cpu_count()), (3, [], 3), (None, ["--profile", "profiles/slurm"], None), (3, ["--profile=x"], 3)],

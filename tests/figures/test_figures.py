@@ -135,6 +135,9 @@ def test_shares_of_labels() -> None:
     assert list(shares) == list(EMOTION_COLOURS)
     cells = figures.confusion_matrix(CONFUSION).axes[0].collections[0].get_array()
     np.testing.assert_allclose(np.asarray(cells), shares.loc[list(EMOTION_COLOURS)])
+    without = CONFUSION.assign(value=CONFUSION["value"].where(CONFUSION["label"] != "fear", 0))
+    cells = figures.confusion_matrix(without).axes[0].collections[0].get_array()
+    assert cells.mask.all(axis=1).tolist() == [label == "fear" for label in EMOTION_COLOURS]
     fig = figures.stacked_labels({"a": label_rows({"fear": 1, "joy": 3})})
     widths = [bar.get_width() for bar in fig.axes[0].patches]
     assert sum(widths) == pytest.approx(1) and widths[0] == 0.75  # joy first, as the paper stacks
