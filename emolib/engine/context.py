@@ -71,10 +71,10 @@ def room_for(config: Any) -> int | None:
     return min((size for size in sizes if size), default=None)
 
 
-def check_room(config: Any, ids: Sequence[Sequence[int]], names: Sequence[object], *, more: int = 0) -> None:
-    """Nothing when a model has room for each prompt and `more` tokens behind it; else raises ValueError, which calls
-    the first that is too long by its name."""
-    room = room_for(config)
+def check_prompts(hf: Any, ids: Sequence[Sequence[int]], names: Sequence[object], *, more: int = 0) -> None:
+    """Nothing when a transformers model can read each prompt and `more` tokens behind it; else raises ValueError, which
+    calls the first that it cannot read by its name."""
+    room, rows = room_for(hf.config), hf.get_input_embeddings().weight.shape[0]
     long = [(name, len(one)) for name, one in zip(names, ids, strict=True) if room and len(one) + more > room]
     if long:
         name, length = long[0]
@@ -83,6 +83,12 @@ def check_room(config: Any, ids: Sequence[Sequence[int]], names: Sequence[object
             f"{room} ({len(long)} of {len(ids)} prompts are too long): shorten the text or leave it out, or choose a "
             "model that has the room"
         )
+    for name, one in zip(names, ids, strict=True):
+        if max(one, default=0) >= rows:
+            raise ValueError(
+                f"the prompt of {name} has token {max(one)}, and the model has {rows} embeddings: its tokenizer was "
+                "given tokens that the model never saw; use the one that it came with"
+            )
 
 
 def attention_masks(

@@ -25,7 +25,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers.cache_utils import Cache
 
-from emolib.engine.context import NEVER, ROOM, SlotLayer, attention_masks, check_room, pad
+from emolib.engine.context import NEVER, ROOM, SlotLayer, attention_masks, check_prompts, pad
 from emolib.engine.edits import Edit, edit_in_place
 from emolib.engine.labels import answer_ids
 from emolib.engine.layouts import unwrap
@@ -101,7 +101,7 @@ class Engine:
         self.model, self.keep, self.max_texts, self.memory_bytes = model, keep, max_texts, memory_bytes
         self.answers = answer_ids(model.tokenizer, answers).to(model.device)
         self.ids = token_ids(model.tokenizer, prompts)
-        check_room(model.hf.config, self.ids, [f"row {row}" for row in range(len(self.ids))])
+        check_prompts(model.hf, self.ids, [f"row {row}" for row in range(len(self.ids))])
         short = [row for row, ids in enumerate(self.ids) if len(ids) < keep]
         if short:
             raise ValueError(f"prompt {short[0]} has {len(self.ids[short[0]])} tokens: lower keep from {keep}")
@@ -325,7 +325,7 @@ class Engine:
     ) -> Float[Tensor, "batch 1+follow d_model"]:
         """What goes into the unembedding at the last prompt token and at `follow` behind it."""
         asked = {f"row {row}": self.ids[row] for row in encoding.rows.tolist()}
-        check_room(self.model.hf.config, [*asked.values()], [*asked], more=follow.shape[1])
+        check_prompts(self.model.hf, [*asked.values()], [*asked], more=follow.shape[1])
         if self.model.obstacle:
             rows = encoding.rows.tolist()
             ids = [self.ids[row] + tokens for row, tokens in zip(rows, follow.tolist(), strict=True)]

@@ -23,16 +23,17 @@ def load(
     dtype: DType = "float32",
     device: str | Mapping[str, str] = "auto",
     tap: Tap = "contribution",
-    accept: Callable[[Any, Any], object] = lambda tokenizer, config: None,
+    accept: Callable[[Any, Any], object] = lambda tokenizer, empty: None,
 ) -> Model:
     """The model called `name` (registry name, Hugging Face id, local folder or GGUF file), ready for the engine.
 
     Behind the name may stand @revision, and @random:SEED for a twin that was never trained. Configuration and tokenizer
-    are read and checked before the weights; `accept` sees them then, and raises what it has against them. For a
-    model larger than one device, `device` is "balanced" over all GPUs, or a map of modules to devices. With the device
-    "ndif" the weights stay there, see `emolib.engine.remote`; "ndif-local" loads them here and asks for them in that
-    way. Raises ValueError for an unknown name, dtype, device or tap before anything is read; RuntimeError when
-    something cannot be had or is not whole; emolib.engine.checks.UnsupportedModel when the model fails a check.
+    are read and checked before the weights; `accept` sees the tokenizer and the model without weights then, and raises
+    what it has against them. For a model larger than one device, `device` is "balanced" over all GPUs, or a map of
+    modules to devices. With the device "ndif" the weights stay there, see `emolib.engine.remote`; "ndif-local" loads
+    them here and asks for them in that way. Raises ValueError for an unknown name, dtype, device or tap before anything
+    is read; RuntimeError when something cannot be had or is not whole; emolib.engine.checks.UnsupportedModel when the
+    model fails a check.
     """
     check_choice("dtype", dtype, DType)
     check_choice("tap", tap, Tap)
@@ -65,7 +66,7 @@ def load(
     with _reading(name, source, "tokenizer", "put tokenizer.json and tokenizer_config.json beside the weights"):
         tokenizer = AutoTokenizer.from_pretrained(folder, **at, **weights.OWN_CODE)
         weights.check_tokenizer(tokenizer, empty.get_input_embeddings().weight.shape[0])
-    accept(tokenizer, config)
+    accept(tokenizer, empty)
     if device == "ndif":
         return check_model(elsewhere(source, tokenizer, name=name, revision=revision, dtype=dtype, tap=tap))
     advice = "get them again, as safetensors, which save_pretrained writes; pickles (.bin, .pt) are never opened"
@@ -76,8 +77,7 @@ def load(
         if seed is not None:
             hf = weights.untrained(config, seed, dtype)
         elif gguf:
-            whole = weights.unpacked(gguf, Path(folder), empty, dtype)
-            hf = weights.pretrained(str(whole), type(empty), dtype, **options)
+            hf = weights.unpacked(gguf, Path(folder), empty, dtype, **options)
         else:
             hf = weights.pretrained(folder, type(empty), dtype, **at, **options)
     hf = hf if split else hf.to(place)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from emolib import stats
-from emolib.engine.context import check_room
+from emolib.engine.context import check_prompts
 from emolib.engine.edits import Edit, fingerprint
 from emolib.engine.engine import Encodings, Engine, token_ids
 from emolib.engine.labels import LabelTokens, calibration_offsets, label_tokens
@@ -120,13 +120,13 @@ class Study:
         if self._model is not None:
             return self._model
 
-        def accept(tokenizer: Any, config: Any) -> None:
+        def accept(tokenizer: Any, empty: Any) -> None:
             self._tokenizer = tokenizer
             labels = label_tokens(tokenizer, self.words)
             labels.ids(self.run.scoring)
             more = max(WORD_TOKENS, *map(len, labels.tokens)) - 1
             names = [f"text {name}" for name in self.events["text_id"]]
-            check_room(config, token_ids(tokenizer, self._prompts), names, more=more)
+            check_prompts(empty, token_ids(tokenizer, self._prompts), names, more=more)
 
         run = self.run
         with counted("loading"):

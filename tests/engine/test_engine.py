@@ -364,3 +364,7 @@ def test_prompts_may_be_token_ids(model: Model) -> None:
     mixed = Engine(model, [ids[0], PROMPTS[1], tuple(ids[2])], LABELS)
     assert mixed.ids == ids
     assert torch.equal(plain(model, ids[1]), plain(model, PROMPTS[1]))
+    with pytest.raises(
+        ValueError, match="the prompt of row 1 has token 258, and the model has 258 embeddings: its tok"
+    ):
+        Engine(model, [ids[0], [1, 258]], LABELS)

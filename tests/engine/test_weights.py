@@ -386,6 +386,29 @@ def test_a_gguf_file_is_unpacked_once_for_each_dtype(
         assert torch.equal(plain(quiet_load(tmp_path / "mine.gguf", dtype=dtype), PROMPT), plain(model, PROMPT))
 
 
+def flipped(file: Path) -> None:
+    """One bit in the middle of the weights."""
+    whole = bytearray(file.read_bytes())
+    whole[len(whole) // 2] ^= 1
+    file.write_bytes(bytes(whole))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "mixed"])
+@pytest.mark.parametrize("damage", [flipped, lambda file: shorter(file, 0.5), lambda file: file.write_bytes(b"")])
+def test_what_was_unpacked_and_is_damaged_is_unpacked_again(
+    tmp_path: Path, own_cache: Path, dtype: str, damage: Callable[[Path], None]
+) -> None:
+    write_gguf(tmp_path / "mine.gguf")
+    read = quiet_load(tmp_path / "mine.gguf", dtype=dtype).hf.state_dict()
+    first = {name: weight.clone() for name, weight in read.items()}  # what is read looks into the file
+    (file,) = own_cache.glob(f"unpacked/mine-*/{dtype}/model.safetensors")
+    content = file.read_bytes()
+    damage(file)
+    found = quiet_load(tmp_path / "mine.gguf", dtype=dtype).hf.state_dict()
+    assert all(torch.equal(found[name], weight) for name, weight in first.items())
+    assert file.read_bytes() == content
+
+
 def test_a_gguf_file_alone_in_a_folder_is_what_the_folder_names(tmp_path: Path) -> None:
     write_gguf(tmp_path / "mine.gguf")
     assert registry.locate(str(tmp_path)) == str(tmp_path / "mine.gguf")
