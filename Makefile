@@ -11,10 +11,22 @@ GIVEN := $(foreach name,$(.VARIABLES),$(if $(call from_user,$(name)),$(name)))
 UNKNOWN := $(filter-out $(SETTINGS),$(GIVEN))
 $(if $(UNKNOWN),$(error unknown variable $(UNKNOWN): choose from $(SETTINGS)))
 
+# What is given is text: make neither expands it, not even for a recipe's environment, nor lets a line end a command.
+unexport $(SETTINGS)
+
 # Only what is given on the command line counts: DEVICE or PROMPT may mean something else in the user's environment.
 lower = $(shell printf %s '$(1)' | tr 'A-Z_' 'a-z-')
 quote = '$(subst ','\'',$(1))'
-FLAGS = $(foreach name,$(PARAMETERS) ONLY CORES,$(if $(call from_user,$(name)),--$(call lower,$(name)) $(call quote,$($(name)))))
+text = $(call quote,$(value $(1)))
+FLAGS = $(foreach name,$(PARAMETERS) ONLY CORES,$(if $(call from_user,$(name)),--$(call lower,$(name)) $(call text,$(name))))
+
+define LINE_END
+
+
+endef
+$(foreach name,$(GIVEN),$(if $(findstring $(LINE_END),$(value $(name))),$(error $(name) has more than one line: give one)))
+$(if $(filter VENV,$(GIVEN)),$(if $(shell printf %s $(call quote,$(value VENV)) | tr -d 'A-Za-z0-9._/-'),\
+  $(error VENV is $(value VENV): give a folder of letters, digits and . _ - / without blanks)))
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -37,12 +49,12 @@ help: ## this list
 setup: $(READY) ## create .venv with everything in it
 
 # Where the Colab buttons lead; without it, to the address in pyproject.toml, or there are none.
-ADDRESS = $(if $(call from_user,REPOSITORY),EMOLIB_REPOSITORY=$(call quote,$(REPOSITORY)))
+ADDRESS = $(if $(call from_user,REPOSITORY),EMOLIB_REPOSITORY=$(call text,REPOSITORY))
 
+# 1 says that a notebook failed: the others are shown. golden: are the numbers of the default run those committed?
 book: $(READY) ## run what is stale and render the book
-	@$(BIN)/emolib run $(FLAGS) || [ $$? -eq 1 ] # 1: a notebook failed; the others are shown, then emolib book fails
-	@$(ADDRESS) $(BIN)/emolib book
-	@$(BIN)/emolib golden # fails when the numbers of the default run are not those committed
+	@$(BIN)/emolib run $(FLAGS); ran=$$?; [ $$ran -le 1 ] || exit $$ran; \
+	$(ADDRESS) $(BIN)/emolib book && $(BIN)/emolib golden && exit $$ran
 
 pdf: $(READY) ## print the book as it is now to one PDF (needs Chromium)
 	@$(BIN)/python -m emolib.book.pdf
@@ -89,14 +101,15 @@ clean: ## remove what was computed here (runs, their results, the rendered book)
 
 COMMITTED := $(shell sed -n 's|^!results/\(.*\)/$$|\1|p' .gitignore)
 
-FIND_PYTHON = for name in $(if $(call from_user,PYTHON),$(call quote,$(PYTHON)),python3.11 python3.12 python3.13 python3 python); do \
+FIND_PYTHON = for name in $(if $(call from_user,PYTHON),$(call text,PYTHON),python3.11 python3.12 python3.13 python3 python); do \
 	  if "$$name" -c '$(SUPPORTED)' >/dev/null 2>&1; then echo "$$name"; exit 0; fi; done; \
-	  echo 'no Python 3.11, 3.12 or 3.13 found$(if $(call from_user,PYTHON), under the name $(PYTHON)): install one,' \
-	       'or name it, as in: make book PYTHON=/path/to/python3.11' >&2; exit 1
+	  printf '%s\n' 'no Python 3.11, 3.12 or 3.13 found'$(NAMED)': install one, or name it, as in: make book PYTHON=/path/to/python3.11' \
+	  >&2; exit 1
+NAMED = $(if $(call from_user,PYTHON),' under the name '$(call text,PYTHON))
 
 $(READY): pyproject.toml requirements.lock
 	@set -e; python=$$($(FIND_PYTHON)); \
-	echo "Installing into $(VENV) with $$($$python --version): about 2.3 GB, some minutes"; \
+	echo "Installing into $(VENV) with $$("$$python" --version): about 2.3 GB, some minutes"; \
 	"$$python" -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --no-compile -c requirements.lock -e '.[all,test]'
 	$(BIN)/emolib fetch smollm2-135m

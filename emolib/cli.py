@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import inspect
 import os
-import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -108,14 +106,18 @@ def run(
     Everything is checked before anything expensive starts. What is up to date is not computed again, what was
     interrupted is resumed. Arguments after -- go to Snakemake: emolib run --model NAME -- --profile profiles/slurm
     """
+    from emolib.book.disk import require_folders, require_home
+    from emolib.book.processes import one_at_a_time
     from emolib.book.render import publish
-    from emolib.book.run import measures, select_notebooks
+    from emolib.book.run import measures, select_notebooks, unmeasured
     from emolib.engine.registry import locate
-    from emolib.study.run import REFERENCE, Run
+    from emolib.study.run import PLACED, REFERENCE, Run, absolute
 
     root, model = checkout(), given.get("model", Run.model)
     if model == "" or model.endswith("/") and not Path(model).is_dir():
         raise ValueError(f"model {model!r}: expected a name of `emolib models`, a Hugging Face id, or a folder")
+    # The run takes place in the checkout: what is meant from here is said in full.
+    given |= {name: absolute(name, given[name], root) for name in PLACED if given.get(name)}
     asked = replace(REFERENCE, **given) if reference else in_usual_dtype(given)
     notebooks = select_notebooks(only, root)
     if dry_run:
@@ -140,8 +142,12 @@ def run(
     corpus = asked.load_corpus()  # refuses one that is missing or damaged, before a model loads
     print(f"{corpus.name}: {corpus.reading}", flush=True)
     notebooks = possible(notebooks, corpus, root)
+    require_home()
+    require_folders(root, ("results", "runs", "cache", ".snakemake"))
     print(", ".join(f"{name} {value}" for name, value in asdict(asked).items() if value is not None), flush=True)
     with one_at_a_time(root):
+        if unmeasured(asked, notebooks, root) and (status := preflight_status(root, asked, extra)):
+            return status
         status = snakemake_status(root, asked, notebooks, cores, extra)
         summaries = [name for name in notebooks if not measures(name, root)]
         if status == 1 and summaries and len(summaries) < len(notebooks):
@@ -178,8 +184,19 @@ def possible(notebooks: list[str], corpus: Corpus, root: Path) -> list[str]:
     return [name for name in notebooks if name not in lacking]
 
 
+def preflight_status(root: Path, asked: Run, extra: list[str]) -> int:
+    """Return 0 when the run's model can be loaded, else the exit status after it was said why not."""
+    from emolib.book.processes import status_of
+    from emolib.book.run import write_parameters
+
+    file = write_parameters(asked, root).relative_to(root)
+    elsewhere = ["--elsewhere"] if any("profile" in part or "executor" in part for part in extra) else []
+    return status_of([sys.executable, "-m", "emolib.book.preflight", str(file), *elsewhere], root)
+
+
 def snakemake_status(root: Path, asked: Run, notebooks: list[str], cores: int | None, extra: list[str]) -> int:
     """Return the exit status of Snakemake on the notebooks of one run."""
+    from emolib.book.processes import status_of
     from emolib.book.run import measures, result_of, write_parameters
 
     if cores is None and not any("profile" in part for part in extra):  # where jobs are sent away, it says how large
@@ -187,34 +204,31 @@ def snakemake_status(root: Path, asked: Run, notebooks: list[str], cores: int | 
     command = [sys.executable, "-m", "snakemake", "--rerun-incomplete", "--keep-going"]
     command += ["--cores", str(cores), "--max-threads", str(cores)] if cores else []
     command += ["--nolock", "--quiet", "rules", "host", "reason"]  # the lock is one_at_a_time
-    command += ["--configfile", str(write_parameters(asked, root)), "--config", f"only={','.join(notebooks)}"]
+    file = write_parameters(asked, root).relative_to(root)  # Snakemake is called there; above may be any name
+    command += ["--configfile", file.as_posix(), "--config", f"only={','.join(notebooks)}"]
     measured = [name for name in notebooks if measures(name, root)]
     lost = [f"notebook_{name}" for name in measured if not result_of(name, asked.slug, root).is_file()]
     command += [*(["--forcerun", *lost] if lost else []), *extra]
-    with subprocess.Popen(command, cwd=root) as process:
-        try:
-            return process.wait()
-        except KeyboardInterrupt:  # Snakemake was interrupted as well: let it end its jobs
-            process.wait()
-            print("Stopped. The same command goes on from here.", file=sys.stderr)
-            return 130
+    return status_of(command, root)
 
 
 def book() -> int:
     """Render the book, with your runs in it, to _build/html."""
+    from emolib.book.disk import require_folders
     from emolib.book.render import build
     from emolib.book.run import stale_tables
     from emolib.study.run import REFERENCE
 
     root = checkout()
+    require_folders(root, ("_build", "book"))
     page, rendered = build(root)
     print(f"{'The book' if rendered else 'The book, unchanged'}: {page.as_uri()}")
     for name, reason in stale_tables(REFERENCE, root).items():
         print(f"The committed table of {name} is stale, {reason}: make reference", file=sys.stderr)
     failed = sorted(path.relative_to(root).as_posix() for path in (root / "runs").glob("*/*.failed.ipynb"))
     if failed:
-        print(f"Not in it, because they failed: {', '.join(failed)}", file=sys.stderr)
-    return int(bool(failed))
+        print(f"Not in it, or as they were before, because they failed: {', '.join(failed)}", file=sys.stderr)
+    return 0
 
 
 def golden(
@@ -321,24 +335,6 @@ def checkout() -> Path:
         if (folder / "Snakefile").is_file() and (folder / "_toc.yml").is_file():
             return folder
     raise FileNotFoundError(f"{here} is not in a checkout of the repository (no Snakefile): go there first")
-
-
-@contextmanager
-def one_at_a_time(root: Path) -> Iterator[None]:
-    """Return nothing while no other run writes in this checkout; unlike Snakemake's lock, it ends with its process.
-
-    Raises RuntimeError when another run is under way.
-    """
-    import fcntl
-
-    path = root / ".snakemake" / "emolib.lock"
-    path.parent.mkdir(exist_ok=True)
-    with path.open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RuntimeError("another run is under way in this folder: wait for it, or stop it") from None
-        yield
 
 
 if __name__ == "__main__":

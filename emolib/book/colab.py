@@ -14,6 +14,8 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
+from emolib.engine.places import replace_text
+
 VARIABLE = "EMOLIB_REPOSITORY"
 TAG = "colab"  # of that cell, which is the same in all notebooks but for this line
 LINE = re.compile(r'\brepository = (\\?")[^"\\]*\1')  # in a script, or within the JSON of a notebook
@@ -82,6 +84,6 @@ def write_addresses(root: Path) -> list[Path]:
     for path in [*(root / "notebooks").glob("*.ipynb"), *(root / "notebooks").glob("*.py")]:
         text = path.read_text(encoding="utf-8")
         if addressed(text, place) != text:
-            path.write_text(addressed(text, place), encoding="utf-8")
+            replace_text(path, addressed(text, place))
             changed.append(path)
     return changed

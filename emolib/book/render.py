@@ -17,6 +17,7 @@ import yaml
 from emolib.book import colab
 from emolib.book.run import files_sha256
 from emolib.book.staging import stage_runs
+from emolib.engine.places import replace_text
 from emolib.study.run import Run
 
 CHAPTERS = Path("book/chapters")
@@ -38,6 +39,10 @@ def build(root: Path) -> tuple[Path, bool]:
         return page, False
     stamp.unlink(missing_ok=True)
     render(root, toc, "html")
+    for folder in (page.parent / "book", page.parent / "_sources" / "book"):
+        for old in folder.glob("run-*"):
+            if not (root / "book" / old.name).is_dir():  # of a run that is no longer there
+                shutil.rmtree(old)
     stamp.write_text(state)
     return page, True
 
@@ -62,7 +67,7 @@ def render(root: Path, toc: Path, builder: Literal["html", "singlehtml"]) -> Pat
         raise RuntimeError("the book has the warnings or errors above: mend them, then build again")
     first = root / "_build" / builder / "index.html"
     if builder == "html":
-        first.write_text(_redirect(yaml.safe_load(toc.read_text())["root"], root), encoding="utf-8")
+        replace_text(first, _redirect(yaml.safe_load(toc.read_text())["root"], root))
     return first
 
 
@@ -79,7 +84,8 @@ def publish(root: Path, run: Run, names: list[str]) -> list[Path]:
     """Return the chapters written to book/chapters, which are the named executed notebooks of the run."""
     (root / CHAPTERS).mkdir(parents=True, exist_ok=True)
     executed = root / "runs" / run.slug
-    return [shutil.copyfile(executed / f"{name}.ipynb", root / CHAPTERS / f"{name}.ipynb") for name in names]
+    texts = {name: (executed / f"{name}.ipynb").read_text(encoding="utf-8") for name in names}
+    return [replace_text(root / CHAPTERS / f"{name}.ipynb", text) for name, text in texts.items()]
 
 
 def _redirect(page: str, root: Path) -> str:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
+import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from importlib import import_module
@@ -22,11 +23,15 @@ import nbformat
 import pandas as pd
 
 from emolib.book import colab
+from emolib.book.processes import held
+from emolib.engine import places
 from emolib.engine.choices import did_you_mean
+from emolib.engine.places import replace_text
 from emolib.engine.registry import EMBEDDED, registered_file
 from emolib.study import freshness
 from emolib.study.run import Run
 from emolib.tables import results
+from emolib.texts import sources
 
 INJECTED = "injected-parameters"
 INTERVENTION = "intervention"  # the tag of cells that edit a model before the reader's eyes
@@ -93,7 +98,7 @@ def write_parameters(run: Run, root: Path = Path()) -> Path:
     text = json.dumps(asdict(run), indent=1, default=str) + "\n"
     if not path.is_file() or path.read_text() != text:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        replace_text(path, text)
     return path
 
 
@@ -155,6 +160,20 @@ def stale_tables(run: Run, root: Path = Path()) -> dict[str, str]:
     return {name: reason for name, reason in found.items() if reason}
 
 
+def unmeasured(run: Run, names: Iterable[str], root: Path = Path()) -> list[str]:
+    """Return those of the notebooks that have no fresh table of a run, so that its model will be loaded."""
+    found = []
+    for name in names:
+        if measures(name, root):
+            path = result_of(name, run.slug, root)
+            try:
+                fresh = why_stale(run, name, results.read(path)) is None
+            except (OSError, ValueError):  # none, or a damaged one, of which the notebook says more
+                fresh = False
+            found += [] if fresh else [name]
+    return found
+
+
 def check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> None:
     """Return None when the notebook's cell tagged "parameters" has exactly the given names.
 
@@ -172,48 +191,59 @@ def check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> None:
 
 
 def execute(parameters: Mapping[str, Any], notebook: Path, output: Path) -> None:
-    """Return None after running a notebook with parameters; `output` appears only when every cell ran.
+    """Return None after running a notebook with a run's parameters; `output` appears only when every cell ran.
 
-    The working directory is the repository, and `output` is runs/<slug>/<notebook>.ipynb in it. What was executed
-    before an error is kept beside it as <name>.failed.ipynb. Raises ValueError for parameters the notebook does not
-    have, RuntimeError when a cell fails or no result is stored.
+    The working directory is the repository, and `output` is runs/<slug>/<notebook>.ipynb in it. The notebook is given
+    public names; where the files behind them lie it finds in its environment. What was executed before an error is kept
+    beside it as <name>.failed.ipynb. Raises ValueError for parameters the notebook does not have, RuntimeError when a
+    cell fails or no result is stored.
     """
     import papermill
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
+    from emolib.book.kernel import OwnKernel
+
     check_parameters(notebook, parameters)
+    run = Run(**parameters)
+    places.tell(run.places)
+    if run.corpus_path:  # the notebook is told where, without it standing there
+        os.environ[sources.registry()["crowd-envent"]["environment"]] = run.corpus_path
     partial = output.with_suffix(".partial.ipynb")
     failed = output.with_suffix(".failed.ipynb")
     output.parent.mkdir(parents=True, exist_ok=True)
-    # The kernel named python3 must be this environment's, not one the user has installed for another.
-    os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
-    try:
-        nbformat.write(prepared(nbformat.read(notebook, as_version=4)), partial)
-        papermill.execute_notebook(
-            str(partial),
-            str(partial),
-            parameters=dict(parameters),
-            kernel_name="python3",
-            progress_bar=False,
-            stdout_file=sys.stdout,
-            stderr_file=sys.stderr,
-            extra_arguments=["--log-level=ERROR"],
-        )
-        result = result_of(notebook.stem, output.parent.name)
-        if measures(notebook.stem) and not result.is_file():
-            raise RuntimeError(f"{notebook.name} ran, but did not store {result}: it must save its experiment's table")
-        document = with_earlier_outputs(nbformat.read(partial, as_version=4), notebook.stem)
-        nbformat.write(cleaned(document), partial)
-        os.replace(partial, output)
-        failed.unlink(missing_ok=True)
-    except (PapermillExecutionError, DeadKernelError) as error:
-        os.replace(partial, failed)
-        died = "the kernel died, mostly for want of memory"
-        reason = died if isinstance(error, DeadKernelError) else f"{error.ename}: {error.evalue}"
-        raise RuntimeError(f"{notebook.name} failed: {reason}\nIts cells up to there: {failed}") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory() as settings:  # not the user's, which may run code of theirs, or not be writable
+        os.environ |= {"IPYTHONDIR": settings, "JUPYTER_RUNTIME_DIR": settings}
+        try:
+            nbformat.write(prepared(nbformat.read(notebook, as_version=4)), partial)
+            papermill.execute_notebook(
+                str(partial),
+                str(partial),
+                parameters=run.public,
+                kernel_name="python3",
+                kernel_manager_class=OwnKernel,
+                progress_bar=False,
+                stdout_file=sys.stdout,
+                stderr_file=sys.stderr,
+                extra_arguments=["--log-level=ERROR"],
+            )
+            result = result_of(notebook.stem, output.parent.name)
+            if measures(notebook.stem) and not result.is_file():
+                raise RuntimeError(
+                    f"{notebook.name} ran, but did not store {result}: it must save its experiment's table"
+                )
+            document = with_earlier_outputs(nbformat.read(partial, as_version=4), notebook.stem)
+            nbformat.write(cleaned(document), partial)
+            os.replace(partial, output)
+            failed.unlink(missing_ok=True)
+        except (PapermillExecutionError, DeadKernelError) as error:
+            shown = nbformat.writes(cleaned(nbformat.read(partial, as_version=4)))
+            replace_text(failed, anonymous(shown, run))
+            died = "the kernel died, mostly for want of memory"
+            reason = died if isinstance(error, DeadKernelError) else f"{error.ename}: {error.evalue}"
+            raise RuntimeError(f"{notebook.name} failed: {reason}\nIts cells up to there: {failed}") from error
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def prepared(document: nbformat.NotebookNode) -> nbformat.NotebookNode:
@@ -255,10 +285,27 @@ def cleaned(document: nbformat.NotebookNode) -> nbformat.NotebookNode:
         tags = cell.metadata.get("tags", [])
         if INJECTED in tags:
             cell.metadata["tags"] = [*tags, *({"hide-input"} - set(tags))]
-            cell.source = re.sub(r"(?m)^corpus_path = .*$", "corpus_path = None", cell.source)
         if cell.cell_type == "code":
             cell.outputs = [part for part in cell.outputs if part.get("name") != "stderr"]
     return document
+
+
+def anonymous(text: str, run: Run) -> str:
+    """Return the text with the folders of this machine called by what they are."""
+    known = {str(Path.cwd()): ".", sys.prefix: "(environment)", sys.base_prefix: "(python)", str(Path.home()): "~"}
+    for folder, name in sorted((known | {path: name for name, path in run.places.items()}).items(), reverse=True):
+        text = text.replace(folder, name)  # a folder before the one it lies in
+    return text
+
+
+def start(parameters: str, notebook: str, output: str) -> None:
+    """Return None after a process of its own has executed a notebook. Raises RuntimeError when it did not.
+
+    No shell comes between, so that no name is ever read as a command.
+    """
+    command = [sys.executable, "-m", "emolib.book.run", parameters, notebook, output]
+    if subprocess.run(command, pass_fds=held()).returncode:
+        raise RuntimeError(f"{output} was not made, see above")
 
 
 def main(arguments: list[str]) -> int:
@@ -267,7 +314,7 @@ def main(arguments: list[str]) -> int:
     print(f"{notebook.stem}: {parameters.parent.name}", file=sys.stderr, flush=True)
     try:
         execute(json.loads(parameters.read_text()), notebook, output)
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, OSError) as error:
         print(f"emolib: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

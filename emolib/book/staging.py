@@ -16,7 +16,7 @@ import nbformat
 
 from emolib.book.run import notebook_names
 from emolib.figures.display import MIME
-from emolib.study.run import REFERENCE
+from emolib.study.run import REFERENCE, public
 
 LABEL = re.compile(r"^\(([^)\s]+)\)=\s*$|^:(?:name|label): *(\S+) *$", re.MULTILINE)
 CHAPTER_LINK = re.compile(r"\]\((\w+)\.ipynb")
@@ -29,7 +29,7 @@ def stage_runs(root: Path) -> list[dict[str, Any]]:
     chapters = []
     for folder in sorted((root / "runs").glob("*")):
         names = [name for name in notebook_names(root) if (folder / f"{name}.ipynb").is_file()]
-        if names and folder.name != REFERENCE.slug:
+        if names and folder.name != REFERENCE.slug and (folder / "run.json").is_file():
             chapters.append(_stage(root, folder, names))
     return chapters
 
@@ -40,13 +40,19 @@ def _stage(root: Path, folder: Path, names: list[str]) -> dict[str, Any]:
     for name in names:
         document = nbformat.read(folder / f"{name}.ipynb", as_version=4)
         nbformat.write(adopted(document, folder.name, names), target / f"{name}.ipynb")
-    parameters = json.loads((folder / "run.json").read_text())
-    rows = "\n".join(f"| {name} | `{value}` |" for name, value in parameters.items() if value is not None)
+    shown = public(json.loads((folder / "run.json").read_text()))
+    parameters = {name: as_words(str(value)) for name, value in shown.items() if value is not None}
+    rows = "\n".join(f"| {name} | {value} |" for name, value in parameters.items())
     title = "# {model}, {corpus}, {profile}".format(**parameters)
     page = f"{title}\n\nComputed on this machine.\n\n| parameter | value |\n|---|---|\n{rows}\n"
     (target / "index.md").write_text(page, encoding="utf-8")
     sections = [{"file": f"book/{target.name}/{name}"} for name in names]
     return {"file": f"book/{target.name}/index", "sections": sections}
+
+
+def as_words(text: str) -> str:
+    """Return Markdown that shows the text as it is, whatever it holds."""
+    return re.sub(r"([^\w\s.,@:/-]|_)", lambda mark: f"&#{ord(mark[1])};", " ".join(text.split()))
 
 
 def adopted(document: nbformat.NotebookNode, slug: str, names: list[str]) -> nbformat.NotebookNode:

@@ -11,6 +11,7 @@ import hashlib
 import importlib.metadata
 import math
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from functools import cache
@@ -22,12 +23,16 @@ import platformdirs
 import psutil
 import yaml
 
+from emolib.engine import places
 from emolib.engine.choices import DType, did_you_mean
 
 EMBEDDED = "smollm2-135m"  # the model that comes as a Python package
 CACHE_VARIABLE = "EMOLIB_CACHE"
 TWIN = "@random:"
 LARGE = 400_000_000  # weights from which on a model is run in mixed precision unless told otherwise
+MAX_SEED = 2**32 - 1  # that of numpy's and scikit-learn's generators
+HUB_ID = re.compile(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}", re.ASCII)
+REVISION = re.compile(r"\w[\w./-]*", re.ASCII)
 HEADROOM = 1.2  # memory a model takes: its weights, and a fifth of them for a batch's activations and cache
 
 
@@ -46,15 +51,23 @@ def registry() -> Mapping[str, Mapping[str, Any]]:
 
 
 def parse(name: str) -> Named:
-    """The parts of a model's name; raises ValueError for a seed that is no whole number and for a file's revision."""
+    """The parts of a model's name; raises ValueError for a seed or a revision that is none, and a file's revision."""
     base, twin, seed = name.partition(TWIN)
-    if twin and not seed.isdecimal():
-        raise ValueError(f"model {name!r}: expected a whole number behind {TWIN}, such as {base}{TWIN}0")
-    base, _, at = (base, "", "") if Path(base).exists() else base.partition("@")
+    base = places.place(base)
+    if twin and not (seed.isascii() and seed.isdecimal() and int(seed) <= MAX_SEED):
+        raise ValueError(f"model {name!r}: expected a whole number behind {TWIN}, as {base}{TWIN}0, to {MAX_SEED}")
+    base, _, at = (base, "", "") if is_local(base) else base.partition("@")
     entry = registry().get(base, {})
     if at and "sha256" in entry:
         raise ValueError(f"model {base!r} is one file and has no revision {at!r}: use {entry['hub'] + '@' + at!r}")
+    if at and not REVISION.fullmatch(at):
+        raise ValueError(f"model {name!r}: {at!r} is no revision: expected a branch, tag or commit of the hub")
     return Named(base, at or None, int(seed) if twin else None)
+
+
+def is_local(base: str) -> bool:
+    """Whether a name without revision or twin is a folder or file of this machine; a registered name never is."""
+    return base not in registry() and Path(base).exists()
 
 
 def locate(name: str) -> str:
@@ -72,7 +85,7 @@ def locate(name: str) -> str:
             raise ValueError(f"{base} holds several GGUF files: name one of {', '.join(map(str, packed))}")
         if packed or path.is_dir() or (path.suffix == ".gguf" and path.is_file()):
             return str(packed[0]) if packed else base
-        if base.count("/") == 1 and not base.startswith((".", "/", "~")) and path.suffix != ".gguf":
+        if HUB_ID.fullmatch(base) and path.suffix != ".gguf":
             return base
         raise ValueError(
             f"unknown model {name!r}{did_you_mean(base, registry())}: expected a Hugging Face id (owner/name), an "

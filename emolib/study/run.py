@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
+from emolib.engine import places
 from emolib.engine.choices import Calibration, DType, Scoring, Tap, check_choice
-from emolib.engine.registry import locate, parse, registry
+from emolib.engine.registry import MAX_SEED, TWIN, is_local, locate, parse, registry, revision
+from emolib.tables.provenance import local_paths
+from emolib.texts import sources
 from emolib.texts.corpus import Corpus, TextColumn, check_corpus_name, load_corpus
-from emolib.texts.prompts import Prompt, get_prompt
+from emolib.texts.prompts import CHAT, Prompt, get_prompt
 
 Profile = Literal["quick", "full"]
 
@@ -44,18 +47,26 @@ class Run:
         for name, kind in get_type_hints(type(self)).items():
             if getattr(kind, "__origin__", None) is Literal:
                 check_choice(name, getattr(self, name), kind)
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
-            raise ValueError(f"seed {self.seed!r}: expected a whole number from 0 on")
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed <= MAX_SEED:
+            raise ValueError(f"seed {self.seed!r}: expected a whole number from 0 to {MAX_SEED}")
         if not re.fullmatch(r"auto|cpu|mps|balanced|cuda(:\d+)?|ndif(-local)?", self.device):
             raise ValueError(
                 f"unknown device {self.device!r}: expected auto, cpu, mps, cuda, cuda:<number>, balanced or ndif"
             )
         # An empty path is what a notebook's parameter cell says for "none".
         object.__setattr__(self, "corpus_path", self.corpus_path or None)
+        for name in PLACED:
+            given = getattr(self, name) or ""
+            if not isinstance(given, str):
+                raise ValueError(f"{name} {given!r}: expected a name or a path")
+            if hidden := [letter for letter in given if unicodedata.category(letter) in HIDDEN]:
+                code = f"U+{ord(hidden[0]):04X}"
+                raise ValueError(f"{name} {given!r} holds {code}, which is not to be seen: give a name without it")
         if parse(self.model).base not in registry():  # a registered model need not be installed to be named
             locate(self.model)
-        check_corpus_name(self.corpus)
-        get_prompt(self.prompt)
+        check_corpus_name(places.place(self.corpus))
+        if local_paths(self.load_prompt().render("")):  # tables hold the prompt, and no path
+            raise ValueError(f"prompt {self.prompt!r} reads like a path on this machine: write it without slashes")
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Run:
@@ -72,7 +83,7 @@ class Run:
     @property
     def slug(self) -> str:
         """The run's folder name: what decides its numbers, with other defaults left out, and of devices only NDIF."""
-        parts = [_short(self.model), _short(self.corpus), _short(self.prompt), self.calibration]
+        parts = [*(_short(name, getattr(self, name)) for name in ("model", "corpus", "prompt")), self.calibration]
         for field in fields(self):
             if field.name in OPTIONAL and getattr(self, field.name) != field.default:
                 parts.append(str(getattr(self, field.name)))
@@ -84,30 +95,100 @@ class Run:
         """Whether the model runs elsewhere."""
         return self.device.startswith("ndif")
 
+    @property
+    def public(self) -> dict[str, Any]:
+        """All fields as they are written about: files and folders by a name and a digest of what they hold."""
+        return public(self.parameters())
+
+    @property
+    def places(self) -> dict[str, str]:
+        """Where the folders and files lie that have other names in `public`, for `emolib.engine.places.tell`."""
+        shown = self.public
+        given = {name: places.place(_base(name, getattr(self, name))) for name in ("model", "corpus", "prompt")}
+        return {_base(name, shown[name]): path for name, path in given.items() if path != _base(name, shown[name])}
+
     def load_corpus(self) -> Corpus:
         """The checked corpus of the run; raises what `emolib.texts.corpus.load_corpus` raises."""
-        return load_corpus(self.corpus, path=self.corpus_path, text=self.text)
+        return load_corpus(places.place(self.corpus), path=self.corpus_path, text=self.text)
 
     def load_prompt(self) -> Prompt:
         """The prompt of the run."""
-        return get_prompt(self.prompt)
+        base = _base("prompt", self.prompt)
+        return get_prompt(places.place(base) + self.prompt.removeprefix(base))
 
     def parameters(self) -> dict[str, Any]:
-        """All fields, for provenance."""
+        """All fields as they were given."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 # In the slug only where they differ from the default.
 OPTIONAL = ("scoring", "text", "tap")
+# What may be a folder or file of this machine.
+PLACED = ("model", "corpus", "prompt", "corpus_path")
+HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # kinds of characters: control, format, unpaired, line and paragraph
 
 
-def _short(name: str) -> str:
+def public(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters of a run as they are written about, without a path; the files need not be there any more."""
+    return {**parameters, **{name: _shown(name, parameters[name]) for name in PLACED if parameters.get(name)}}
+
+
+def absolute(field: str, name: str, root: Path) -> str:
+    """The name of a model, corpus or prompt with a path made absolute from the current folder, once and for all.
+
+    Raises ValueError for a name that is none here and would be one of a folder in `root`, where the run takes place.
+    """
+    base = _base(field, name)
+    place = str(Path(base).expanduser())
+    if field == "corpus_path" or _local(field, place):
+        return str(Path(place).absolute()) + name.removeprefix(base)
+    if field == "model" and base not in registry() and (root / base.partition("@")[0]).exists():
+        raise ValueError(f"model {name!r} is no folder here and one in {root}: give its whole path, or move it")
+    return name
+
+
+def _shown(field: str, name: str) -> str | None:
+    if field == "corpus_path":  # of a corpus whose content is known
+        return None
+    base = _base(field, name)
+    if not _local(field, places.place(base)):
+        return name
+    path = Path(places.place(base)).expanduser()
+    if path.is_dir():
+        content = str(revision(str(path))).encode()
+    else:
+        content = path.read_bytes() if path.is_file() else str(path).encode()
+    return places.marked(_title(path), content) + name.removeprefix(base)
+
+
+def _short(field: str, name: str) -> str:
     """A name as part of a folder name; a path becomes its last part and a mark that tells equal names apart."""
-    base, at, rest = (name, "", "") if Path(name).exists() else name.partition("@")
-    path = Path(base)
-    if path.exists() or path.is_absolute() or base.startswith("."):
-        base = f"{path.stem}-{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:6]}"
-    return re.sub(r"[^A-Za-z0-9.-]+", "-", base + at + rest)
+    base = _base(field, name)
+    place, rest = places.place(base), name.removeprefix(base)
+    if _local(field, place):
+        path = Path(place).expanduser()
+        short = places.marked(_title(path), str(path.resolve()).encode())
+    else:
+        short = places.plain(place)
+    return short + re.sub(r"[@:]", "-", rest)
+
+
+def _title(path: Path) -> str:
+    """The name of a folder, or that of a file without its suffix, in plain characters."""
+    return places.plain(path.name if path.is_dir() else path.stem)
+
+
+def _base(field: str, name: str) -> str:
+    """A name without what makes it a twin, or a chat."""
+    return name.partition(TWIN)[0] if field == "model" else name.removesuffix(CHAT)
+
+
+def _local(field: str, place: str) -> bool:
+    """Whether a name is that of a folder or file, be it there or not; a known name never is."""
+    if field == "model":
+        return is_local(place) or Path(place).is_absolute()
+    known = place in sources.registry() if field == "corpus" else Path(place).suffix.lower() not in (".yml", ".yaml")
+    return not known
 
 
 REFERENCE = Run(model="smollm2-135m", corpus="crowd-envent", profile="full")

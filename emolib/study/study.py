@@ -269,7 +269,7 @@ class Study:
         made_from |= {"corpus_reading": str(self.corpus.reading)} if self.corpus.reading else {}
         made_from |= {"first_prompt": self.first_prompt}
         about = collect_provenance(
-            parameters=self.run.parameters(),
+            parameters=self.run.public,
             device=self.run.device if self.run.remote else str(self.model.device),
             seconds=seconds,
             work=done(before),
@@ -280,8 +280,8 @@ class Study:
 
     def table(self, experiment: ModuleType) -> pd.DataFrame:
         """What the experiment measures in this study, as a checked table; nothing is stored."""
-        run, name = self.run, freshness.name_of(experiment)
-        own = dict(model=run.model, prompt=run.prompt, seed=run.seed)
+        own = {key: self.run.public[key] for key in ("model", "prompt", "seed")}
+        name = freshness.name_of(experiment)
         return results.tidy(experiment.run(self), name, n_layers=self.model.n_layers, **own)
 
     def _key(self, experiment: ModuleType) -> dict[str, Any]:
@@ -312,7 +312,7 @@ class Study:
     def _cache(self, name: str, **content: object) -> Path:
         """The cache folder of one computation, named by everything that decides its content: runs may share it."""
         key = dict(
-            model=self.run.model,
+            model=self.run.public["model"],
             revision=self.model.revision,
             dtype=self.run.dtype,
             tap=self.run.tap,

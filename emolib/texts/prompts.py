@@ -24,6 +24,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, Field, ValidationError
 
+from emolib.engine import places
 from emolib.engine.choices import did_you_mean
 from emolib.texts.appraisals import EMOTIONS
 from emolib.texts.sources import packaged
@@ -217,7 +218,7 @@ class _Shown(BaseModel, extra="forbid", strict=True):
 
 class _File(BaseModel, extra="forbid", strict=True):
     instruction: str
-    name: str = ""
+    name: str = Field("", pattern=r"^[\w .()-]{0,60}$")  # pages and figures show it
     demonstrations: list[_Shown] = []
     labels: list[Annotated[str, Field(min_length=1)]] = Field(list(EMOTIONS), min_length=2)
     separator: str = ""
@@ -238,7 +239,7 @@ def _from_file(path: Path) -> Prompt:
         raise ValueError(f"{path} is not readable YAML: {error}") from error
     if not isinstance(fields, Mapping):
         raise ValueError(f"{path} holds {type(fields).__name__}; expected keys such as instruction, demonstrations.")
-    return _from_fields(fields, path.stem, where=str(path))
+    return _from_fields(fields, places.plain(path.stem), where=str(path))
 
 
 def _from_fields(fields: Mapping[str, Any], name: str, *, where: str) -> Prompt:

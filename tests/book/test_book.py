@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import shutil
 import socket
 from dataclasses import fields, replace
+from html import unescape
 from pathlib import Path
 
 import jupytext
@@ -15,12 +17,13 @@ import papermill
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from markdown_it import MarkdownIt
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from emolib.book import colab
 from emolib.book.render import build, effective_toc, publish
 from emolib.book.run import INJECTED, measuring, notebook_names, result_of, write_parameters
-from emolib.book.staging import adopted
+from emolib.book.staging import adopted, as_words
 from emolib.figures.display import MIME
 from emolib.study.run import REFERENCE, Run
 from emolib.texts.corpus import Corpus
@@ -227,7 +230,7 @@ def test_the_reader_s_runs_become_a_part_and_vanish_with_them(tree: Path) -> Non
     assert [part["caption"] for part in parts] == ["All", "Your runs"]
     entry = {"file": f"book/run-{slug}/index", "sections": [{"file": f"book/run-{slug}/01_a"}]}
     assert parts[1]["chapters"] == [entry]
-    assert "| seed | `7` |" in (tree / "book" / f"run-{slug}" / "index.md").read_text()
+    assert "| seed | 7 |" in (tree / "book" / f"run-{slug}" / "index.md").read_text()
     reference = tree / "runs" / REFERENCE.slug
     shutil.copytree(tree / "runs" / slug, reference)
     (reference / "01_a.failed.ipynb").touch()
@@ -235,6 +238,19 @@ def test_the_reader_s_runs_become_a_part_and_vanish_with_them(tree: Path) -> Non
     shutil.rmtree(tree / "runs")
     assert [part["caption"] for part in effective_toc(tree)["parts"]] == ["All"]
     assert not list((tree / "book").glob("run-*"))
+
+
+def test_a_run_s_page_shows_names_as_text_and_no_path(tree: Path) -> None:
+    folder = tree / "runs" / Run(seed=7).slug
+    nasty = "<script>alert(1)</script> `x` $(touch y) $z$ {ref}`a` | *b* _c_ [d](e) \n\n# f"
+    for model, shown in ((nasty, as_words(nasty)), ("/home/somebody/models/mine.gguf", "mine-")):
+        (folder / "run.json").write_text(json.dumps(Run(seed=7).parameters() | {"model": model}))
+        effective_toc(tree)
+        page = (tree / "book" / f"run-{folder.name}" / "index.md").read_text()
+        assert f"# {shown}" in page and f"| model | {shown}" in page and "somebody" not in page
+        assert not set(page.split("| parameter |")[0]) & set("<>`$*[]()|{}_")
+    html = MarkdownIt().render(f"# {as_words(nasty)}")
+    assert unescape(html).strip() == f"<h1>{' '.join(nasty.split())}</h1>" and html.count("<") == 2
 
 
 def test_a_run_s_copy_has_labels_of_its_own_and_links_that_hold() -> None:
@@ -256,6 +272,11 @@ def test_book_is_rendered_once_and_a_warning_is_an_error_every_time(tree: Path, 
     assert [url for text in pages for url in asset.findall(text)] == [], "the book asks nobody else for anything"
     assert "unpkg.com" not in "".join(pages)
     assert build(tree) == (page, False)
+    shutil.rmtree(tree / "runs")
+    assert build(tree) == (page, True)
+    assert not [path for path in (tree / "_build" / "html").rglob("run-*")], (
+        "a run that is deleted takes its pages along"
+    )
     (tree / "book" / "index.md").write_text("# Book\n\n{ref}`nowhere`\n")
     for _ in range(2):
         with pytest.raises(RuntimeError, match="warnings"):

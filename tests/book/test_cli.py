@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import resource
 import shutil
 import subprocess
 import sys
-from contextlib import nullcontext
 from dataclasses import fields
 from itertools import pairwise
 from pathlib import Path
@@ -20,6 +20,8 @@ import yaml
 from nbformat.v4 import new_code_cell, new_notebook
 
 from emolib import cli
+from emolib.book import processes
+from emolib.book.processes import one_at_a_time
 from emolib.book.run import (
     check_parameters,
     configured_runs,
@@ -30,7 +32,7 @@ from emolib.book.run import (
     select_notebooks,
 )
 from emolib.study.run import REFERENCE, Run
-from helpers import ROOT
+from helpers import ROOT, tiny_table
 from ndif import Ndif, serving
 
 FIELDS = [field.name for field in fields(Run)]
@@ -46,6 +48,7 @@ def calling(*arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess
 def never_computes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
     """The calls that would have started Snakemake."""
     calls: list[tuple[object, ...]] = []
+    monkeypatch.setattr(cli, "preflight_status", lambda *arguments: 0)
     monkeypatch.setattr(cli, "snakemake_status", lambda *arguments: calls.append(arguments) or 0)
     monkeypatch.chdir(ROOT)
     return calls
@@ -135,6 +138,7 @@ def test_after_a_failure_what_sums_up_is_still_made(monkeypatch: pytest.MonkeyPa
         asked.append(notebooks)
         return 1 if len(asked) == 1 else 0
 
+    monkeypatch.setattr(cli, "preflight_status", lambda *arguments: 0)
     monkeypatch.setattr(cli, "snakemake_status", fail)
     assert cli.main(["run"]) == 1
     assert "11_claims" in asked[1] and set(asked[1]) < set(asked[0]) and "05_probing" not in asked[1]
@@ -151,7 +155,7 @@ def test_a_book_that_lacks_a_notebook_says_which(
     assert cli.main(["book"]) == 0
     (tmp_path / "runs" / "mine").mkdir(parents=True)
     (tmp_path / "runs" / "mine" / "05_probing.failed.ipynb").touch()
-    assert cli.main(["book"]) == 1
+    assert cli.main(["book"]) == 0, "of some earlier run: whether one failed now is what emolib run says"
     assert "runs/mine/05_probing.failed.ipynb" in capsys.readouterr().err
 
 
@@ -187,19 +191,12 @@ def test_jobs_that_are_sent_away_do_not_take_their_size_from_this_machine(
     monkeypatch: pytest.MonkeyPatch, tree: Path, cores: int | None, extra: list[str], expected: int | None
 ) -> None:
     commands: list[list[str]] = []
-    monkeypatch.setattr(cli.subprocess, "Popen", lambda command, cwd: commands.append(command) or nullcontext(Done()))
+    monkeypatch.setattr(processes, "status_of", lambda command, cwd: commands.append(command) or 0)
     assert cli.snakemake_status(tree, Run(), ["01_first"], cores, extra) == 0
     (command,) = commands
     given = dict(pairwise(command))
     assert (given.get("--cores"), given.get("--max-threads")) == ((str(expected),) * 2 if expected else (None, None))
     assert command[len(command) - len(extra) :] == extra
-
-
-class Done:
-    """A process that has ended well."""
-
-    def wait(self) -> int:
-        return 0
 
 
 def test_the_profile_for_slurm_asks_for_what_a_notebook_needs(tmp_path: Path) -> None:
@@ -263,9 +260,9 @@ def test_outside_a_checkout_commands_say_so(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_two_runs_in_one_folder_are_refused_and_a_finished_one_is_not(tmp_path: Path) -> None:
-    with cli.one_at_a_time(tmp_path), pytest.raises(RuntimeError, match="another run"), cli.one_at_a_time(tmp_path):
+    with one_at_a_time(tmp_path), pytest.raises(RuntimeError, match="another run"), one_at_a_time(tmp_path):
         pass
-    with cli.one_at_a_time(tmp_path):
+    with one_at_a_time(tmp_path):
         pass
 
 
@@ -280,9 +277,13 @@ def test_doctor_and_models_answer(capsys: pytest.CaptureFixture[str]) -> None:
 # make
 
 
-def test_make_knows_the_fields_of_run() -> None:
+def makefile_parameters() -> list[str]:
     (line,) = [line for line in (ROOT / "Makefile").read_text().splitlines() if line.startswith("PARAMETERS :=")]
-    assert [name.lower() for name in line.split()[2:]] == FIELDS
+    return line.split()[2:]
+
+
+def test_make_knows_the_fields_of_run() -> None:
+    assert [name.lower() for name in makefile_parameters()] == FIELDS
 
 
 def test_make_clean_and_git_keep_the_reference_results(tmp_path: Path) -> None:
@@ -294,11 +295,48 @@ def test_make_clean_and_git_keep_the_reference_results(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "results").iterdir()] == [REFERENCE.slug]
 
 
-def test_make_passes_on_what_is_given_and_nothing_from_the_environment() -> None:
-    dry = calling("make", "-n", "book", "MODEL=it's/a model", "SEED=3", "ONLY=05_probing", DEVICE="cuda", PROMPT="%n$ ")
-    (line,) = [line for line in dry.stdout.splitlines() if "emolib run" in line]
-    words = subprocess.run(["sh", "-c", f"printf '%s\\n' {line}"], capture_output=True, text=True).stdout.splitlines()
-    assert words[1:] == ["run", "--model", "it's/a model", "--seed", "3", "--only", "05_probing"]
+NASTY = 'it\'s $(touch PWNED) `touch PWNED` & touch PWNED | ;{x} "q" $$a$b ${HOME} #%n\\n'
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Path:
+    """A folder with this Makefile, and programs that say how they were called in place of the real ones."""
+    programs = tmp_path / ".venv" / "bin"
+    programs.mkdir(parents=True)
+    for name in ("Makefile", ".gitignore"):
+        shutil.copy(ROOT / name, tmp_path)
+    for name in ("pyproject.toml", "requirements.lock", ".venv/.installed"):
+        (tmp_path / name).touch()
+    (programs / "emolib").write_text(
+        '#!/bin/sh\nprintf \'%s\\n\' "$@" "<$EMOLIB_REPOSITORY>"; env | grep ^MODEL= && exit 3\nexit 0\n'
+    )
+    (programs / "emolib").chmod(0o755)
+    return tmp_path
+
+
+def test_make_passes_on_what_is_given_and_nothing_from_the_environment(made: Path) -> None:
+    given = calling("make", "run", "MODEL=it's/a model", "SEED=3", "ONLY=05", cwd=made, DEVICE="cuda", PROMPT="%n$ ")
+    assert given.stdout.splitlines() == ["run", "--model", "it's/a model", "--seed", "3", "--only", "05", "<>"]
+
+
+def test_make_takes_any_name_as_text(made: Path) -> None:
+    names = [name for name in makefile_parameters() if name != "CORES"] + ["ONLY"]
+    for nasty in (NASTY, "$(shell touch PWNED)", "$(error no)", "$(MODEL)", "-rf", "*"):
+        done = calling("make", "run", *(f"{name}={nasty}" for name in names), cwd=made)
+        assert done.returncode == 0, done.stderr
+        flags = [f"--{name.lower().replace('_', '-')}" for name in names]
+        assert done.stdout.splitlines() == ["run", *(word for flag in flags for word in (flag, nasty)), "<>"]
+        book = calling("make", "book", f"REPOSITORY={nasty}", cwd=made)
+        assert book.stdout.splitlines() == ["run", "<>", "book", f"<{nasty}>", "golden", "<>"]
+    for name in (*names, "REPOSITORY", "PYTHON", "VENV"):
+        done = calling("make", "-i", "run", f"{name}=x'\ntouch PWNED\n'", cwd=made)
+        assert done.returncode == 2 and f"{name} has more than one line" in done.stderr and done.stdout == ""
+    for place in ("$(shell touch PWNED)", "a b", "x;touch PWNED"):
+        done = calling("make", "setup", f"VENV={place}", cwd=made)
+        assert done.returncode == 2 and "give a folder of letters" in done.stderr
+    done = calling("make", "setup", "VENV=v", f"PYTHON={NASTY}", cwd=made)
+    assert done.returncode == 2 and f"under the name {NASTY}: install one" in done.stderr
+    assert not [path.name for path in made.rglob("*") if path.name == "PWNED"]
 
 
 def test_make_refuses_a_variable_it_does_not_know() -> None:
@@ -330,6 +368,7 @@ def parameters_cell(**changes: object) -> str:
 def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A checkout with this Snakefile and library, and two made-up experiments in place of the real ones."""
     shutil.copy(ROOT / "Snakefile", tmp_path)
+    shutil.copytree(ROOT / "profiles", tmp_path / "profiles")
     (tmp_path / "_toc.yml").touch()
     shutil.copytree(ROOT / "emolib", tmp_path / "emolib", ignore=shutil.ignore_patterns("__pycache__", "experiments"))
     (tmp_path / "emolib" / "experiments").mkdir()
@@ -338,6 +377,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("01_first", "02_second"):
         write_notebook(tmp_path, name)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli, "preflight_status", lambda *arguments: 0)  # the made-up ones need no model
     return tmp_path
 
 
@@ -349,7 +389,7 @@ def write_notebook(tree: Path, name: str, last: str = "") -> Path:
     (package / "measure.py").touch()
     work = (
         "import sys\nfrom pathlib import Path\nfrom emolib.study.run import Run\n"
-        "folder = Path('results') / Run(seed=seed).slug\nfolder.mkdir(parents=True, exist_ok=True)\n"
+        "run = Run.of(globals())\nfolder = Path('results') / run.slug\nfolder.mkdir(parents=True, exist_ok=True)\n"
         "print('a bar', file=sys.stderr)\nprint('shown', seed)\n"
         f"size = (folder / '{experiment}.parquet').write_text('measured')\n" + last
     )
@@ -370,24 +410,45 @@ def test_only_what_changed_is_computed_again(tree: Path) -> None:
     slug = Run().slug
     assert cli.main(["run", "--cores", "1"]) == 0
     outputs = {path.name for path in (tree / "runs" / slug).iterdir()}
-    assert outputs == {"01_first.ipynb", "02_second.ipynb", "run.json"}
+    assert outputs == {".made", "01_first.ipynb", "02_second.ipynb", "run.json"}
     assert {path.name for path in (tree / "results" / slug).iterdir()} == {"first.parquet", "second.parquet"}
     (tree / "emolib" / "experiments" / "second" / "__init__.py").touch()
     (tree / "notebooks" / "02_second.ipynb").touch()
     assert stale("--config", "device=cpu") == set(), "neither a new date alone, as after git checkout, nor the device"
     done = (tree / "runs" / slug / "02_second.ipynb").stat().st_mtime_ns
+    first = (tree / "runs" / slug / "01_first.ipynb").read_text()
     write_notebook(tree, "01_first", last="1 / 0")
     assert cli.main(["run", "--cores", "1"]) != 0
     left = {path.name for path in (tree / "runs" / slug).iterdir()}
-    assert left == {"01_first.failed.ipynb", "02_second.ipynb", "run.json"}, "the failed one does not look done"
+    assert left == outputs | {"01_first.failed.ipynb"}
+    assert (tree / "runs" / slug / "01_first.ipynb").read_text() == first, "what was made before is kept"
     assert (tree / "results" / slug / "first.parquet").read_text() == "measured", "its measurements are kept"
     assert (tree / "runs" / slug / "02_second.ipynb").stat().st_mtime_ns == done, "what did not change is not run"
     assert stale() == {"01_first"}, "what failed is computed again, what did not is not"
     write_notebook(tree, "01_first")
+    (tree / "runs" / slug / "02_second.ipynb").unlink()
+    assert stale() == {"01_first", "02_second"}, "what was deleted is made again"
     (tree / "results" / slug / "second.parquet").unlink()
     assert cli.main(["run", "--cores", "1"]) == 0
     assert (tree / "results" / slug / "second.parquet").is_file(), "a deleted result is computed again"
     assert not (tree / "runs" / slug / "01_first.failed.ipynb").exists()
+
+
+def test_a_name_is_never_a_command_and_its_file_is_the_one_that_is_read(tree: Path) -> None:
+    folder = tree / NASTY.replace("/", "-")
+    folder.mkdir()
+    corpus, prompt = folder / f"{NASTY}.csv", folder / f"{NASTY}.yml"
+    tiny_table(20).to_csv(corpus, index=False)
+    prompt.write_text("instruction: everyone laughed")
+    write_notebook(tree, "01_first", last="print(run.load_corpus().sha256, run.load_prompt().instruction)")
+    given = ["--corpus", str(corpus), "--prompt", str(prompt), "--only", "01_first", "--cores", "1"]
+    assert cli.main(["run", *given]) == 0
+    assert [path for path in tree.rglob("*") if path.name.startswith("PWNED")] == []
+    run = Run(corpus=str(corpus), prompt=str(prompt))
+    text = (tree / "runs" / run.slug / "01_first.ipynb").read_text()
+    assert f"{hashlib.sha256(corpus.read_bytes()).hexdigest()} everyone laughed" in text
+    assert str(tree) not in text and "touch PWNED" not in text
+    assert run.public["corpus"] in text and run.public["prompt"] in text
 
 
 def test_a_committed_result_makes_nothing_stale_and_a_run_is_refused_by_name(tree: Path) -> None:

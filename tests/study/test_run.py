@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,8 +14,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from emolib.study import run as run_modules
-from emolib.study.run import OPTIONAL, REFERENCE, Run
+from emolib.engine import places
+from emolib.study.run import OPTIONAL, REFERENCE, Run, public
 
 
 @pytest.mark.parametrize(
@@ -42,9 +44,9 @@ def test_a_choice_of_another_type_is_refused(given: Any) -> None:
         Run(profile=given)
 
 
-@pytest.mark.parametrize("seed", [-1, 1.0, "0", None, True])
+@pytest.mark.parametrize("seed", [-1, 1.0, "0", None, True, 2**32, 2**53 + 1])
 def test_a_seed_that_is_no_natural_number_is_refused(seed: Any) -> None:
-    with pytest.raises(ValueError, match=rf"seed {seed!r}: expected a whole number from 0 on"):
+    with pytest.raises(ValueError, match=rf"seed {seed!r}: expected a whole number from 0 to 4294967295"):
         Run(seed=seed)
 
 
@@ -172,11 +174,83 @@ def test_a_twin_and_a_revision_are_runs_of_their_own(tmp_path: Path) -> None:
         Run(model="smollm2-135m@random:x")
 
 
-def test_slugs_are_file_names(tmp_path: Path) -> None:
-    folder = tmp_path / "my model (v2)"
-    folder.mkdir()
-    for run in (Run(), REFERENCE, Run(model="owner/name"), Run(model=str(folder))):
-        assert not set(run.slug) & set('/\\:*?"<>|')
+NASTY = (
+    "x$(touch PWNED)",
+    "x`touch PWNED`",
+    'it\'s "quoted"',
+    "a & b | c; d > e",
+    "{braces} {0} {{x}}",
+    "%s %(x)s ${HOME}",
+    "-rf --help",
+    ".hidden",
+    "<script>alert(1)</script>".replace("/", "\N{FRACTION SLASH}"),
+    "*?[a-z]~#!\\",
+    "blank  at end ",
+    "Ünïcode 模型",
+    "n" * 200,
+)
+
+
+@pytest.mark.parametrize("name", NASTY)
+def test_any_name_makes_a_slug_of_safe_characters_and_a_public_name_that_says_no_path(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(places.VARIABLE, "")
+    for field, file in (("model", name), ("corpus", f"{name}.csv"), ("prompt", f"{name}.yml")):
+        path = tmp_path / file
+        path.mkdir() if field == "model" else path.write_text("instruction: say it")
+        run = Run(**{field: str(path)}, seed=3)
+        assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,180}", run.slug)
+        shown = run.public
+        assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.-]*-[0-9a-f]{6}|[0-9a-f]{6}", shown[field])
+        assert "tmp" not in str(shown) and run.places == {shown[field]: str(path)}
+        assert shown | {field: None} == run.parameters() | {field: None}
+        places.tell(run.places)  # as whoever starts a notebook does
+        inside = Run(**shown)
+        assert inside.slug == run.slug and inside.load_prompt().instruction == run.load_prompt().instruction
+        assert inside.public == shown and inside.places == run.places
+
+
+def test_a_public_name_follows_what_a_file_holds_and_not_where_it_lies(tmp_path: Path) -> None:
+    names = []
+    for folder, content in (("one", "a"), ("two", "a"), ("three", "b")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "my.csv").write_text(content)
+        names.append(Run(corpus=str(tmp_path / folder / "my.csv")).public["corpus"])
+    assert names[0] == names[1] != names[2] and names[0] == f"my-{hashlib.sha256(b'a').hexdigest()[:6]}"
+    (tmp_path / "three" / "my.csv").unlink()
+    gone = public(Run(corpus=str(tmp_path / "three" / "my.csv")).parameters())["corpus"]
+    assert gone.startswith("my-") and len(gone) == len(names[0])
+
+
+def test_two_ids_never_share_a_slug_and_what_must_not_be_a_name_is_refused(tmp_path: Path) -> None:
+    alike = ["a/b-c", "a-b/c", "a/b_c", "a/b.c", "a_b/c", "a/b-c@v1", "a/b-c@random:1", "a/b-c-random-1"]
+    assert len({Run(model=name).slug for name in alike}) == len(alike)
+    wrong = ["a/b c", "a/b\n", "a/\N{RIGHT-TO-LEFT OVERRIDE}b", "a/b\0", "a/b\N{ZERO WIDTH SPACE}", "a/$(b)", "a/b@v 1",
+             "a/b@$(x)", "-a/b", "a/b/c", "../b", "a/" + "b" * 97, "a/b@random:4294967296", "a/b@random:٣"]  # fmt: skip
+    for name in wrong:
+        with pytest.raises(ValueError, match="model"):
+            Run(model=name)
+    for field in ("corpus", "prompt", "corpus_path"):
+        with pytest.raises(ValueError, match=rf"{field} .* holds U\+202E"):
+            Run(**{field: "x\N{RIGHT-TO-LEFT OVERRIDE}.csv"})
+        with pytest.raises(ValueError, match=f"{field} 3: expected a name"):
+            Run(**{field: 3})
+
+
+def test_a_known_name_stays_itself_where_a_folder_is_called_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = Run().slug
+    monkeypatch.chdir(tmp_path)
+    for name in ("smollm2-135m", "situations", "T1-2shot"):
+        (tmp_path / name).mkdir()
+    assert Run().slug == usual and Run().public == Run().parameters()
+
+
+def test_an_instruction_that_reads_like_a_path_is_refused_before_anything_is_measured(tmp_path: Path) -> None:
+    for said in ("/r/AskReddit/ says:", "~/mine", "see /home/me/x"):
+        (tmp_path / "mine.yml").write_text(f"instruction: {said!r}")
+        with pytest.raises(ValueError, match="reads like a path"):
+            Run(prompt=str(tmp_path / "mine.yml"))
 
 
 @pytest.mark.workflow
@@ -202,5 +276,9 @@ def test_a_corpus_that_cannot_exist_is_refused_with_the_nearest() -> None:
     assert Run(corpus="my.csv").corpus == "my.csv"  # its absence is found when it is read, before any model is
 
 
-def test_a_name_with_a_dot_is_no_file() -> None:
-    assert run_modules._short("meta-llama/Llama-3.2-1B-Instruct") == "meta-llama-Llama-3.2-1B-Instruct"
+def test_a_name_with_a_dot_is_no_file(tmp_path: Path) -> None:
+    assert re.match(
+        r"meta-llama-Llama-3\.2-1B-Instruct-[0-9a-f]{6}_", Run(model="meta-llama/Llama-3.2-1B-Instruct").slug
+    )
+    (tmp_path / "Llama-3.2-1B").mkdir()
+    assert Run(model=str(tmp_path / "Llama-3.2-1B")).slug.startswith("Llama-3.2-1B-")

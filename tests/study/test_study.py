@@ -504,7 +504,7 @@ def test_a_table_is_stored_with_keys_and_provenance(fresh: Fresh) -> None:
     opened, experiment = fresh(seed=3), Experiment()
     frame = opened.measure(experiment)
     assert stored(opened).is_file()
-    assert list(frame["model"]) == [opened.run.model, "human"]
+    assert list(frame["model"]) == [opened.run.public["model"], "human"]
     assert set(frame["experiment"]) == {"ablation"}
     assert set(frame["prompt"]) == {"T1-2shot"} and set(frame["seed"]) == {3}
     provenance = frame.attrs["provenance"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from html import escape
+
 import pandas as pd
 
 from emolib.engine.sites import layer_number
@@ -44,7 +46,7 @@ def published() -> pd.DataFrame:
 
 def top_tokens(table: pd.DataFrame, n: int) -> pd.DataFrame:
     """The `n` prompt tokens that are most attended most often, ours or the paper's: in how many layers, in how many
-    texts over all layers, at which layer most often, in how many texts there."""
+    texts over all layers, at which layer most often, in how many texts there; tokens are as HTML shows them."""
     tokens = table[(table["metric"] == "top1_count") & (table["token"] != "")].sort_values("value")
     best = tokens.groupby(["part", "token"]).agg(
         layers=("layer", "nunique"),
@@ -54,7 +56,8 @@ def top_tokens(table: pd.DataFrame, n: int) -> pd.DataFrame:
         n=("n", "last"),
     )
     best = best.nlargest(n, "total").reset_index()
-    return best.assign(part=best["part"].str.replace("_", " "), most=best["most"].map(layer_number))
+    tokens = best["token"].map(escape)
+    return best.assign(part=best["part"].str.replace("_", " "), token=tokens, most=best["most"].map(layer_number))
 
 
 def beyond_first(data: pd.DataFrame) -> pd.DataFrame:

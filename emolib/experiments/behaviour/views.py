@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from html import escape
+
 import pandas as pd
 
 from emolib.tables import paper
@@ -44,7 +46,10 @@ def spreads(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def free_words(table: pd.DataFrame, n: int = 10) -> pd.DataFrame:
-    """The `n` most frequent words of the free answer with the events and share of each, the paper's beside them."""
+    """The `n` most frequent words of the free answer with the events and share of each, the paper's beside them.
+
+    Words come out of a model's vocabulary and go into a page: they are as HTML shows them.
+    """
     words, theirs = select(table, metric="word_count"), paper.values("open_vocabulary")
     ours, theirs = (
         rows[rows["label"] != "others"].sort_values("value", ascending=False, kind="stable").head(n).reset_index()
@@ -52,5 +57,5 @@ def free_words(table: pd.DataFrame, n: int = 10) -> pd.DataFrame:
     )
     share = {name: rows["value"] / rows["n"].astype(float) for name, rows in {"ours": ours, "theirs": theirs}.items()}
     beside = theirs["label"] + share["theirs"].map(" ({:.0%})".format)
-    found = pd.DataFrame({"word": ours["label"], "events": ours["value"], "share": share["ours"]})
+    found = pd.DataFrame({"word": ours["label"].map(escape), "events": ours["value"], "share": share["ours"]})
     return found.assign(**{f"paper, {paper.DETAILED.name}": beside})

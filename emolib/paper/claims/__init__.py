@@ -12,6 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from html import escape
 from importlib.resources import files
 from pathlib import Path
 from types import SimpleNamespace
@@ -337,7 +338,8 @@ def contributed(root: str | Path = ".") -> pd.DataFrame:
             for name in claims():
                 marks = [check["outcome"] for check in sent["claims"][name]["checks"]]
                 outcome = outcome_of(marks) if marks else "not testable"
-                rows.append(dict(claim=name, outcome=outcome, model=paper.model_name(sent["parameters"]["model"])))
+                model = paper.model_name(escape(sent["parameters"]["model"]))  # somebody else's file, for a page
+                rows.append(dict(claim=name, outcome=outcome, model=model))
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path.name} is not what emolib verdicts writes ({error!r}): write it anew") from error
     return pd.DataFrame(rows, columns=["claim", "outcome", "model"])

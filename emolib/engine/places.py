@@ -1,0 +1,67 @@
+"""How folders and files of this machine are written about: by a name and a digest, never by their path.
+
+A path names a user and a machine, and may hold characters that mean something to a page or a shell. Whoever starts a
+notebook tells it where the files behind such names lie, through its environment.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+VARIABLE = "EMOLIB_PLACES"
+UNSAFE = re.compile(r"[^A-Za-z0-9.-]+")
+LONGEST = 60  # characters; several names make one of a file, which may have 255
+
+
+def plain(text: str) -> str:
+    """The text in letters, digits, dots and hyphens, for names of folders and pages.
+
+    Where something had to be replaced a digest of the text follows, so that two texts never become one.
+    """
+    kept = UNSAFE.sub("-", text).strip(".-")[:LONGEST]
+    return kept if kept == text else marked(kept, text.encode())
+
+
+def marked(name: str, content: bytes) -> str:
+    """The name with the first six digits of the sha256 of `content` behind it."""
+    return f"{name}-{hashlib.sha256(content).hexdigest()[:6]}".lstrip("-")
+
+
+def tell(places: Mapping[str, str]) -> None:
+    """Nothing; from now on this process and those it starts find the files of these names."""
+    os.environ[VARIABLE] = json.dumps(dict(places))
+
+
+def place(name: str) -> str:
+    """Where the folder or file of that name lies; the name itself when it is none that was told of."""
+    return json.loads(os.environ.get(VARIABLE) or "{}").get(name, name)
+
+
+def replace_text(path: Path, text: str) -> Path:
+    """The path, after it holds the text: all of it or, where that fails, what it held before."""
+    with tempfile.NamedTemporaryFile(
+        "w", dir=path.parent, prefix=".", suffix=".tmp", delete=False, encoding="utf-8", newline=""
+    ) as new:
+        try:
+            new.write(text)
+            new.flush()
+            shutil.copymode(path, new.name) if path.exists() else os.chmod(new.name, 0o666 & ~umask())
+            os.replace(new.name, path)
+        except BaseException:
+            Path(new.name).unlink()
+            raise
+    return path
+
+
+def umask() -> int:
+    """The permissions that this process takes away from what it makes."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
