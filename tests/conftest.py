@@ -38,7 +38,16 @@ def _crowd_envent() -> Path | None:
 
 
 # Tests that start programs: notebooks, Snakemake, environments, a server. Single ones carry the mark themselves.
-WORKFLOWS = ("test_benchmarks", "test_book", "test_cli", "test_colab", "test_fetch", "test_golden", "test_packaging")
+WORKFLOWS = (
+    "test_benchmarks",
+    "test_book",
+    "test_cli",
+    "test_colab",
+    "test_fetch",
+    "test_golden",
+    "test_packaging",
+    "test_stopping",
+)
 BROWSERS = ("test_browser", "test_pdf", "test_explorer")
 # Tests of these compute with a model, a small random one if nothing else.
 MODELS = ("engine", "experiments")

@@ -19,24 +19,16 @@ import pytest
 import yaml
 from nbformat.v4 import new_code_cell, new_notebook
 
+from checkout import KERNEL, made_up_checkout, parameters_cell, write_notebook
 from emolib import cli
 from emolib.book import processes
 from emolib.book.processes import one_at_a_time
-from emolib.book.run import (
-    check_parameters,
-    configured_runs,
-    execute,
-    experiment_of,
-    measures,
-    page_sha256,
-    select_notebooks,
-)
+from emolib.book.run import check_parameters, configured_runs, execute, measures, page_sha256, select_notebooks
 from emolib.study.run import REFERENCE, Run
 from helpers import ROOT, tiny_table
 from ndif import Ndif, serving
 
 FIELDS = [field.name for field in fields(Run)]
-KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 
 
 def calling(*arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -359,44 +351,13 @@ def test_make_refuses_an_unsuitable_python_before_it_creates_anything(tmp_path: 
 # the notebooks of a run
 
 
-def parameters_cell(**changes: object) -> str:
-    values = {field.name: field.default for field in fields(Run)} | changes
-    return "\n".join(f"{name} = {value!r}" for name, value in values.items())
-
-
 @pytest.fixture
 def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A checkout with this Snakefile and library, and two made-up experiments in place of the real ones."""
-    shutil.copy(ROOT / "Snakefile", tmp_path)
-    shutil.copytree(ROOT / "profiles", tmp_path / "profiles")
-    (tmp_path / "_toc.yml").touch()
-    shutil.copytree(ROOT / "emolib", tmp_path / "emolib", ignore=shutil.ignore_patterns("__pycache__", "experiments"))
-    (tmp_path / "emolib" / "experiments").mkdir()
-    (tmp_path / "emolib" / "experiments" / "__init__.py").touch()
-    (tmp_path / "notebooks").mkdir()
-    for name in ("01_first", "02_second"):
-        write_notebook(tmp_path, name)
+    """A made-up checkout, in which no model is tried."""
+    made_up_checkout(tmp_path)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli, "preflight_status", lambda *arguments: 0)  # the made-up ones need no model
+    monkeypatch.setattr(cli, "preflight_status", lambda *arguments: 0)
     return tmp_path
-
-
-def write_notebook(tree: Path, name: str, last: str = "") -> Path:
-    experiment = experiment_of(name)
-    package = tree / "emolib" / "experiments" / experiment
-    package.mkdir(exist_ok=True)
-    (package / "__init__.py").write_text("PROTOCOL = 1\n")
-    (package / "measure.py").touch()
-    work = (
-        "import sys\nfrom pathlib import Path\nfrom emolib.study.run import Run\n"
-        "run = Run.of(globals())\nfolder = Path('results') / run.slug\nfolder.mkdir(parents=True, exist_ok=True)\n"
-        "print('a bar', file=sys.stderr)\nprint('shown', seed)\n"
-        f"size = (folder / '{experiment}.parquet').write_text('measured')\n" + last
-    )
-    cells = [new_code_cell(parameters_cell(), metadata={"tags": ["parameters"]}), new_code_cell(work)]
-    path = tree / "notebooks" / f"{name}.ipynb"
-    nbformat.write(new_notebook(cells=cells, metadata=KERNEL), path)
-    return path
 
 
 def stale(*arguments: str) -> set[str]:

@@ -1,0 +1,87 @@
+"""A run that is told to end ends with all that it has started, and nobody else begins while a part of it lives."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from checkout import made_up_checkout, write_notebook
+from emolib.book.processes import one_at_a_time
+from emolib.study.run import Run
+
+WAITS = "import os, time\nPath('at_work').write_text(str(os.getpid()))\ntime.sleep(600)\n"
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    made_up_checkout(tmp_path)
+    write_notebook(tmp_path, "01_first", last=WAITS)
+    return tmp_path
+
+
+@pytest.fixture
+def called(tree: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """`emolib run` with a kernel at work."""
+    run = "cli.main(['run', '--cores', '1', '--only', '01_first'])"
+    code = f"from emolib import cli; cli.preflight_status = lambda *given: 0; raise SystemExit({run})"
+    environment = os.environ | {"PYTHONPATH": str(tree)}
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=tree, env=environment, start_new_session=True)
+    until(lambda: (tree / "at_work").is_file() and (tree / "at_work").read_text(), 120)
+    yield process
+    for one in parts(tree):
+        one.kill()
+    process.kill()
+    process.wait()
+
+
+def until(holds: object, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not holds():  # type: ignore[operator]
+        assert time.monotonic() < end, "it did not come to that"
+        time.sleep(0.1)
+
+
+def parts(tree: Path) -> list[psutil.Process]:
+    """The processes that work in the checkout."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.cwd() == str(tree) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_all_of_a_run_ends_when_it_is_told_to(number: int, tree: Path, called: subprocess.Popen[bytes]) -> None:
+    commands = [" ".join(process.cmdline()) for process in parts(tree)]
+    for part in ("snakemake", "emolib.book.run", "ipykernel"):
+        assert any(part in command for command in commands), commands
+    start = time.monotonic()
+    called.send_signal(number)
+    assert called.wait(10) == 128 + number
+    assert time.monotonic() - start < 10 and parts(tree) == []
+    left = {path.name for path in (tree / "runs" / Run().slug).glob("*")}
+    assert not {name for name in left if name.endswith("first.ipynb")}, "what was not finished does not look done"
+
+
+def test_the_lock_is_held_while_a_part_lives(tree: Path, called: subprocess.Popen[bytes]) -> None:
+    called.kill()  # which no process can answer
+    called.wait()
+    for part in ("snakemake", "emolib.book.run"):
+        (process,) = [one for one in parts(tree) if part in " ".join(one.cmdline())]
+        with pytest.raises(RuntimeError, match=rf"another run is under way .*\b{process.pid}\b"), one_at_a_time(tree):
+            pass
+        process.kill()
+    until(lambda: parts(tree) == [], 10)  # a kernel ends when who asks it is gone
+    with one_at_a_time(tree):
+        pass
