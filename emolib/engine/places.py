@@ -25,13 +25,16 @@ def plain(text: str) -> str:
 
     Where something had to be replaced a digest of the text follows, so that two texts never become one.
     """
-    kept = UNSAFE.sub("-", text).strip(".-")[:LONGEST]
-    return kept if kept == text else marked(kept, text.encode())
+    return text if _kept(text) == text else marked(text, text.encode())
 
 
 def marked(name: str, content: bytes) -> str:
-    """The name with the first six digits of the sha256 of `content` behind it."""
-    return f"{name}-{hashlib.sha256(content).hexdigest()[:6]}".lstrip("-")
+    """The name in such characters, with the first six digits of the sha256 of `content` behind it."""
+    return f"{_kept(name)}-{hashlib.sha256(content).hexdigest()[:6]}".lstrip("-")
+
+
+def _kept(text: str) -> str:
+    return UNSAFE.sub("-", text).strip(".-")[:LONGEST].rstrip(".-")
 
 
 def tell(places: Mapping[str, str]) -> None:

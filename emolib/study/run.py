@@ -174,8 +174,8 @@ def _short(field: str, name: str) -> str:
 
 
 def _title(path: Path) -> str:
-    """The name of a folder, or that of a file without its suffix, in plain characters."""
-    return places.plain(path.name if path.is_dir() else path.stem)
+    """The name of a folder, or that of a file without its suffix."""
+    return path.name if path.is_dir() else path.stem
 
 
 def _base(field: str, name: str) -> str:
