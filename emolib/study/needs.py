@@ -53,6 +53,6 @@ NEEDS = {
 
 
 def impossible(experiment: str, corpus: Corpus) -> str | None:
-    """Why an experiment, by its name, cannot be done on a corpus, in a sentence; None where the corpus allows it."""
-    lacking = NEEDS[experiment].unmet(corpus)
+    """Why an experiment, by its name, cannot be done on a corpus, in a sentence; None where it can."""
+    lacking = NEEDS.get(experiment, Needs()).unmet(corpus)
     return f"{experiment} needs {' and '.join(lacking)}" if lacking else None
