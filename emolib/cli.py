@@ -215,16 +215,14 @@ def snakemake_status(root: Path, asked: Run, notebooks: list[str], cores: int | 
 def book() -> int:
     """Render the book, with your runs in it, to _build/html."""
     from emolib.book.disk import require_folders
-    from emolib.book.render import build
-    from emolib.book.run import stale_tables
-    from emolib.study.run import REFERENCE
+    from emolib.book.render import altered, build
 
     root = checkout()
     require_folders(root, ("_build", "book"))
     page, rendered = build(root)
     print(f"{'The book' if rendered else 'The book, unchanged'}: {page.as_uri()}")
-    for name, reason in stale_tables(REFERENCE, root).items():
-        print(f"The committed table of {name} is stale, {reason}: make reference", file=sys.stderr)
+    for name, reason in altered(root).items():
+        print(f"The committed chapter {name} is {reason}: make reference", file=sys.stderr)
     failed = sorted(path.relative_to(root).as_posix() for path in (root / "runs").glob("*/*.failed.ipynb"))
     if failed:
         print(f"Not in it, or as they were before, because they failed: {', '.join(failed)}", file=sys.stderr)

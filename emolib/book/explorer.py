@@ -97,8 +97,10 @@ def measurements(root: Path) -> pd.DataFrame:
 
 
 def stored(path: Path, root: Path) -> pd.DataFrame:
-    """The rows over layers of one stored table, `who` naming its run and `where` its file."""
-    frame = results.read(path)
+    """The rows over layers of one stored table, `who` naming its run and `where` its file; none of a damaged one."""
+    frame = results.readable(path)
+    if frame is None:
+        return pd.DataFrame()
     who = run_name({path.stem: frame}, path.parent.name)
     return _drawn(frame).assign(who=who, kind="run", where=path.relative_to(root).as_posix())
 

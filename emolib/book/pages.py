@@ -8,10 +8,12 @@ download.
 
 from __future__ import annotations
 
+import html
 import inspect
 import json
 import re
 import shutil
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from typing import Any
 from sphinx.application import Sphinx
 from sphinx.config import Config
 
-from emolib.book import colab, explorer
+from emolib.book import colab, explorer, render
 
 # Typesets formulas as SVG, without fonts or further files.
 MATHJAX = "sphinx-mathjax-offline", "sphinx-mathjax-offline/static/mathjax/tex-svg.js"
@@ -31,6 +33,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("config-inited", add_assets)
     app.connect("autodoc-process-docstring", as_text)
     app.connect("html-page-context", add_button, priority=502)  # the theme fills the header at 501
+    app.connect("html-page-context", say_altered)
     app.connect("html-page-context", drop_thebe, priority=900)
     app.connect("build-finished", offer_notebooks)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
@@ -79,6 +82,18 @@ def add_button(app: Sphinx, pagename: str, templatename: str, context: dict[str,
         "label": "colab-button",
     }
     context["header_buttons"].insert(0, button)
+
+
+def say_altered(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: object) -> None:
+    """Return None after putting a warning at the head of a committed chapter that is not what was computed."""
+    chapter = Path(pagename)
+    if chapter.parent == render.CHAPTERS and (reason := _altered(Path(app.srcdir)).get(chapter.name)):
+        title, text = "Do not cite this chapter", html.escape(f"What it shows is {reason}.")
+        note = f'<div class="admonition danger"><p class="admonition-title">{title}</p><p>{text}</p></div>'
+        context["body"] = note + context["body"]
+
+
+_altered = cache(render.altered)  # once a rendering
 
 
 def drop_thebe(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: object) -> None:

@@ -6,6 +6,7 @@ buttons and the explorer's data are added while Sphinx renders, by `emolib.book.
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -15,12 +16,14 @@ from typing import Any, Literal
 import yaml
 
 from emolib.book import colab
-from emolib.book.run import files_sha256
+from emolib.book.run import experiment_of, files_sha256, measures, measuring, notebook_names, result_of, why_stale
 from emolib.book.staging import stage_runs
 from emolib.engine.places import replace_text
-from emolib.study.run import Run
+from emolib.engine.registry import sha256
+from emolib.study.run import REFERENCE, Run
+from emolib.tables import results
 
-CHAPTERS = Path("book/chapters")
+CHAPTERS, MANIFEST = Path("book/chapters"), Path("book/manifest.json")
 # What decides how a page looks, beside the pages and the code that renders them.
 INPUTS = ("_config.yml", "_build/_toc.yml", "requirements.lock", "pyproject.toml")
 
@@ -81,11 +84,50 @@ def effective_toc(root: Path) -> dict[str, Any]:
 
 
 def publish(root: Path, run: Run, names: list[str]) -> list[Path]:
-    """Return the chapters written to book/chapters, which are the named executed notebooks of the run."""
+    """Return the chapters written to book/chapters, which are the named executed notebooks of the run.
+
+    The digests of all committed chapters and tables go into `MANIFEST`.
+    """
     (root / CHAPTERS).mkdir(parents=True, exist_ok=True)
     executed = root / "runs" / run.slug
     texts = {name: (executed / f"{name}.ipynb").read_text(encoding="utf-8") for name in names}
-    return [replace_text(root / CHAPTERS / f"{name}.ipynb", text) for name, text in texts.items()]
+    written = [replace_text(root / CHAPTERS / f"{name}.ipynb", text) for name, text in texts.items()]
+    found = {path.relative_to(root).as_posix(): sha256(path) for path in published(root)}
+    replace_text(root / MANIFEST, json.dumps(found, indent=1) + "\n")
+    return written
+
+
+def published(root: Path) -> list[Path]:
+    """Return the committed chapters, and the tables of the committed run that they are drawn from."""
+    tables = root / "results" / REFERENCE.slug
+    return [*sorted((root / CHAPTERS).glob("*.ipynb")), *sorted(tables.glob("*.parquet"))]
+
+
+def altered(root: Path) -> dict[str, str]:
+    """Return by chapter, such as "05_probing", why what it shows is not what was computed, or not what would be now.
+
+    A chapter or a table was changed, added or removed after the run that wrote both, or the table is of earlier code.
+    A chapter without an experiment of its own is drawn from all tables.
+    """
+    known = json.loads((root / MANIFEST).read_text(encoding="utf-8"))
+    there = {path.relative_to(root).as_posix(): sha256(path) for path in published(root)}
+    changed = [name for name in sorted({*known, *there}) if known.get(name) != there.get(name)]
+    tables = {Path(name).stem: name for name in changed if name.endswith(".parquet")}
+    found = {}
+    for name in notebook_names(root):
+        chapter = (CHAPTERS / f"{name}.ipynb").as_posix()
+        own = [tables[experiment_of(name)]] if experiment_of(name) in tables else []
+        from_all = [] if measures(name, root) else list(tables.values())
+        if lost := [*([chapter] if chapter in changed else []), *own, *from_all]:
+            found[name] = f"altered: {', '.join(lost)} is not what the run has written"
+    return {name: f"of earlier code: {reason}" for name, reason in _stale(root).items()} | found
+
+
+def _stale(root: Path) -> dict[str, str]:
+    whole = {name: result_of(name, REFERENCE.slug, root) for name in measuring(None, root)}
+    tables = {name: results.readable(path) for name, path in whole.items() if path.is_file()}
+    found = {name: why_stale(REFERENCE, name, table) for name, table in tables.items() if table is not None}
+    return {name: reason for name, reason in found.items() if reason}
 
 
 def _redirect(page: str, root: Path) -> str:

@@ -156,7 +156,12 @@ def why_stale(run: Run, notebook: str, table: pd.DataFrame) -> str | None:
 def stale_tables(run: Run, root: Path = Path()) -> dict[str, str]:
     """Return why each stored table of a run that is stale is so, by the name of its experiment."""
     paths = {name: result_of(name, run.slug, root) for name in measuring(None, root)}
-    found = {path.stem: why_stale(run, name, results.read(path)) for name, path in paths.items() if path.is_file()}
+    found: dict[str, str | None] = {}
+    for name, path in paths.items():
+        try:
+            found |= {path.stem: why_stale(run, name, results.read(path))} if path.is_file() else {}
+        except ValueError as error:
+            found[path.stem] = str(error)
     return {name: reason for name, reason in found.items() if reason}
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from emolib.engine.engine import Engine
 from emolib.engine.labels import LabelTokens
 from emolib.engine.sites import Component
-from emolib.study import shards
+from emolib.study.shards import Shard, progress
 
 KEEP = 5  # tokens -1..-5 are read, as in the paper's appendix C.3
 WORD_TOKENS = 4  # enough to complete nearly every word of the open-vocabulary answer
@@ -39,15 +39,17 @@ class CleanPass:
         self.engine, self.labels, self.folder = engine, labels, folder
 
     @cached_property
-    def shards(self) -> list[Path]:
+    def shards(self) -> list[Shard]:
         """The files of the pass, computed where missing."""
         batches = self.engine.batches()
-        files = [self.folder / f"{index:05d}.safetensors" for index in range(len(batches))]
-        sizes = [len(rows) for rows in batches]
-        for file, rows in shards.progress(list(zip(files, batches, strict=True)), "reading", sizes):
-            dims: dict[str, int] = {component: 2 for component in self.engine.model.components}
-            shards.keep(file, partial(self.engine.in_parts, rows, self._read, dims))
-        return files
+        dims: dict[str, int] = {component: 2 for component in self.engine.model.components}
+        found = [
+            Shard(self.folder / f"{index:05d}.safetensors", partial(self.engine.in_parts, rows, self._read, dims))
+            for index, rows in enumerate(batches)
+        ]
+        for shard in progress(found, "reading", [len(rows) for rows in batches]):
+            shard.keep()
+        return found
 
     @cached_property
     def clean(self) -> Clean:
@@ -72,6 +74,6 @@ class CleanPass:
         # [layer, position, text, d]: the texts of one site lie together on disk.
         return answers | {name: values.transpose(1, 2) for name, values in encoding.activations.items()}
 
-    def _gather(self, name: str, index: tuple[int, int] | slice = slice(None)) -> Tensor:
-        order = torch.cat([shards.load(file, "rows") for file in self.shards]).argsort()
-        return torch.cat([shards.load(file, name, index) for file in self.shards])[order]
+    def _gather(self, name: str, index: tuple[int, ...] = ()) -> Tensor:
+        order = torch.cat([shard.load("rows") for shard in self.shards]).argsort()
+        return torch.cat([shard.load(name, index) for shard in self.shards])[order]

@@ -21,11 +21,14 @@ import pandas as pd
 from emolib.engine.registry import revision
 from emolib.study.run import REFERENCE, Run
 from emolib.tables import results
+from emolib.tables.provenance import public
 from emolib.texts import sources
+from emolib.texts.corpus import corpus_file
 
 # Raised when the logits or activations that the engine and the clean pass compute may change: every table and every
 # shard of the cache is then stale.
 ENGINE_PROTOCOL = 1
+ELSEWHERE = ("device", "corpus_path")  # where a run was computed, which decides no number
 REASONS = {
     "protocol": "the experiment measures something else",
     "engine_protocol": "the engine computes something else",
@@ -46,6 +49,7 @@ def key(run: Run, experiment: ModuleType) -> dict[str, Any]:
     """
     readings = sources.registry().get(run.corpus, {}).get("readings", {})
     return {
+        "run": {name: public(value) for name, value in run.parameters().items() if name not in ELSEWHERE},
         "protocol": experiment.PROTOCOL,
         "engine_protocol": ENGINE_PROTOCOL,
         "corpus_sha256": corpus_sha256(run),
@@ -62,8 +66,12 @@ def why_stale(stored: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
 
     What this machine cannot tell is taken to be the same, so that a chapter is drawn where the weights are not.
     """
+    made = stored.get("parameters", {})
+    for name, value in now.get("run", {}).items():
+        if made.get(name) != value:
+            return f"it is of another run ({name} {made.get(name)!r}, not {value!r})"
     for name, value in now.items():
-        if value is not None and stored.get(name) != value:
+        if name != "run" and value is not None and stored.get(name) != value:
             numbers = f" ({name} {stored.get(name)}, now {value})" if "protocol" in name else ""
             return REASONS[name] + numbers
     return None
@@ -76,7 +84,7 @@ def corpus_sha256(run: Run) -> str | None:
         named = run.corpus_path or os.environ.get(entry["environment"])
         if not (named or (sources.cache_folder() / entry["texts"]["file"]).is_file()):
             return None
-    return run.load_corpus().sha256
+    return corpus_file(run.corpus, run.corpus_path).sha256
 
 
 def data_sha256(name: str) -> str:
@@ -103,8 +111,12 @@ def stored(path: Path, now: Mapping[str, Any], *, say: bool = False) -> pd.DataF
     """The table at `path` when it is what `now`, a `key`, would give; None when it is stale (`say` why on stderr)."""
     if not path.is_file():
         return None
-    found = results.read(path)
-    reason = why_stale(found.attrs["provenance"], now)
+    try:
+        found = results.read(path)
+        other = set(found["experiment"]) - {path.stem}
+        reason = f"it is the table of {other.pop()}" if other else why_stale(found.attrs["provenance"], now)
+    except ValueError as error:
+        found, reason = None, str(error)
     if reason and say:
         print(f"{path.stem} is measured anew: {reason}", file=sys.stderr)
     return None if reason else found
@@ -123,4 +135,4 @@ def measured(run: Run, experiment: ModuleType, *, folder: str | Path = ".") -> p
 def reference_table(run: Run, experiment: ModuleType, *, folder: str | Path = ".") -> pd.DataFrame | None:
     """The committed table of the reference run, to draw behind this run's; None when this is that run."""
     path = table_path(REFERENCE, experiment, folder)
-    return results.read(path) if run.slug != REFERENCE.slug and path.is_file() else None
+    return results.readable(path) if run.slug != REFERENCE.slug and path.is_file() else None

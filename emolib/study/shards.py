@@ -1,43 +1,106 @@
-"""Files that long passes leave behind, one a batch, so that an interrupted pass goes on where it stopped."""
+"""Files that long passes leave behind, one a batch, so that an interrupted pass goes on where it stopped.
+
+A shard carries a checksum of each of its parts, which is compared whenever the part is read: what the disk has changed
+is computed again, never used.
+"""
 
 from __future__ import annotations
 
+import json
+import sys
 import time
 import uuid
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, uint8
 from tqdm import tqdm
 
 T = TypeVar("T")
+CHECKS = "crc32"
 
 
-def keep(path: Path, compute: Callable[[], Mapping[str, Tensor]]) -> float:
-    """The seconds that were spared because the shard at `path` was there; else 0, and it is computed and written.
+class Damaged(Exception):
+    """A shard that does not hold what was written."""
 
-    It is there whole or not at all, and two processes that compute the same one, on whichever machines, do not disturb
-    each other.
-    """
-    if path.is_file():
+
+class Shard(NamedTuple):
+    """The file of one batch, and what computes it."""
+
+    path: Path
+    compute: Callable[[], Mapping[str, Tensor]]
+
+    def keep(self) -> float:
+        """The seconds that were spared because the shard was there; else 0, and it is computed and written.
+
+        It is there whole or not at all, and two processes that compute the same one, on whichever machines, do not
+        disturb each other. Raises RuntimeError, and writes nothing, for values that are no numbers.
+        """
+        if self.path.is_file():
+            try:
+                return float(_metadata(self.path)["seconds"])
+            except Damaged as error:
+                self._set_aside(error)
+        start = time.perf_counter()
+        tensors = {name: value.contiguous().cpu() for name, value in self.compute().items()}
+        for name, value in tensors.items():
+            if value.is_floating_point() and not value.isfinite().all():
+                raise RuntimeError(
+                    f"the model gives {name} that are no numbers (nan or infinite): choose another dtype, such as "
+                    "float32, or look at its weights with emolib doctor"
+                )
+        seconds = time.perf_counter() - start
+        checks = {name: _checks(value) for name, value in tensors.items()}
+        partial = self.path.with_suffix(f".{uuid.uuid4().hex}.partial")
+        save_file(tensors, partial, metadata={"seconds": repr(seconds), CHECKS: json.dumps(checks)})
+        partial.rename(self.path)
+        return 0.0
+
+    def load(self, name: str, index: tuple[int, ...] = ()) -> Tensor:
+        """One tensor of the shard, or the part of it at `index`, without reading the rest; computed anew if damaged."""
+        try:
+            return _load(self.path, name, index)
+        except Damaged as error:
+            self._set_aside(error)
+            self.keep()
+            return _load(self.path, name, index)
+
+    def _set_aside(self, error: Damaged) -> None:
+        print(f"{self.path} {error}: it is computed anew", file=sys.stderr)
+        self.path.unlink(missing_ok=True)
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    try:
         with safe_open(path, "pt") as shard:
-            return float(shard.metadata()["seconds"])
-    start = time.perf_counter()
-    tensors = {name: value.contiguous().cpu() for name, value in compute().items()}
-    seconds = time.perf_counter() - start
-    partial = path.with_suffix(f".{uuid.uuid4().hex}.partial")
-    save_file(tensors, partial, metadata={"seconds": repr(seconds)})
-    partial.rename(path)
-    return 0.0
+            found = shard.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise Damaged(f"cannot be read ({error})") from error
+    if "seconds" not in found or CHECKS not in found:
+        raise Damaged("has no checksums")
+    return found
 
 
-def load(path: Path, name: str, index: Any = slice(None)) -> Tensor:
-    """One tensor of a shard, or the part of it that `index` selects, without reading the rest."""
+def _load(path: Path, name: str, index: tuple[int, ...]) -> Tensor:
+    expected = json.loads(_metadata(path)[CHECKS])[name]
     with safe_open(path, "pt") as shard:
-        return shard.get_slice(name)[index]
+        value = shard.get_slice(name)[index or slice(None)]
+    for place in index:
+        expected = expected[place]
+    if _checks(value) != expected:
+        raise Damaged(f"was changed ({name} is not what was written)")
+    return value
+
+
+def _checks(value: Tensor) -> Any:
+    """A checksum of a tensor; of one of more dimensions than a batch of vectors, one each of its parts."""
+    if value.ndim > 2:
+        return [_checks(part) for part in value]
+    return zlib.crc32(value.contiguous().view(uint8).numpy().data) if value.numel() else 0
 
 
 def progress(items: Sequence[T], name: str, sizes: Sequence[int], *, unit: str = " texts") -> Iterator[T]:

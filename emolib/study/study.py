@@ -242,9 +242,9 @@ class Study:
             encode = cache(partial(self.engine.encode, batch))
             for number, chunk in enumerate(chunks):
                 file = folder / f"{hashlib.sha256(str(batch).encode()).hexdigest()[:16]}-{number:03d}.safetensors"
-                replay = partial(self._replay, batch, encode, [edits[index] for index in chunk])
-                self._spared[0] += shards.keep(file, replay)
-                found[[[place[row]] for row in batch], chunk] = shards.load(file, "logits").float()
+                shard = shards.Shard(file, partial(self._replay, batch, encode, [edits[index] for index in chunk]))
+                self._spared[0] += shard.keep()
+                found[[[place[row]] for row in batch], chunk] = shard.load("logits").float()
         return found
 
     def measure(self, experiment: ModuleType) -> pd.DataFrame:
@@ -268,6 +268,7 @@ class Study:
         made_from = self._key(experiment) | ({"full_passes": self.model.obstacle} if self.model.obstacle else {})
         made_from |= {"corpus_reading": str(self.corpus.reading)} if self.corpus.reading else {}
         made_from |= {"first_prompt": self.first_prompt}
+        made_from.pop("run")  # which the parameters say, with where it was computed
         about = collect_provenance(
             parameters=self.run.public,
             device=self.run.device if self.run.remote else str(self.model.device),

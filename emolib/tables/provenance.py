@@ -30,7 +30,7 @@ def collect_provenance(
     """
     return {
         **git_state(),
-        "parameters": {str(name): _public(value) for name, value in parameters.items()},
+        "parameters": {str(name): public(value) for name, value in parameters.items()},
         **made_from,
         "device": device,
         "processor": processor_name(),
@@ -126,11 +126,12 @@ def installed(name: str) -> str | None:
         return None
 
 
-def _public(value: Any) -> Any:
+def public(value: Any) -> Any:
+    """Return a value, or all within it, as a provenance shows it: of a local path its last part."""
     if isinstance(value, Mapping):
-        return {str(name): _public(item) for name, item in value.items()}
+        return {str(name): public(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_public(item) for item in value]
+        return [public(item) for item in value]
     if isinstance(value, Path) or (isinstance(value, str) and LOCAL_PATH.search(value)):
         return re.split(r"[/\\]", str(value).rstrip("/\\"))[-1]
     return value

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -105,7 +106,10 @@ def read(path: str | Path) -> pd.DataFrame:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no results at {path}: run the experiment first (emolib run)")
-    table = pq.read_table(path)
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{path} is damaged ({error}): delete it and run the experiment again") from error
     metadata = table.schema.metadata or {}
     if PROVENANCE not in metadata or DIGEST not in metadata:
         raise ValueError(f"{path} has no provenance or no digest: it was not written by this library, run it again")
@@ -118,6 +122,15 @@ def read(path: str | Path) -> pd.DataFrame:
         raise ValueError(f"{path}: {error}") from error
     frame.attrs["provenance"] = json.loads(metadata[PROVENANCE])
     return frame
+
+
+def readable(path: str | Path) -> pd.DataFrame | None:
+    """The table at the path as by `read`, None after saying on stderr why it cannot be: others are still shown."""
+    try:
+        return read(path)
+    except ValueError as error:
+        print(f"left out: {error}", file=sys.stderr)
+        return None
 
 
 def experiment_of(frame: pd.DataFrame) -> str:

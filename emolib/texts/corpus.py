@@ -116,14 +116,7 @@ def load_corpus(
     blanks around names and labels do not count. Raises FileNotFoundError or ValueError, saying what is wrong and where.
     """
     check_choice("text", text, TextColumn)
-    if path is not None and name != "crowd-envent":
-        raise ValueError(f'path= belongs to crowd-envent only; for a file of your own write load_corpus("{path}").')
-    check_corpus_name(name)
-    known = sources.registry().get(name)
-    if name == "crowd-envent":
-        found = sources.find(name, "texts", path)
-    else:
-        found = sources.read_bytes(sources.DATA / known["file"] if known else Path(name).expanduser())
+    known, found = sources.registry().get(name), corpus_file(name, path)
     table, reading = _table(found, encoding or (known or {}).get("encoding"))
     if name == "crowd-envent":
         _compare_content(found, table, "texts")
@@ -137,6 +130,20 @@ def load_corpus(
         note=corpus_note(name),
         reading=replace(reading, notes=notes),
     )
+
+
+def corpus_file(name: str, path: str | os.PathLike[str] | None = None) -> Found:
+    """The bytes of the corpus called `name`, found as `load_corpus` does, unread; their sha256 is the corpus's.
+
+    Raises what `load_corpus` raises for a name or a file that is not there.
+    """
+    if path is not None and name != "crowd-envent":
+        raise ValueError(f'path= belongs to crowd-envent only; for a file of your own write load_corpus("{path}").')
+    check_corpus_name(name)
+    if name == "crowd-envent":
+        return sources.find(name, "texts", path)
+    known = sources.registry().get(name)
+    return sources.read_bytes(sources.DATA / known["file"] if known else Path(name).expanduser())
 
 
 def _table(found: Found, encoding: str | None) -> tuple[pd.DataFrame, Reading]:

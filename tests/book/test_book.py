@@ -10,6 +10,7 @@ import socket
 from dataclasses import fields, replace
 from html import unescape
 from pathlib import Path
+from types import SimpleNamespace
 
 import jupytext
 import nbformat
@@ -20,12 +21,13 @@ import yaml
 from markdown_it import MarkdownIt
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from emolib.book import colab
-from emolib.book.render import build, effective_toc, publish
-from emolib.book.run import INJECTED, measuring, notebook_names, result_of, write_parameters
+from emolib.book import colab, pages
+from emolib.book.render import MANIFEST, altered, build, effective_toc, publish
+from emolib.book.run import INJECTED, measures, measuring, notebook_names, result_of, write_parameters
 from emolib.book.staging import adopted, as_words
 from emolib.figures.display import MIME
 from emolib.study.run import REFERENCE, Run
+from emolib.tables import results
 from emolib.texts.corpus import Corpus
 from emolib.texts.prompts import get_prompt
 from helpers import ROOT
@@ -315,3 +317,57 @@ def test_publishing_copies_the_reference_run_whole(tree: Path) -> None:
         nbformat.write(document("part", f"published {name}"), folder / f"{name}.ipynb")
     assert [path.stem for path in publish(tree, REFERENCE, notebook_names(tree))] == ["01_a", "02_b"]
     assert "published 02_b" in read(tree / "book" / "chapters" / "02_b.ipynb").cells[0].source
+
+
+@pytest.mark.parametrize("tampered", ["a value", "a sentence", "a table removed", "two tables exchanged", "seed"])
+def test_what_was_changed_after_the_run_is_named(tampered: str, tmp_path: Path) -> None:
+    """A value with its digest, a sentence, a table of another run under this one's name: the chapters that show it."""
+    for folder in ("book/chapters", f"results/{REFERENCE.slug}", "notebooks"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    shutil.copyfile(ROOT / MANIFEST, tmp_path / MANIFEST)
+    (tmp_path / "emolib").symlink_to(ROOT / "emolib")
+    assert altered(tmp_path) == {}
+    tables = tmp_path / "results" / REFERENCE.slug
+    of_all = {name for name in notebook_names(ROOT) if not measures(name, ROOT)}
+    frame = results.read(tables / "probing.parquet")
+    about = frame.attrs["provenance"]
+    if tampered == "a value":
+        frame.loc[0, "value"] += 0.01
+        results.write(frame, tables / "probing.parquet", about)
+        expected = {"05_probing"} | of_all
+    elif tampered == "seed":
+        results.write(frame, tables / "probing.parquet", about | {"parameters": about["parameters"] | {"seed": 1}})
+        expected = {"05_probing"} | of_all
+    elif tampered == "a sentence":
+        chapter = tmp_path / "book" / "chapters" / "05_probing.ipynb"
+        chapter.write_text(chapter.read_text(encoding="utf-8").replace(" not ", " ", 1), encoding="utf-8")
+        expected = {"05_probing"}
+    elif tampered == "a table removed":
+        (tables / "probing.parquet").unlink()
+        expected = {"05_probing"} | of_all
+    else:
+        both = [tables / f"{name}.parquet" for name in ("probing", "patching")]
+        contents = [path.read_bytes() for path in both]
+        for path, content in zip(both, reversed(contents), strict=True):
+            path.write_bytes(content)
+        expected = {"05_probing", "06_patching"} | of_all
+    assert set(altered(tmp_path)) == expected
+    assert all(reason.startswith("altered: ") for reason in altered(tmp_path).values())
+
+
+def test_the_committed_chapters_and_tables_are_those_of_the_manifest() -> None:
+    assert altered(ROOT) == {}
+
+
+def test_an_altered_chapter_says_so_at_its_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = SimpleNamespace(srcdir=str(ROOT))
+    monkeypatch.setattr(pages, "_altered", lambda root: {"05_probing": "altered: <a> is not what the run has written"})
+    for page, warned in (
+        ("book/chapters/05_probing", True),
+        ("book/chapters/06_patching", False),
+        ("book/run-x/05_probing", False),
+    ):
+        context = {"body": "<p>text</p>"}
+        pages.say_altered(app, page, "page.html", context, None)
+        assert ("Do not cite" in context["body"]) is warned and "<a>" not in context["body"]
+        assert context["body"].endswith("<p>text</p>")

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors import safe_open
@@ -232,8 +233,8 @@ def test_a_second_study_reads_what_the_first_left(fresh: Fresh, encoded: list[in
 def test_a_lost_shard_is_computed_again_and_no_other(fresh: Fresh, encoded: list[int]) -> None:
     first = fresh()
     logits, site = first.clean.logits, first.activations("attn_out", 2, -3)
-    others = {file: file.stat().st_mtime_ns for file in first.clean_pass.shards}
-    lost = first.clean_pass.shards[1]
+    others = {shard.path: shard.path.stat().st_mtime_ns for shard in first.clean_pass.shards}
+    lost = first.clean_pass.shards[1].path
     lost.unlink()
     del others[lost]
     encoded.clear()
@@ -242,6 +243,73 @@ def test_a_lost_shard_is_computed_again_and_no_other(fresh: Fresh, encoded: list
     assert torch.equal(second.activations("attn_out", 2, -3), site)
     assert encoded == [64]
     assert all(file.stat().st_mtime_ns == time for file, time in others.items())
+
+
+@pytest.mark.parametrize("fault", ["a bit", "numbers", "the end", "the head", "another shard", "nothing in it"])
+def test_a_damaged_shard_is_never_used(
+    fresh: Fresh, encoded: list[int], fault: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of both passes: it is named, computed anew, and what is read is what was read before."""
+    first = fresh()
+    edits = some_edits(first.model)
+    logits, site = first.clean.logits, first.activations("mlp_out", 1, -2)
+    answers = first.intervene(edits, range(TINY_TEXTS), name="edits")
+    damaged = [first.clean_pass.shards[1].path, max(first.folder.glob("cache/edits-*/*.safetensors"))]
+    for path in damaged:
+        _damage(path, fault)
+    capsys.readouterr()
+    second = fresh()
+    assert torch.equal(second.activations("mlp_out", 1, -2), site) and torch.equal(second.clean.logits, logits)
+    assert torch.allclose(second.intervene(edits, range(TINY_TEXTS), name="edits"), answers, atol=1e-5)
+    assert capsys.readouterr().err.count("it is computed anew") == 2
+    third = fresh()
+    assert torch.equal(third.clean.logits, logits) and "anew" not in capsys.readouterr().err
+
+
+def _damage(path: Path, fault: str) -> None:
+    whole = path.read_bytes()
+    head = 8 + int.from_bytes(whole[:8], "little")
+    if fault in ("a bit", "numbers"):
+        # In every tensor, so in the one that is read first as well.
+        width = 1 if fault == "a bit" else 4
+        places = range(head, len(whole), 64)
+        changed = bytearray(whole)
+        for place in places:
+            changed[place : place + width] = bytes([changed[place] ^ 16]) if width == 1 else b"\0\0\xc0\x7f"
+        path.write_bytes(bytes(changed[: len(whole)]))
+    elif fault == "another shard":
+        other = next(file for file in sorted(path.parent.glob("*.safetensors")) if file != path)
+        path.write_bytes(other.read_bytes()[:head] + whole[head:])
+    else:
+        path.write_bytes({"the end": whole[:-40], "the head": whole[20:], "nothing in it": b""}[fault])
+
+
+def test_values_that_are_no_numbers_are_not_kept(tmp_path: Path) -> None:
+    shard = shards.Shard(tmp_path / "one.safetensors", lambda: {"logits": torch.tensor([[1.0, torch.nan]])})
+    with pytest.raises(RuntimeError, match="gives logits that are no numbers"):
+        shard.keep()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("fault", ["a value", "another experiment", "another seed", "another profile", "cut", "empty"])
+def test_a_table_that_is_not_the_runs_is_measured_anew(fresh: Fresh, fault: str) -> None:
+    opened = fresh()
+    opened.measure(Experiment(0.5))
+    path = stored(opened)
+    table = pq.read_table(path)
+    if fault == "a value":
+        changed = table.set_column(table.column_names.index("value"), "value", [[0.75] * len(table)])
+        pq.write_table(changed.replace_schema_metadata(table.schema.metadata), path)
+    elif fault in ("cut", "empty"):
+        path.write_bytes(path.read_bytes()[: -100 if fault == "cut" else 0])
+    else:
+        other = fresh(**{"another seed": dict(seed=1), "another profile": dict(profile="full")}.get(fault, {}))
+        other.measure(Experiment(0.75))
+        path.write_bytes(stored(other).read_bytes())
+        if fault == "another experiment":
+            frame = results.tidy([dict(metric="transfer", value=0.75)], experiment="patching", model="other")
+            results.write(frame, path, results.read(path).attrs["provenance"])
+    assert fresh().measure(Experiment(0.25))["value"][0] == 0.25
 
 
 def test_an_interrupted_pass_goes_on_where_it_stopped(

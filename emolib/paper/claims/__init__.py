@@ -28,7 +28,7 @@ from emolib.paper.tables import paper_tables
 from emolib.stats import landmarks
 from emolib.study.run import REFERENCE
 from emolib.tables import paper, schemas
-from emolib.tables.results import digest, read
+from emolib.tables.results import digest, readable
 
 Outcome = Literal["reproduced", "partly", "not", "not testable"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
@@ -282,8 +282,9 @@ def described() -> str:
 
 
 def run_tables(folder: str | Path) -> dict[str, pd.DataFrame]:
-    """The stored tables of a run by experiment name, from its folder results/<slug>; empty without any."""
-    return {path.stem: read(path) for path in sorted(Path(folder).glob("*.parquet"))}
+    """The stored tables of a run by experiment name, from its folder results/<slug>; without those that are damaged."""
+    found = {path.stem: readable(path) for path in sorted(Path(folder).glob("*.parquet"))}
+    return {name: table for name, table in found.items() if table is not None}
 
 
 def stored_runs(root: str | Path = ".") -> dict[str, dict[str, pd.DataFrame]]:
