@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -33,6 +34,7 @@ LARGE = 400_000_000  # weights from which on a model is run in mixed precision u
 MAX_SEED = 2**32 - 1  # that of numpy's and scikit-learn's generators
 HUB_ID = re.compile(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}", re.ASCII)
 REVISION = re.compile(r"\w[\w./-]*", re.ASCII)
+LONG = 2**24  # bytes of a file that takes long to read
 HEADROOM = 1.2  # memory a model takes: its weights, and a fifth of them for a batch's activations and cache
 
 
@@ -157,8 +159,8 @@ def usual_dtype(name: str) -> DType:
 def revision(name: str) -> str | None:
     """A mark of the weights behind a name, found without loading them; None where they are not on this machine.
 
-    The sha256 of a GGUF file, the commit of a model from the Hugging Face cache, names, sizes and times of the files in
-    a folder; of a twin its seed, and this of the model whose architecture it has.
+    The sha256 of a GGUF file, the commit of a model from the Hugging Face cache, of a folder what its files hold and
+    are called; of a twin its seed, and this of the model whose architecture it has.
     """
     base, at, seed = parse(name)
     found = _revision(base, at)
@@ -173,9 +175,7 @@ def _revision(base: str, at: str | None) -> str | None:
     if place.endswith(".gguf"):
         return f"sha256-{sha256(place)[:12]}"
     if Path(place).is_dir():
-        files_there = sorted(
-            (path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in Path(place).glob("*")
-        )
+        files_there = sorted((path.name, sha256(path)) for path in Path(place).glob("*") if path.is_file())
         return f"local-{hashlib.sha256(repr(files_there).encode()).hexdigest()[:12]}"
     from huggingface_hub import try_to_load_from_cache
 
@@ -184,15 +184,22 @@ def _revision(base: str, at: str | None) -> str | None:
 
 
 def sha256(path: str | Path) -> str:
-    """The sha256 of a file, read once as long as it does not change."""
-    about = Path(path).stat()
-    return _sha256(str(path), about.st_size, about.st_mtime_ns)
-
-
-@cache
-def _sha256(path: str, size: int, time: int) -> str:
+    """The sha256 of a file; that of a large one is kept in the cache, and found there until the file is written to."""
+    about, place = Path(path).stat(), str(Path(path).resolve())
+    # A program may set the time of the content, not that of the last change of whatever kind.
+    state = place, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns
+    known = cache_folder() / "sha256" / hashlib.sha256(repr(state).encode()).hexdigest()
+    if about.st_size >= LONG and known.is_file():
+        return known.read_text()
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if about.st_size >= LONG:
+        with suppress(OSError):  # where nothing can be kept it is found again
+            known.parent.mkdir(parents=True, exist_ok=True)
+            new = known.with_suffix(f".{os.getpid()}")
+            new.write_text(found)
+            new.rename(known)
+    return found
 
 
 def cache_folder() -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -141,6 +142,40 @@ def test_new_weights_in_a_folder_are_a_new_revision(tiny_folder: Path, tmp_path:
     weights["model.norm.weight"] += 1
     save_file(weights, mine / "model.safetensors", metadata={"format": "pt"})
     assert load(str(mine)).revision != first
+
+
+@pytest.mark.parametrize("large", [1, 2**24])
+def test_content_decides_what_a_revision_is_and_no_time(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, large: int
+) -> None:
+    monkeypatch.setattr(registry, "LONG", large)
+    monkeypatch.setenv("EMOLIB_CACHE", str(tmp_path / "cache"))
+    mine = Path(shutil.copytree(tiny_folder, tmp_path / "mine"))
+    first, file = registry.revision(str(mine)), mine / "model.safetensors"
+    before, whole = file.stat(), bytearray(file.read_bytes())
+    os.utime(file, ns=(1, 1))
+    assert registry.revision(str(mine)) == registry.revision(str(tiny_folder)) == first
+    whole[-1] ^= 1
+    file.write_bytes(bytes(whole))
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert file.stat().st_size == before.st_size and file.stat().st_mtime_ns == before.st_mtime_ns
+    assert registry.revision(str(mine)) != first
+    assert registry.sha256(file) == hashlib.sha256(bytes(whole)).hexdigest()
+
+
+def test_a_large_file_is_read_once_and_where_nothing_can_be_kept_each_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, digest = [], hashlib.file_digest
+    monkeypatch.setattr(registry, "LONG", 4)
+    monkeypatch.setattr(hashlib, "file_digest", lambda *given: read.append(1) or digest(*given))
+    (tmp_path / "file").write_text("12345")
+    for cache, times in (("cache", 1), ("file", 2)):  # a file is no folder to keep something in
+        monkeypatch.setenv("EMOLIB_CACHE", str(tmp_path / cache))
+        read.clear()
+        for _ in range(2):
+            assert registry.sha256(tmp_path / "file") == hashlib.sha256(b"12345").hexdigest()
+        assert len(read) == times
 
 
 def test_an_unknown_tap_is_refused_before_loading(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
