@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from emolib.texts import sources
 from emolib.texts.corpus import (
     EMOTIONS,
     Corpus,
+    TextColumn,
     demonstration_rows,
     load_corpus,
     load_readings,
@@ -103,6 +105,30 @@ def test_demonstration_rows_need_the_words_and_the_label() -> None:
     events = pd.DataFrame({"text_id": list("abcdef"), "text": texts, "emotion": "joy"})
     assert demonstration_rows(events, prompt) == ["a", "b", "c"]
     assert demonstration_rows(events.assign(emotion="fear"), prompt) == []
+
+
+# Of events and writers' groups as stored tables were measured with them: how a file is read changes none of them.
+MEASURED = {
+    ("situations", "masked"): ("81e2e78671dfbf30", "8c593a2e6dc40f8f"),
+    ("crowd-envent", "masked"): ("8a86dca82218c1f6", "71479459367f2a3c"),
+    ("crowd-envent", "original"): ("ba09e2022e46e792", "8446a1b8d24b4b79"),
+}
+
+
+def digests(events: pd.DataFrame) -> tuple[str, str]:
+    parts = events.to_csv().encode(), writer_groups(events).tobytes()
+    return tuple(hashlib.sha256(part).hexdigest()[:16] for part in parts)  # type: ignore[return-value]
+
+
+def test_the_embedded_corpus_is_what_was_measured() -> None:
+    assert digests(load_corpus("situations").events) == MEASURED["situations", "masked"]
+
+
+@pytest.mark.parametrize("text", ["masked", "original"])
+def test_the_real_corpus_is_what_was_measured(crowd_envent_path: Path, text: TextColumn) -> None:
+    found = load_corpus("crowd-envent", path=crowd_envent_path, text=text)
+    assert digests(found.events) == MEASURED["crowd-envent", text]
+    assert str(found.reading) == "cp1252, stated, 6600 rows"
 
 
 # The real corpus (counts: crowd-enVENT as released; label means to two decimals)
