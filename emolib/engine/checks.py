@@ -139,7 +139,11 @@ def _compared(
 
 
 def _prompts(model: Model) -> list[str]:
-    """Two prompts; longer, where that is cheap, than BEYOND and the windows of the model and its configuration."""
+    """Two prompts; longer, where that is cheap, than BEYOND and the windows of the model and its configuration.
+
+    The masks are made by the model's own rules, and what changes with the length of a text is known from the
+    configuration (`room_for`): such prompts are for what neither says.
+    """
     config = model.hf.config.get_text_config(decoder=True)
     windows = {window for window in model.anatomy.windows if window}
     named = {

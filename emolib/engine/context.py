@@ -68,7 +68,7 @@ def room_for(config: Any) -> int | None:
         *(kind["original_max_position_embeddings"] for kind in kinds if kind.get("rope_type") == "longrope"),
         scale - ROOM if scale else None,
     ]
-    return min((size for size in sizes if size), default=None)
+    return min((size for size in sizes if size and size > 0), default=None)
 
 
 def check_prompts(hf: Any, ids: Sequence[Sequence[int]], names: Sequence[object], *, more: int = 0) -> None:

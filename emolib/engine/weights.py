@@ -23,6 +23,7 @@ from emolib.engine.choices import DType
 from emolib.engine.precision import mix, reader
 
 UNUSED = "rope_"  # GGUF tensors that say again what the configuration says
+DEEPEST = 1000
 POINTER = b"version https://git-lfs"
 OWN_CODE = dict(trust_remote_code=False)  # stated: without it transformers asks, on a terminal
 
@@ -32,7 +33,13 @@ class Refused(ValueError):
 
 
 def skeleton(config: Any, dtype: DType) -> Any:
-    """The transformers model of a configuration in `dtype`, without numbers: modules, and the shapes of weights."""
+    """The transformers model of a configuration in `dtype`, without numbers: modules, and the shapes of weights.
+
+    Raises Refused for more layers than any model has, which would be made one by one.
+    """
+    count = getattr(config.get_text_config(decoder=True), "num_hidden_layers", None) or 0
+    if count > DEEPEST:
+        raise Refused(f"its configuration speaks of {count} layers, and none has more than {DEEPEST}: get it again")
     mixed = dtype == "mixed"
     with torch.device("meta"):
         number = torch.float32 if mixed else getattr(torch, dtype)

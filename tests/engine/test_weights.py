@@ -99,6 +99,11 @@ CHECKPOINTS: dict[str, tuple[Callable[[Weights], Weights] | None, dict[str, Any]
     ),
     "an unknown architecture": (None, {"model_type": "lama"}, "its configuration cannot be read .*model type `lama`"),
     "no layers": (None, {"num_hidden_layers": 0}, "has no list of layers where emolib looks for it"),
+    "more layers than there can be": (
+        None,
+        {"num_hidden_layers": 2**31},
+        "speaks of 2147483648 layers, and none has mo",
+    ),
     "code of its own": (
         None,
         {"model_type": "mine", "auto_map": {"AutoConfig": "own.Config", "AutoModelForCausalLM": "own.Model"}},
