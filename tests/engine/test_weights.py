@@ -122,6 +122,16 @@ def test_a_checkpoint_that_is_not_whole_is_refused(changed: Callable[..., Path],
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize("name", ["{folder}", "{folder}@random:5", "{gguf}", "{gguf}@random:5"])
+def test_two_loads_of_one_name_agree_bit_by_bit(tiny_folder: Path, tmp_path: Path, name: str) -> None:
+    write_gguf(tmp_path / "mine.gguf", "Q8_0")
+    first, second = (quiet_load(name.format(folder=tiny_folder, gguf=tmp_path / "mine.gguf")) for _ in range(2))
+    assert first.revision == second.revision and first.hf.state_dict().keys() == second.hf.state_dict().keys()
+    for key, weight in first.hf.state_dict().items():
+        assert torch.equal(weight, second.hf.state_dict()[key])
+    assert torch.equal(plain(first, PROMPT), plain(second, PROMPT))
+
+
 def test_a_head_that_the_configuration_ties_may_be_left_out(changed: Callable[..., Path]) -> None:
     folder = changed(lambda w: without(w, "lm_head"), tie_word_embeddings=True)
     model = quiet_load(folder)
