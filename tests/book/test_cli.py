@@ -159,6 +159,20 @@ def test_valid_options_reach_snakemake_as_one_run(
     assert "situations: utf-8, 520 rows\n" in capsys.readouterr().out
 
 
+def test_a_corpus_named_from_another_folder_is_the_one_there(
+    never_computes: list[tuple[object, ...]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "data").mkdir()
+    cases = ROOT / "tests" / "texts" / "cases"
+    (tmp_path / "data" / "mine.cp1251.csv").write_bytes((cases / "excel_cp1251.csv").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["run", "--corpus", "data/mine.cp1251.csv", "--only", "B_ablation"]) == 0
+    ((root, asked, *_),) = never_computes
+    assert (root, Path(asked.corpus)) == (ROOT, tmp_path / "data" / "mine.cp1251.csv")
+    monkeypatch.chdir(ROOT)  # where the notebooks run
+    assert asked.load_corpus().events["text"][0].startswith("Когда")
+
+
 def test_what_a_corpus_does_not_allow_is_left_out_or_refused_before_anything_starts(
     never_computes: list[tuple[object, ...]], capsys: pytest.CaptureFixture[str]
 ) -> None:
