@@ -35,6 +35,8 @@ from emolib.texts.corpus import EMOTIONS
 
 # What an experiment's work grows with, beside layers; the others take a fixed number of texts.
 GROWS = {"behaviour": "texts", "probing": "texts", "appraisals": "texts", "geometry": "texts", "ablation": "agreed"}
+# With what power of the number of layers an experiment's edits grow; with one more what they run through.
+EDITS = {"behaviour": 0.0, "modulation": 0.5}
 BUDGET = 2**30  # bytes of a batch, as an Engine has it
 DEPTHS = (1, 3)  # layers of the models that are timed: what differs is what layers take
 KINDS = ("reading", "replaying", "full")  # passes, tokens times layers, and seconds of each
@@ -140,14 +142,16 @@ def estimate(name: str, run: Run, shape: Shape, texts: Texts, *, agreed: float, 
     more, deep = grown.get(GROWS.get(name, ""), 1.0), shape.layers / base["layers"]
     wide = (shape.width + base["width"]) / (2 * base["width"])
     (reads, _, read), (replays, _, replayed), (passes, _, passed) = (row[kind] for kind in KINDS)
-    # At each of more layers there are as many edits more, and each of them runs through more layers.
-    edits, slower = (replays + passes) * more * deep, rates.reading / base["rates"]["reading"] * more * deep
+    # Where every layer has its edits, more layers mean more of them, and each runs through more layers.
+    edited_layers, slower = deep ** EDITS.get(name, 1.0), rates.reading / base["rates"]["reading"] * more * deep
+    edits = (replays + passes) * more * edited_layers
     read *= slower * texts.own / base["own"]
     if rates.obstacle:  # the whole prompt, and again for every edit
         whole = texts.own + texts.shared
         edited, read = edits * whole * shape.layers * rates.reading, read * whole / texts.own
     else:
-        edited = replayed * more * deep**2 * rates.replaying / base["rates"]["replaying"] + passed * slower * deep
+        edited = replayed * more * deep * rates.replaying / base["rates"]["replaying"] + passed * slower
+        edited *= edited_layers
     other = row["other"] * more * deep * wide * usual.reading / base["rates"]["reading"]
     arrays = (
         row["arrays"] * 4 * (texts.number * shape.layers * shape.width - base["texts"] * base["layers"] * base["width"])
