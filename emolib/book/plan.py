@@ -37,6 +37,7 @@ from emolib.texts.corpus import EMOTIONS
 GROWS = {"behaviour": "texts", "probing": "texts", "appraisals": "texts", "geometry": "texts", "ablation": "agreed"}
 # With what power of the number of layers an experiment's edits grow; with one more what they run through.
 EDITS = {"behaviour": 0.0, "modulation": 0.5}
+LOADING = 3.5  # seconds of an experiment that go into loading the model and its checks
 BUDGET = 2**30  # bytes of a batch, as an Engine has it
 DEPTHS = (1, 3)  # layers of the models that are timed: what differs is what layers take
 KINDS = ("reading", "replaying", "full")  # passes, tokens times layers, and seconds of each
@@ -152,7 +153,10 @@ def estimate(name: str, run: Run, shape: Shape, texts: Texts, *, agreed: float, 
     else:
         edited = replayed * more * deep * rates.replaying / base["rates"]["replaying"] + passed * slower
         edited *= edited_layers
-    other = row["other"] * more * deep * wide * usual.reading / base["rates"]["reading"]
+    # Loading, and what is made of answers alone, take no longer for more layers.
+    loaded = min(LOADING, row["other"])
+    other = (row["other"] - loaded) * more * (deep * wide if EDITS.get(name, 1.0) else 1.0)
+    other = (loaded + other) * usual.reading / base["rates"]["reading"]
     arrays = (
         row["arrays"] * 4 * (texts.number * shape.layers * shape.width - base["texts"] * base["layers"] * base["width"])
     )
@@ -265,7 +269,7 @@ def calibrate(shape: Shape, run: Run, texts: Texts, threads: int) -> Rates:
         batch = max(1, min(MOST, BUDGET // full))
         batch = max(min(batch, LEAST), int(batch * min(1.0, PATIENCE / sum(timed(engines[1], batch)))))
         (read, replayed), (read_more, replayed_more) = (
-            [min(times) for times in zip(*(timed(engine, batch) for _ in range(2)), strict=True)] for engine in engines
+            [min(times) for times in zip(*(timed(engine, batch) for _ in range(3)), strict=True)] for engine in engines
         )
     finally:
         torch.set_num_threads(before)
