@@ -57,10 +57,10 @@ def load(
         "give a folder that holds config, weights and tokenizer of a causal language model, log in for a gated one "
         "(`hf auth login`), or, without a network, use smollm2-135m",
     ):
-        config = AutoConfig.from_pretrained(folder, **at, **weights.OWN_CODE)
-        config._attn_implementation = None  # its own choice, which may be code from elsewhere, is not asked
         if seed is None:
             weights.check_address(folder, at["revision"])
+        config = AutoConfig.from_pretrained(folder, **at, **weights.OWN_CODE)
+        config._attn_implementation = None  # its own choice, which may be code from elsewhere, is not asked
         empty = weights.skeleton(config, dtype if seed is None else "float32")  # which a twin is drawn in
     find_layout(empty)
     with _reading(name, source, "tokenizer", "put tokenizer.json and tokenizer_config.json beside the weights"):

@@ -238,6 +238,12 @@ def outside(folder: Path) -> None:
 
 def adapter(folder: Path) -> None:
     (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "owner/base"}))
+    (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
+
+
+def bare_adapter(folder: Path) -> None:
+    adapter(folder)
+    (folder / "config.json").unlink()
 
 
 FOLDERS: list[tuple[Callable[[Path], None], str]] = [
@@ -258,7 +264,7 @@ FOLDERS: list[tuple[Callable[[Path], None], str]] = [
     (end_token, r"its tokenizer ends texts with '<s>'.*set add_eos_token to false"),
     (no_shard, r"1 of 1 files that model\.safetensors\.index\.json names are not in it, .*, such as model-00002"),
     (outside, r"are not in it, or not safetensors, such as \.\./outside\.safetensors"),
-    (adapter, "it is an adapter of 'owner/base': merge the two"),
+    *((kind, "it is an adapter of 'owner/base': merge the two") for kind in (adapter, bare_adapter)),
 ]
 
 
