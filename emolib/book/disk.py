@@ -20,6 +20,9 @@ FOLDERS = {
     "book": ("copies of your notebooks, as pages", 50 * MB),
 }
 
+# How systems and libraries say that it is the disk.
+DISK = ("No space left on device", "os error 28", "Disk quota exceeded", "Read-only file system", "File too large")
+
 
 def require_folders(root: Path, names: Iterable[str]) -> None:
     """Return None when these folders of a checkout can be written to and have room. Raises OSError otherwise."""
@@ -41,6 +44,14 @@ def require_space(root: Path, name: str, wanted: float) -> None:
     free = shutil.disk_usage(folder).free
     if free < max(wanted, least) and free + _held(folder) < max(wanted, least):
         raise OSError(f"{folder} has {size(free)} free and needs about {size(max(wanted, least))}: it holds {purpose}")
+
+
+def hint(reason: str, root: Path) -> str:
+    """Return what is free in each folder, as a sentence, when the reason of a failure is the disk; else nothing."""
+    if not any(word in reason for word in DISK):
+        return ""
+    free = [f"{name} {size(shutil.disk_usage(root / name).free)}" for name in FOLDERS if (root / name).is_dir()]
+    return f". Free on the disk now: {', '.join(free)}; what was computed is kept, make room and call it again"
 
 
 def size(count: float) -> str:

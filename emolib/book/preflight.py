@@ -45,7 +45,7 @@ def check(run: Run, root: Path, *, elsewhere: bool) -> None:
 def main(arguments: list[str]) -> int:
     """Return 0 when the model can be used, 2 after saying why not."""
     try:
-        check(Run(**json.loads(Path(arguments[0]).read_text())), Path(), elsewhere="--elsewhere" in arguments)
+        check(Run(**json.loads(Path(arguments[0]).read_text())), Path.cwd(), elsewhere="--elsewhere" in arguments)
     except (ValueError, RuntimeError, OSError) as error:
         print(f"emolib: {error}", file=sys.stderr)
         return 2

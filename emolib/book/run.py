@@ -22,7 +22,7 @@ from typing import Any
 import nbformat
 import pandas as pd
 
-from emolib.book import colab
+from emolib.book import colab, disk
 from emolib.book.processes import held
 from emolib.engine import places
 from emolib.engine.choices import did_you_mean
@@ -246,6 +246,7 @@ def execute(parameters: Mapping[str, Any], notebook: Path, output: Path) -> None
             replace_text(failed, anonymous(shown, run))
             died = "the kernel died, mostly for want of memory"
             reason = died if isinstance(error, DeadKernelError) else f"{error.ename}: {error.evalue}"
+            reason += disk.hint(reason, Path())
             raise RuntimeError(f"{notebook.name} failed: {reason}\nIts cells up to there: {failed}") from error
         finally:
             partial.unlink(missing_ok=True)
@@ -319,8 +320,11 @@ def main(arguments: list[str]) -> int:
     print(f"{notebook.stem}: {parameters.parent.name}", file=sys.stderr, flush=True)
     try:
         execute(json.loads(parameters.read_text()), notebook, output)
-    except (ValueError, RuntimeError, OSError) as error:
+    except (ValueError, RuntimeError) as error:
         print(f"emolib: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"emolib: {output} could not be made ({error}){disk.hint(str(error), Path())}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import resource
@@ -422,7 +423,10 @@ def test_a_name_is_never_a_command_and_its_file_is_the_one_that_is_read(tree: Pa
     run = Run(corpus=str(corpus), prompt=str(prompt))
     text = (tree / "runs" / run.slug / "01_first.ipynb").read_text()
     assert f"{hashlib.sha256(corpus.read_bytes()).hexdigest()} everyone laughed" in text
-    assert str(tree) not in text and "touch PWNED" not in text
+    assert "touch PWNED" not in text
+    written = [path for name in ("runs", "results", "cache") for path in (tree / name).rglob("*") if path.is_file()]
+    for path in written:  # run.json alone says where a run's files lie, so that it can be made again
+        assert (str(tree) in path.read_text(errors="ignore")) == (path.name == "run.json"), path
     assert run.public["corpus"] in text and run.public["prompt"] in text
 
 
@@ -467,7 +471,19 @@ def test_a_page_is_made_from_cells_code_records_and_what_decides_its_table(
     assert changed()
 
 
-def test_an_executed_notebook_holds_nothing_of_the_machine(tree: Path) -> None:
+def test_an_executed_notebook_holds_nothing_of_the_machine_and_of_the_user(
+    tree: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = tmp_path_factory.mktemp("theirs")
+    (theirs / "kernels" / "python3").mkdir(parents=True)
+    other = {"argv": ["false"], "display_name": "another", "language": "python"}
+    (theirs / "kernels" / "python3" / "kernel.json").write_text(json.dumps(other))
+    (theirs / "profile_default" / "startup").mkdir(parents=True)
+    (theirs / "profile_default" / "startup" / "00.py").write_text("print('code of the user')")
+    monkeypatch.setenv("JUPYTER_PATH", str(theirs))
+    monkeypatch.setenv("IPYTHONDIR", str(theirs))
+    for name in ("HF_TOKEN", "NDIF_API_KEY", "USER", "HOSTNAME"):
+        monkeypatch.setenv(name, f"planted {name}")
     output = tree / "runs" / Run(seed=5).slug / "01_first.ipynb"
     values = {field.name: field.default for field in fields(Run)} | {"seed": 5, "corpus_path": "/somewhere/texts.csv"}
     execute(values, tree / "notebooks" / "01_first.ipynb", output)
@@ -476,6 +492,7 @@ def test_an_executed_notebook_holds_nothing_of_the_machine(tree: Path) -> None:
     assert printed["text"] == "shown 5\n"
     assert "papermill" not in document.metadata and not any("papermill" in cell.metadata for cell in document.cells)
     assert str(tree) not in output.read_text() and "somewhere" not in output.read_text()
+    assert "planted" not in output.read_text()
     assert [path.name for path in output.parent.iterdir()] == ["01_first.ipynb"]
 
 
@@ -496,11 +513,13 @@ def test_parameters_that_differ_from_run_are_refused(tmp_path: Path) -> None:
 def test_a_failing_notebook_leaves_only_what_says_so(tree: Path) -> None:
     output = tree / "runs" / Run().slug / "01_first.ipynb"
     output.parent.mkdir(parents=True)
-    source = write_notebook(tree, "01_first", last="raise ArithmeticError('planted')")
+    source = write_notebook(tree, "01_first", last="raise ArithmeticError('planted', str(Path.cwd()), sys.prefix)")
     values = {field.name: field.default for field in fields(Run)}
-    with pytest.raises(RuntimeError, match="ArithmeticError: planted"):
+    with pytest.raises(RuntimeError, match="ArithmeticError: .'planted'"):
         execute(values, source, output)
     assert [path.name for path in output.parent.iterdir()] == ["01_first.failed.ipynb"]
+    failed = (output.parent / "01_first.failed.ipynb").read_text()
+    assert "planted" in failed and str(tree) not in failed and sys.prefix not in failed
     with pytest.raises(RuntimeError, match="did not store"):
         execute(values, write_notebook(tree, "02_second", last="(folder / 'second.parquet').unlink()"), output)
 
