@@ -18,10 +18,10 @@ from typing import Any
 
 import pandas as pd
 
+from emolib.engine import places
 from emolib.engine.registry import revision
 from emolib.study.run import REFERENCE, Run
 from emolib.tables import results
-from emolib.tables.provenance import public
 from emolib.texts import sources
 from emolib.texts.corpus import corpus_file
 
@@ -49,7 +49,7 @@ def key(run: Run, experiment: ModuleType) -> dict[str, Any]:
     """
     readings = sources.registry().get(run.corpus, {}).get("readings", {})
     return {
-        "run": {name: public(value) for name, value in run.parameters().items() if name not in ELSEWHERE},
+        "run": {name: value for name, value in run.public.items() if name not in (*ELSEWHERE, *run.local)},
         "protocol": experiment.PROTOCOL,
         "engine_protocol": ENGINE_PROTOCOL,
         "corpus_sha256": corpus_sha256(run),
@@ -84,7 +84,7 @@ def corpus_sha256(run: Run) -> str | None:
         named = run.corpus_path or os.environ.get(entry["environment"])
         if not (named or (sources.cache_folder() / entry["texts"]["file"]).is_file()):
             return None
-    return corpus_file(run.corpus, run.corpus_path).sha256
+    return corpus_file(places.place(run.corpus), run.corpus_path).sha256
 
 
 def data_sha256(name: str) -> str:

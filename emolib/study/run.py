@@ -101,11 +101,16 @@ class Run:
         return public(self.parameters())
 
     @property
+    def local(self) -> tuple[str, ...]:
+        """Which of model, corpus and prompt are folders or files here: what these hold decides, not names."""
+        names = ("model", "corpus", "prompt")
+        return tuple(name for name in names if _local(name, places.place(_base(name, getattr(self, name)))))
+
+    @property
     def places(self) -> dict[str, str]:
         """Where the folders and files lie that have other names in `public`, for `emolib.engine.places.tell`."""
         shown = self.public
-        given = {name: places.place(_base(name, getattr(self, name))) for name in ("model", "corpus", "prompt")}
-        return {_base(name, shown[name]): path for name, path in given.items() if path != _base(name, shown[name])}
+        return {_base(name, shown[name]): places.place(_base(name, getattr(self, name))) for name in self.local}
 
     def load_corpus(self) -> Corpus:
         """The checked corpus of the run; raises what `emolib.texts.corpus.load_corpus` raises."""

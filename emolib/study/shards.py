@@ -20,6 +20,8 @@ from safetensors.torch import save_file
 from torch import Tensor, uint8
 from tqdm import tqdm
 
+from emolib.engine.places import umask
+
 T = TypeVar("T")
 CHECKS = "crc32"
 
@@ -57,6 +59,7 @@ class Shard(NamedTuple):
         checks = {name: _checks(value) for name, value in tensors.items()}
         partial = self.path.with_suffix(f".{uuid.uuid4().hex}.partial")
         save_file(tensors, partial, metadata={"seconds": repr(seconds), CHECKS: json.dumps(checks)})
+        partial.chmod(0o666 & ~umask())  # safetensors makes files that nobody else reads
         partial.rename(self.path)
         return 0.0
 

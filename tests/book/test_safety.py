@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -84,6 +85,20 @@ def test_a_file_that_cannot_be_written_whole_stays_as_it_was(tmp_path: Path) -> 
     assert path.read_text() == "a good one" and [one.name for one in tmp_path.iterdir()] == ["notebook.ipynb"]
     replace_text(path, "another\r\n")
     assert path.read_bytes() == b"another\r\n" and path.stat().st_mode & 0o777 == 0o640
+
+
+def test_what_is_kept_for_others_can_be_read_by_them(tmp_path: Path) -> None:
+    import torch
+
+    from emolib.study.shards import Shard
+
+    before = os.umask(0o027)
+    try:
+        Shard(tmp_path / "one.safetensors", lambda: {"a": torch.zeros(1)}).keep()
+        replace_text(tmp_path / "two.json", "{}")
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o640}
 
 
 @pytest.fixture
