@@ -100,15 +100,16 @@ def clustered(rng: np.random.Generator, n_groups: int) -> tuple[np.ndarray, np.n
 @pytest.mark.parametrize("n_groups", [20, 80])
 def test_coverage_is_nominal_where_ignoring_groups_is_not(n_groups: int) -> None:
     rng = np.random.default_rng(7)
-    hits, naive, runs = 0, 0, 500
+    hits, naive, runs, few = 0, 0, 500, 100
     for seed in range(runs):
         values, groups = clustered(rng, n_groups)
         found = stats.cluster_bootstrap(values, groups, n_resamples=400, seed=seed)
-        alone = stats.cluster_bootstrap(values, np.arange(len(values)), n_resamples=400, seed=seed)
         hits += found.ci_low <= 0 <= found.ci_high
-        naive += alone.ci_low <= 0 <= alone.ci_high
+        if seed < few:
+            alone = stats.cluster_bootstrap(values, np.arange(len(values)), n_resamples=400, seed=seed)
+            naive += alone.ci_low <= 0 <= alone.ci_high
     assert 0.92 <= hits / runs <= 0.98
-    assert naive / runs < 0.88  # the positive control: the data are clustered enough to notice
+    assert naive / few < 0.88  # the positive control: the data are clustered enough to notice
 
 
 def share_coverage(mean_share: float, runs: int, **methods: object) -> dict[str, float]:
