@@ -214,10 +214,10 @@ def snakemake_status(root: Path, asked: Run, notebooks: list[str], cores: int | 
 
 def book() -> int:
     """Render the book, with your runs in it, to _build/html."""
+    root = checkout()  # first: where there is none, what a book needs may not be installed either
     from emolib.book.disk import require_folders
     from emolib.book.render import altered, build
 
-    root = checkout()
     require_folders(root, ("_build", "book"))
     page, rendered = build(root)
     print(f"{'The book' if rendered else 'The book, unchanged'}: {page.as_uri()}")

@@ -172,27 +172,18 @@ def test_cell_installs_the_project_and_the_model_on_colab(
 
 
 @pytest.fixture(scope="session")
-def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def fresh(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A new environment with emolib from a wheel, and this environment's other packages."""
-    folder = tmp_path_factory.mktemp("colab")
-    tree, home = folder / "tree", folder / "environment"
-    tree.mkdir()
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, tree)
-    shutil.copytree(ROOT / "emolib", tree / "emolib", ignore=shutil.ignore_patterns("__pycache__"))
-    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    offline = ["--no-deps", "--no-index"]
-    subprocess.run([*pip, "wheel", *offline, "--no-build-isolation", "-w", folder, tree], check=True)
+    home = tmp_path_factory.mktemp("colab")
     venv.create(home, with_pip=False)
-    (wheel,) = folder.glob("emolib-*.whl")
-    subprocess.run([*pip, "--python", home, "install", "--ignore-installed", *offline, wheel], check=True)
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "--python", home]
+    subprocess.run([*pip, "install", "--ignore-installed", "--no-deps", "--no-index", wheel], check=True)
     (packages,) = home.glob("lib/python*/site-packages")
     # The lent packages come last, and without the .pth files in them: one of those leads to this checkout.
     stand_in = packages / "google" / "colab"
     stand_in.mkdir(parents=True)
     (stand_in / "__init__.py").touch()
     (packages / "lent.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    shutil.rmtree(tree)
     return home
 
 
