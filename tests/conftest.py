@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pytest
+from _pytest.mark.expression import Expression
 
 from emolib.study.run import Run
 from emolib.texts.corpus import APPRAISALS, EMOTIONS, Corpus, load_corpus
@@ -38,31 +39,30 @@ def _crowd_envent() -> Path | None:
 
 
 # Tests that start programs: notebooks, Snakemake, environments, a server. Single ones carry the mark themselves.
-WORKFLOWS = (
-    "test_benchmarks",
-    "test_book",
-    "test_cli",
-    "test_colab",
-    "test_fetch",
-    "test_golden",
-    "test_packaging",
-    "test_stopping",
-)
+WORKFLOWS = ("test_book", "test_cli", "test_colab", "test_fetch", "test_golden", "test_packaging", "test_stopping")
 BROWSERS = ("test_browser", "test_pdf", "test_explorer")
-# Tests of these compute with a model, a small random one if nothing else.
-MODELS = ("engine", "experiments")
+# Tests of these, folders and files, compute with a model, a small random one if nothing else.
+MODELS = ("engine", "experiments", "test_study", "test_benchmarks")
+
+
+def _shared_marker(path: Path) -> str | None:
+    """What all tests of a file need; None where they differ."""
+    names = {"browser": BROWSERS, "workflow": WORKFLOWS, "model": MODELS}
+    return next((mark for mark, known in names.items() if {path.stem, path.parent.name} & set(known)), None)
 
 
 def _marker(item: pytest.Item) -> str:
     """What a test needs; `fast` are those that need nothing."""
-    if item.path.stem in BROWSERS:
-        return "browser"
-    if item.path.stem in WORKFLOWS:
-        return "workflow"
     needs_model = {"embedded_model", "crowd_envent_path", "tiny_folder"} & set(getattr(item, "fixturenames", ()))
-    if needs_model or item.path.parent.name in MODELS or item.path.stem == "test_study":
-        return "model"
-    return "fast"
+    return _shared_marker(item.path) or ("model" if needs_model else "fast")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Files of which `-m` takes no test are not even imported: that takes as long as many of the fast tests."""
+    mark, wanted = _shared_marker(collection_path), config.option.markexpr
+    if mark and wanted and collection_path.suffix == ".py":
+        return None if Expression.compile(wanted).evaluate(lambda name, **_: name == mark) else True
+    return None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -89,6 +89,7 @@ def paper_tables(model: str) -> dict[str, pd.DataFrame]:
     return found
 
 
+@cache
 def aligned(model: str) -> dict[str, pd.DataFrame]:
     """The same rows with what the value table says of each: figure, how it was read, tolerance.
 

