@@ -42,7 +42,7 @@ def _crowd_envent() -> Path | None:
 WORKFLOWS = ("test_book", "test_cli", "test_colab", "test_fetch", "test_golden", "test_packaging", "test_stopping")
 BROWSERS = ("test_browser", "test_pdf", "test_explorer")
 # Tests of these, folders and files, compute with a model, a small random one if nothing else.
-MODELS = ("engine", "experiments", "test_study", "test_benchmarks")
+MODELS = ("engine", "experiments", "test_study", "test_benchmarks", "test_doctor")
 
 
 def _shared_marker(path: Path) -> str | None:

@@ -506,8 +506,10 @@ def test_stored_runs_are_read_by_their_folder(tables: dict[str, pd.DataFrame], t
     assert list(claims.shown_runs(REFERENCE.slug, tmp_path)) == [REFERENCE.slug]
 
 
-def test_what_an_owner_sends_says_what_the_tables_say(tmp_path: Path) -> None:
-    tables = claims.run_tables(ROOT / "results" / REFERENCE.slug)
+def test_what_an_owner_sends_says_what_the_tables_say(
+    reference_tables: dict[str, pd.DataFrame], tmp_path: Path
+) -> None:
+    tables = reference_tables
     sent = claims.document(tables)
     assert sent["parameters"]["model"] == REFERENCE.model and "corpus_path" not in sent["parameters"]
     found = claims.checks(tables)
@@ -526,8 +528,8 @@ def test_what_an_owner_sends_says_what_the_tables_say(tmp_path: Path) -> None:
         claims.contributed(tmp_path)
 
 
-def test_tables_of_two_models_are_no_document() -> None:
-    tables = claims.run_tables(ROOT / "results" / REFERENCE.slug)
+def test_tables_of_two_models_are_no_document(reference_tables: dict[str, pd.DataFrame]) -> None:
+    tables = reference_tables
     other = tables["patching"].copy()
     other.attrs = {"provenance": tables["patching"].attrs["provenance"] | {"model_revision": "another"}}
     with pytest.raises(ValueError, match="2 different models"):

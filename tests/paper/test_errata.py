@@ -6,18 +6,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from emolib.paper import claims, errata
+from emolib.paper import errata
 from emolib.paper.errata import Finding
-from emolib.study.run import REFERENCE
 from emolib.tables import paper as paper_values
 from emolib.tables import results
 from emolib.tables.results import select
 from emolib.texts.corpus import Corpus, load_corpus
-from helpers import ROOT
 
-REFERENCE_TABLES = claims.run_tables(ROOT / "results" / REFERENCE.slug)
+Tables = dict[str, pd.DataFrame]
 
 
 def of(findings: list[Finding], name: str) -> list[tuple[float, float]]:
@@ -39,8 +38,8 @@ def test_every_case_is_there_once_with_a_grade_and_words() -> None:
     assert set(found.loc[found["grade"] == "A", "id"]) == graded_a
 
 
-def test_cases_of_grade_a_are_computed_or_see_one_that_is(from_paper: list[Finding]) -> None:
-    computed = {one.id for one in from_paper + errata.from_run(REFERENCE_TABLES)}
+def test_cases_of_grade_a_are_computed_or_see_one_that_is(from_paper: list[Finding], reference_tables: Tables) -> None:
+    computed = {one.id for one in from_paper + errata.from_run(reference_tables)}
     left = errata.cases().query("grade == 'A' and id not in @computed").set_index("id")["case"]
     assert set(left.index) == {"P15", "P20", "P33"}, "and P33 needs the corpus"
     assert "see D1" in left["P15"] and "see D6 and D8" in left["P20"] and {"D1", "D6", "D8"} <= computed
@@ -119,9 +118,9 @@ def test_the_corpus_decides_how_much_is_masked(crowd_envent_path: Path) -> None:
 # What a run shows
 
 
-def test_a_run_s_tables_show_what_the_method_does() -> None:
-    found = errata.from_run(REFERENCE_TABLES)
-    kept = select(REFERENCE_TABLES["modulation"], metric="kept_share", vector="fixall")["value"]
+def test_a_run_s_tables_show_what_the_method_does(reference_tables: Tables) -> None:
+    found = errata.from_run(reference_tables)
+    kept = select(reference_tables["modulation"], metric="kept_share", vector="fixall")["value"]
     assert of(found, "D1")[1] == (0, pytest.approx(1 - kept.mean())) and len(of(found, "D1")) == 2
     ((_, window),) = of(found, "M1")
     assert window == 0, "a window on the stream equals its last layer"
