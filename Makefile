@@ -1,6 +1,6 @@
 # make help says what there is. Everything happens in .venv of this folder; nothing else is touched.
 .DEFAULT_GOAL := help
-.PHONY: help setup book pdf run plan test test-slurm bench lint reference lock clean
+.PHONY: help setup book pdf run plan test test-programs test-models test-slurm bench lint reference lock clean
 
 PARAMETERS := MODEL CORPUS PROMPT CALIBRATION SCORING TEXT TAP DTYPE DEVICE SEED PROFILE CORPUS_PATH
 SETTINGS := $(PARAMETERS) ONLY CORES PYTHON VENV REPOSITORY
@@ -65,9 +65,18 @@ run: $(READY) ## run the experiments only
 plan: $(READY) ## say what a run would take: passes, time, memory, disk
 	@$(BIN)/emolib run --dry-run $(FLAGS)
 
-# In one process: on two cores neither workers that share out the tests nor two processes beside each other were faster.
+# Two processes with a thread each: what starts programs and browsers, and what computes. Their output comes when each
+# ends. More threads only wait for each other: tensors of tests are small.
 test: $(READY) ## run every test
-	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest
+	@$(MAKE) --no-print-directory -j2 --output-sync=target test-programs test-models
+
+TEST = @OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest
+
+test-programs: $(READY)
+	$(TEST) -m 'workflow or browser'
+
+test-models: $(READY)
+	$(TEST) -m 'not workflow and not browser'
 
 test-slurm: $(READY) ## run on a Slurm cluster of its own (Debian, as root)
 	@$(BIN)/python tests/slurm
