@@ -22,9 +22,10 @@ from markdown_it import MarkdownIt
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from emolib.book import colab, pages
-from emolib.book.render import MANIFEST, altered, build, effective_toc, publish
+from emolib.book.render import MANIFEST, altered, build, effective_toc, publish, published
 from emolib.book.run import INJECTED, measures, measuring, notebook_names, result_of, write_parameters
 from emolib.book.staging import adopted, as_words
+from emolib.engine.registry import sha256
 from emolib.figures.display import MIME
 from emolib.study.run import REFERENCE, Run
 from emolib.tables import results
@@ -219,6 +220,8 @@ def tree(tmp_path: Path) -> Path:
     for folder in ("notebooks", "book/chapters"):
         nbformat.write(document("part", "[up](../index.md)"), tmp_path / folder / "01_a.ipynb")
     nbformat.write(document("part-b"), tmp_path / "notebooks" / "02_b.ipynb")
+    digests = {path.relative_to(tmp_path).as_posix(): sha256(path) for path in published(tmp_path)}
+    (tmp_path / MANIFEST).write_text(json.dumps(digests))
     run = Run(seed=7)
     write_parameters(run, tmp_path)
     executed = document("part", "[up](../index.md), [self](01_a.ipynb)")
