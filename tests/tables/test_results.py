@@ -109,7 +109,7 @@ sites = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     st.lists(sites, min_size=1, max_size=6, unique_by=lambda site: (site["layer"], site["span"], site["source"])),
     st.data(),
@@ -127,7 +127,7 @@ def test_a_planted_duplicate_key_is_refused_wherever_it_stands(
         results.tidy(planted, "patching")
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.sampled_from(schemas.EXPERIMENTS), st.text("abc_", min_size=1, max_size=6), st.data())
 def test_a_word_that_a_column_does_not_know_is_refused(experiment: str, word: str, data: st.DataObject) -> None:
     worded = [name for name, kind in schemas.columns(experiment).items() if isinstance(kind, tuple)]
