@@ -248,7 +248,7 @@ def test_the_reader_s_runs_become_a_part_and_vanish_with_them(tree: Path) -> Non
 def test_a_run_s_page_shows_names_as_text_and_no_path(tree: Path) -> None:
     folder = tree / "runs" / Run(seed=7).slug
     nasty = "<script>alert(1)</script> `x` $(touch y) $z$ {ref}`a` | *b* _c_ [d](e) \n\n# f"
-    for model, shown in ((nasty, as_words(nasty)), ("/home/somebody/models/mine.gguf", "mine-")):
+    for model, shown in ((nasty, as_words(nasty)), (str(tree / "somebody" / "mine.gguf"), "mine-")):
         (folder / "run.json").write_text(json.dumps(Run(seed=7).parameters() | {"model": model}))
         effective_toc(tree)
         page = (tree / "book" / f"run-{folder.name}" / "index.md").read_text()
