@@ -247,7 +247,7 @@ def test_a_known_name_stays_itself_where_a_folder_is_called_so(tmp_path: Path, m
 
 
 def test_an_instruction_that_reads_like_a_path_is_refused_before_anything_is_measured(tmp_path: Path) -> None:
-    for said in ("/r/AskReddit/ says:", "~/mine", "see /home/me/x"):
+    for said in ("/r/AskReddit/ says:", "~/mine", "see /data/mine/x"):
         (tmp_path / "mine.yml").write_text(f"instruction: {said!r}")
         with pytest.raises(ValueError, match="reads like a path"):
             Run(prompt=str(tmp_path / "mine.yml"))
