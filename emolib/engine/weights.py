@@ -20,6 +20,7 @@ from transformers.utils import cached_file
 
 from emolib.engine import registry
 from emolib.engine.choices import DType
+from emolib.engine.places import umask
 from emolib.engine.precision import mix, reader
 
 UNUSED = "rope_"  # GGUF tensors that say again what the configuration says
@@ -245,6 +246,8 @@ def _once(folder: Path, write: Callable[[Path], object]) -> Path:
         with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
             new = Path(temporary) / folder.name
             write(new)
+            for file in new.iterdir():  # safetensors makes files that nobody else reads
+                file.chmod(0o666 & ~umask())
             try:
                 new.rename(folder)
             except OSError:  # two processes may do the same work: whoever is first wins, the other's copy is equal

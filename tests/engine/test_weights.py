@@ -21,6 +21,7 @@ from emolib.engine.edits import Noise
 from emolib.engine.engine import Engine
 from emolib.engine.loading import load
 from emolib.engine.oracle import plain
+from emolib.engine.places import umask
 from emolib.engine.sweeps import sweep
 from emolib.engine.tiny import byte_tokenizer, tiny_model
 from helpers import word_tokenizer
@@ -402,6 +403,8 @@ def test_a_gguf_file_is_unpacked_once_for_each_dtype(
     files = own_cache.glob("unpacked/mine-*/*/model.safetensors")
     sizes = {file.parent.name: file.stat().st_size for file in files}
     assert sizes.keys() == first.keys() and sizes["float32"] > 1.9 * sizes["bfloat16"]
+    kept = {file.stat().st_mode & 0o777 for file in own_cache.glob("unpacked/mine-*/*/*")}
+    assert kept == {0o666 & ~umask()}, "others may share the cache as far as this user's files are theirs to read"
     monkeypatch.setattr(gguf, "GGUFReader", None)
     for dtype, model in first.items():
         assert torch.equal(plain(quiet_load(tmp_path / "mine.gguf", dtype=dtype), PROMPT), plain(model, PROMPT))
