@@ -38,6 +38,7 @@ class HookEngine(Engine):
 
     def _trace(
         self,
+        kind: str,
         inputs: Mapping[str, Any],
         positions: Tensor,
         plan: Plan,
@@ -46,6 +47,7 @@ class HookEngine(Engine):
         first: int = 0,
         stream: Tensor | None = None,
         read: Collection[str] = (),
+        passes: int | None = None,
     ) -> tuple[dict[str, Tensor], Tensor]:
         model, index = self.model, torch.tensor(rows)
         modules = {component: model.modules(component) for component in COMPONENTS}

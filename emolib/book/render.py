@@ -109,7 +109,8 @@ def altered(root: Path) -> dict[str, str]:
     A chapter or a table was changed, added or removed after the run that wrote both, or the table is of earlier code.
     A chapter without an experiment of its own is drawn from all tables.
     """
-    known = json.loads((root / MANIFEST).read_text(encoding="utf-8"))
+    manifest = root / MANIFEST
+    known = json.loads(manifest.read_text(encoding="utf-8")) if manifest.is_file() else {}
     there = {path.relative_to(root).as_posix(): sha256(path) for path in published(root)}
     changed = [name for name in sorted({*known, *there}) if known.get(name) != there.get(name)]
     tables = {Path(name).stem: name for name in changed if name.endswith(".parquet")}

@@ -31,7 +31,10 @@ def tree(tmp_path: Path) -> Path:
 def called(tree: Path) -> Iterator[subprocess.Popen[bytes]]:
     """`emolib run` with a kernel at work."""
     run = "cli.main(['run', '--cores', '1', '--only', '01_first'])"
-    code = f"from emolib import cli; cli.preflight_status = lambda *given: 0; raise SystemExit({run})"
+    # Tests may themselves run where these are ignored, in the background or under nohup.
+    heard = "signal.signal(signal.SIGHUP, signal.SIG_DFL); signal.signal(signal.SIGINT, signal.default_int_handler)"
+    untried = "from emolib import cli; cli.preflight_status = lambda *given: 0"
+    code = f"import signal; {heard}\n{untried}\nraise SystemExit({run})"
     environment = os.environ | {"PYTHONPATH": str(tree)}
     process = subprocess.Popen([sys.executable, "-c", code], cwd=tree, env=environment, start_new_session=True)
     until(lambda: (tree / "at_work").is_file() and (tree / "at_work").read_text(), 120)

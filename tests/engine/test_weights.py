@@ -605,7 +605,7 @@ def test_the_parts_of_a_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seed", ["", "one", "-1", "1.5"])
 def test_a_seed_that_is_no_number_is_refused(seed: str) -> None:
-    with pytest.raises(ValueError, match=r"expected a whole number behind @random:, such as smollm2-135m@random:0"):
+    with pytest.raises(ValueError, match=r"expected a whole number behind @random:, as smollm2-135m@random:0"):
         registry.locate(f"smollm2-135m@random:{seed}")
 
 
