@@ -70,5 +70,6 @@ for number, notebook in enumerate(NOTEBOOKS):
         resources:
             gpu=lambda wildcards: int(RUNS[wildcards.run].device.startswith("cuda")),
         run:
-            start(f"runs/{wildcards.run}/run.json", params.notebook, f"runs/{wildcards.run}/{Path(params.notebook).name}")
+            made = f"runs/{wildcards.run}/{Path(params.notebook).name}"
+            start(f"runs/{wildcards.run}/run.json", params.notebook, made, threads=threads)
             Path(output[0]).touch()

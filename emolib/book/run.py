@@ -36,6 +36,7 @@ from emolib.texts import sources
 INJECTED = "injected-parameters"
 INTERVENTION = "intervention"  # the tag of cells that edit a model before the reader's eyes
 SKIPPED = "skip-execution"  # the tag of cells that nbclient passes over
+THREADS = [f"{name}_NUM_THREADS" for name in ("OMP", "MKL", "OPENBLAS", "NUMEXPR")]
 RECORDS = "results/bench"  # of the benchmark
 
 
@@ -304,13 +305,16 @@ def anonymous(text: str, run: Run) -> str:
     return text
 
 
-def start(parameters: str, notebook: str, output: str) -> None:
-    """Return None after a process of its own has executed a notebook. Raises RuntimeError when it did not.
+def start(parameters: str, notebook: str, output: str, *, threads: int) -> None:
+    """Return None after a process of its own has executed a notebook with so many threads. Raises RuntimeError when it
+    did not.
 
-    No shell comes between, so that no name is ever read as a command.
+    No shell comes between, so that no name is ever read as a command; Snakemake sets the threads of a shell alone, and
+    two notebooks with all cores each would wait for one another.
     """
     command = [sys.executable, "-m", "emolib.book.run", parameters, notebook, output]
-    if subprocess.run(command, pass_fds=held()).returncode:
+    limits = dict.fromkeys(THREADS, str(threads))
+    if subprocess.run(command, pass_fds=held(), env=os.environ | limits).returncode:
         raise RuntimeError(f"{output} was not made, see above")
 
 

@@ -17,7 +17,7 @@ from checkout import made_up_checkout, write_notebook
 from emolib.book.processes import one_at_a_time
 from emolib.study.run import Run
 
-WAITS = "import os, time\nPath('at_work').write_text(str(os.getpid()))\ntime.sleep(600)\n"
+WAITS = "import os, time\nPath('at_work').write_text(os.environ['OMP_NUM_THREADS'])\ntime.sleep(600)\n"
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def called(tree: Path) -> Iterator[subprocess.Popen[bytes]]:
     heard = "signal.signal(signal.SIGHUP, signal.SIG_DFL); signal.signal(signal.SIGINT, signal.default_int_handler)"
     untried = "from emolib import cli; cli.preflight_status = lambda *given: 0"
     code = f"import signal; {heard}\n{untried}\nraise SystemExit({run})"
-    environment = os.environ | {"PYTHONPATH": str(tree)}
+    environment = os.environ | {"PYTHONPATH": str(tree), "OMP_NUM_THREADS": "7"}
     process = subprocess.Popen([sys.executable, "-c", code], cwd=tree, env=environment, start_new_session=True)
     until(lambda: (tree / "at_work").is_file() and (tree / "at_work").read_text(), 120)
     yield process
@@ -69,6 +69,7 @@ def test_all_of_a_run_ends_when_it_is_told_to(number: int, tree: Path, called: s
     commands = [" ".join(process.cmdline()) for process in parts(tree)]
     for part in ("snakemake", "emolib.book.run", "ipykernel"):
         assert any(part in command for command in commands), commands
+    assert (tree / "at_work").read_text() == "1", "a notebook computes with the threads that Snakemake gives it"
     start = time.monotonic()
     called.send_signal(number)
     assert called.wait(10) == 128 + number
