@@ -22,8 +22,11 @@ HEAD = "# By tools/costs.py, what every experiment took: passes, tokens times la
 KINDS = ("reading", "replaying", "full")
 
 
-def profile(run: Run) -> dict[str, object] | None:
-    """What the tables of a run say; None where one of them does not say what was done."""
+def profile(run: Run, known: dict[str, Any]) -> dict[str, object] | None:
+    """What the tables of a run say; None where one of them does not say what was done.
+
+    How many arrays of [texts, layers, width] an experiment holds follows from peaks of both profiles: as `known`.
+    """
     found: dict[str, Any] = {}
     waited, threads = [], 0
     for notebook in measuring(None, ROOT):
@@ -42,7 +45,7 @@ def profile(run: Run) -> dict[str, object] | None:
         found[experiment_of(notebook)] = done | {
             "other": round(about["seconds"] - engine, 1),
             "memory": round(about["peak_memory_mb"] * 2**20),
-            "arrays": 0.0,
+            "arrays": known["experiments"][experiment_of(notebook)]["arrays"],
         }
         threads = min(threads or about["threads"], about["threads"])
     shape, texts = plan.shape_of(run), plan.texts_of(run)
@@ -63,5 +66,5 @@ def profile(run: Run) -> dict[str, object] | None:
 
 if __name__ == "__main__":
     known = yaml.safe_load(TARGET.read_text(encoding="utf-8")) if TARGET.is_file() else {}
-    known |= {run.profile: new for run in (Run(), REFERENCE) if (new := profile(run))}
+    known |= {run.profile: new for run in (Run(), REFERENCE) if (new := profile(run, known[run.profile]))}
     TARGET.write_text(HEAD + yaml.safe_dump(known, sort_keys=False, default_flow_style=None), encoding="utf-8")
