@@ -12,7 +12,7 @@ The committed reference results are no target here unless their run is asked for
 import re
 from pathlib import Path
 
-from emolib.book.run import configured_runs, measures, page_sha256, select_notebooks, start, write_parameters
+from emolib.book.run import configured_runs, measures, page_sha256, select_notebooks, side_by_side, start, write_parameters
 
 NOTEBOOKS = select_notebooks(config.pop("only", None))
 # The others read what these have measured.
@@ -29,9 +29,8 @@ PARAMETERS = {slug: write_parameters(run) for slug, run in RUNS.items()}
 
 
 def threads(run, first):
-    """A model fills the machine: one notebook at a time on one computer, each on its own node of a cluster. Quick runs
-    spend half their time starting and drawing: two at a time, once the first has read the texts for the others."""
-    return workflow.cores if first or run.profile == "full" else max(1, workflow.cores // 2)
+    """The first reads the texts for the others, with all cores; on a cluster each notebook has its own node."""
+    return workflow.cores if first else max(1, workflow.cores // side_by_side(run))
 
 
 localrules:

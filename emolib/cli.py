@@ -109,7 +109,7 @@ def run(
     from emolib.book.disk import require_folders, require_home
     from emolib.book.processes import one_at_a_time
     from emolib.book.render import publish
-    from emolib.book.run import measures, select_notebooks, unmeasured
+    from emolib.book.run import measures, select_notebooks, why_not_fresh
     from emolib.engine.registry import locate
     from emolib.study.run import PLACED, REFERENCE, Run, absolute
 
@@ -146,7 +146,9 @@ def run(
     require_folders(root, ("results", "runs", "cache", ".snakemake"))
     print(", ".join(f"{name} {value}" for name, value in asdict(asked).items() if value is not None), flush=True)
     with one_at_a_time(root):
-        if unmeasured(asked, notebooks, root) and (status := preflight_status(root, asked, extra)):
+        measured = [name for name in notebooks if measures(name, root)]
+        needs_model = any(why_not_fresh(asked, name, root) for name in measured)
+        if needs_model and (status := preflight_status(root, asked, extra)):
             return status
         status = snakemake_status(root, asked, notebooks, cores, extra)
         summaries = [name for name in notebooks if not measures(name, root)]

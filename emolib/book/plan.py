@@ -19,18 +19,21 @@ from typing import Any, NamedTuple
 
 import torch
 import yaml
-from transformers import AutoConfig, AutoTokenizer, LlamaConfig
+from transformers import LlamaConfig
 
 from emolib.book import run as book
+from emolib.book.disk import size
 from emolib.engine import registry, weights
 from emolib.engine.edits import Edit, Zero
-from emolib.engine.engine import ROOM, Engine, text_bytes
+from emolib.engine.engine import BYTES, ROOM, TEXTS, Engine, text_bytes
 from emolib.engine.layouts import find_layout
+from emolib.engine.loading import describe
 from emolib.engine.model import resolve_device, wrap_model
 from emolib.engine.tiny import byte_tokenizer
-from emolib.study.clean import KEEP
+from emolib.study.clean import KEEP, cache_bytes
 from emolib.study.run import Run
 from emolib.tables import results
+from emolib.tables.provenance import duration
 from emolib.texts.corpus import EMOTIONS
 
 # What an experiment's work grows with, beside layers; the others take a fixed number of texts.
@@ -38,18 +41,15 @@ GROWS = {"behaviour": "texts", "probing": "texts", "appraisals": "texts", "geome
 # With what power of the number of layers an experiment's edits grow; with one more what they run through.
 EDITS = {"behaviour": 0.0, "modulation": 0.5}
 LOADING = 3.5  # seconds of an experiment that go into loading the model and its checks
-BUDGET = 2**30  # bytes of a batch, as an Engine has it
 DEPTHS = (1, 3)  # layers of the models that are timed: what differs is what layers take
 KINDS = ("reading", "replaying", "full")  # passes, tokens times layers, and seconds of each
 COLUMNS = 16  # edits of one replay
-MOST = 64  # texts in a batch, as an Engine has it
-CONFIGURED = "by its configuration"
 LEAST = 4  # fewer would read the weights more often than they are used
 PATIENCE = 0.8  # seconds that one timed pass may take
 
 
 class Shape(NamedTuple):
-    """What the configuration of a model tells, and where it is from; `bytes` are those of its weights."""
+    """What is known of a model without its weights, which have `bytes`, and how; a tokenizer where one is here."""
 
     config: Any
     layers: int
@@ -57,6 +57,7 @@ class Shape(NamedTuple):
     components: int
     parameters: int
     bytes: int
+    tokenizer: Any
     source: str
 
 
@@ -91,7 +92,7 @@ def plan(run: Run, notebooks: Sequence[str], root: Path, cores: int | None = Non
 
     Raises RuntimeError for a model of which not even the configuration can be had.
     """
-    at_once = 1 if run.profile == "full" else 2  # as in the Snakefile
+    at_once = book.side_by_side(run)
     threads = max(1, (cores or os.cpu_count() or 1) // at_once)
     shape = shape_of(run)
     texts, (agreed, said) = texts_of(run), agreed_share(run, root)
@@ -114,17 +115,17 @@ def plan(run: Run, notebooks: Sequence[str], root: Path, cores: int | None = Non
         drawing += 0 if (root / "runs" / run.slug / f"{notebook}.ipynb").is_file() else measured(run)["drawing"]
         if not book.measures(notebook, root):
             continue
-        if table.is_file() and book.why_stale(run, notebook, results.read(table)) is None:
+        if book.why_not_fresh(run, notebook, root) is None:
             yield f"{name:12} is there already, {table.relative_to(root)}"
             continue
         one = estimate(name, run, shape, texts, agreed=agreed, rates=rates, usual=usual)
         seconds.append(one.seconds)
         peaks.append(one.memory)
-        memory = f"{one.memory / 1e9:.1f} GB"
-        yield f"{name:12} {one.reads:10,}  {one.edits:12,}  {spelled(one.seconds):>8}  {memory:>8}"
+        memory = size(one.memory)
+        yield f"{name:12} {one.reads:10,}  {one.edits:12,}  {duration(one.seconds):>8}  {memory:>8}"
     total = sum(seconds) if at_once == 1 else seconds[:1] and seconds[0] + sum(seconds[1:]) / at_once or 0.0
     together, free = sum(sorted(peaks)[-at_once:]), registry.free_memory()
-    yield f"time         about {spelled(total + drawing / at_once)}, pages drawn" + ", two at a time" * (at_once == 2)
+    yield f"time         about {duration(total + drawing / at_once)}, pages drawn" + ", two at a time" * (at_once == 2)
     yield _fits("memory", together, free, "choose a dtype of two bytes, a smaller model, or a machine that has it")
     for what, folder, wanted in space(run, shape, texts, root) if seconds else ():
         there = next(place for place in (folder, *folder.parents) if place.is_dir())
@@ -178,29 +179,21 @@ def measured(run: Run) -> dict[str, Any]:
 def shape_of(run: Run) -> Shape:
     """The Shape of a run's model, without weights.
 
-    Raises RuntimeError where neither a configuration nor the registry tells it.
+    Raises RuntimeError where neither what is here nor the registry tells it.
     """
     entry = registry.registry().get(registry.parse(run.model).base)
     try:
-        config, source = AutoConfig.from_pretrained(**_folder(run.model)), CONFIGURED
-    except (ValueError, OSError) as error:
+        config, empty, tokenizer, _ = describe(run.model, dtype=run.dtype)
+        source = "by its configuration"
+    except (ValueError, RuntimeError):  # a registered model that is not installed, or a hub that is not to be reached
         if entry is None:
-            raise RuntimeError(
-                f"the configuration of {run.model!r} cannot be read ({error}): see emolib doctor"
-            ) from error
-        config, source = _like(entry), "not here: a Llama of that size instead"
-    empty = weights.skeleton(config, run.dtype)
+            raise
+        config, tokenizer, source = _like(entry), None, "not here: a Llama of that size instead"
+        empty = weights.skeleton(config, run.dtype)
     paths = find_layout(empty).paths
     width, layers = config.get_text_config(decoder=True).hidden_size, len(paths["resid_post"])
     counted = sum(weight.numel() for weight in empty.parameters())
-    return Shape(config, layers, width, len(paths), counted, weights.size(empty), source)
-
-
-def _folder(name: str) -> dict[str, Any]:
-    """Where the configuration and the tokenizer of a model are, as transformers asks for it."""
-    place = registry.locate(name)
-    folder = weights.described(Path(place)) if place.endswith(".gguf") else place
-    return dict(pretrained_model_name_or_path=folder, revision=registry.parse(name).revision or "main")
+    return Shape(config, layers, width, len(paths), counted, weights.size(empty), tokenizer, source)
 
 
 def _like(entry: Any) -> LlamaConfig:
@@ -220,9 +213,9 @@ def _like(entry: Any) -> LlamaConfig:
 
 def texts_of(run: Run) -> Texts:
     """The Texts of a run, by the tokenizer of its model where that is here, else by that of the embedded one."""
-    here = shape_of(run).source == CONFIGURED
-    name, whose = (run.model, "its own tokenizer") if here else (registry.EMBEDDED, "the embedded model's tokenizer")
-    tokenizer = AutoTokenizer.from_pretrained(**_folder(name))
+    tokenizer, whose = shape_of(run).tokenizer, "its own tokenizer"
+    if tokenizer is None:
+        tokenizer, whose = shape_of(Run()).tokenizer, "the embedded model's tokenizer"
     prompt, events = run.load_prompt(), run.load_corpus().events
     prompt = prompt.in_template(tokenizer) if prompt.chat and not prompt.turn else prompt
     some = events["text"].iloc[:: max(1, len(events) // 100)]
@@ -234,7 +227,7 @@ def texts_of(run: Run) -> Texts:
 def agreed_share(run: Run, root: Path) -> tuple[float, str]:
     """The share of texts that the model answers right, and how that is known."""
     table = book.result_of("03_behaviour", run.slug, root)
-    if table.is_file():
+    if book.why_not_fresh(run, "03_behaviour", root) is None:
         behaviour = results.read(table)
         found = behaviour[(behaviour["metric"] == "agreed_count") & (behaviour["calibration"] == run.calibration)].iloc[
             0
@@ -253,7 +246,7 @@ def calibrate(shape: Shape, run: Run, texts: Texts, threads: int) -> Rates:
     """The Rates of a model shaped as the one asked for, in the dtype and on the device of a run."""
     place = resolve_device("cpu" if run.remote or run.device == "balanced" else run.device)
     # One byte a token behind a start token; the first byte of its own tells a text from the next.
-    prompts = ["s" * (texts.shared - 1) + "ab"[row % 2] + "t" * (texts.own - 1) for row in range(MOST)]
+    prompts = ["s" * (texts.shared - 1) + "ab"[row % 2] + "t" * (texts.own - 1) for row in range(TEXTS)]
     engines, each = [], []
     for depth in DEPTHS:
         hf = weights.untrained(few(shape.config, depth), 0, run.dtype).to(place)
@@ -266,7 +259,7 @@ def calibrate(shape: Shape, run: Run, texts: Texts, threads: int) -> Rates:
     try:
         # As many at a time as in the run, unless that takes too long.
         full = each[0] + (each[1] - each[0]) // more * (shape.layers - DEPTHS[0])
-        batch = max(1, min(MOST, BUDGET // full))
+        batch = max(1, min(TEXTS, BYTES // full))
         batch = max(min(batch, LEAST), int(batch * min(1.0, PATIENCE / sum(timed(engines[1], batch)))))
         (read, replayed), (read_more, replayed_more) = (
             [min(times) for times in zip(*(timed(engine, batch) for _ in range(3)), strict=True)] for engine in engines
@@ -307,7 +300,7 @@ def few(config: Any, depth: int) -> Any:
 def space(run: Run, shape: Shape, texts: Texts, root: Path) -> Iterator[tuple[str, Path, float]]:
     """What is written to disk, where, and its bytes: the cache of activations and of answers, weights, if unpacked."""
     item = 4 if run.dtype in ("float32", "mixed") else 2
-    yield "cache", root, shape.components * shape.layers * KEEP * texts.number * shape.width * item
+    yield "cache", root, cache_bytes(texts.number, shape.layers, shape.components, shape.width, item)
     base, _, seed = registry.parse(run.model)
     entry = registry.registry().get(base, {"file": base})
     if seed is not None or not entry.get("file", "").endswith(".gguf"):
@@ -317,17 +310,6 @@ def space(run: Run, shape: Shape, texts: Texts, root: Path) -> Iterator[tuple[st
         yield "weights", registry.cache_folder(), shape.bytes
 
 
-def spelled(seconds: float) -> str:
-    """A time in words."""
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 100
-        else f"{seconds / 60:.0f} min"
-        if seconds < 5400
-        else f"{seconds / 3600:.1f} h"
-    )
-
-
 def _way(rates: Rates, texts: Texts) -> str:
     if not rates.obstacle:
         return "replay of the last tokens"
@@ -335,5 +317,5 @@ def _way(rates: Rates, texts: Texts) -> str:
 
 
 def _fits(what: str, wanted: float, free: int, advice: str) -> str:
-    line = f"{what:12} {wanted / 1e9:.1f} GB, {free / 1e9:.1f} GB are free"
+    line = f"{what:12} {size(wanted)}, {size(free)} are free"
     return line if wanted <= free else f"{line}: {advice}"

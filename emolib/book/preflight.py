@@ -12,7 +12,7 @@ from pathlib import Path
 
 from emolib.book.disk import require_space
 from emolib.engine.loading import load
-from emolib.study.clean import KEEP
+from emolib.study.clean import cache_bytes
 from emolib.study.run import Run
 from emolib.study.study import Study
 
@@ -38,8 +38,10 @@ def check(run: Run, root: Path, *, elsewhere: bool) -> None:
     study = Study(run, folder=root)
     model = study.model
     study.prompt  # noqa: B018  # a chat has its template applied here
-    vectors = len(study.events) * model.n_layers * len(model.components) * KEEP
-    require_space(root, "cache", vectors * model.width * next(model.hf.parameters()).element_size())
+    item = next(model.hf.parameters()).element_size()
+    require_space(
+        root, "cache", cache_bytes(len(study.events), model.n_layers, len(model.components), model.width, item)
+    )
 
 
 def main(arguments: list[str]) -> int:

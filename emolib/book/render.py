@@ -16,12 +16,11 @@ from typing import Any, Literal
 import yaml
 
 from emolib.book import colab
-from emolib.book.run import experiment_of, files_sha256, measures, measuring, notebook_names, result_of, why_stale
+from emolib.book.run import experiment_of, files_sha256, measures, notebook_names, stale_tables
 from emolib.book.staging import stage_runs
 from emolib.engine.places import replace_text
 from emolib.engine.registry import sha256
 from emolib.study.run import REFERENCE, Run
-from emolib.tables import results
 
 CHAPTERS, MANIFEST = Path("book/chapters"), Path("book/manifest.json")
 # What decides how a page looks, beside the pages and the code that renders them.
@@ -121,14 +120,7 @@ def altered(root: Path) -> dict[str, str]:
         from_all = [] if measures(name, root) else list(tables.values())
         if lost := [*([chapter] if chapter in changed else []), *own, *from_all]:
             found[name] = f"altered: {', '.join(lost)} is not what the run has written"
-    return {name: f"of earlier code: {reason}" for name, reason in _stale(root).items()} | found
-
-
-def _stale(root: Path) -> dict[str, str]:
-    whole = {name: result_of(name, REFERENCE.slug, root) for name in measuring(None, root)}
-    tables = {name: results.readable(path) for name, path in whole.items() if path.is_file()}
-    found = {name: why_stale(REFERENCE, name, table) for name, table in tables.items() if table is not None}
-    return {name: reason for name, reason in found.items() if reason}
+    return {name: f"of earlier code: {reason}" for name, reason in stale_tables(REFERENCE, root).items()} | found
 
 
 def _redirect(page: str, root: Path) -> str:

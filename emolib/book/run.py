@@ -154,30 +154,21 @@ def why_stale(run: Run, notebook: str, table: pd.DataFrame) -> str | None:
     return freshness.why_stale(table.attrs["provenance"], freshness.key(run, experiment(notebook)))
 
 
+def why_not_fresh(run: Run, notebook: str, root: Path = Path()) -> str | None:
+    """Return why a notebook has no fresh table of a run, None when it has one."""
+    return freshness.examined(result_of(notebook, run.slug, root), freshness.key(run, experiment(notebook)))[1]
+
+
 def stale_tables(run: Run, root: Path = Path()) -> dict[str, str]:
-    """Return why each stored table of a run that is stale is so, by the name of its experiment."""
-    paths = {name: result_of(name, run.slug, root) for name in measuring(None, root)}
-    found: dict[str, str | None] = {}
-    for name, path in paths.items():
-        try:
-            found |= {path.stem: why_stale(run, name, results.read(path))} if path.is_file() else {}
-        except ValueError as error:
-            found[path.stem] = str(error)
-    return {name: reason for name, reason in found.items() if reason}
+    """Return why each stored table of a run that is not fresh is so, by notebook."""
+    found = {name: why_not_fresh(run, name, root) for name in measuring(None, root)}
+    return {name: reason for name, reason in found.items() if reason and reason != freshness.MISSING}
 
 
-def unmeasured(run: Run, names: Iterable[str], root: Path = Path()) -> list[str]:
-    """Return those of the notebooks that have no fresh table of a run, so that its model will be loaded."""
-    found = []
-    for name in names:
-        if measures(name, root):
-            path = result_of(name, run.slug, root)
-            try:
-                fresh = why_stale(run, name, results.read(path)) is None
-            except (OSError, ValueError):  # none, or a damaged one, of which the notebook says more
-                fresh = False
-            found += [] if fresh else [name]
-    return found
+def side_by_side(run: Run) -> int:
+    """Return how many notebooks of a run share a machine: a model fills it, but quick runs spend half their time
+    starting and drawing."""
+    return 1 if run.profile == "full" else 2
 
 
 def check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> None:

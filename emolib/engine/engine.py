@@ -34,6 +34,7 @@ from emolib.engine.registry import free_memory
 from emolib.engine.sites import COMPONENTS, Component, check_layers
 from emolib.engine.work import Kind, counted
 
+TEXTS, BYTES = 64, 2**30  # what a batch may hold and take, unless told otherwise
 WORK = 12  # tensors as wide as a layer at its widest that are alive at once, measured: gate, up, product, and copies
 EACH = slice(None)
 Plan = Mapping[tuple[int, Component], Sequence[tuple[slice, slice, Edit]]]
@@ -95,8 +96,8 @@ class Engine:
         *,
         keep: int = 1,
         prefix: Literal["shared", "none"] = "shared",
-        max_texts: int = 64,
-        memory_bytes: int = 2**30,
+        max_texts: int = TEXTS,
+        memory_bytes: int = BYTES,
     ) -> None:
         self.model, self.keep, self.max_texts, self.memory_bytes = model, keep, max_texts, memory_bytes
         self.answers = answer_ids(model.tokenizer, answers).to(model.device)
@@ -151,8 +152,8 @@ class Engine:
         return {name: torch.cat([one[name] for one in found], (dims or {}).get(name, 0)) for name in found[0]}
 
     def _free(self) -> int:
-        """Memory for a batch: what is free on this machine; of a device that is known when it is asked for more."""
-        return free_memory() if self.model.device.type == "cpu" else self.memory_bytes * self.max_texts
+        """Memory for a batch: half of what is free here; of a device that shows when it is asked for more."""
+        return free_memory() // 2 if self.model.device.type == "cpu" else self.memory_bytes * self.max_texts
 
     @overload
     def encode(self, rows: None = None, *, read: Collection[Component] = ()) -> Encodings: ...

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from transformers import AutoConfig, AutoTokenizer
 
@@ -39,33 +39,14 @@ def load(
     check_choice("tap", tap, Tap)
     split = device == "balanced" or not isinstance(device, str)
     place: Any = device if split else resolve_device("cpu" if str(device).startswith("ndif") else str(device))
-    source, (base, revision, seed) = registry.locate(name), registry.parse(name)
+    source, (_, revision, seed) = registry.locate(name), registry.parse(name)
     if seed is not None and (split or device == "ndif"):
         raise ValueError(f"twin {name!r} on {device!r}: it is drawn on one device, such as cpu or cuda")
     if dtype == "mixed" and device == "ndif":
         raise ValueError("dtype 'mixed' on NDIF: weights are there in one number format, such as bfloat16")
     gguf = Path(source) if source.endswith(".gguf") else None
-    at = dict(revision=revision or "main")
-    folder = source
-    if gguf:
-        with _reading(name, source, "file", "get it again, or another quantisation of it, such as Q4_K_M or Q8_0"):
-            folder = str(weights.described(gguf, sha256=registry.registry().get(base, {}).get("sha256")))
-    with _reading(
-        name,
-        source,
-        "configuration",
-        "give a folder that holds config, weights and tokenizer of a causal language model, log in for a gated one "
-        "(`hf auth login`), or, without a network, use smollm2-135m",
-    ):
-        if seed is None:
-            weights.check_address(folder, at["revision"])
-        config = AutoConfig.from_pretrained(folder, **at, **weights.OWN_CODE)
-        config._attn_implementation = None  # its own choice, which may be code from elsewhere, is not asked
-        empty = weights.skeleton(config, dtype if seed is None else "float32")  # which a twin is drawn in
-    find_layout(empty)
-    with _reading(name, source, "tokenizer", "put tokenizer.json and tokenizer_config.json beside the weights"):
-        tokenizer = AutoTokenizer.from_pretrained(folder, **at, **weights.OWN_CODE)
-        weights.check_tokenizer(tokenizer, empty.get_input_embeddings().weight.shape[0])
+    # A twin is drawn in float32.
+    config, empty, tokenizer, folder = describe(name, dtype=dtype if seed is None else "float32")
     accept(tokenizer, empty)
     if device == "ndif":
         return check_model(elsewhere(source, tokenizer, name=name, revision=revision, dtype=dtype, tap=tap))
@@ -79,11 +60,51 @@ def load(
         elif gguf:
             hf = weights.unpacked(gguf, Path(folder), empty, dtype, **options)
         else:
-            hf = weights.pretrained(folder, type(empty), dtype, **at, **options)
+            hf = weights.pretrained(folder, type(empty), dtype, revision=revision or "main", **options)
     hf = hf if split else hf.to(place)
     found = registry.revision(name) or "unknown"
     model = check_model(wrap_model(hf, tokenizer, name=name, revision=found, tap=tap))
     return as_elsewhere(model) if device == "ndif-local" else model
+
+
+class Described(NamedTuple):
+    """What is known of a model without its weights: `empty` has the modules, `folder` what was read."""
+
+    config: Any
+    empty: Any
+    tokenizer: Any
+    folder: str
+
+
+def describe(name: str, *, dtype: DType = "float32") -> Described:
+    """What a model called `name` is, in `dtype`, without its weights; they need not be here.
+
+    Raises ValueError for an unknown name; RuntimeError when something cannot be had or is not whole.
+    """
+    source, (base, revision, seed) = registry.locate(name), registry.parse(name)
+    at = dict(revision=revision or "main")
+    folder = source
+    if source.endswith(".gguf"):
+        with _reading(name, source, "file", "get it again, or another quantisation of it, such as Q4_K_M or Q8_0"):
+            sha256 = registry.registry().get(base, {}).get("sha256")
+            folder = str(weights.described(Path(source), sha256=sha256))
+    with _reading(
+        name,
+        source,
+        "configuration",
+        "give a folder that holds config, weights and tokenizer of a causal language model, log in for a gated one "
+        "(`hf auth login`), or, without a network, use smollm2-135m",
+    ):
+        if seed is None:
+            weights.check_address(folder, at["revision"])
+        config = AutoConfig.from_pretrained(folder, **at, **weights.OWN_CODE)
+        config._attn_implementation = None  # its own choice, which may be code from elsewhere, is not asked
+        empty = weights.skeleton(config, dtype)
+    find_layout(empty)
+    with _reading(name, source, "tokenizer", "put tokenizer.json and tokenizer_config.json beside the weights"):
+        tokenizer = AutoTokenizer.from_pretrained(folder, **at, **weights.OWN_CODE)
+        weights.check_tokenizer(tokenizer, empty.get_input_embeddings().weight.shape[0])
+    return Described(config, empty, tokenizer, folder)
 
 
 @contextmanager

@@ -32,6 +32,11 @@ class Clean:
     words: list[str]
 
 
+def cache_bytes(texts: int, layers: int, components: int, width: int, item: int) -> int:
+    """Bytes that the clean pass leaves on the disk, of numbers of `item` bytes."""
+    return texts * layers * components * KEEP * width * item
+
+
 class CleanPass:
     """Reads the engine's texts on first use, one shard a batch in `folder`; probing then never needs the model."""
 

@@ -28,6 +28,7 @@ from emolib.texts.corpus import corpus_file
 # Raised when the logits or activations that the engine and the clean pass compute may change: every table and every
 # shard of the cache is then stale.
 ENGINE_PROTOCOL = 1
+MISSING = "it was not measured"
 ELSEWHERE = ("device", "corpus_path")  # where a run was computed, which decides no number
 REASONS = {
     "protocol": "the experiment measures something else",
@@ -107,17 +108,25 @@ def name_of(experiment: ModuleType) -> str:
     return experiment.__name__.rpartition(".")[2]
 
 
-def stored(path: Path, now: Mapping[str, Any], *, say: bool = False) -> pd.DataFrame | None:
-    """The table at `path` when it is what `now`, a `key`, would give; None when it is stale (`say` why on stderr)."""
+def examined(path: Path, now: Mapping[str, Any]) -> tuple[pd.DataFrame | None, str | None]:
+    """The table at `path`, and why it is not what `now`, a `key`, would give; None for a reason when it is.
+
+    It is not there, damaged, of another experiment or run, or stale; the first two are no table.
+    """
     if not path.is_file():
-        return None
+        return None, MISSING
     try:
         found = results.read(path)
-        other = set(found["experiment"]) - {path.stem}
-        reason = f"it is the table of {other.pop()}" if other else why_stale(found.attrs["provenance"], now)
     except ValueError as error:
-        found, reason = None, str(error)
-    if reason and say:
+        return None, str(error)
+    other = set(found["experiment"]) - {path.stem}
+    return found, f"it is the table of {other.pop()}" if other else why_stale(found.attrs["provenance"], now)
+
+
+def stored(path: Path, now: Mapping[str, Any], *, say: bool = False) -> pd.DataFrame | None:
+    """The table at `path` when it is what `now`, a `key`, would give; None when it is stale (`say` why on stderr)."""
+    found, reason = examined(path, now)
+    if say and reason not in (None, MISSING):
         print(f"{path.stem} is measured anew: {reason}", file=sys.stderr)
     return None if reason else found
 

@@ -53,7 +53,7 @@ def footer(provenance: Mapping[str, Any]) -> str:
     parameters = ", ".join(f"{k} {v}" for k, v in provenance["parameters"].items() if v not in (None, ""))
     # A twin's is two marks: its seed, and the model whose architecture it has.
     revision = " ".join(mark[:12] for mark in str(provenance["model_revision"] or "").split())
-    cost = f"{_duration(provenance['seconds'])}, peak memory {provenance['peak_memory_mb'] / 1024:.1f} GB"
+    cost = f"{duration(provenance['seconds'])}, peak memory {provenance['peak_memory_mb'] / 1024:.1f} GB"
     read = f", {provenance['corpus_reading']}" if "corpus_reading" in provenance else ""  # not in older tables
     lines = [
         f"**Provenance.** Code: {code}, protocol {provenance.get('protocol', 'unknown')}.",
@@ -148,7 +148,8 @@ def _texts(value: Any) -> Iterator[str]:
         yield str(value)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Return a time in words."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -68,7 +68,7 @@ def test_what_was_measured_is_its_own_estimate(profile):
 
 
 def shape_as_measured(base: dict) -> plan.Shape:
-    return plan.Shape(None, base["layers"], base["width"], 3, 0, base["bytes"], "")
+    return plan.Shape(None, base["layers"], base["width"], 3, 0, base["bytes"], None, "")
 
 
 @pytest.mark.parametrize("family", ["gemma3_text", "llama", "lfm2", "gpt2"])
