@@ -73,7 +73,7 @@ def shape_as_measured(base: dict) -> plan.Shape:
 
 @pytest.mark.parametrize("family", ["gemma3_text", "llama", "lfm2", "gpt2"])
 def test_few_layers_of_a_configuration_make_a_model(family):
-    config = tiny_config(family, num_hidden_layers=4) if family != "gpt2" else tiny_config(family, n_layer=4)
+    config = tiny_config(family, 500, **{"n_layer" if family == "gpt2" else "num_hidden_layers": 4})
     hf = weights.untrained(plan.few(config, 2), 0, "float32")
     assert hf.config.get_text_config(decoder=True).num_hidden_layers == 2
     assert hf.get_input_embeddings().weight.shape[0] == 258

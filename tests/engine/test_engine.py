@@ -283,8 +283,15 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved(capsys):
 
 def test_an_error_that_is_no_lack_of_memory_is_not_hidden():
     engine = Engine(tiny_model("llama"), PROMPTS, LABELS)
+    tried: list[int] = []
+
+    def wrong(rows: Sequence[int]) -> dict[str, torch.Tensor]:
+        tried.append(len(rows))
+        return {"sum": torch.ones(2) + torch.ones(3)}
+
     with pytest.raises(RuntimeError, match="must match the size"):
-        engine.in_parts(ROWS, lambda rows: {"sum": torch.ones(2) + torch.ones(3)})
+        engine.in_parts(ROWS, wrong)
+    assert tried == [len(ROWS)], "fewer texts would not have helped"
 
 
 @contextmanager
