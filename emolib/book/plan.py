@@ -71,10 +71,12 @@ class Texts(NamedTuple):
 
 
 class Rates(NamedTuple):
-    """Seconds a token and layer takes when prompts are read, and when edits are replayed; `obstacle` as in a Model."""
+    """Seconds a token and layer takes when prompts are read, and when edits are replayed; bytes that a batch takes, and
+    `obstacle` as in a Model."""
 
     reading: float
     replaying: float
+    batch: int = 0
     obstacle: str = ""
 
 
@@ -161,7 +163,7 @@ def estimate(name: str, run: Run, shape: Shape, texts: Texts, *, agreed: float, 
     arrays = (
         row["arrays"] * 4 * (texts.number * shape.layers * shape.width - base["texts"] * base["layers"] * base["width"])
     )
-    memory = row["memory"] + (shape.bytes - base["bytes"]) + arrays
+    memory = row["memory"] + (shape.bytes - base["bytes"]) + arrays + (rates.batch - usual.batch)
     return Estimate(round(reads * more), round(edits), read + edited + other, memory)
 
 
@@ -269,7 +271,7 @@ def calibrate(shape: Shape, run: Run, texts: Texts, threads: int) -> Rates:
     tokens = batch * more * (texts.own + (texts.shared if obstacle else 0))
     least = 1e-9  # differences of what hardly takes time may be negative
     replaying = max(least, replayed_more - replayed) / (batch * more * COLUMNS)
-    return Rates(max(least, read_more - read) / tokens, replaying, obstacle)
+    return Rates(max(least, read_more - read) / tokens, replaying, min(BYTES, TEXTS * full), obstacle)
 
 
 def timed(engine: Engine, batch: int) -> tuple[float, float]:
