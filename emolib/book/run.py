@@ -156,7 +156,8 @@ def why_stale(run: Run, notebook: str, table: pd.DataFrame) -> str | None:
 
 def why_not_fresh(run: Run, notebook: str, root: Path = Path()) -> str | None:
     """Return why a notebook has no fresh table of a run, None when it has one."""
-    return freshness.examined(result_of(notebook, run.slug, root), freshness.key(run, experiment(notebook)))[1]
+    found, reason = freshness.opened(result_of(notebook, run.slug, root))
+    return reason if found is None else why_stale(run, notebook, found)
 
 
 def stale_tables(run: Run, root: Path = Path()) -> dict[str, str]:

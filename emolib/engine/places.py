@@ -12,8 +12,10 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 VARIABLE = "EMOLIB_PLACES"
 UNSAFE = re.compile(r"[^A-Za-z0-9.-]+")
@@ -47,19 +49,27 @@ def place(name: str) -> str:
     return json.loads(os.environ.get(VARIABLE) or "{}").get(name, name)
 
 
-def replace_text(path: Path, text: str) -> Path:
-    """The path, after it holds the text: all of it or, where that fails, what it held before."""
-    with tempfile.NamedTemporaryFile(
-        "w", dir=path.parent, prefix=".", suffix=".tmp", delete=False, encoding="utf-8", newline=""
-    ) as new:
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A new file that takes the place of the one at `path` when all of it is written; where that fails, nothing is
+    changed."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp", delete=False) as new:
         try:
-            new.write(text)
+            yield new
             new.flush()
+            os.fsync(new.fileno())
+            # Temporary files are private; what takes their place is meant to be shared as what was there.
             shutil.copymode(path, new.name) if path.exists() else os.chmod(new.name, 0o666 & ~umask())
             os.replace(new.name, path)
         except BaseException:
-            Path(new.name).unlink()
+            Path(new.name).unlink(missing_ok=True)
             raise
+
+
+def replace_text(path: Path, text: str) -> Path:
+    """The path, after it holds the text: all of it or, where that fails, what it held before."""
+    with replacing(path) as new:
+        new.write(text.encode())
     return path
 
 

@@ -108,11 +108,8 @@ def name_of(experiment: ModuleType) -> str:
     return experiment.__name__.rpartition(".")[2]
 
 
-def examined(path: Path, now: Mapping[str, Any]) -> tuple[pd.DataFrame | None, str | None]:
-    """The table at `path`, and why it is not what `now`, a `key`, would give; None for a reason when it is.
-
-    It is not there, damaged, of another experiment or run, or stale; the first two are no table.
-    """
+def opened(path: Path) -> tuple[pd.DataFrame | None, str | None]:
+    """The table at `path`, or why there is none to be used: it is missing, damaged, or that of another experiment."""
     if not path.is_file():
         return None, MISSING
     try:
@@ -120,12 +117,14 @@ def examined(path: Path, now: Mapping[str, Any]) -> tuple[pd.DataFrame | None, s
     except ValueError as error:
         return None, str(error)
     other = set(found["experiment"]) - {path.stem}
-    return found, f"it is the table of {other.pop()}" if other else why_stale(found.attrs["provenance"], now)
+    return (None, f"it is the table of {other.pop()}") if other else (found, None)
 
 
 def stored(path: Path, now: Mapping[str, Any], *, say: bool = False) -> pd.DataFrame | None:
     """The table at `path` when it is what `now`, a `key`, would give; None when it is stale (`say` why on stderr)."""
-    found, reason = examined(path, now)
+    found, reason = opened(path)
+    if found is not None:
+        reason = why_stale(found.attrs["provenance"], now)
     if say and reason not in (None, MISSING):
         print(f"{path.stem} is measured anew: {reason}", file=sys.stderr)
     return None if reason else found

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sys
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -20,6 +18,7 @@ import pandera.errors
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from emolib.engine.places import replacing
 from emolib.tables import schemas
 from emolib.tables.provenance import local_paths
 
@@ -93,7 +92,8 @@ def write(frame: pd.DataFrame, path: str | Path, provenance: Mapping[str, Any]) 
     own = {PROVENANCE: text.encode(), DIGEST: digest(bare).encode()}
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), **own})
     path.parent.mkdir(parents=True, exist_ok=True)
-    _replace(path, table)
+    with replacing(path) as file:
+        pq.write_table(table, file, compression="zstd")
     return path
 
 
@@ -211,20 +211,3 @@ def _typed(column: pd.Series | None, name: str, kind: schemas.Kind, length: int)
 def _shown(frame: pd.DataFrame, row: Any) -> dict[str, Any]:
     values = frame.loc[[row]].to_dict("records")[0]
     return {name: value for name, value in values.items() if not (pd.isna(value) or value == "")}
-
-
-def _replace(path: Path, table: pa.Table) -> None:
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            pq.write_table(table, file, compression="zstd")
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp makes private files; results are meant to be shared like any other file of the project
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
