@@ -116,13 +116,17 @@ def _shown(tokenizer: Any, ids: list[int]) -> str:
 
 
 def _freshness(slug: str, root: Path) -> str:
-    from emolib.book.run import stale_tables, stored_run
+    from emolib.book.run import contradictory, stale_tables, stored_run
 
     try:
         stale = stale_tables(stored_run(slug, root), root)
     except (ValueError, OSError) as error:
         return str(error)
-    return "; ".join(f"{name} is stale, {reason}" for name, reason in stale.items()) or "fresh"
+    found = [
+        *(f"{name} is stale, {reason}" for name, reason in stale.items()),
+        *set(contradictory(slug, root).values()),
+    ]
+    return "; ".join(found) or "fresh"
 
 
 def _memory() -> str:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import yaml
 
 from emolib.book import colab
-from emolib.book.run import experiment_of, files_sha256, measures, notebook_names, stale_tables
+from emolib.book.run import contradictory, experiment_of, files_sha256, measures, notebook_names, stale_tables
 from emolib.book.staging import stage_runs
 from emolib.engine.places import replace_text
 from emolib.engine.registry import sha256
@@ -105,7 +105,8 @@ def published(root: Path) -> list[Path]:
 def altered(root: Path) -> dict[str, str]:
     """Return by chapter, such as "05_probing", why what it shows is not what was computed, or not what would be now.
 
-    A chapter or a table was changed, added or removed after the run that wrote both, or the table is of earlier code.
+    A chapter or a table was changed, added or removed after the run that wrote both, or the table is of earlier code,
+    or says something else than the run's others.
     A chapter without an experiment of its own is drawn from all tables.
     """
     manifest = root / MANIFEST
@@ -120,7 +121,9 @@ def altered(root: Path) -> dict[str, str]:
         from_all = [] if measures(name, root) else list(tables.values())
         if lost := [*([chapter] if chapter in changed else []), *own, *from_all]:
             found[name] = f"altered: {', '.join(lost)} is not what the run has written"
-    return {name: f"of earlier code: {reason}" for name, reason in stale_tables(REFERENCE, root).items()} | found
+    older = {name: f"of earlier code: {reason}" for name, reason in stale_tables(REFERENCE, root).items()}
+    against = {name: f"inconsistent: {reason}" for name, reason in contradictory(REFERENCE.slug, root).items()}
+    return older | against | found
 
 
 def _redirect(page: str, root: Path) -> str:

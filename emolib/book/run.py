@@ -31,6 +31,7 @@ from emolib.engine.registry import EMBEDDED, registered_file
 from emolib.study import freshness
 from emolib.study.run import Run
 from emolib.tables import results
+from emolib.tables.consistency import COUNTS, contradictions
 from emolib.texts import sources
 
 INJECTED = "injected-parameters"
@@ -164,6 +165,14 @@ def stale_tables(run: Run, root: Path = Path()) -> dict[str, str]:
     """Return why each stored table of a run that is not fresh is so, by notebook."""
     found = {name: why_not_fresh(run, name, root) for name in measuring(None, root)}
     return {name: reason for name, reason in found.items() if reason and reason != freshness.MISSING}
+
+
+def contradictory(slug: str, root: Path = Path()) -> dict[str, str]:
+    """Return why each stored table of a run that says something else than the others does so, by notebook."""
+    paths = {name: result_of(name, slug, root) for name in measuring(None, root)}
+    tables = {name: freshness.opened(path)[0] for name, path in paths.items() if experiment_of(name) in COUNTS}
+    found = contradictions({experiment_of(name): table for name, table in tables.items() if table is not None})
+    return {name: found[experiment_of(name)] for name in tables if experiment_of(name) in found}
 
 
 def side_by_side(run: Run) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 
 import nbformat
 
-from emolib.book.run import notebook_names
+from emolib.book.run import contradictory, notebook_names
 from emolib.figures.display import MIME
 from emolib.study.run import REFERENCE, public
 
@@ -44,7 +44,10 @@ def _stage(root: Path, folder: Path, names: list[str]) -> dict[str, Any]:
     parameters = {name: as_words(str(value)) for name, value in shown.items() if value is not None}
     rows = "\n".join(f"| {name} | {value} |" for name, value in parameters.items())
     title = "# {model}, {corpus}, {profile}".format(**parameters)
-    page = f"{title}\n\nComputed on this machine.\n\n| parameter | value |\n|---|---|\n{rows}\n"
+    against = [
+        f"Do not cite this run: {reason}.\n\n" for reason in sorted(set(contradictory(folder.name, root).values()))
+    ]
+    page = f"{title}\n\n{''.join(against)}Computed on this machine.\n\n| parameter | value |\n|---|---|\n{rows}\n"
     (target / "index.md").write_text(page, encoding="utf-8")
     sections = [{"file": f"book/{target.name}/{name}"} for name in names]
     return {"file": f"book/{target.name}/index", "sections": sections}

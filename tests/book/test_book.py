@@ -22,9 +22,10 @@ from markdown_it import MarkdownIt
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from emolib.book import colab, pages
+from emolib.book.doctor import _freshness
 from emolib.book.render import MANIFEST, altered, build, effective_toc, publish, published
 from emolib.book.run import INJECTED, measures, measuring, notebook_names, result_of, write_parameters
-from emolib.book.staging import adopted, as_words
+from emolib.book.staging import adopted, as_words, stage_runs
 from emolib.engine.registry import sha256
 from emolib.figures.display import MIME
 from emolib.study.run import REFERENCE, Run
@@ -356,6 +357,33 @@ def test_what_was_changed_after_the_run_is_named(tampered: str, tmp_path: Path) 
         expected = {"05_probing", "06_patching"} | of_all
     assert set(altered(tmp_path)) == expected
     assert all(reason.startswith("altered: ") for reason in altered(tmp_path).values())
+
+
+def test_tables_that_disagree_are_named_where_they_are_shown(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Even with a manifest that was written anew for them."""
+    slug = Run().slug
+    for folder in (f"results/{slug}", f"results/{REFERENCE.slug}"):
+        shutil.copytree(ROOT / "results" / REFERENCE.slug, tmp_path / folder)
+        path = tmp_path / folder / "ablation.parquet"
+        frame = results.read(path)
+        results.write(frame.assign(n=frame["n"] + 1), path, frame.attrs["provenance"])
+    for folder in ("book/chapters", "notebooks"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    (tmp_path / "emolib").symlink_to(ROOT / "emolib")
+    shutil.copytree(ROOT / "book" / "chapters", tmp_path / "runs" / REFERENCE.slug)
+    publish(tmp_path, REFERENCE, [path.stem for path in CHAPTERS])
+    found = altered(tmp_path)
+    assert set(found) == {"B_ablation", "03_behaviour", "06_attention", "07_appraisals"}
+    assert all(reason.startswith("inconsistent: tables of one run disagree") for reason in found.values())
+    assert "1793 in " in found["B_ablation"] and "1794 in ablation" in found["B_ablation"]
+    made = tmp_path / "runs" / slug
+    made.mkdir()
+    shutil.copyfile(ROOT / "notebooks" / "B_ablation.ipynb", made / "B_ablation.ipynb")
+    write_parameters(Run(), tmp_path)
+    stage_runs(tmp_path)
+    page = (tmp_path / "book" / f"run-{slug}" / "index.md").read_text()
+    assert "Do not cite this run: tables of one run disagree" in page
+    assert "disagree on the number of texts answered right" in _freshness(REFERENCE.slug, tmp_path)
 
 
 def test_the_committed_chapters_and_tables_are_those_of_the_manifest() -> None:
