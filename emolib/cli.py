@@ -111,6 +111,7 @@ def run(
     from emolib.book.render import publish
     from emolib.book.run import measures, select_notebooks, why_not_fresh
     from emolib.engine.registry import locate
+    from emolib.study.freshness import corpus_sha256
     from emolib.study.run import PLACED, REFERENCE, Run, absolute
 
     root, model = checkout(), given.get("model", Run.model)
@@ -145,12 +146,13 @@ def run(
     require_home()
     require_folders(root, ("results", "runs", "cache", ".snakemake"))
     print(", ".join(f"{name} {value}" for name, value in asdict(asked).items() if value is not None), flush=True)
-    with one_at_a_time(root):
+    with one_at_a_time(root), asked.begun(corpus.sha256):
         measured = [name for name in notebooks if measures(name, root)]
         needs_model = any(why_not_fresh(asked, name, root) for name in measured)
         if needs_model and (status := preflight_status(root, asked, extra)):
             return status
         status = snakemake_status(root, asked, notebooks, cores, extra)
+        asked.check_texts(corpus_sha256(asked))
         summaries = [name for name in notebooks if not measures(name, root)]
         if status == 1 and summaries and len(summaries) < len(notebooks):
             print("Not every notebook ran (see above): those that sum up are made from what is there.", flush=True)

@@ -202,8 +202,8 @@ def execute(parameters: Mapping[str, Any], notebook: Path, output: Path) -> None
 
     The working directory is the repository, and `output` is runs/<slug>/<notebook>.ipynb in it. The notebook is given
     public names; where the files behind them lie it finds in its environment. What was executed before an error is kept
-    beside it as <name>.failed.ipynb. Raises ValueError for parameters the notebook does not have, RuntimeError when a
-    cell fails or no result is stored.
+    beside it as <name>.failed.ipynb. All of it reads one corpus file. Raises ValueError for parameters the notebook
+    does not have, RuntimeError when a cell fails or no result is stored.
     """
     import papermill
     from nbclient.exceptions import DeadKernelError
@@ -219,7 +219,8 @@ def execute(parameters: Mapping[str, Any], notebook: Path, output: Path) -> None
     partial = output.with_suffix(".partial.ipynb")
     failed = output.with_suffix(".failed.ipynb")
     output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as settings:  # not the user's, which may run code of theirs, or not be writable
+    # Settings of its own: the user's may run code of theirs, or not be writable.
+    with tempfile.TemporaryDirectory() as settings, run.begun(freshness.corpus_sha256(run)):
         os.environ |= {"IPYTHONDIR": settings, "JUPYTER_RUNTIME_DIR": settings}
         try:
             nbformat.write(prepared(nbformat.read(notebook, as_version=4)), partial)

@@ -131,8 +131,13 @@ def stored(path: Path, now: Mapping[str, Any], *, say: bool = False) -> pd.DataF
 
 
 def measured(run: Run, experiment: ModuleType, *, folder: str | Path = ".") -> pd.DataFrame:
-    """The experiment's table of a run: the stored one where it is fresh, without a model; else measured now."""
-    found = stored(table_path(run, experiment, folder), key(run, experiment))
+    """The experiment's table of a run: the stored one where it is fresh, without a model; else measured now.
+
+    Raises RuntimeError when the texts are not those that the command at work has begun with.
+    """
+    now = key(run, experiment)
+    run.check_texts(now["corpus_sha256"])
+    found = stored(table_path(run, experiment, folder), now)
     if found is None:
         from emolib.study.study import Study
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
@@ -113,8 +116,27 @@ class Run:
         return {_base(name, shown[name]): places.place(_base(name, getattr(self, name))) for name in self.local}
 
     def load_corpus(self) -> Corpus:
-        """The checked corpus of the run; raises what `emolib.texts.corpus.load_corpus` raises."""
-        return load_corpus(places.place(self.corpus), path=self.corpus_path, text=self.text)
+        """The checked corpus of the run; raises what `emolib.texts.corpus.load_corpus` raises, and `check_texts`."""
+        corpus = load_corpus(places.place(self.corpus), path=self.corpus_path, text=self.text)
+        self.check_texts(corpus.sha256)
+        return corpus
+
+    def check_texts(self, sha256: str | None) -> None:
+        """Nothing when the run's texts are those that the command at work has begun with, or there is none, or they
+        are not on this machine. Raises RuntimeError otherwise."""
+        begun = json.loads(os.environ.get(BEGUN) or "{}").get(places.place(self.corpus))
+        if begun and sha256 and sha256 != begun:
+            raise RuntimeError(CHANGED.format(self.public["corpus"]))
+
+    @contextmanager
+    def begun(self, sha256: str | None) -> Iterator[None]:
+        """What this process and those it starts read of the run's corpus meanwhile has this sha256, or is refused."""
+        before = os.environ.get(BEGUN)
+        os.environ[BEGUN] = json.dumps({places.place(self.corpus): sha256} | json.loads(before or "{}"))
+        try:
+            yield
+        finally:
+            os.environ.pop(BEGUN) if before is None else os.environ.update({BEGUN: before})
 
     def load_prompt(self) -> Prompt:
         """The prompt of the run."""
@@ -126,6 +148,12 @@ class Run:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
+# The sha256 of the texts that a command has begun with, by where they lie, for the processes it starts.
+BEGUN = "EMOLIB_BEGUN"
+CHANGED = (
+    "the texts of {} were changed while a run was at work with them, and two files would be mixed: call it again, and "
+    "all is computed with the texts as they are now"
+)
 # In the slug only where they differ from the default.
 OPTIONAL = ("scoring", "text", "tap")
 # What may be a folder or file of this machine.

@@ -31,7 +31,7 @@ from emolib.stats import Interval
 from emolib.stats.scores import Statistic
 from emolib.study import freshness, shards
 from emolib.study.clean import KEEP, WORD_TOKENS, Clean, CleanPass
-from emolib.study.run import Run
+from emolib.study.run import CHANGED, Run
 from emolib.tables import results
 from emolib.tables.provenance import collect_provenance
 from emolib.texts import sources
@@ -103,7 +103,7 @@ class Study:
         other = Study(
             run,
             model=self.model,
-            corpus=self.corpus if text is None else None,
+            corpus=self.corpus if text is None else self.written(text),
             folder=self.folder,
             rows=self._rows if rows is None else self._rows[np.asarray(rows, dtype=int)],
             prompt=prompt or self._prompt,
@@ -112,6 +112,13 @@ class Study:
         )
         other._spared = self._spared
         return other
+
+    def written(self, text: TextColumn) -> Corpus:
+        """The corpus with that column of the text. Raises RuntimeError when its file is not what this study read."""
+        corpus = replace(self.run, text=text).load_corpus()
+        if corpus.sha256 != self.corpus.sha256:
+            raise RuntimeError(CHANGED.format(corpus.name))
+        return corpus
 
     @cached_property
     def model(self) -> Model:

@@ -384,6 +384,29 @@ def test_a_changed_corpus_file_reads_anew(fresh: Fresh, encoded: list[int], tiny
     assert torch.allclose(before[1:], after[1:], atol=1e-4)
 
 
+def test_a_study_never_mixes_two_files(fresh: Fresh, crowd_table: pd.DataFrame, tmp_path: Path) -> None:
+    """A run with another column of the text reads its corpus again; a command begins with one, and so do its parts."""
+    mine = tmp_path / "mine.csv"
+    table = crowd_table.assign(generated_text="everyone laughed twice", hidden_emo_text="everyone laughed")
+    table.to_csv(mine, index=False)
+    opened = fresh(corpus=str(mine))
+    with opened.run.begun(opened.corpus.sha256):
+        assert len(opened.variant(text="original").events) == len(table)
+        before = opened.measure(Experiment())
+        table.assign(emotion="joy").to_csv(mine, index=False)
+        for refused in (
+            lambda: opened.variant(text="original"),
+            lambda: fresh(corpus=str(mine)),
+            lambda: freshness.measured(opened.run, Experiment(), folder=opened.folder),
+        ):
+            with pytest.raises(RuntimeError, match="^the texts of mine.* were changed while a run was at work"):
+                refused()
+    with pytest.raises(RuntimeError, match="two files would be mixed"):
+        opened.variant(text="original")
+    assert set(fresh(corpus=str(mine)).events["emotion"]) == {"joy"}, "what begins now has the texts as they are"
+    assert before.attrs["provenance"]["corpus_sha256"] == opened.corpus.sha256
+
+
 # Interventions.
 
 

@@ -199,7 +199,7 @@ def compare_words(
 
 
 def _texts(study: Study, column: TextColumn) -> pd.Series:
-    events = replace(study.run, text=column).load_corpus().events.set_index("text_id")
+    events = study.written(column).events.set_index("text_id")
     return events["text"].loc[study.events["text_id"]]
 
 
