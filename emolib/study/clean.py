@@ -13,7 +13,7 @@ from torch import Tensor
 from emolib.engine.engine import Engine
 from emolib.engine.labels import LabelTokens
 from emolib.engine.sites import Component
-from emolib.study.shards import Shard, progress
+from emolib.study.shards import Damaged, Shard, progress
 
 KEEP = 5  # tokens -1..-5 are read, as in the paper's appendix C.3
 WORD_TOKENS = 4  # enough to complete nearly every word of the open-vocabulary answer
@@ -52,8 +52,12 @@ class CleanPass:
             Shard(self.folder / f"{index:05d}.safetensors", partial(self.engine.in_parts, rows, self._read, dims))
             for index, rows in enumerate(batches)
         ]
-        for shard in progress(found, "reading", [len(rows) for rows in batches]):
+        sizes = [len(rows) for rows in batches]
+        for shard, rows in zip(progress(found, "reading", sizes), batches, strict=True):
             shard.keep()
+            if shard.load("rows").tolist() != list(rows):  # of a version that puts other texts together
+                shard.set_aside(Damaged("is of other texts"))
+                shard.keep()
         return found
 
     @cached_property

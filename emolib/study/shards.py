@@ -1,7 +1,7 @@
 """Files that long passes leave behind, one a batch, so that an interrupted pass goes on where it stopped.
 
-A shard carries a checksum of each of its parts, which is compared whenever the part is read: what the disk has changed
-is computed again, never used.
+A shard carries its name and a checksum of each of its parts, which are compared whenever a part is read: what is not
+what was written there is computed again, never used.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tqdm import tqdm
 from emolib.engine.places import umask
 
 T = TypeVar("T")
-CHECKS = "crc32"
+CHECKS, NAME = "crc32", "of"
 
 
 class Damaged(Exception):
@@ -46,7 +46,7 @@ class Shard(NamedTuple):
             try:
                 return float(_metadata(self.path)["seconds"])
             except Damaged as error:
-                self._set_aside(error)
+                self.set_aside(error)
         start = time.perf_counter()
         tensors = {name: value.contiguous().cpu() for name, value in self.compute().items()}
         for name, value in tensors.items():
@@ -58,7 +58,8 @@ class Shard(NamedTuple):
         seconds = time.perf_counter() - start
         checks = {name: _checks(value) for name, value in tensors.items()}
         partial = self.path.with_suffix(f".{uuid.uuid4().hex}.partial")
-        save_file(tensors, partial, metadata={"seconds": repr(seconds), CHECKS: json.dumps(checks)})
+        own = {"seconds": repr(seconds), CHECKS: json.dumps(checks), NAME: _name(self.path)}
+        save_file(tensors, partial, metadata=own)
         partial.chmod(0o666 & ~umask())  # safetensors makes files that nobody else reads
         partial.rename(self.path)
         return 0.0
@@ -68,11 +69,12 @@ class Shard(NamedTuple):
         try:
             return _load(self.path, name, index)
         except Damaged as error:
-            self._set_aside(error)
+            self.set_aside(error)
             self.keep()
             return _load(self.path, name, index)
 
-    def _set_aside(self, error: Damaged) -> None:
+    def set_aside(self, error: Damaged) -> None:
+        """The shard is not there any more, and stderr says why."""
         print(f"{self.path} {error}: it is computed anew", file=sys.stderr)
         self.path.unlink(missing_ok=True)
 
@@ -85,7 +87,14 @@ def _metadata(path: Path) -> dict[str, str]:
         raise Damaged(f"cannot be read ({error})") from error
     if "seconds" not in found or CHECKS not in found:
         raise Damaged("has no checksums")
+    if found.get(NAME, _name(path)) != _name(path):  # earlier ones do not say
+        raise Damaged(f"is {found[NAME]}")
     return found
+
+
+def _name(path: Path) -> str:
+    """What a shard is of: its folder is named by what was asked, and its file by the texts."""
+    return f"{path.parent.name}/{path.name}"
 
 
 def _load(path: Path, name: str, index: tuple[int, ...]) -> Tensor:

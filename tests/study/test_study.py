@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -245,7 +246,9 @@ def test_a_lost_shard_is_computed_again_and_no_other(fresh: Fresh, encoded: list
     assert all(file.stat().st_mtime_ns == time for file, time in others.items())
 
 
-@pytest.mark.parametrize("fault", ["a bit", "numbers", "the end", "the head", "another shard", "nothing in it"])
+@pytest.mark.parametrize(
+    "fault", ["a bit", "numbers", "the end", "the head", "another shard", "all of another", "nothing in it"]
+)
 def test_a_damaged_shard_is_never_used(
     fresh: Fresh, encoded: list[int], fault: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -277,11 +280,26 @@ def _damage(path: Path, fault: str) -> None:
         for place in places:
             changed[place : place + width] = bytes([changed[place] ^ 16]) if width == 1 else b"\0\0\xc0\x7f"
         path.write_bytes(bytes(changed[: len(whole)]))
-    elif fault == "another shard":
+    elif fault in ("another shard", "all of another"):
         other = next(file for file in sorted(path.parent.glob("*.safetensors")) if file != path)
-        path.write_bytes(other.read_bytes()[:head] + whole[head:])
+        path.write_bytes(other.read_bytes()[:head] + whole[head:] if fault == "another shard" else other.read_bytes())
     else:
         path.write_bytes({"the end": whole[:-40], "the head": whole[20:], "nothing in it": b""}[fault])
+
+
+def test_what_was_read_in_other_batches_is_read_anew(
+    fresh: Fresh, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As when an interrupted pass goes on with another version, which puts other texts together."""
+    first = fresh()
+    logits = first.clean.logits
+    first.clean_pass.shards[0].path.unlink()
+    capsys.readouterr()
+    monkeypatch.setattr(study, "Engine", partial(Engine, max_texts=40))
+    second = fresh()
+    assert [len(batch) for batch in second.engine.batches()] == [40, 40, 40, 30]
+    assert torch.allclose(second.clean.logits, logits, atol=1e-5)
+    assert capsys.readouterr().err.count("is of other texts: it is computed anew") == 2
 
 
 def test_values_that_are_no_numbers_are_not_kept(tmp_path: Path) -> None:
