@@ -42,7 +42,7 @@ def _crowd_envent() -> Path | None:
 WORKFLOWS = ("test_book", "test_cli", "test_colab", "test_fetch", "test_golden", "test_packaging", "test_stopping")
 BROWSERS = ("test_browser", "test_pdf", "test_explorer")
 # Tests of these, folders and files, compute with a model, a small random one if nothing else.
-MODELS = ("engine", "experiments", "test_study", "test_benchmarks", "test_doctor")
+MODELS = ("engine", "experiments", "test_study", "test_benchmarks", "test_doctor", "test_plan")
 
 
 def _shared_marker(path: Path) -> str | None:
@@ -53,7 +53,7 @@ def _shared_marker(path: Path) -> str | None:
 
 def _marker(item: pytest.Item) -> str:
     """What a test needs; `fast` are those that need nothing."""
-    needs_model = {"embedded_model", "crowd_envent_path", "tiny_folder"} & set(getattr(item, "fixturenames", ()))
+    needs_model = {"embedded_model", "crowd_envent_path", "tiny_folder", "published", "from_paper"} & set(getattr(item, "fixturenames", ()))
     return _shared_marker(item.path) or ("model" if needs_model else "fast")
 
 

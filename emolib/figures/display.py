@@ -48,6 +48,7 @@ def bundle(fig: Figure, *, caption: str, alt: str, name: str) -> dict[str, Any]:
         if not text.strip():
             raise ValueError(f"the {what} of {name} is empty: say in words what the figure shows")
     drawing = svg(fig, alt=alt, name=name)
+    fig.set_layout_engine("none")  # it is laid out: half the time of a drawing goes into that
     words = MarkdownIt("commonmark").render(caption).strip()
     html = (
         f'<figure id="{name}" class="emolib-figure" style="{FIGURE_CSS}">{drawing}'

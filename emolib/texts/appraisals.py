@@ -12,7 +12,6 @@ from itertools import product
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import zscore
 
 EMOTIONS: tuple[str, ...] = (
     "anger",
@@ -127,7 +126,7 @@ def expected_shifts(means: pd.DataFrame, settings: Sequence[Mapping[str, int]]) 
     `means` are the `label_means`; each appraisal is standardised over the emotions. Emotions without texts are NaN.
     Raises ValueError for an appraisal that is not rated.
     """
-    z = means.apply(zscore, nan_policy="omit")
+    z = (means - means.mean()) / means.std(ddof=0)
     unknown = sorted({name for setting in settings for name in setting} - set(z.columns))
     if unknown:
         raise ValueError(f"no ratings of {unknown}: the table of means has {list(z.columns)}")

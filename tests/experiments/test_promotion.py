@@ -97,7 +97,7 @@ def test_intervals_recount_both_shares_in_every_resample() -> None:
 
 
 def test_the_reference_model_stays_within_its_budget_and_the_papers_doses_are_run() -> None:
-    for design, most in ((promotion.FULL, 700_000), (promotion.QUICK, 45_000)):
+    for design, most in ((promotion.FULL, 700_000), (promotion.QUICK, 32_000)):
         cells = steering.plan(design, layered(30), lambda kind, draws: range(draws) if draws else EMOTIONS)
         spent = design.texts * sum(len(cell.pushed) for cell in cells)
         assert 0.8 * most < spent <= most

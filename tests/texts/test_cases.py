@@ -22,7 +22,7 @@ from emolib.texts.encodings import CorpusError
 
 HERE = Path(__file__).parent
 CASES: list[dict[str, Any]] = yaml.safe_load((HERE / "cases.yml").read_text(encoding="utf-8"))
-EXAMPLES = int(os.environ.get("EMOLIB_EXAMPLES", "300"))  # of each property; 2000 shows more
+EXAMPLES = int(os.environ.get("EMOLIB_EXAMPLES", "100"))  # of each property; 2000 shows more
 READ, REFUSED = ([case for case in CASES if key in case] for key in ("rows", "refused"))
 
 

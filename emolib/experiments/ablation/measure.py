@@ -26,8 +26,8 @@ def run(study: Study) -> pd.DataFrame:
 
     agreement (0-1, over writers) and label_entropy (bits) by method, component, centre layer and span;
     constant_agreement, the share of the most frequent clean answer (`label`), is the floor. Random directions are drawn
-    for each text and site, so the interval over texts holds their variation too. `quick` runs take every second centre
-    of the wider span. Raises ValueError when no text is answered right.
+    for each text and site, so the interval over texts holds their variation too. `quick` runs take every second
+    window of three and, alone, its last layer. Raises ValueError when no text is answered right.
     """
     rows = study.agreed
     if len(rows) < 2:
@@ -35,12 +35,12 @@ def run(study: Study) -> pd.DataFrame:
             f"the model answers {len(rows)} of {len(study.truth)} texts right and ablation needs two: try "
             "calibration=batch, another prompt or a larger model"
         )
-    every = 2 if study.run.profile == "quick" else 1
+    quick = study.run.profile == "quick"
     edits = joined(
         sweep(operation, study.model, span=span, layers=layers).assign(method=method)
         for method, operation in _operations(study, rows).items()
         for span in SPANS
-        if (layers := [layer for layer in fitting(study, span) if span == 1 or layer % every == 0])
+        if (layers := [layer for layer in fitting(study, span) if not quick or layer % 2 == (span == 1)])
     )
     answers = study.decide(study.intervene(edits, rows, name="ablation"))
     clean, groups, n = study.predicted[rows], study.groups[rows], len(rows)

@@ -25,7 +25,7 @@ from emolib.study.run import TextColumn
 from emolib.study.study import Study
 from emolib.texts.prompts import Prompt
 
-SAMPLE = {"full": 1000, "quick": 104}
+SAMPLE = {"full": 1000, "quick": 78}
 FEWEST = 20  # agreed texts for counts, texts with a masked word for comparisons of words
 Row = dict[str, Any]
 

@@ -32,7 +32,7 @@ def _design(texts: int, step: int, doses: Sequence[Dose]) -> Design:
     return Design(texts, 0, step, (probe, difference, Family("random", 3, doses, draws=(DRAWS, DRAWS))))
 
 
-FULL, QUICK = _design(104, 1, EVERY), _design(40, 4, WIDE)
+FULL, QUICK = _design(104, 1, EVERY), _design(40, 6, WIDE)
 
 
 def run(study: Study) -> pd.DataFrame:
@@ -41,7 +41,7 @@ def run(study: Study) -> pd.DataFrame:
     promotion_score of vectors probe and mean_difference (intervals over writers) and random (mean of the draws with the
     range of 95 % of new ones, n = draws); promoted_share, the share of texts that get the label, and its
     baseline_share; residual_norm. Emotions without a text to fit on are left out. Of the doses `quick` runs leave two
-    shares out, and run every fourth centre. Raises ValueError when too few texts are answered right.
+    shares out, and run every sixth centre. Raises ValueError when too few texts are answered right.
     """
     design = FULL if study.run.profile == "full" else QUICK
     fitting, judged = steering.fitted_and_judged(study, design.texts)

@@ -26,7 +26,7 @@ from emolib.texts.prompts import PAPER_PROMPTS, Prompt, get_prompt
 
 SCALES = {
     "full": Scale(texts=520, controls=520, patched=120, rounds=2, folds=5, step=2, tokens=26),
-    "quick": Scale(texts=104, controls=98, patched=26, rounds=1, folds=2, step=6, tokens=10),
+    "quick": Scale(texts=78, controls=70, patched=26, rounds=1, folds=2, step=6, tokens=6),
 }
 DEFAULT = PAPER_PROMPTS[0]
 PROMPTS = {"full": PAPER_PROMPTS, "quick": (DEFAULT, "T1-6shot")}
