@@ -53,7 +53,8 @@ def _shared_marker(path: Path) -> str | None:
 
 def _marker(item: pytest.Item) -> str:
     """What a test needs; `fast` are those that need nothing."""
-    needs_model = {"embedded_model", "crowd_envent_path", "tiny_folder", "published", "from_paper"} & set(getattr(item, "fixturenames", ()))
+    known = {"embedded_model", "crowd_envent_path", "tiny_folder", "published", "from_paper"}
+    needs_model = known & set(getattr(item, "fixturenames", ()))
     return _shared_marker(item.path) or ("model" if needs_model else "fast")
 
 
