@@ -482,8 +482,11 @@ def test_an_executed_notebook_holds_nothing_of_the_machine_and_of_the_user(
     monkeypatch.setenv("IPYTHONDIR", str(theirs))
     for name in ("HF_TOKEN", "NDIF_API_KEY", "USER", "HOSTNAME"):
         monkeypatch.setenv(name, f"planted {name}")
-    output = tree / "runs" / Run(seed=5).slug / "01_first.ipynb"
-    values = {field.name: field.default for field in fields(Run)} | {"seed": 5, "corpus_path": "/somewhere/texts.csv"}
+    (theirs / "somewhere").mkdir()
+    (corpus := theirs / "somewhere" / "texts.csv").write_text("a corpus")
+    given = dict(seed=5, corpus=str(corpus))
+    output = tree / "runs" / Run(**given).slug / "01_first.ipynb"
+    values = {field.name: field.default for field in fields(Run)} | given
     execute(values, tree / "notebooks" / "01_first.ipynb", output)
     document = nbformat.read(output, as_version=4)
     (printed,) = [part for cell in document.cells for part in cell.get("outputs", [])]
