@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from emolib.book import plan
-from emolib.book.run import experiment_of, measuring, result_of
+from emolib.book.run import experiment_of, measuring, result_of, side_by_side
 from emolib.study.run import REFERENCE, Run
 from emolib.tables import results
 
@@ -28,7 +28,7 @@ def profile(run: Run, known: dict[str, Any]) -> dict[str, object] | None:
     How many arrays of [texts, layers, width] an experiment holds follows from peaks of both profiles: as `known`.
     """
     found: dict[str, Any] = {}
-    waited, threads = [], 0
+    seconds, threads = [], 0
     for notebook in measuring(None, ROOT):
         table = results.read(result_of(notebook, run.slug, ROOT))
         about = table.attrs["provenance"]
@@ -40,14 +40,16 @@ def profile(run: Run, known: dict[str, Any]) -> dict[str, object] | None:
             for kind in KINDS
         }
         engine = sum(numbers[2] for numbers in done.values())
-        ran = (ROOT / "runs" / run.slug / f"{notebook}.ipynb").stat().st_mtime
-        waited.append(ran - result_of(notebook, run.slug, ROOT).stat().st_mtime)
+        seconds.append(about["seconds"])
         found[experiment_of(notebook)] = done | {
             "other": round(about["seconds"] - engine, 1),
             "memory": round(about["peak_memory_mb"] * 2**20),
             "arrays": known["experiments"][experiment_of(notebook)]["arrays"],
         }
         threads = min(threads or about["threads"], about["threads"])
+    # What notebooks take beside: to start, to load the model for a chapter's open cell, and to draw.
+    made = sorted(path.stat().st_mtime for path in (ROOT / "runs" / run.slug).glob("*.ipynb"))
+    beside = side_by_side(run) * (made[-1] - made[0]) - sum(seconds[1:])
     shape, texts = plan.shape_of(run), plan.texts_of(run)
     rates = plan.calibrate(shape, run, texts, threads)
     return dict(
@@ -59,7 +61,7 @@ def profile(run: Run, known: dict[str, Any]) -> dict[str, object] | None:
         bytes=shape.bytes,
         threads=threads,
         rates=dict(reading=rates.reading, replaying=rates.replaying),
-        drawing=round(sum(waited) / len(waited), 1),
+        drawing=round(beside / (len(made) - 1), 1),
         experiments=found,
     )
 
