@@ -38,17 +38,24 @@ if "google.colab" in sys.modules:
 #
 # {cite:t}`tak2025` make, by our count, nineteen claims that can be tested. Each has a test that is written down once, in
 # words and as a function, for our tables and for the values published for ten models. A test consists of *checks*. A
-# check **holds** when its number, with its whole 95 % interval where there is one, is on the claim's side; it is **open**
-# when only the number is; otherwise it **fails**. Where the paper published no number for a check, such as our controls,
-# or a run did not measure it, the check is named with **no number** and does not count: there the verdict rests on
-# fewer checks. The first check that counts is the claim's core.
+# check **holds** when its number, with its whole 95 % interval where there is one, is on the claim's side, and **fails**
+# when all of that is on the other side; it is **open** when the interval reaches over the limit, or two numbers are equal.
+# Where the paper published no number for a check, such as our controls, or a run did not measure it, the check is named
+# with **no number** and does not count: there the verdict rests on fewer checks. The first check that counts is the
+# claim's core.
+#
+# A claim is tested only where its **gates** are open. A model that names the writer's emotion no better than chance has
+# no answers whose place in the network could be asked for, whatever its curves look like; and what a twin of the model
+# with untrained weights shows as well, where its run is stored, is nothing that was learnt. With these gates, no claim is
+# reproduced more often than one time in twenty by tables from which the effects were taken out: the project's tests draw
+# 200 such tables.
 #
 # | verdict | when |
 # |---|---|
 # | ● reproduced | all checks that have a number hold |
 # | ◐ partly | the core does not fail, but some check is open or fails |
 # | ○ not | the core fails |
-# | – not testable | a table or a row that no verdict can do without is missing |
+# | – not testable | a gate is closed, or a table or a row that no verdict can do without is missing |
 #
 # Layers are compared as fractions of depth, so that a claim about the middle of a network can be tested in any network.
 # The thresholds come from the paper's own figures, a little widened: they are kind to it by construction, and where its

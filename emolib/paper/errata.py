@@ -16,8 +16,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from emolib.paper.claims import verdict
-from emolib.paper.claims.evidence import Evidence, NotTestable, Tables
+from emolib.paper.claims.evidence import Evidence, NotTestable, Tables, landmark
 from emolib.paper.claims.tests import central, word
 from emolib.paper.tables import paper_tables
 from emolib.tables import paper
@@ -98,10 +97,17 @@ def vacuous(agreement: pd.DataFrame, source: str) -> Finding:
 def attention_dominates() -> Finding:
     """Return P24: in how many of ten models the lowest agreement without attention is below that without feed-forward.
 
-    That is the core of claim C7, which stands or falls with it.
+    That is the core of claim C7, there beyond the intervals of both.
     """
-    wins = sum(verdict("C7", paper_tables(model.id)).outcome != "not" for model in paper.PAPER_MODELS)
-    return Finding("P24", "models of ten where removing attention hurts more: said, and counted", 10, wins, "Fig 12")
+    keys = dict(metric="agreement", method="zero", span=3, position="-1")
+    runs = [Evidence(paper_tables(model.id)) for model in paper.PAPER_MODELS]
+    a, m = (
+        np.array([landmark("dip", run.curve("ablation", component=name, **keys))["value"] for run in runs])
+        for name in ("attn_out", "mlp_out")
+    )
+    return Finding(
+        "P24", "models of ten where removing attention hurts more: said, and counted", 10, int((a < m).sum()), "Fig 12"
+    )
 
 
 def copied() -> list[Finding]:

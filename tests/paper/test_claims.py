@@ -13,164 +13,15 @@ import pytest
 
 from emolib.paper import claims
 from emolib.paper.claims.evidence import Check, Mark, above, at_least, at_most, below, inside, positive
-from emolib.paper.claims.tests import LEADERS, MISSED, SECOND, SIGNS, SINGLE
+from emolib.paper.claims.tests import MISSED
 from emolib.paper.tables import paper_tables
 from emolib.study.run import REFERENCE
 from emolib.tables import paper, results
-from emolib.texts.appraisals import EMOTIONS, NAMED
 from helpers import ROOT
+from planted import LAYERS, MAKERS, bump, rising
 
-LAYERS = 20
 SINGLE_COLUMNS = ["pleasantness", "other_responsblt", "predict_event"]
 NAMES = [f"C{number}" for number in range(1, 20)]
-
-
-def curve(values: Any, **keys: Any) -> list[dict[str, Any]]:
-    """One row a layer, with an interval of .02 to either side where the value is a share."""
-    return [
-        dict(layer=layer, value=float(v), ci_low=float(v) - 0.02, ci_high=float(v) + 0.02, n=1000, **keys)
-        for layer, v in enumerate(values)
-    ]
-
-
-def bump(peak: int, height: float, width: float = 1.5) -> np.ndarray:
-    return height * np.exp(-(((np.arange(LAYERS) - peak) / width) ** 2))
-
-
-def rising(middle: float, top: float = 0.9, steep: float = 1.0) -> np.ndarray:
-    return 0.1 + (top - 0.1) / (1 + np.exp(-(np.arange(LAYERS) - middle) / steep))
-
-
-def behaviour() -> list[dict[str, Any]]:
-    return [
-        dict(
-            metric="accuracy", scoring="first_subtoken", calibration="none", value=0.5, ci_low=0.48, ci_high=0.52, n=600
-        )
-    ]
-
-
-def probing() -> list[dict[str, Any]]:
-    keys = dict(metric="accuracy", setting="as_released", probe="linear")
-    rows = curve(rising(7), component="resid_post", position="-1", **keys)
-    rows += curve(rising(7) + 0.01, component="mlp_out", position="-1", **keys)
-    rows += curve(rising(7) - 0.1 * (np.arange(LAYERS) % 3 == 0), component="attn_out", position="-1", **keys)
-    for position in ("-2", "-3", "-4", "-5"):
-        rows += curve(rising(7, top=0.6), component="resid_post", position=position, **keys)
-    gap = dict(metric="selectivity", setting="ours", target="writer", component="resid_post", position="-1")
-    return rows + curve(rising(7) - 0.1, **gap)
-
-
-def patching() -> list[dict[str, Any]]:
-    keys = dict(metric="transfer", source="other_label", position="-1")
-    rows = curve(rising(10, top=1.1, steep=0.4) - 0.1, component="resid_post", span=1, **keys)
-    for span, height in ((1, 0.2), (3, 0.6), (5, 0.9)):
-        rows += curve(bump(10, height), component="attn_out", span=span, **keys)
-        rows += curve(bump(12, height / 2), component="mlp_out", span=span, **keys)
-    return rows
-
-
-def ablation() -> list[dict[str, Any]]:
-    keys = dict(metric="agreement", method="zero", position="-1")
-    rows = []
-    for span in (1, 3):
-        rows += curve(0.95 - bump(10, 0.6, span / 4), component="attn_out", span=span, **keys)
-        rows += curve(0.95 - bump(12, 0.3), component="mlp_out", span=span, **keys)
-    return rows
-
-
-def attention() -> list[dict[str, Any]]:
-    keys = dict(metric="mass", demonstrations="given", position="-1")
-    rows = curve(0.1 + bump(12, 0.5, 4), segment="text", **keys)
-    return rows + curve(np.full(LAYERS, 0.1), segment="demonstration", **keys)
-
-
-def appraisals() -> list[dict[str, Any]]:
-    rows = []
-    for name in NAMED:
-        keys = dict(component="resid_post", position="-1", appraisal=name)
-        rows += curve(rising(7, top=0.5), metric="r2", setting="as_released", **keys)
-        rows += curve(rising(7, top=0.3), metric="partial_r2", setting="ours", **keys)
-        rows.append(dict(metric="r2", baseline="label", set="agreed", appraisal=name, value=0.2))
-    return rows
-
-
-def geometry() -> list[dict[str, Any]]:
-    fade = np.linspace(0.5, 0.02, LAYERS)
-    rows = []
-    for appraisal, signs in SIGNS.items():
-        for emotion, sign in signs.items():
-            keys = dict(metric="cosine", vector="probe", emotion=emotion, appraisal=appraisal)
-            rows += [dict(layer=i, value=sign * v, **keys) for i, v in enumerate(fade)]
-    return rows
-
-
-def modulation() -> list[dict[str, Any]]:
-    rows = []
-    for setting in (*SINGLE, *LEADERS, *SECOND):
-        for dose in (1.0, 2.0):
-            keys = dict(dose=dose, unit="absolute", span=3, **setting.columns())
-            score = dict(metric="theory_score", vector="raw", n=13, **keys)
-            rows += [dict(layer=i, value=float(v), **score) for i, v in enumerate(bump(10, 0.8, 3))]
-            null = dict(metric="theory_score_null", vector="random", layer=10, **keys)
-            rows += [dict(value=float(v), draw=draw, **null) for draw, v in enumerate(np.linspace(-0.4, 0.4, 25))]
-    for setting, allowed in LEADERS.items():
-        keys = dict(metric="count", vector="raw", unit="absolute", layer=10, span=3, dose=2.0, **setting.columns())
-        rows += [dict(label=e, value=100.0 if e == allowed[0] else 1.0, **keys) for e in EMOTIONS]
-    return rows
-
-
-def promotion() -> list[dict[str, Any]]:
-    rows = []
-    for emotion in ("anger", "joy"):
-        for name, height in (("probe", 0.9), ("random", 0.1)):
-            keys = dict(metric="promotion_score", label=emotion, vector=name, unit="absolute", dose=1.0)
-            rows += [dict(layer=i, value=float(v), n=100, **keys) for i, v in enumerate(bump(11, height, 3))]
-    return rows
-
-
-def robustness() -> list[dict[str, Any]]:
-    first = dict(metric="transfer", check="first_word", position="-1", prompt="first_word")
-    rows = curve(rising(14, top=1.0, steep=0.4) - 0.1, component="resid_post", span=1, **first)
-    rows += curve(bump(15, 0.6), component="attn_out", span=3, **first)
-    for prompt in ("T1-2shot", "T2-2shot", "T3-2shot"):
-        keys = dict(check="prompts", component="attn_out", position="-1", prompt=prompt)
-        rows += curve(bump(10, 0.6), metric="transfer", span=3, **keys)
-        rows += curve(0.9 - bump(10, 0.5), metric="agreement", method="zero", span=1, **keys)
-    missed = {"sadness": (1.3, 1.6, 2.2, 3.2), "joy": (4.5, 4.2, 3.5, 3.1), "guilt": (1.9, 1.6, 2.8, 3.3)}
-    for emotion, numbers in missed.items():
-        names = [(a, s) for a in ("pleasantness", "other_responsblt") for s in ("correct", "missed")]
-        keys = dict(metric="mean_rating", check="misclassified", emotion=emotion, n=80)
-        rows += [
-            dict(appraisal=a, set=s, value=v, ci_low=v - 0.05, ci_high=v + 0.05, **keys)
-            for (a, s), v in zip(names, numbers, strict=True)
-        ]
-    return rows + [dict(metric="accuracy_sd", check="splits", layer=i, value=0.01) for i in range(LAYERS)]
-
-
-MAKERS: dict[str, Callable[[], list[dict[str, Any]]]] = {
-    maker.__name__: maker
-    for maker in (
-        behaviour,
-        probing,
-        patching,
-        ablation,
-        attention,
-        appraisals,
-        geometry,
-        modulation,
-        promotion,
-        robustness,
-    )
-}
-
-
-@pytest.fixture(scope="module")
-def planted() -> dict[str, pd.DataFrame]:
-    """A run of 20 layers in which every claim is true."""
-    return {
-        name: results.tidy(make(), name, model="planted", prompt="T1-2shot", n_layers=LAYERS)
-        for name, make in MAKERS.items()
-    }
 
 
 @pytest.fixture
@@ -369,7 +220,7 @@ def test_a_window_of_the_stream_counts_at_its_last_layer(tables: dict[str, pd.Da
     rows = tables["patching"]
     alone = rows[rows["component"] == "resid_post"]
     wide = alone.assign(layer=alone["layer"] - 1, span=3)[alone["layer"] >= 1]
-    found = [claims.verdict("C5", {"patching": table}) for table in (alone, wide)]
+    found = [claims.verdict("C5", tables | {"patching": table}) for table in (alone, wide)]
     assert found[0].checks[0] == found[1].checks[0] and "layer 11" in found[0].checks[0].where
 
 
@@ -382,16 +233,19 @@ def test_the_first_check_decides() -> None:
 
 def test_sides_of_a_threshold() -> None:
     row = dict(value=0.5, ci_low=0.4, ci_high=0.6, n=7)
-    sides = ["holds", "open", "fails"]
-    assert [at_least("", row, level).outcome for level in (0.4, 0.45, 0.55)] == sides
-    assert [at_most("", row, level).outcome for level in (0.6, 0.55, 0.45)] == sides
-    assert [inside("", row, band).outcome for band in ((0.3, 0.7), (0.45, 0.7), (0.55, 0.7))] == sides
+    sides = ["holds", "open", "open", "fails"]
+    assert [at_least("", row, level).outcome for level in (0.4, 0.45, 0.55, 0.65)] == sides
+    assert [at_most("", row, level).outcome for level in (0.6, 0.55, 0.45, 0.35)] == sides
+    bands = ((0.3, 0.7), (0.45, 0.7), (0.55, 0.7), (0.65, 0.7))
+    assert [inside("", row, band).outcome for band in bands] == sides
+    assert [at_least("", 0.5, level).outcome for level in (0.5, 0.51)] == ["holds", "fails"]
     assert at_least("", 0.5, 0.5).outcome == "holds" and at_least("", 0.5, 0.5).n is None
     assert [positive("", end).outcome for end in (1e-9, 0, dict(value=1, ci_low=0))] == ["holds", "fails", "open"]
     # half-widths of .1 and .1 add to .141: a gap of .15 is outside, one of .14 is not
     assert above("", dict(value=0.65, ci_low=0.55, ci_high=0.75), row).outcome == "holds"
     assert above("", dict(value=0.64, ci_low=0.54, ci_high=0.74), row).outcome == "open"
-    assert above("", row, row).outcome == "fails"
+    assert above("", dict(value=0.34, ci_low=0.24, ci_high=0.44), row).outcome == "fails"
+    assert above("", row, row).outcome == above("", 0.5, 0.5).outcome == "open"
     lower = below("a", row, dict(value=0.65, ci_low=0.55, ci_high=0.75), "of b", where="here")
     assert str(lower) == "a 0.50 (0.40 to 0.60) (here), expected below 0.65 (0.55 to 0.75) of b [holds]"
     assert lower.n == 7
@@ -428,9 +282,9 @@ def test_verdicts_are_one_row_a_claim(tables: dict[str, pd.DataFrame]) -> None:
 
 
 def test_verdict_line_names_the_outcome_and_the_numbers(tables: dict[str, pd.DataFrame]) -> None:
-    line = claims.verdict_line("C2", {"probing": tables["probing"]})
+    line = claims.verdict_line("C2", tables)
     assert line.startswith("**C2, reproduced.**")
-    assert claims.verdict_line("C2", {}).endswith("*Why:* no probing table.")
+    assert claims.verdict_line("C2", {}).endswith("*Why:* no behaviour table.")
     with pytest.raises(ValueError, match="C20"):
         claims.verdict_line("C20", tables)
 
@@ -444,15 +298,19 @@ def published() -> pd.DataFrame:
 
 
 def test_the_paper_s_own_values_do_not_support_necessity_in_five_of_ten_models(published: pd.DataFrame) -> None:
-    refuted = published.columns[published.loc["C7"] == "not"]
-    assert set(refuted) == {"Ministral 8B", "Phi 3 medium", "Mistral Nemo 12B", "OLMo 2 13B", "Gemma 2 9B"}
+    """Two of the five are ties within their intervals."""
+    refuted, undecided = (published.columns[published.loc["C7"] == outcome] for outcome in ("not", "partly"))
+    assert set(refuted) == {"Ministral 8B", "Mistral Nemo 12B", "Gemma 2 9B"}
+    assert {"Phi 3 medium", "OLMo 2 13B"} <= set(undecided)
     assert published.loc["C7", "Llama 3.2 1B"] == "reproduced"
 
 
-def test_feed_forward_follows_the_stream_in_eight_of_the_paper_s_models(published: pd.DataFrame) -> None:
-    refuted = published.columns[published.loc["C3"] == "not"]
-    assert set(refuted) == {"Phi 3.5 mini", "Gemma 2 9B"}
-    assert (published.loc["C3"] == "reproduced").sum() == 8
+def test_in_which_models_feed_forward_follows_the_stream_more_closely_is_left_open(published: pd.DataFrame) -> None:
+    """It does in eight of ten, by differences of ranks that the intervals of most curves do not carry."""
+    gaps = {model.name: claims.verdict("C3", paper_tables(model.name)).checks[0].value for model in paper.PAPER_MODELS}
+    assert {name for name, gap in gaps.items() if gap < 0} == {"Phi 3.5 mini", "Gemma 2 9B"}
+    assert not (published.loc["C3"] == "not").any()
+    assert set(published.columns[published.loc["C3"] == "reproduced"]) == {"OLMo 2 7B", "OLMo 2 13B", "Ministral 8B"}
 
 
 @pytest.mark.parametrize("name", ["C1", "C2", "C5", "C6"])
@@ -462,10 +320,11 @@ def test_what_the_paper_shows_for_all_models_holds_for_all(name: str, published:
 
 def test_claims_that_the_paper_shows_for_one_model(published: pd.DataFrame) -> None:
     llama = published[paper.DETAILED.name]
-    whole = {"C1", "C2", "C3", "C4", "C5", "C6", "C7", "C8", "C11", "C13", "C15", "C17", "C18"}
+    whole = {"C1", "C2", "C4", "C5", "C6", "C7", "C8", "C11", "C13", "C15", "C17", "C18"}
     assert {name for name in NAMES if llama[name] == "reproduced"} == whole
-    # few looks at the text (M10), overlap with the control (P12), no gain over the label (M14), three draws (M6)
-    assert {name for name in NAMES if llama[name] == "partly"} == {"C9", "C10", "C12", "C14", "C16"}
+    # a difference of ranks within noise, few looks at the text (M10), overlap with the control (P12), no gain over the
+    # label (M14), three draws (M6)
+    assert {name for name in NAMES if llama[name] == "partly"} == {"C3", "C9", "C10", "C12", "C14", "C16"}
     assert llama["C19"] == "not testable"
     others = published.drop(columns=paper.DETAILED.name).loc[["C4", "C8", "C9", "C10", "C11", "C12", "C13", "C14"]]
     assert (others == "not testable").all(axis=None)

@@ -1,14 +1,17 @@
 """The paper's 19 claims, and what a stored run, or the paper's own ten models, say about each.
 
 `data/claims.yml` holds the claims in our words with the paper's values, the levels of each test and its words; `tests`
-has a function for each claim, `evidence` what these work with. A claim is reproduced when all checks that have a number
-hold, not reproduced when its core, the first of them, fails, and partly reproduced in all other cases. Verdicts keep
-their checks as data; text is made here, at the end. Loads no model library.
+has a function for each claim, `evidence` what these work with. A claim is tested where its gates are open: what it
+rests on is above chance and, where its run is stored, above the untrained twin's. It is then reproduced when all checks
+that have a number hold and the twin does not pass them as well, not reproduced when its core, the first of them, fails,
+and partly reproduced in all other cases. Verdicts keep their checks as data; text is made here, at the end. Loads no
+model library.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -22,8 +25,8 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from emolib.paper.claims.evidence import Check, Evidence, NotTestable, Tables
-from emolib.paper.claims.tests import TESTS
+from emolib.paper.claims.evidence import NUMBER, Check, Evidence, NotTestable, Tables, above, number
+from emolib.paper.claims.tests import CHANCE, GATES, TESTS
 from emolib.paper.tables import paper_tables
 from emolib.stats import landmarks
 from emolib.study.run import REFERENCE
@@ -40,6 +43,7 @@ WORDS = {
 }
 ANSWERS = {"reproduced": "yes", "partly": "partly", "not": "no", "not testable": "untested"}  # where a column is narrow
 SYMBOLS = {"reproduced": "●", "partly": "◐", "not": "○", "not testable": "–"}
+TWIN = re.compile(r"-random-\d+")  # what a twin's folder has in its name
 LANDMARKS = {name: getattr(landmarks, name) for name in ("SATURATION", "ONSET", "EDGE")}
 
 
@@ -47,9 +51,9 @@ LANDMARKS = {name: getattr(landmarks, name) for name in ("SATURATION", "ONSET", 
 class Claim:
     """One claim: `sentence` in our words, where the paper makes it, its values, how it is tested and how strictly.
 
-    `levels` are the thresholds, named, and `test` the words that show them. `tables` are the experiments whose results
-    the test reads; `compare` names the metric that is set beside the paper's row by row when the same model is run,
-    with `tolerance` the largest difference that counts as equal.
+    `gates` are what it rests on, by name; `levels` are the thresholds, named, and `test` the words that show them.
+    `tables` are the experiments whose results the test reads; `compare` names the metric that is set beside the paper's
+    row by row when the same model is run, with `tolerance` the largest difference that counts as equal.
     """
 
     id: str
@@ -57,6 +61,7 @@ class Claim:
     section: str
     figure: str
     values: str
+    gates: tuple[str, ...]
     levels: Mapping[str, Any]
     test: str
     tolerance: float
@@ -85,14 +90,27 @@ class Verdict:
         return min((check.n for check in self.checks if check.n is not None), default=None)
 
 
+class RunTables(dict[str, pd.DataFrame]):
+    """The tables of a run by experiment name, with those of the model's untrained twins on the same texts."""
+
+    twins: tuple[dict[str, pd.DataFrame], ...] = ()
+
+
+@cache
+def data() -> dict[str, Any]:
+    """What data/claims.yml says: `gates`, in words, and `claims`."""
+    return yaml.safe_load(files("emolib").joinpath("data/claims.yml").read_text(encoding="utf-8"))
+
+
 @cache
 def claims() -> dict[str, Claim]:
     """The claims by id, C1 to C19 in order. Raises ValueError when a claim has no test or a test no claim."""
-    entries = yaml.safe_load(files("emolib").joinpath("data/claims.yml").read_text(encoding="utf-8"))
+    entries = data()["claims"]
     if set(entries) != set(TESTS):
         raise ValueError(f"claims without a test, or tests without a claim: {sorted(set(entries) ^ set(TESTS))}")
     for entry in entries.values():
-        entry |= {"tables": tuple(entry["tables"]), "test": entry["test"].format(**entry["levels"], **LANDMARKS)}
+        entry |= {name: tuple(entry[name]) for name in ("tables", "gates")}
+        entry["test"] = entry["test"].format(**entry["levels"], **LANDMARKS)
     return {name: Claim(id=name, **entry) for name, entry in entries.items()}
 
 
@@ -120,11 +138,46 @@ def verdict(name: str, tables: Tables) -> Verdict:
     """The verdict on one claim. Raises ValueError for an id that is not a claim."""
     if name not in claims():
         raise ValueError(f"{name!r} is not a claim: they are {', '.join(claims())}")
+    twins = getattr(tables, "twins", ())
+    reason = next(filter(None, (closed(gate, tables, twins) for gate in claims()[name].gates)), "")
+    found = tested(name, tables)
+    if found.outcome == "reproduced" and any(tested(name, twin).outcome == "reproduced" for twin in twins):
+        reason = reason or "the untrained twin passes the same test, so this is nothing that the model has learnt"
+    return Verdict(claim=name, outcome="not testable", reason=reason) if reason else found
+
+
+def tested(name: str, tables: Tables) -> Verdict:
+    """The verdict on one claim, whatever its gates and twins."""
     try:
         found = tuple(TESTS[name](Evidence(tables), SimpleNamespace(**claims()[name].levels)))
     except NotTestable as missing:
         return Verdict(claim=name, outcome="not testable", reason=str(missing))
     return Verdict(claim=name, outcome=judge(found), checks=found)
+
+
+def closed(gate: str, tables: Tables, twins: Sequence[Tables] = ()) -> str:
+    """Why a claim that rests on the gate cannot be tested: no better than chance, or than a twin; empty if it is."""
+    row, *others = (_measured(gate, one) for one in (tables, *twins))
+    if isinstance(row, str):
+        return row
+    what = f"{data()['gates'][gate]} no better than"
+    if above("", row, CHANCE).outcome != "holds":
+        return f"{what} chance: {_percent(row)}, chance {100 * CHANCE:.1f} %"
+    for other in others:  # a twin that was not asked this closes nothing
+        if not isinstance(other, str) and above("", row, other).outcome != "holds":
+            return f"{what} its untrained twin: {_percent(row)}, twin {_percent(other)}"
+    return ""
+
+
+def _measured(gate: str, tables: Tables) -> pd.Series | str:
+    try:
+        return GATES[gate](Evidence(tables))
+    except NotTestable as missing:
+        return str(missing)
+
+
+def _percent(row: pd.Series) -> str:
+    return f"{number(100 * row[[*NUMBER]].astype(float), 1)} %"
 
 
 def verdicts(tables: Tables) -> pd.DataFrame:
@@ -276,13 +329,25 @@ def described() -> str:
     """The claims with the published values, their tests and tolerances, as Markdown."""
     return "\n\n".join(
         f"**{about.id}** {about.sentence} *Published* (section {about.section}, {about.figure}): {about.values}. "
-        f"*Test:* {about.test}. *Tolerance:* {about.tolerance:g}."
+        f"*Gates:* {', '.join(about.gates) or 'none'}. *Test:* {about.test}. *Tolerance:* {about.tolerance:g}."
         for about in claims().values()
     )
 
 
-def run_tables(folder: str | Path) -> dict[str, pd.DataFrame]:
-    """The stored tables of a run by experiment name, from its folder results/<slug>; without those that are damaged."""
+def run_tables(folder: str | Path) -> RunTables:
+    """The stored tables of a run by experiment name, from its folder results/<slug>; without those that are damaged.
+
+    `twins` are those of the runs in results/ that differ from it by the model's being an untrained twin alone.
+    """
+    beside = sorted(
+        other for other in Path(folder).parent.glob("*-random-*") if TWIN.sub("", other.name, 1) == Path(folder).name
+    )
+    tables = RunTables(_readable(folder))
+    tables.twins = tuple(map(_readable, beside))
+    return tables
+
+
+def _readable(folder: str | Path) -> dict[str, pd.DataFrame]:
     found = {path.stem: readable(path) for path in sorted(Path(folder).glob("*.parquet"))}
     return {name: table for name, table in found.items() if table is not None}
 

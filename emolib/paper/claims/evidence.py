@@ -1,18 +1,20 @@
 """What a verdict is made of: numbers set against expectations, and the rows of stored tables that give them.
 
-A check *holds* when its number, with its whole 95 % interval where there is one, is on the claim's side; it is *open*
-when only the number is; otherwise it *fails*. Where a table has no number for a check, as the paper for some controls,
-the check is named and does not count. Loads no model library.
+A check *holds* when its number, with its whole 95 % interval where there is one, is on the claim's side, and *fails*
+when all of that is on the other side; it is *open* when the interval reaches over, or two numbers are equal. Where a
+table has no number for a check, as the paper for some controls, the check is named and does not count. Loads no model
+library.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from scipy.stats import norm
 
 from emolib.engine.sites import layer_number
 from emolib.stats import landmarks
@@ -21,6 +23,7 @@ Mark = Literal["holds", "open", "fails", "no number"]
 Tables = Mapping[str, pd.DataFrame]
 Row = Any  # a row of a table, a mapping with a `value`, or a bare number; None where nothing is stored
 NUMBER = ("value", "ci_low", "ci_high")
+TAIL, DRAWS = 0.025, 1000  # beyond either end of an interval; how often a curve is drawn anew
 
 
 class NotTestable(Exception):
@@ -54,8 +57,7 @@ class Check:
 
 def at_least(what: str, row: Row, level: float, **about: Any) -> Check:
     """The check that a row's value is at least the level."""
-    low = np.nan if row is None else _ends(row)["ci_low"]
-    return _check(what, row, lambda value: _side(value, low, level), f"at least {level:.3g}", about)
+    return _check(what, row, lambda value, low, high: _side(value, low, high, level), f"at least {level:.3g}", about)
 
 
 def positive(what: str, row: Row, **about: Any) -> Check:
@@ -65,8 +67,7 @@ def positive(what: str, row: Row, **about: Any) -> Check:
 
 def at_most(what: str, row: Row, level: float, **about: Any) -> Check:
     """The check that a row's value is at most the level."""
-    high = np.nan if row is None else _ends(row)["ci_high"]
-    return _check(what, row, lambda value: _side(-value, -high, -level), f"at most {level:.3g}", about)
+    return _check(what, row, lambda value, low, high: _side(-value, -high, -low, -level), f"at most {level:.3g}", about)
 
 
 def inside(what: str, row: Row, band: Sequence[float], **about: Any) -> Check:
@@ -77,12 +78,12 @@ def inside(what: str, row: Row, band: Sequence[float], **about: Any) -> Check:
 
 def above(what: str, row: Row, other: Row, than: str = "", **about: Any) -> Check:
     """The check that a row's value exceeds another's, intervals taken as independent; `than` says whose that is."""
-    return _check(what, row, lambda _: _gap(row, other), f"above {number(other)} {than}".strip(), about)
+    return _check(what, row, lambda *_: _gap(row, other), f"above {number(other)} {than}".strip(), about)
 
 
 def below(what: str, row: Row, other: Row, than: str = "", **about: Any) -> Check:
     """The check that a row's value falls short of another's, intervals taken as independent."""
-    return _check(what, row, lambda _: _gap(other, row), f"below {number(other)} {than}".strip(), about)
+    return _check(what, row, lambda *_: _gap(other, row), f"below {number(other)} {than}".strip(), about)
 
 
 def enough(what: str, hits: int, total: int, least: float | None = None, **about: Any) -> Check:
@@ -91,16 +92,72 @@ def enough(what: str, hits: int, total: int, least: float | None = None, **about
     return at_least(what, hits, total if least is None else least, **about)
 
 
-def all_hold(what: str, parts: Sequence[Check], **about: Any) -> Check:
-    """The check that all of these hold: open where one is open, failed where one fails."""
+def all_hold(what: str, parts: Sequence[Check], least: float | None = None, **about: Any) -> Check:
+    """The check that at least `least` (by default all) of these hold; it fails where too many of them fail for that."""
     shown = "; ".join(f"{part.what} {part.number}" for part in parts)
-    held = sum(part.outcome == "holds" for part in parts)
-    return replace(enough(what, held, len(parts), **(dict(where=shown) | about)), outcome=worst(parts))
+    held, failed = (sum(part.outcome == mark for part in parts) for mark in ("holds", "fails"))
+    least = len(parts) if least is None else least
+    found = enough(what, held, len(parts), None if least == len(parts) else least, **(dict(where=shown) | about))
+    return found if held >= least or len(parts) - failed < least else replace(found, outcome="open")
+
+
+def in_place(name: landmarks.Landmark, whose: str, curves: Iterable[pd.DataFrame]) -> Check:
+    """The check that the neighbours of each curve's peak or dip are beyond its median too: that it has a place.
+
+    Of layers in no order that is so one time in four.
+    """
+    near: list[bool] = []
+    for curve in curves:
+        values = curve["value"].to_numpy(float) * (1 if name == "peak" else -1)
+        at = int(landmarks.FIND[name](curve["value"].to_numpy(float)))
+        near += [bool(values[i] > np.median(values)) for i in (at - 1, at + 1) if 0 <= i < len(values)]
+    return enough(f"neighbours of the {name} of {whose} that are beyond the median too", sum(near), len(near))
 
 
 def open_unless(condition: bool, check: Check) -> Check:
     """The check itself where the condition is met, else one that does not hold yet: what it rests on is too little."""
     return check if condition or check.outcome != "holds" else replace(check, outcome="open")
+
+
+def averaged(rows: pd.DataFrame) -> dict[str, Any]:
+    """The mean of rows, and of the ends of their intervals: the same texts are behind all, so it does not shrink."""
+    return dict(rows[[*NUMBER]].mean(), n=rows["n"].min())
+
+
+def difference(one: Row, two: Row) -> dict[str, float]:
+    """One row's value minus another's, the intervals taken as independent."""
+    a, b = _ends(one), _ends(two)
+    reach = [
+        (a["value"] - a["ci_low"], b["ci_high"] - b["value"]),
+        (a["ci_high"] - a["value"], b["value"] - b["ci_low"]),
+    ]
+    low, high = np.hypot(*np.transpose(np.nan_to_num(reach)))
+    gap = a["value"] - b["value"]
+    return dict(value=gap, ci_low=gap - low, ci_high=gap + high)
+
+
+def best(curve: pd.DataFrame) -> pd.Series:
+    """The row at the peak of a curve, its interval as wide as for the highest of so many (Bonferroni)."""
+    row = landmark("peak", curve).copy()
+    wider = norm.isf(TAIL / len(curve)) / norm.isf(TAIL)
+    for end in ("ci_low", "ci_high"):
+        row[end] = row["value"] + wider * (row[end] - row["value"])
+    return row
+
+
+def redrawn(statistic: Callable[..., Any], *curves: pd.DataFrame) -> dict[str, float]:
+    """A statistic of curves, `statistic(*[draws, layers]) -> [draws]`, with an interval from their own intervals.
+
+    Each value is drawn anew from a normal distribution as wide as its interval, independently of all others; the
+    interval reaches equally far to both sides, as far as 95 % of the draws lie from the statistic of what was measured.
+    """
+    random = np.random.default_rng(0)
+    values = [curve["value"].to_numpy(float) for curve in curves]
+    errors = [np.nan_to_num((c["ci_high"] - c["ci_low"]).to_numpy(float)) / (2 * norm.isf(TAIL)) for c in curves]
+    found = float(statistic(*(value[None] for value in values))[0])
+    drawn = statistic(*(v + e * random.normal(size=(DRAWS, len(v))) for v, e in zip(values, errors, strict=True)))
+    half = float(np.quantile(np.abs(drawn - found), 1 - 2 * TAIL))
+    return dict(value=found, ci_low=found - half, ci_high=found + half)
 
 
 def worst(parts: Sequence[Check]) -> Mark:
@@ -109,13 +166,13 @@ def worst(parts: Sequence[Check]) -> Mark:
     return next(mark for mark in order if any(part.outcome == mark for part in parts))
 
 
-def _check(what: str, row: Row, judge: Callable[[float], Mark], expected: str, about: Mapping[str, Any]) -> Check:
+def _check(what: str, row: Row, judge: Callable[..., Mark], expected: str, about: Mapping[str, Any]) -> Check:
     about = {"expected": expected, **about}
     about["n"] = _count(about.get("n", row if isinstance(row, (pd.Series, Mapping)) else None))
     if row is None:
         return Check(what=what, outcome="no number", **about)
     ends: dict[str, Any] = _ends(row)
-    return Check(what=what, outcome=judge(ends["value"]), **ends, **about)
+    return Check(what=what, outcome=judge(*ends.values()), **ends, **about)
 
 
 def _count(n: Row) -> int | None:
@@ -129,17 +186,14 @@ def _ends(row: Row) -> dict[str, float]:
     return {name: float(row.get(name, np.nan)) for name in NUMBER}
 
 
-def _side(value: float, end: float, level: float) -> Mark:
-    if value < level:
-        return "fails"
-    return "holds" if np.isnan(end) or end >= level else "open"
+def _side(value: float, low: float, high: float, level: float) -> Mark:
+    low, high = (value if np.isnan(end) else end for end in (low, high))
+    return "holds" if low >= level else "fails" if high < level else "open"
 
 
 def _gap(larger: Row, smaller: Row) -> Mark:
-    one, two = _ends(larger), _ends(smaller)
-    gap = one["value"] - two["value"]
-    reach = one["value"] - one["ci_low"], two["ci_high"] - two["value"]
-    return _side(gap, gap - np.hypot(*np.nan_to_num(reach)), 0.0) if gap != 0 else "fails"
+    gap = difference(larger, smaller)
+    return _side(*gap.values(), 0.0) if gap["value"] != 0 else "open"
 
 
 def number(row: Row, digits: int = 2) -> str:

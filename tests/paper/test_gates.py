@@ -1,0 +1,253 @@
+"""No claim is seen in nothing: verdicts on tables without the effect, many times drawn, and on untrained twins.
+
+A null takes tables in which all claims hold (the planted run) or some (the reference run), and takes effects out. A
+claim is then reproduced less than one time in twenty, with 95 % confidence (Clopper and Pearson, one-sided): in at most
+4 of 200 drawn tables, or 0 of 60. That claims are reproduced where the effects are there is tested in `test_claims`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import beta, chi2
+
+from emolib import stats
+from emolib.paper import claims
+from emolib.paper.claims import evidence
+from emolib.paper.claims.tests import CHANCE
+from emolib.tables import results
+from helpers import ROOT
+
+pytestmark = pytest.mark.model  # none computes, but together they take as long
+NAMES = [*claims.claims()]
+DRAWS = 200
+Tables = Mapping[str, pd.DataFrame]
+Null = Callable[[pd.DataFrame, np.random.Generator], pd.DataFrame]
+# What a number is where there is no effect; others are the mean of what was measured.
+NOTHING = {
+    **dict.fromkeys(("cosine", "theory_score", "promotion_score", "rating_difference", "r2", "partial_r2"), 0.0),
+    **dict.fromkeys(("span_gain", "mid_minus_early", "selectivity"), 0.0),
+    **dict.fromkeys(("enrichment", "fade"), 1.0),
+}
+SIGNED = ("cosine", "theory_score", "promotion_score", "rating_difference")
+READ_OFF = r".*_(?:depth|layer|shift)"  # from curves, and here from those that are drawn
+# C1 is about the answers, which these nulls leave as they are; C19 is about a spread, in which they put no excess.
+OTHERS = [name for name in NAMES if name not in ("C1", "C19")]
+
+
+def rare(count: int, draws: int = DRAWS, share: float = 0.05) -> bool:
+    """Whether so many of so many draws are less than that share with 95 % confidence."""
+    return bool(beta.ppf(0.95, count + 1, draws - count) < share)
+
+
+def test_how_many_draws_are_few() -> None:
+    assert rare(4) and rare(1, 100) and rare(0, 60) and not rare(5) and not rare(2, 100)
+
+
+def only_read(tables: Tables) -> dict[str, pd.DataFrame]:
+    """The tables with those rows alone that claims look at, of random directions those of the claims' depth."""
+    seen: dict[str, set[int]] = {}
+    plain = evidence._rows
+
+    def watched(table: pd.DataFrame, keys: Mapping[str, object]) -> pd.DataFrame:
+        found = plain(table, keys)
+        seen.setdefault(table["experiment"].iloc[0], set()).update(found.index)
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evidence, "_rows", watched)
+        for name in NAMES:
+            claims.tested(name, tables)
+        for gate in claims.GATES.values():
+            gate(evidence.Evidence(tables))
+    found = {name: tables[name].loc[sorted(rows)] for name, rows in seen.items() if rows}
+    random = found["modulation"]
+    far = (random["metric"] == "theory_score_null") & ((random["depth"] - 0.5625).abs() > 0.03)
+    return found | {"modulation": random[~far]}
+
+
+def redraw(table: pd.DataFrame, centre: pd.Series, random: np.random.Generator) -> pd.DataFrame:
+    """The table with each number drawn about the centre, as far off as its interval says, or by a twentieth."""
+    low, high = table["value"] - table["ci_low"], table["ci_high"] - table["value"]
+    error = ((low + high) / 3.92).fillna(0.05)
+    value = centre + error * random.normal(size=len(table))
+    return table.assign(value=value, ci_low=value - low, ci_high=value + high)
+
+
+def groups(table: pd.DataFrame, *more: str) -> list[pd.Series]:
+    """What tells quantities apart: the metric and, of robustness, its question."""
+    return [table[name] for name in ("metric", "check", *more) if name in table]
+
+
+def flat(table: pd.DataFrame, random: np.random.Generator) -> pd.DataFrame:
+    """No effect of anything: each number about the one that its metric has without any."""
+    mean = table["value"].groupby(groups(table), dropna=False).transform("mean")
+    return redraw(table, table["metric"].map(NOTHING).fillna(mean), random)
+
+
+def permuted(table: pd.DataFrame, random: np.random.Generator) -> pd.DataFrame:
+    """What was measured, each number with its interval at another place, and with any sign where signs matter."""
+    table, numbers = table.copy(), [*evidence.NUMBER]
+    for _, rows in table.groupby(groups(table), dropna=False):
+        table.loc[rows.index, numbers] = rows[numbers].to_numpy()[random.permutation(len(rows))]
+    turned = table["metric"].isin(SIGNED) & (random.random(len(table)) < 0.5)
+    table.loc[turned, numbers] = -table.loc[turned, ["value", "ci_high", "ci_low"]].to_numpy()
+    return table
+
+
+def constant(table: pd.DataFrame, random: np.random.Generator) -> pd.DataFrame:
+    """The same number everywhere, without any doubt: what a model gives that nothing can move."""
+    mean = table["value"].groupby(groups(table), dropna=False).transform("mean")
+    value = table["metric"].map(NOTHING).fillna(mean)
+    return table.assign(value=value, ci_low=value, ci_high=value)
+
+
+def without(column: str) -> Null:
+    """No effect of a column: each number about the mean over its values, layer by layer."""
+    rest = {"component", "position", "span", "layer", "method", "check", "metric"} - {column}
+
+    def exchanged(table: pd.DataFrame, random: np.random.Generator) -> pd.DataFrame:
+        by = [table[name] for name in sorted(rest) if name in table]
+        return redraw(table, table["value"].groupby(by, dropna=False).transform("mean"), random)
+
+    return exchanged
+
+
+def drawn(tables: Tables, null: Null, times: int) -> Iterator[dict[str, pd.DataFrame]]:
+    """Tables with all but the answers drawn from a null; landmarks of curves are read off anew."""
+    random = np.random.default_rng(0)
+    # plain columns, which are quicker to look into
+    plain = {"str": object, "Int64": float}
+    bare = {
+        name: table[~table["metric"].str.fullmatch(READ_OFF)].astype(
+            {column: plain[str(kind)] for column, kind in table.dtypes.items() if str(kind) in plain}
+        )
+        for name, table in tables.items()
+    }
+    for _ in range(times):
+        yield {name: table if name == "behaviour" else null(table, random) for name, table in bare.items()}
+
+
+def reproduced(tables: Tables, null: Null, names: Sequence[str], times: int = DRAWS) -> dict[str, int]:
+    """In how many of the drawn tables each claim is reproduced, where that is in any."""
+    places: dict[str, np.ndarray] = {}
+    plain = evidence._rows
+
+    def remembered(table: pd.DataFrame, keys: Mapping[str, object]) -> pd.DataFrame:
+        """The rows, which are the same ones in all draws."""
+        key = f"{table['experiment'].iloc[0]} {sorted(keys.items())}"
+        if key not in places:
+            places[key] = table.index.get_indexer(plain(table, keys).index)
+        return table.iloc[places[key]]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evidence, "_rows", remembered)
+        each = ((name, claims.verdict(name, one)) for one in drawn(tables, null, times) for name in names)
+        return dict(Counter(name for name, found in each if found.outcome == "reproduced"))
+
+
+@pytest.mark.parametrize("null", [flat, permuted])
+@pytest.mark.parametrize(("base", "draws"), [("planted", DRAWS), ("reference_tables", 60)])
+def test_without_any_effect_no_claim_is_reproduced(
+    base: str, draws: int, null: Null, request: pytest.FixtureRequest
+) -> None:
+    found = reproduced(only_read(request.getfixturevalue(base)), null, OTHERS, draws)
+    assert all(rare(count, draws) for count in found.values()), found
+
+
+def test_where_nothing_moves_anything_no_claim_is_reproduced(planted: dict[str, pd.DataFrame]) -> None:
+    assert reproduced(only_read(planted), constant, OTHERS, times=1) == {}
+
+
+@pytest.mark.parametrize(
+    ("column", "names"), [("component", ["C3", "C6", "C7"]), ("position", ["C4"]), ("span", ["C8"])]
+)
+def test_without_an_effect_of_what_a_claim_compares_it_is_not_reproduced(
+    column: str, names: list[str], planted: dict[str, pd.DataFrame]
+) -> None:
+    found = reproduced(only_read(planted), without(column), names)
+    assert all(rare(count) for count in found.values()), found
+
+
+def test_a_spread_twice_as_large_as_sampling_alone_gives_is_not_stable(planted: dict[str, pd.DataFrame]) -> None:
+    """Ten splits, all layers on the same ones: the SD of all is off by one factor."""
+    table = planted["robustness"]
+    spread, random, found = table["metric"] == "accuracy_sd", np.random.default_rng(0), 0
+    low, high = np.sqrt(9 / chi2.ppf([0.975, 0.025], 9))
+    for _ in range(DRAWS):
+        sd = 2 * 0.02 * np.sqrt(random.chisquare(9) / 9)
+        drawn_ = table.copy()
+        drawn_.loc[spread, [*evidence.NUMBER]] = [sd, sd * low, sd * high]
+        found += claims.verdict("C19", planted | {"robustness": drawn_}).outcome == "reproduced"
+    assert rare(found), found
+
+
+# Ability, and the untrained twin
+
+
+def answering(planted: dict[str, pd.DataFrame], share: float, n: int = 520) -> dict[str, pd.DataFrame]:
+    """The planted run of a model that gets such a share of n texts right."""
+    table = planted["behaviour"].copy()
+    ends = stats.wilson(round(share * n), n)
+    table.loc[:, [*evidence.NUMBER]] = [float(ends.value), float(ends.ci_low), float(ends.ci_high)]
+    return planted | {"behaviour": table}
+
+
+def test_of_a_model_that_answers_by_chance_no_claim_but_the_first_is_tested(planted: dict[str, pd.DataFrame]) -> None:
+    found = claims.verdicts(answering(planted, CHANCE)).set_index("claim")
+    assert found["outcome"].to_dict() == {name: "not" if name == "C1" else "not testable" for name in NAMES}
+    why = "this model names the writer's emotion no better than chance: 7.7 (5.7 to 10.3) %, chance 7.7 %"
+    assert set(found.loc[NAMES[1:], "numbers"]) == {why}
+
+
+def test_chance_opens_the_gate_one_time_in_forty(planted: dict[str, pd.DataFrame]) -> None:
+    right = np.random.default_rng(0).binomial(520, CHANCE, size=1000)
+    seen = sum(not claims.closed("ability", answering(planted, hits / 520)) for hits in right)
+    assert seen > 0 and rare(seen, 1000)
+    assert not claims.closed("ability", answering(planted, 0.12))
+
+
+@pytest.mark.parametrize(
+    ("gate", "experiment", "rows"),
+    [
+        ("probe", "probing", dict(component="resid_post", position="-1", metric="accuracy")),
+        ("transfer", "patching", dict(component="attn_out")),
+    ],
+)
+def test_a_claim_whose_gate_is_closed_is_not_testable(
+    gate: str, experiment: str, rows: dict[str, str], planted: dict[str, pd.DataFrame]
+) -> None:
+    table = planted[experiment].copy()
+    chosen = results.select(table, **rows).index
+    table.loc[chosen, [*evidence.NUMBER]] = [CHANCE, CHANCE - 0.02, CHANCE + 0.02]
+    for name, about in claims.claims().items():
+        found = claims.verdict(name, planted | {experiment: table})
+        assert (gate in about.gates) == (claims.data()["gates"][gate] in found.reason), name
+
+
+def test_what_an_untrained_twin_shows_as_well_is_not_reproduced(planted: dict[str, pd.DataFrame]) -> None:
+    run = claims.RunTables(answering(planted, 0.5))
+    assert set(claims.verdicts(run)["outcome"]) == {"reproduced"}
+    run.twins = (answering(planted, CHANCE),)
+    found = {name: claims.verdict(name, run) for name in NAMES}
+    assert found.pop("C1").outcome == "reproduced"
+    assert {one.outcome for one in found.values()} == {"not testable"}
+    assert "the untrained twin passes the same test" in found["C14"].reason
+    assert "no better than its untrained twin: 90.0 (88.0 to 92.0) %, twin 90.0 (88.0 to 92.0) %" in found["C2"].reason
+    run.twins = ({"behaviour": answering(planted, CHANCE)["behaviour"]},)  # that was asked nothing else
+    assert set(claims.verdicts(run)["outcome"]) == {"reproduced"}
+
+
+def test_a_run_s_twins_lie_beside_it_and_differ_in_the_model_alone(
+    planted: dict[str, pd.DataFrame], tmp_path: Path
+) -> None:
+    names = ["m_c_T1", "m-random-0_c_T1", "m-random-7_c_T1", "m-random-0_c_T2", "n-random-0_c_T1"]
+    for name in names:
+        results.write(planted["behaviour"], tmp_path / name / "behaviour.parquet", {"seed": 0})
+    assert [len(claims.run_tables(tmp_path / name).twins) for name in names] == [2, 0, 0, 0, 0]
+    assert len(claims.run_tables(ROOT / "results" / claims.REFERENCE.slug).twins) == 0
