@@ -86,7 +86,7 @@ def below(what: str, row: Row, other: Row, than: str = "", **about: Any) -> Chec
     return _check(what, row, lambda *_: _gap(other, row), f"below {number(other)} {than}".strip(), about)
 
 
-def enough(what: str, hits: int, total: int, least: float | None = None, **about: Any) -> Check:
+def enough(what: str, hits: int | None, total: int, least: float | None = None, **about: Any) -> Check:
     """The check that at least `least` (by default all) of `total` cases are as they should be."""
     about = dict(expected=f"all {total}" if least is None else f"at least {least:g} of {total}", digits=0) | about
     return at_least(what, hits, total if least is None else least, **about)
@@ -193,7 +193,7 @@ def _side(value: float, low: float, high: float, level: float) -> Mark:
 
 def _gap(larger: Row, smaller: Row) -> Mark:
     gap = difference(larger, smaller)
-    return _side(*gap.values(), 0.0) if gap["value"] != 0 else "open"
+    return _side(gap["value"], gap["ci_low"], gap["ci_high"], 0.0) if gap["value"] != 0 else "open"
 
 
 def number(row: Row, digits: int = 2) -> str:
