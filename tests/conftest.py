@@ -17,7 +17,7 @@ from _pytest.mark.expression import Expression
 
 from emolib.study.run import Run
 from emolib.texts.corpus import APPRAISALS, EMOTIONS, Corpus, load_corpus
-from helpers import tiny_table, word_tokenizer
+from helpers import DEVICE, tiny_table, word_tokenizer
 
 if TYPE_CHECKING:
     from emolib.engine.model import Model
@@ -162,7 +162,7 @@ def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_run(tiny_folder: Path, tiny_corpus: Path) -> Run:
     """A run of the tiny model on the tiny corpus."""
-    return Run(model=str(tiny_folder), corpus=str(tiny_corpus), device="cpu")
+    return Run(model=str(tiny_folder), corpus=str(tiny_corpus), device=DEVICE)
 
 
 @pytest.fixture(scope="session")

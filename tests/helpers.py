@@ -6,6 +6,7 @@ Nothing is imported before it is asked for: most tests need no torch.
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from emolib.texts.corpus import APPRAISALS, EMOTIONS
 from emolib.texts.prompts import get_prompt
 
 ROOT = Path(__file__).resolve().parents[1]
+DEVICE = os.environ.get("EMOLIB_TEST_DEVICE", "cpu")  # where small models compute
 
 TINY_WRITERS, TINY_TEXTS = 30, 150
 TINY_WORDS = re.findall(
@@ -97,7 +99,7 @@ def plain_logits(study: Any, row: int, edit: Any = None) -> Any:
     from emolib.engine.oracle import plain
 
     prompt = study.prompt.render(study.events["text"][row])
-    return plain(study.model, prompt, edit, study.labels.ids("first_subtoken"))
+    return plain(study.model, prompt, edit, study.labels.ids("first_subtoken")).cpu()
 
 
 def plain_answers(study: Any, rows: np.ndarray, edit: Any) -> np.ndarray:

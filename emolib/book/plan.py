@@ -25,7 +25,7 @@ from emolib.book import run as book
 from emolib.book.disk import size
 from emolib.engine import registry, weights
 from emolib.engine.edits import Edit, Zero
-from emolib.engine.engine import BYTES, ROOM, TEXTS, Engine, text_bytes
+from emolib.engine.engine import ROOM, Engine, limits, text_bytes
 from emolib.engine.layouts import find_layout
 from emolib.engine.loading import describe
 from emolib.engine.model import resolve_device, wrap_model
@@ -247,8 +247,9 @@ def agreed_share(run: Run, root: Path) -> tuple[float, str]:
 def calibrate(shape: Shape, run: Run, texts: Texts, threads: int) -> Rates:
     """The Rates of a model shaped as the one asked for, in the dtype and on the device of a run."""
     place = resolve_device("cpu" if run.remote or run.device == "balanced" else run.device)
+    most, size = limits(place)
     # One byte a token behind a start token; the first byte of its own tells a text from the next.
-    prompts = ["s" * (texts.shared - 1) + "ab"[row % 2] + "t" * (texts.own - 1) for row in range(TEXTS)]
+    prompts = ["s" * (texts.shared - 1) + "ab"[row % 2] + "t" * (texts.own - 1) for row in range(most)]
     engines, each = [], []
     for depth in DEPTHS:
         hf = weights.untrained(few(shape.config, depth), 0, run.dtype).to(place)
@@ -261,7 +262,7 @@ def calibrate(shape: Shape, run: Run, texts: Texts, threads: int) -> Rates:
     try:
         # As many at a time as in the run, unless that takes too long.
         full = each[0] + (each[1] - each[0]) // more * (shape.layers - DEPTHS[0])
-        batch = max(1, min(TEXTS, BYTES // full))
+        batch = max(1, min(most, size // full))
         batch = max(min(batch, LEAST), int(batch * min(1.0, PATIENCE / sum(timed(engines[1], batch)))))
         (read, replayed), (read_more, replayed_more) = (
             [min(times) for times in zip(*(timed(engine, batch) for _ in range(3)), strict=True)] for engine in engines
@@ -271,7 +272,7 @@ def calibrate(shape: Shape, run: Run, texts: Texts, threads: int) -> Rates:
     tokens = batch * more * (texts.own + (texts.shared if obstacle else 0))
     least = 1e-9  # differences of what hardly takes time may be negative
     replaying = max(least, replayed_more - replayed) / (batch * more * COLUMNS)
-    return Rates(max(least, read_more - read) / tokens, replaying, min(BYTES, TEXTS * full), obstacle)
+    return Rates(max(least, read_more - read) / tokens, replaying, min(size, most * full), obstacle)
 
 
 def timed(engine: Engine, batch: int) -> tuple[float, float]:

@@ -42,7 +42,9 @@ class Anatomy:
     def windows(self) -> tuple[int | None, ...]:
         """Number of tokens each layer looks back, itself included; None where there is no end to it."""
         # How many tokens see the first one: with chunks, how many one sees depends on where it is.
-        at = torch.tensor(0), torch.tensor(0), torch.arange(FAR), torch.tensor(0)
+        place = self.devices[0] if self.devices else None
+        first = torch.zeros((), dtype=torch.long, device=place)
+        at = first, first, torch.arange(FAR, device=place), first
         sizes = {kind: FAR if rule is None else int(rule(*at).sum()) for kind, rule in self.rules.items()}
         return tuple(None if sizes[kind] == FAR else sizes[kind] for kind in self.kinds)
 

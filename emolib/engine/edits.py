@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +30,15 @@ class Where(NamedTuple):
 
 
 Operation = Callable[[Tensor, Where], Tensor]
+
+
+def onto(tensor: Tensor, other: Tensor | torch.device) -> Tensor:
+    """The tensor on a device, or there and in the dtype of another tensor; nobody waits for a copy to CUDA.
+
+    For one to MPS somebody has to: it reads what may be gone by then.
+    """
+    device = other if isinstance(other, torch.device) else other.device
+    return tensor.to(other, non_blocking=device.type == "cuda")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +84,9 @@ class Noise:
         tokens = zip(where.rows.tolist(), where.positions.tolist(), strict=True)
         seeds = ((base + row * 1_000_003 + position) % 2**63 for row, position in tokens)
         draws = [torch.randn(activation.shape[-1], generator=generator.manual_seed(seed)) for seed in seeds]
-        random = torch.stack(draws).to(activation.device)
-        scale = activation.float().norm(dim=-1, keepdim=True) / random.norm(dim=-1, keepdim=True)
+        wide = activation.float()
+        random = onto(torch.stack(draws), wide)
+        scale = wide.norm(dim=-1, keepdim=True) / random.norm(dim=-1, keepdim=True)
         return (random * scale).to(activation.dtype)
 
 
@@ -86,7 +97,7 @@ class Mean:
     means: Mapping[Component, Tensor]
 
     def __call__(self, activation: Tensor, where: Where) -> Tensor:
-        return self.means[where.component][where.layer].to(activation).expand_as(activation)
+        return onto(self.means[where.component][where.layer], activation).expand_as(activation)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +111,8 @@ class Patch:
     donors: Tensor
 
     def __call__(self, activation: Tensor, where: Where) -> Tensor:
-        return self.activations[where.component][where.layer, self.donors[where.rows]].to(activation)
+        table, donors = self.activations[where.component][where.layer], self.donors[where.rows]
+        return onto(table[onto(donors, table.device)], activation)
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +123,7 @@ class Add:
     coefficient: float = 1.0
 
     def __call__(self, activation: Tensor, where: Where) -> Tensor:
-        return activation + self.coefficient * self.vectors[where.layer].to(activation)
+        return activation + self.coefficient * onto(self.vectors[where.layer], activation)
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,12 +133,23 @@ class ProjectOut:
     directions: Tensor
 
     def __call__(self, activation: Tensor, where: Where) -> Tensor:
-        given = self.directions[where.layer]
-        _, scale, basis = torch.linalg.svd(given.double(), full_matrices=False)
-        # Directions that depend on one another, but for rounding, span less than their number (numpy's matrix_rank).
-        smallest = scale.max() * max(given.shape) * torch.finfo(given.dtype).eps
-        basis = basis[scale > smallest].to(activation.device)
-        return activation - (activation.double() @ basis.T @ basis).to(activation)
+        wide = activation.to(torch.promote_types(activation.dtype, torch.float32))
+        basis = onto(self._basis(where.layer), wide)
+        return (wide - wide @ basis.T @ basis).to(activation)
+
+    def _basis(self, layer: int) -> Tensor:
+        if layer not in self._bases:
+            given = self.directions[layer].cpu()
+            _, scale, basis = torch.linalg.svd(given.double(), full_matrices=False)  # which MPS has no numbers for
+            # Directions that depend on one another, but for rounding, span less than their number (as matrix_rank).
+            smallest = scale.max() * max(given.shape) * torch.finfo(given.dtype).eps
+            self._bases[layer] = basis[scale > smallest]
+        return self._bases[layer]
+
+    @cached_property
+    def _bases(self) -> dict[int, Tensor]:
+        """Orthonormal ones [rank, d] by layer, float64, found once."""
+        return {}
 
 
 def fingerprint(edits: Sequence[Edit]) -> str:

@@ -26,7 +26,7 @@ from torch import Tensor
 from transformers.cache_utils import Cache
 
 from emolib.engine.context import NEVER, ROOM, SlotLayer, attention_masks, check_prompts, pad
-from emolib.engine.edits import Edit, edit_in_place
+from emolib.engine.edits import Edit, edit_in_place, onto
 from emolib.engine.labels import answer_ids
 from emolib.engine.layouts import unwrap
 from emolib.engine.model import Model
@@ -34,7 +34,7 @@ from emolib.engine.registry import free_memory
 from emolib.engine.sites import COMPONENTS, Component, check_layers
 from emolib.engine.work import Kind, counted
 
-TEXTS, BYTES = 64, 2**30  # what a batch may hold and take, unless told otherwise
+TEXTS, BYTES = 64, 2**30  # what a batch may hold and take, unless told otherwise; on a GPU, `limits`
 WORK = 12  # tensors as wide as a layer at its widest that are alive at once, measured: gate, up, product, and copies
 EACH = slice(None)
 Plan = Mapping[tuple[int, Component], Sequence[tuple[slice, slice, Edit]]]
@@ -66,7 +66,7 @@ class Encodings(list[Encoding]):
     def in_order(self, parts: Sequence[Tensor], dim: int = 0) -> Tensor:
         """One tensor of one part a batch, its texts, along `dim`, in their order."""
         order = torch.cat([encoding.rows for encoding in self]).argsort()
-        return torch.cat(list(parts), dim).index_select(dim, order.to(parts[0].device))
+        return torch.cat(list(parts), dim).index_select(dim, onto(order, parts[0].device))
 
     @property
     def logits(self) -> Float[Tensor, "text answer"]:
@@ -96,10 +96,13 @@ class Engine:
         *,
         keep: int = 1,
         prefix: Literal["shared", "none"] = "shared",
-        max_texts: int = TEXTS,
-        memory_bytes: int = BYTES,
+        max_texts: int | None = None,
+        memory_bytes: int | None = None,
     ) -> None:
-        self.model, self.keep, self.max_texts, self.memory_bytes = model, keep, max_texts, memory_bytes
+        texts, size = limits(model.device)
+        self.model, self.keep = model, keep
+        self.max_texts = texts if max_texts is None else max_texts
+        self.memory_bytes = size if memory_bytes is None else memory_bytes
         self.answers = answer_ids(model.tokenizer, answers).to(model.device)
         self.ids = token_ids(model.tokenizer, prompts)
         check_prompts(model.hf, self.ids, [f"row {row}" for row in range(len(self.ids))])
@@ -111,7 +114,7 @@ class Engine:
         common = os.path.commonprefix([min(self.ids), max(self.ids)]) if share else []
         self.prefix = common[: min(map(len, self.ids), default=0) - keep]
         self._prefix_cache: list[tuple[Tensor, Tensor]] | None = None
-        self._at_once = max_texts
+        self._at_once = self.max_texts
 
     def batches(self, rows: Sequence[int] | None = None) -> list[list[int]]:
         """Indices of the texts in batches of similar length, shortest first, that fit the memory budget."""
@@ -190,7 +193,7 @@ class Engine:
             rows=torch.tensor(rows),
             tokens=tokens[:, -self.keep :],
             positions=own[:, -self.keep :],
-            key_positions=torch.cat([shared, own], 1).to(self.model.device),
+            key_positions=onto(torch.cat([shared, own], 1), self.model.device),
             cache=cache,
             resid_pre=activations.pop("resid_pre"),
             activations=activations,
@@ -222,7 +225,8 @@ class Engine:
             positions = encoding.positions[:, -length:].repeat(1, len(chunk))
             stream = encoding.resid_pre[first, :, -length:].repeat(1, len(chunk), 1)
             hidden = self._chains(encoding, tokens, positions, length, plan, first=first, stream=stream)
-            logits[:, chunk] = self.model.unembed(hidden[:, length - 1 :: length], self.answers)
+            columns = onto(torch.tensor(chunk), logits.device)
+            logits[:, columns] = self.model.unembed(hidden[:, length - 1 :: length], self.answers)
         return logits
 
     def _groups(self, edits: Sequence[Edit]) -> Iterator[tuple[int, int, list[int]]]:
@@ -248,10 +252,10 @@ class Engine:
         for sequence in sequences:
             total = first[:, sequence[0]]
             if len(sequence) > 1:
-                follow = torch.tensor(sequence, device=first.device)
+                follow = onto(torch.tensor(sequence), first.device)
                 hidden = self._continue(encoding, follow[:-1].expand(len(first), -1))[:, 1:]
                 steps = self.model.unembed(hidden).log_softmax(-1)
-                total = total + steps[:, torch.arange(len(follow) - 1), follow[1:]].sum(-1)
+                total = total + steps[:, torch.arange(len(follow) - 1, device=first.device), follow[1:]].sum(-1)
             columns.append(total)
         return torch.stack(columns, 1)
 
@@ -312,13 +316,13 @@ class Engine:
                         for layer in edit.layers:
                             plan[layer, edit.component].append((slice(number * n, (number + 1) * n), at, edit))
                 copies = len(chunk)
-                inputs = {k: v.repeat(copies, 1).to(self.model.device) for k, v in given.items()} | options
+                inputs = {k: onto(v.repeat(copies, 1), self.model.device) for k, v in given.items()} | options
                 texts = [rows[index] for index in group] * copies
                 found, last = self._trace("full", inputs, places.repeat(copies, 1), plan, texts, read=read)
                 columns.append(last[:, -tail:].unflatten(0, (len(chunk), n)).transpose(0, 1))
             hidden.append(torch.cat(columns, 1))
             activations.append(found)
-        order = torch.tensor([index for group in groups.values() for index in group]).argsort().to(hidden[0].device)
+        order = onto(torch.tensor([index for group in groups.values() for index in group]).argsort(), hidden[0].device)
         return {name: torch.cat([f[name] for f in activations], 1)[:, order] for name in read}, torch.cat(hidden)[order]
 
     def _continue(
@@ -331,7 +335,7 @@ class Engine:
             rows = encoding.rows.tolist()
             ids = [self.ids[row] + tokens for row, tokens in zip(rows, follow.tolist(), strict=True)]
             return self._whole(ids, rows, [None], tail=1 + follow.shape[1])[1][:, 0]
-        tokens = torch.cat([encoding.tokens[:, -1:], follow.to(encoding.tokens.device)], 1)
+        tokens = torch.cat([onto(encoding.tokens[:, -1:], follow.device), follow], 1)
         positions = encoding.positions[:, -1:] + torch.arange(tokens.shape[1])
         return self._chains(encoding, tokens, positions, tokens.shape[1], {})
 
@@ -355,7 +359,7 @@ class Engine:
 
     def _inputs(self, *given: Tensor, cache: Cache | None) -> dict[str, Any]:
         """What the model is called with to run tokens behind a cache, of these and what `attention_masks` is given."""
-        tokens, positions, *masks = (tensor.to(self.model.device) for tensor in given)
+        tokens, positions, *masks = (onto(tensor, self.model.device) for tensor in given)
         seen = attention_masks(positions, *masks, rules=self.model.anatomy.rules, dtype=self.model.dtype)
         where = dict(position_ids=positions, attention_mask=seen)
         return dict(input_ids=tokens, past_key_values=cache, use_cache=True, **where)
@@ -425,6 +429,16 @@ def token_ids(tokenizer: Any, prompts: Sequence[str | Sequence[int]]) -> list[li
     texts = [prompt for prompt in prompts if isinstance(prompt, str)]
     read = iter(tokenizer(texts)["input_ids"] if texts else [])
     return [next(read) if isinstance(prompt, str) else list(prompt) for prompt in prompts]
+
+
+def limits(place: torch.device) -> tuple[int, int]:
+    """Texts that a batch may hold, and bytes that it may take, where a model computes.
+
+    A GPU is done before it is told what comes next, unless that is much: four times the texts take it little longer.
+    """
+    if place.type != "cuda":
+        return TEXTS, BYTES
+    return 4 * TEXTS, max(BYTES, torch.cuda.get_device_properties(place).total_memory // 8)
 
 
 def batches(lengths: Mapping[int, int], costs: Mapping[int, int], *, most: int, max_texts: int) -> list[list[int]]:

@@ -61,6 +61,11 @@ def load(
             hf = weights.unpacked(gguf, Path(folder), empty, dtype, **options)
         else:
             hf = weights.pretrained(folder, type(empty), dtype, revision=revision or "main", **options)
+    if split and hf.device.type == "meta":
+        raise ValueError(
+            f"device {device!r}: the first weights of {name!r} would wait elsewhere until they are needed, and a "
+            "prompt has to go where they are: put them on the device that computes, a GPU where there is one"
+        )
     hf = hf if split else hf.to(place)
     found = registry.revision(name) or "unknown"
     model = check_model(wrap_model(hf, tokenizer, name=name, revision=found, tap=tap))

@@ -28,7 +28,7 @@ from torch import Tensor
 from emolib.engine import registry
 from emolib.engine.anatomy import Anatomy
 from emolib.engine.choices import DType, Tap
-from emolib.engine.edits import Edit, Operation, Patch, Where
+from emolib.engine.edits import Edit, Operation, Patch, Where, onto
 from emolib.engine.layouts import find_layout
 from emolib.engine.model import Model
 
@@ -155,7 +155,9 @@ def elsewhere(repository: str, tokenizer: Any, *, name: str, revision: str | Non
 
 def as_elsewhere(model: Model) -> Model:
     """The model of this machine with its passes packed as requests, and unpacked and run here: what NDIF would do."""
-    view = nnsight.TransformersModel(model.hf, tokenizer=model.tokenizer, task="text-generation")
+    # Without a device it would be moved to a GPU, where there is one.
+    options = dict(tokenizer=model.tokenizer, task="text-generation", device=model.hf.device)
+    view = nnsight.TransformersModel(model.hf, **options)
     own = {field.name: getattr(model, field.name) for field in fields(model)}
     return RemoteModel(**own | dict(lm=Sender(view, "local"), obstacle=OBSTACLE))
 
@@ -168,7 +170,7 @@ class Received:
     rows: Tensor
 
     def __call__(self, activation: Tensor, where: Where) -> Tensor:
-        return self.values[where.layer][torch.searchsorted(self.rows, where.rows)].to(activation)
+        return onto(self.values[where.layer][torch.searchsorted(self.rows, where.rows)], activation)
 
 
 def lighter(edit: Edit, rows: Tensor) -> Edit:

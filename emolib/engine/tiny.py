@@ -34,9 +34,15 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def tiny_model(
-    family: str, *, tap: Tap = "contribution", tokenizer: Any = None, seed: int = 0, **overrides: Any
+    family: str,
+    *,
+    tap: Tap = "contribution",
+    tokenizer: Any = None,
+    seed: int = 0,
+    device: str = "cpu",
+    **overrides: Any,
 ) -> Model:
-    """A random model of a family, as transformers calls it, float32 on the CPU; `overrides` change its configuration.
+    """A random model of a family, as transformers calls it, float32; `overrides` change its configuration.
 
     Raises KeyError for an unknown family, ValueError for one that emolib does not serve.
     """
@@ -52,7 +58,7 @@ def tiny_model(
                 if not weight.any():
                     weight.normal_(std=0.02)  # some families begin with layers that do nothing
                 weight.mul_(10)  # the default initialisation is so small that edits would hardly move the logits
-    return wrap_model(hf, tokenizer, name=f"tiny-{family}", tap=tap)
+    return wrap_model(hf.to(device), tokenizer, name=f"tiny-{family}", tap=tap)
 
 
 def tiny_config(family: str, vocabulary: int = 258, **overrides: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import psutil
 import pytest
@@ -17,10 +18,12 @@ from emolib.engine.model import Model
 from emolib.engine.oracle import plain
 from emolib.engine.sites import COMPONENTS, Component, span_layers
 from emolib.engine.sweeps import sweep
-from emolib.engine.tiny import tiny_model
+from emolib.engine.tiny import tiny_model as tiny_model_on
+from helpers import DEVICE
 
 TEXTS = ["The bus left early.", "Ok so", "Someone took the last seat on the train to the coast and did not look up."]
 PROMPTS = [f"Name it. Context: My dog ran. Answer: joy Context: {text} Answer:" for text in TEXTS]
+tiny_model = partial(tiny_model_on, device=DEVICE)
 ROWS = [1, 0, 2]  # texts of three lengths: all but the longest are padded in one batch
 LABELS = torch.tensor([70, 71, 75, 90, 100])
 TOLERANCE = 1e-4
@@ -206,7 +209,7 @@ def test_whole_label_log_probability(model):
         for column, sequence in enumerate(sequences):
             ids = model.tokenizer(PROMPTS[row])["input_ids"] + sequence
             with torch.no_grad():
-                steps = model.hf(torch.tensor([ids])).logits[0].log_softmax(-1)
+                steps = model.hf(torch.tensor([ids], device=model.device)).logits[0].log_softmax(-1)
             expected = sum(steps[len(ids) - len(sequence) - 1 + i, token] for i, token in enumerate(sequence))
             assert abs(found[index, column] - expected) < TOLERANCE
 
@@ -215,7 +218,7 @@ def test_greedy_equals_generate(model):
     engine = Engine(model, PROMPTS, LABELS)
     found = engine.greedy(engine.encode([0, 2]), 4)
     for index, row in enumerate((0, 2)):
-        ids = torch.tensor([model.tokenizer(PROMPTS[row])["input_ids"]])
+        ids = torch.tensor([model.tokenizer(PROMPTS[row])["input_ids"]], device=model.device)
         for _ in range(4):
             with torch.no_grad():
                 ids = torch.cat([ids, model.hf(ids).logits[:, -1:].argmax(-1)], 1)

@@ -432,3 +432,5 @@ def test_a_model_in_two_shards_is_the_model(tiny_folder: Path) -> None:
     kept = [next(layer.parameters()).is_meta for layer in shards.modules("resid_post", view=shards.hf)]
     assert kept == [False, False, True, True, True] and shards.head(view=shards.hf).weight.is_meta
     assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+    with pytest.raises(ValueError, match="the first weights of .* would wait elsewhere"):
+        load(str(tiny_folder), device=dict.fromkeys(first, "disk") | dict.fromkeys(rest, "cpu"))

@@ -67,10 +67,11 @@ def last_tokens(model: Model, ids: list[int]) -> tuple[torch.Tensor, torch.Tenso
     """Weights and value norms [L, H, T] of the last token, by one pass of all tokens and all their weights."""
     cache = DynamicCache()
     with eager(model), torch.no_grad():
-        found = model.hf(torch.tensor([ids]), output_attentions=True, past_key_values=cache)
-    weights = torch.stack([layer[0, :, -1] for layer in found.attentions])
+        tokens = torch.tensor([ids], device=model.device)
+        found = model.hf(tokens, output_attentions=True, past_key_values=cache)
+    weights = torch.stack([layer[0, :, -1].cpu() for layer in found.attentions])
     heads = weights.shape[1]
-    values = [layer.values[0].repeat_interleave(heads // layer.values.shape[1], 0) for layer in cache.layers]
+    values = [layer.values[0].cpu().repeat_interleave(heads // layer.values.shape[1], 0) for layer in cache.layers]
     return weights, torch.stack([value.norm(dim=-1) for value in values])
 
 

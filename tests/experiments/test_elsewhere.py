@@ -44,8 +44,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def elsewhere(tiny_study: Study) -> Model:
-    return as_elsewhere(tiny_study.model)
+def elsewhere(run: Run) -> Model:
+    return as_elsewhere(Study(run).model)
 
 
 @pytest.fixture

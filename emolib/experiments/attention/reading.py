@@ -179,8 +179,10 @@ def _read(model: Model, prefix: DynamicCache, rest: list[list[int]]) -> tuple[Te
     complete = len(found) == len(values) == model.n_layers
     if not complete or any(layer is None or layer.shape[-1] != width for layer in found):
         raise ValueError(f"{model.name} ({type(model.hf).__name__}) does not give attention weights for every token")
-    weights = torch.stack([layer[:, :, -1].float().cpu() for layer in found])
-    norms = torch.stack([layer.float().norm(dim=-1).cpu() for layer in values])
+    weights, norms = (
+        torch.stack([layer.to(model.device) for layer in of]).cpu()
+        for of in ([layer[:, :, -1].float() for layer in found], [layer.float().norm(dim=-1) for layer in values])
+    )
     return weights, norms.repeat_interleave(weights.shape[2] // norms.shape[2], 2)
 
 
