@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import resource
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -282,6 +284,29 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved(capsys):
     assert capsys.readouterr().err == "8 texts at once need more memory than there is: now 4\n"
     with memory(each // 2), pytest.raises(RuntimeError, match="allocate"):
         engine.in_parts(range(8), read)
+
+
+def test_what_a_part_that_did_not_fit_has_left_is_gone_before_the_next() -> None:
+    """It may have been what the part had no room beside: the same texts are tried once more, then half of them."""
+    engine, left, there, tried = Engine(tiny_model("llama"), PROMPTS[:1] * 8, LABELS, max_texts=4), [], [], []
+
+    def read(rows: Sequence[int]) -> dict[str, torch.Tensor]:
+        tried.append(len(rows))
+        there.append(sum(one() is not None for one in left))
+        cycle: list[object] = [values := torch.zeros(4)]
+        cycle.append(cycle)
+        left.append(weakref.ref(values))
+        if len(tried) in (1, 3, 4):
+            raise torch.OutOfMemoryError("out of memory")
+        return {"rows": torch.tensor(rows)}
+
+    gc.disable()
+    try:
+        found = engine.in_parts(range(8), read)
+    finally:
+        gc.enable()
+    assert found["rows"].tolist() == [*range(8)]
+    assert tried == [4, 4, 4, 4, 2, 2] and there == [0, 0, 1, 0, 0, 1]
 
 
 def test_an_error_that_is_no_lack_of_memory_is_not_hidden():
