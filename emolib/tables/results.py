@@ -22,7 +22,7 @@ from emolib.engine.places import replacing
 from emolib.tables import schemas
 from emolib.tables.provenance import local_paths
 
-PROVENANCE, DIGEST = b"emolib.provenance", b"emolib.digest"
+PROVENANCE, DIGEST, ABOUT = b"emolib.provenance", b"emolib.digest", b"emolib.provenance.sha256"
 Rows: TypeAlias = pd.DataFrame | Mapping[str, Any] | Iterable[Mapping[str, Any]]
 
 
@@ -89,7 +89,7 @@ def write(frame: pd.DataFrame, path: str | Path, provenance: Mapping[str, Any]) 
     bare = validate(frame, experiment_of(frame)).reset_index(drop=True)
     bare.attrs = {}
     table = pa.Table.from_pandas(bare, preserve_index=False)
-    own = {PROVENANCE: text.encode(), DIGEST: digest(bare).encode()}
+    own = {PROVENANCE: text.encode(), DIGEST: digest(bare).encode(), ABOUT: _sha256(text.encode())}
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), **own})
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:
@@ -108,20 +108,27 @@ def read(path: str | Path) -> pd.DataFrame:
         raise FileNotFoundError(f"no results at {path}: run the experiment first (emolib run)")
     try:
         table = pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
+        metadata = table.schema.metadata or {}
+        about = json.loads(metadata.get(PROVENANCE, "null"))
+        frame = table.to_pandas()
+    except Exception as error:  # of a damaged file libraries raise what they like
         raise ValueError(f"{path} is damaged ({error}): delete it and run the experiment again") from error
-    metadata = table.schema.metadata or {}
     if PROVENANCE not in metadata or DIGEST not in metadata:
         raise ValueError(f"{path} has no provenance or no digest: it was not written by this library, run it again")
-    frame = table.to_pandas()
-    if digest(frame) != metadata[DIGEST].decode():
+    if digest(frame).encode() != metadata[DIGEST]:
         raise ValueError(f"{path} was altered: its rows are not those that were written; run the experiment again")
+    if metadata.get(ABOUT, _sha256(metadata[PROVENANCE])) != _sha256(metadata[PROVENANCE]):  # earlier ones have none
+        raise ValueError(f"{path} was altered: its provenance is not what was written; run the experiment again")
     try:
         frame = validate(frame, experiment_of(frame))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    frame.attrs["provenance"] = json.loads(metadata[PROVENANCE])
+    frame.attrs["provenance"] = about
     return frame
+
+
+def _sha256(content: bytes) -> bytes:
+    return hashlib.sha256(content).hexdigest().encode()
 
 
 def readable(path: str | Path) -> pd.DataFrame | None:
@@ -204,7 +211,7 @@ def _typed(column: pd.Series | None, name: str, kind: schemas.Kind, length: int)
         if wanted == "Int64" and (numbers % 1 > 0).any():
             raise ValueError("a count or index has a fraction")
         return numbers.astype(wanted)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:  # the last, of an infinite count
         raise ValueError(f"column {name!r} does not convert to {wanted} ({error}): see tables/schemas.py") from error
 
 

@@ -87,7 +87,7 @@ def test_tidy_refuses_unknown_columns_experiments_and_what_is_no_number() -> Non
         results.tidy([ROW | {"colour": "red"}], "patching")
     with pytest.raises(ValueError, match="'patchin' is not an experiment: they are .*patching"):
         results.tidy([ROW], "patchin")
-    for wrong in (1.5, "first"):
+    for wrong in (1.5, "first", math.inf):
         with pytest.raises(ValueError, match="column 'layer'|could not convert|Unable to parse"):
             results.tidy([ROW | {"layer": wrong}], "patching")
 
@@ -163,8 +163,25 @@ def test_an_altered_value_a_lost_row_and_another_order_are_noticed(tmp_path: Pat
         pq.write_table(same, path)
         with pytest.raises(ValueError, match="patching.parquet was altered"):
             results.read(path)
+    about = {**stored.schema.metadata, results.PROVENANCE: json.dumps(ABOUT | {"seconds": 1.6}).encode()}
+    pq.write_table(stored.replace_schema_metadata(about), path)
+    with pytest.raises(ValueError, match="was altered: its provenance is not what was written"):
+        results.read(path)
     pq.write_table(stored, path)
     assert len(results.read(path)) == 3
+    del about[results.ABOUT]  # as in tables written before it was kept
+    pq.write_table(stored.replace_schema_metadata(about), path)
+    assert results.read(path).attrs["provenance"]["seconds"] == 1.6
+
+
+@pytest.mark.parametrize("name", [b"pandas", results.PROVENANCE])
+@pytest.mark.parametrize("content", [b"{", b'{"columns": [\x82]}', b"[]"])
+def test_metadata_that_cannot_be_read_are_damage(name: bytes, content: bytes, tmp_path: Path) -> None:
+    path = results.write(table(), tmp_path / "patching.parquet", ABOUT)
+    stored = pq.read_table(path)
+    pq.write_table(stored.replace_schema_metadata({**stored.schema.metadata, name: content}), path)
+    with pytest.raises(ValueError, match="patching.parquet (is damaged|was altered)"):
+        results.read(path)
 
 
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
