@@ -1,6 +1,6 @@
 # make help says what there is. Everything happens in .venv of this folder; nothing else is touched.
 .DEFAULT_GOAL := help
-.PHONY: help setup book pdf run plan test test-programs test-models test-slurm bench lint reference lock clean
+.PHONY: help setup book pdf run plan test test-programs test-models test-slurm soak bench lint reference lock clean
 
 PARAMETERS := MODEL CORPUS PROMPT CALIBRATION SCORING TEXT TAP DTYPE DEVICE SEED PROFILE CORPUS_PATH
 SETTINGS := $(PARAMETERS) ONLY CORES PYTHON VENV REPOSITORY
@@ -80,6 +80,9 @@ test-models: $(READY)
 
 test-slurm: $(READY) ## run on a Slurm cluster of its own (Debian, as root)
 	@$(BIN)/python tests/slurm
+
+soak: $(READY) ## disturb runs at random for an hour (SOAK_MINUTES) and count what came of it
+	@OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python tests/soak --minutes $${SOAK_MINUTES:-60}
 
 bench: $(READY) ## measure the speed against the plain way, a quarter of an hour, into results/bench
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} TOKENIZERS_PARALLELISM=false $(BIN)/python -m benchmarks
