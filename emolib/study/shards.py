@@ -44,7 +44,7 @@ class Shard(NamedTuple):
         """
         if self.path.is_file():
             try:
-                return float(_metadata(self.path)["seconds"])
+                return _metadata(self.path)[0]
             except Damaged as error:
                 self.set_aside(error)
         start = time.perf_counter()
@@ -79,17 +79,19 @@ class Shard(NamedTuple):
         self.path.unlink(missing_ok=True)
 
 
-def _metadata(path: Path) -> dict[str, str]:
+def _metadata(path: Path) -> tuple[float, Any]:
+    """Seconds that it took, and checksums."""
     try:
         with safe_open(path, "pt") as shard:
             found = shard.metadata() or {}
-    except (SafetensorError, OSError) as error:
+        own = float(found["seconds"]), json.loads(found[CHECKS])
+    except KeyError as error:
+        raise Damaged("has no checksums") from error
+    except (SafetensorError, OSError, ValueError) as error:  # the last, of metadata that are no numbers, or no JSON
         raise Damaged(f"cannot be read ({error})") from error
-    if "seconds" not in found or CHECKS not in found:
-        raise Damaged("has no checksums")
     if found.get(NAME, _name(path)) != _name(path):  # earlier ones do not say
         raise Damaged(f"is {found[NAME]}")
-    return found
+    return own
 
 
 def _name(path: Path) -> str:
@@ -98,11 +100,15 @@ def _name(path: Path) -> str:
 
 
 def _load(path: Path, name: str, index: tuple[int, ...]) -> Tensor:
-    expected = json.loads(_metadata(path)[CHECKS])[name]
-    with safe_open(path, "pt") as shard:
-        value = shard.get_slice(name)[index or slice(None)]
-    for place in index:
-        expected = expected[place]
+    _, expected = _metadata(path)
+    try:
+        expected = expected[name]
+        for place in index:
+            expected = expected[place]
+        with safe_open(path, "pt") as shard:
+            value = shard.get_slice(name)[index or slice(None)]
+    except (SafetensorError, LookupError, TypeError) as error:
+        raise Damaged(f"does not hold {name} ({error})") from error
     if _checks(value) != expected:
         raise Damaged(f"was changed ({name} is not what was written)")
     return value

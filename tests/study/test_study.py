@@ -247,7 +247,18 @@ def test_a_lost_shard_is_computed_again_and_no_other(fresh: Fresh, encoded: list
 
 
 @pytest.mark.parametrize(
-    "fault", ["a bit", "numbers", "the end", "the head", "another shard", "all of another", "nothing in it"]
+    "fault",
+    [
+        "a bit",
+        "numbers",
+        "the end",
+        "the head",
+        "another shard",
+        "all of another",
+        "nothing in it",
+        "checksums",
+        "names",
+    ],
 )
 def test_a_damaged_shard_is_never_used(
     fresh: Fresh, encoded: list[int], fault: str, capsys: pytest.CaptureFixture[str]
@@ -283,6 +294,9 @@ def _damage(path: Path, fault: str) -> None:
     elif fault in ("another shard", "all of another"):
         other = next(file for file in sorted(path.parent.glob("*.safetensors")) if file != path)
         path.write_bytes(other.read_bytes()[:head] + whole[head:] if fault == "another shard" else other.read_bytes())
+    elif fault in ("checksums", "names"):  # of the same length, so that the head can be read
+        old, new = {"checksums": (b'{\\"', b'(\\"'), "names": (b"logits", b"logitz")}[fault]
+        path.write_bytes(whole[:head].replace(old, new) + whole[head:])
     else:
         path.write_bytes({"the end": whole[:-40], "the head": whole[20:], "nothing in it": b""}[fault])
 
