@@ -82,6 +82,10 @@ class World:
         """The digest of each table that is stored below a folder. Raises ValueError for one that cannot be read."""
         return apart(_tables, folder)
 
+    def corpora(self, folder: Path) -> set[str]:
+        """The sha256 of the corpora that the tables below a folder say they are of."""
+        return apart(_corpora, folder)
+
     def study(self, folder: Path, *, most: int | None = None, run: Run | None = None) -> Forked:
         """A process that measures both experiments in a folder; it may write no file larger than `most` bytes."""
         folder.mkdir(exist_ok=True)
@@ -194,6 +198,11 @@ def _small_model(folder: Path) -> None:
 
 def _tables(folder: Path) -> dict[str, str]:
     return {path.stem: results.digest(results.read(path)) for path in (folder / "results").glob("*/*.parquet")}
+
+
+def _corpora(folder: Path) -> set[str]:
+    paths = (folder / "results").glob("*/*.parquet")
+    return {results.read(path).attrs["provenance"]["corpus_sha256"] for path in paths}
 
 
 def unfinished(folder: Path) -> Sequence[str]:
