@@ -65,7 +65,7 @@ run: $(READY) ## run the experiments only
 plan: $(READY) ## say what a run would take: passes, time, memory, disk
 	@$(BIN)/emolib run --dry-run $(FLAGS)
 
-# Two processes with a thread each: what starts programs and browsers, and what computes. Their output comes when each
+# Two processes with a thread each, about as long: what computes with a model, and all else. Their output comes when each
 # ends. More threads only wait for each other: tensors of tests are small.
 test: $(READY) ## run every test
 	@$(MAKE) --no-print-directory -j2 --output-sync=target test-programs test-models
@@ -73,10 +73,10 @@ test: $(READY) ## run every test
 TEST = @OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest
 
 test-programs: $(READY)
-	$(TEST) -m 'workflow or browser'
+	$(TEST) -m 'not model'
 
 test-models: $(READY)
-	$(TEST) -m 'not workflow and not browser'
+	$(TEST) -m model
 
 test-slurm: $(READY) ## run on a Slurm cluster of its own (Debian, as root)
 	@$(BIN)/python tests/slurm

@@ -145,7 +145,7 @@ def test_every_import_is_declared_and_every_declared_package_is_used() -> None:
     used: set[str] = set()
     for path in sources("emolib", "tests", "tools", "notebooks"):
         for name in {module.split(".")[0] for module in imported(path)} - set(sys.stdlib_module_names):
-            ours = {"emolib", "checkout", "helpers", "ndif", "benchmarks", "experiments", "tools"}
+            ours = {"emolib", "checkout", "helpers", "ndif", "soak", "planted", "benchmarks", "experiments", "tools"}
             if name in ours or (path.parent / f"{name}.py").is_file():
                 continue
             owners = {canonicalize_name(owner) for owner in providers.get(name, [])}
