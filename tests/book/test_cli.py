@@ -34,7 +34,8 @@ FIELDS = [field.name for field in fields(Run)]
 
 def calling(*arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
     # As somebody calls it, not as a part of the make that these tests may run under.
-    settings = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL")} | environment
+    outer = {"MAKEFLAGS", "MAKELEVEL"}
+    settings = {name: value for name, value in os.environ.items() if name not in outer} | environment
     return subprocess.run(arguments, cwd=cwd, env=settings, capture_output=True, text=True)
 
 
