@@ -12,9 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from emolib.figures.palette import EMOTION_COLOURS, INK, ordered, palette
-from emolib.figures.panels import LINES, WIDTH, check_rows, legend_below, panels, place_of, readable, styled
-from emolib.tables.paper import DETAILED
+from emolib.figures.palette import EMOTION_COLOURS, INK, ordered
+from emolib.figures.panels import LINES, PAPER, WIDTH, check_rows, label_axes, legend_below, panels, readable, styled
 
 FULL_CIRCLE = 2 * np.pi
 # Around a small circle there is room for one short word.
@@ -30,24 +29,22 @@ LETTER, LINE = 6.2, 13  # width of a letter and height of a line, in points
 
 
 @styled
-def radar(
-    ours: pd.DataFrame, *, paper: pd.DataFrame | None = None, hue: str = "set", paper_model: str = DETAILED.name
-) -> Figure:
+def radar(ours: pd.DataFrame, *, paper: pd.DataFrame | None = None) -> Figure:
     """Return one radar of mean ratings (1 in the centre, 5 outside) per emotion; spokes are appraisals.
 
-    `ours` and `paper` have columns emotion, appraisal, value; `hue` tells apart several profiles of ours.
+    `ours` and `paper` have columns emotion, appraisal, value; `set` tells apart several profiles of ours.
     """
-    check_rows(ours, ["emotion", "appraisal", hue], "ours")
+    check_rows(ours, ["emotion", "appraisal", "set"], "ours")
     emotions, spokes = ordered(list(ours["emotion"])), list(dict.fromkeys(ours["appraisal"]))
     angles = np.arange(len(spokes)) * FULL_CIRCLE / len(spokes)
     down = -(-len(emotions) // 2)
     fig = Figure(figsize=(WIDTH, 2.3 * down + 0.5))
     grid = fig.subplots(down, 2, subplot_kw={"projection": "polar"}, squeeze=False).ravel()
-    styles = dict(zip(dict.fromkeys(ours[hue]), ("-", (0, (1, 1.2))), strict=False))
+    styles = dict(zip(dict.fromkeys(ours["set"]), (LINES["ours"], LINES["reference"]), strict=False))
     for ax, emotion in zip(grid, emotions, strict=False):
         colour = EMOTION_COLOURS[emotion]
         for name, line in styles.items():
-            _ring(ax, ours[(ours["emotion"] == emotion) & (ours[hue] == name)], spokes, angles, colour, line, 2)
+            _ring(ax, ours[(ours["emotion"] == emotion) & (ours["set"] == name)], spokes, angles, colour, line, 2)
         if paper is not None:
             _ring(ax, paper[paper["emotion"] == emotion], spokes, angles, INK, LINES["paper"], 1.2)
         ax.set_theta_offset(np.pi / 2)
@@ -63,23 +60,23 @@ def radar(
         ax.remove()
     handles = [Line2D([], [], color=INK, linestyle=line, label=name) for name, line in styles.items()]
     if paper is not None:
-        handles.append(Line2D([], [], color=INK, linestyle=LINES["paper"], lw=1.2, label=f"paper ({paper_model})"))
+        handles.append(Line2D([], [], color=INK, linestyle=LINES["paper"], lw=1.2, label=PAPER))
     legend_below(fig, handles)
     return fig
 
 
 @styled
-def paths(ours: pd.DataFrame, *, x: str, y: str, panel: str = "panel") -> Figure:
+def paths(ours: pd.DataFrame, *, x: str, y: str) -> Figure:
     """Return the emotions' cosines with appraisal `x` against those with `y`, joined from the first layer to the last.
 
-    Columns: emotion, appraisal, layer, value, and `panel`, which tells vectors or sources apart. The first layer is a
+    Columns: emotion, appraisal, layer, value, and panel, which tells vectors or sources apart. The first layer is a
     ring, the last a dot.
     """
-    check_rows(ours, ["emotion", "appraisal", "layer", panel], "ours")
-    names = list(dict.fromkeys(ours[panel]))
+    check_rows(ours, ["emotion", "appraisal", "layer", "panel"], "ours")
+    names = list(dict.fromkeys(ours["panel"]))
     fig, axes = panels(len(names), height=2.7, below=0.7, columns=2)
     for name, ax in zip(names, axes, strict=True):
-        rows = ours[ours[panel] == name]
+        rows = ours[ours["panel"] == name]
         for emotion in ordered(list(rows["emotion"])):
             path = rows[rows["emotion"] == emotion].pivot(index="layer", columns="appraisal", values="value")
             path = path.sort_index().dropna()
@@ -90,15 +87,10 @@ def paths(ours: pd.DataFrame, *, x: str, y: str, panel: str = "panel") -> Figure
         for line in (ax.axhline, ax.axvline):
             line(0, color=INK, linewidth=0.8)
         ax.set_title(name)
-    for ax in axes:
-        place = place_of(ax)
-        if place.is_last_row() or len(names) <= 2:
-            ax.set_xlabel(f"cosine with {readable(x)}")
-        if place.is_first_col():
-            ax.set_ylabel(f"cosine with {readable(y)}")
+    label_axes(axes, f"cosine with {readable(x)}", f"cosine with {readable(y)}")
     handles = [
-        Line2D([], [], color=colour, marker="o", label=emotion)
-        for emotion, (colour, _) in palette(ordered(list(ours["emotion"]))).items()
+        Line2D([], [], color=EMOTION_COLOURS[emotion], marker="o", label=emotion)
+        for emotion in ordered(list(ours["emotion"]))
     ]
     legend_below(fig, handles, most=3)
     return fig
@@ -173,12 +165,5 @@ def _beside(ours: pd.DataFrame) -> list[tuple[float, float]]:
 def _ring(
     ax: Axes, rows: pd.DataFrame, spokes: list[str], angles: np.ndarray, colour: str, line: object, width: float
 ) -> None:
-    values = rows.set_index("appraisal")["value"].reindex(spokes).to_numpy(dtype=float)
-    around = [*range(len(spokes)), 0]
-    ax.plot(
-        angles[around] + FULL_CIRCLE * (np.arange(len(around)) == len(spokes)),
-        values[around],
-        color=colour,
-        linestyle=line,
-        linewidth=width,
-    )
+    values = rows.set_index("appraisal")["value"].reindex([*spokes, spokes[0]]).to_numpy(dtype=float)
+    ax.plot(np.append(angles, FULL_CIRCLE), values, color=colour, linestyle=line, linewidth=width)

@@ -43,7 +43,8 @@ def interval_points(
 
     `lines` are up to three named vertical lines, for example {"chance": 1 / 13, "human readers": 0.55}.
     """
-    frames = two_sources(ours, paper, [by] if hue is None else [by, hue], paper_model)
+    theirs = f"paper ({paper_model})" if paper_model else "paper"
+    frames = two_sources(ours, paper, [by] if hue is None else [by, hue], theirs)
     names, look = names_of(frames, by), palette(names_of(frames, hue))
     step = 0.8 / len(look)
     fig = Figure(figsize=(WIDTH, (0.17 * len(look) + 0.18) * len(names) + 1.3))
@@ -63,8 +64,7 @@ def interval_points(
     ax.set(xlabel=xlabel, xlim=xlim, ylim=(len(names) - 0.4, -0.6))
     ax.grid(visible=False, axis="y")
     if paper is not None:
-        name = list(frames)[-1]
-        handles.append(Line2D([], [], color=INK, marker="D", markerfacecolor="none", linestyle="", label=name))
+        handles.append(Line2D([], [], color=INK, marker="D", markerfacecolor="none", linestyle="", label=theirs))
     for (name, x), dash in zip((lines or {}).items(), DASHES, strict=False):
         handles.append(ax.axvline(x, color=INK, lw=1.1, linestyle=dash, label=f"{name} ({x:.2f})"))
     legend_below(fig, handles, most=3)
@@ -72,9 +72,7 @@ def interval_points(
 
 
 @styled
-def against_null(
-    ours: pd.DataFrame, null: pd.DataFrame, *, xlabel: str, by: str, null_name: str = "random directions"
-) -> Figure:
+def against_null(ours: pd.DataFrame, null: pd.DataFrame, *, xlabel: str, by: str) -> Figure:
     """Return, per value of `by`, the measurement with its interval over the null's draws (one row a `draw`)."""
     check_rows(ours, [by], "ours")
     check_rows(null, [by, "draw"], "null")
@@ -88,8 +86,8 @@ def against_null(
         _points(ax, rows_where(ours, by, name), np.array([y]), PRIMARY, "o")
     ax.set_yticks(range(len(names)), [readable(name, by) for name in names])
     ax.set(xlabel=xlabel, ylim=(len(names) - 0.4, -0.6))
-    handles = [Line2D([], [], color=PRIMARY, marker="o", label="this run, 95 % interval")]
-    handles.append(Line2D([], [], color=GREY, marker=".", linestyle="", label=null_name))
+    handles = [Line2D([], [], color=PRIMARY, marker="o", label=f"{OURS}, 95 % interval")]
+    handles.append(Line2D([], [], color=GREY, marker=".", linestyle="", label="random directions"))
     legend_below(fig, handles)
     return fig
 

@@ -33,13 +33,12 @@ from emolib.figures.panels import (
     legend,
     names_of,
     panels,
+    placed,
     readable,
     rows_where,
     styled,
     two_sources,
-    with_depth,
 )
-from emolib.tables.paper import DETAILED
 
 DEPTH = "depth (layer / number of layers)"
 
@@ -56,7 +55,6 @@ def depth_curves(
     x: Literal["layer", "depth"] | None = None,
     lines: Mapping[str, float] | None = None,
     ylim: tuple[float, float] | None = None,
-    paper_model: str = DETAILED.name,
 ) -> Figure:
     """Return `value` over layers, a curve per `hue` with its 95 % band, a panel per value of `panel` (3 in a row).
 
@@ -64,8 +62,7 @@ def depth_curves(
     `lines` are named levels, such as {"chance": 1 / 13}. Raises ValueError for a missing layer, two rows for one point,
     or curves of several models whose `n_layers` is not known.
     """
-    given = {"ours": ours, "paper": paper, "reference": reference}
-    frames = {key: with_depth(frame, key) for key, frame in given.items() if frame is not None}
+    frames = placed(ours=ours, paper=paper, reference=reference)
     axis = x or depth_axis(frames)
     look, names = palette(names_of(frames, hue)), names_of(frames, panel)
     fig, axes = panels(len(names), height=2.2 if len(names) > 1 else 3.0)
@@ -78,8 +75,7 @@ def depth_curves(
             ax.axhline(level, color=INK, linewidth=1, linestyle=(0, (1, 3)))
         ax.xaxis.set_major_locator(MaxNLocator(8 if len(names) == 1 else 4, integer=axis == "layer"))
     label_axes(axes, "layer" if axis == "layer" else "depth" if len(names) > 1 else DEPTH, ylabel)
-    words = {"ours": "this run", "paper": f"paper ({paper_model})", "reference": "reference run"}
-    legend(fig, look, hue, {key: words[key] for key in frames}, lines or {})
+    legend(fig, look, hue, frames, lines or {})
     return fig
 
 
@@ -93,14 +89,13 @@ def site_heatmap(
     paper: pd.DataFrame | None = None,
     limits: tuple[float, float] = (0.0, 1.0),
     centre: float | None = None,
-    paper_model: str = DETAILED.name,
 ) -> Figure:
     """Return `value` as colour over layers and `rows` (position, prompt, ...), a panel per component.
 
     The paper's panels stand under ours. `centre` makes the colours diverge from that value. Cells without a row stay
     empty. Raises ValueError for two rows in one cell or a value outside `limits`.
     """
-    frames = two_sources(ours, paper, [panel, rows, "layer"], paper_model)
+    frames = two_sources(ours, paper, [panel, rows, "layer"])
     for what, frame in frames.items():
         if not frame["value"].between(*limits).all():
             raise ValueError(f"{what}: values run from {frame['value'].min()} to {frame['value'].max()}: widen limits")

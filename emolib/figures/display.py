@@ -77,31 +77,25 @@ def svg(fig: Figure, *, alt: str, name: str) -> str:
     text = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", text)
     text = re.sub(r'href="#([^"]+)"', rf'href="#{name}-\1"', text)
     text = re.sub(re.escape(INK), "currentColor", text, flags=re.IGNORECASE)
-    width = round(fig.get_figwidth() * 96 * LARGEST)
+    width, height = fig.get_size_inches()
     head = (
-        f'<svg role="img" aria-label="{escape(alt, quote=True)}" style="width:100%;max-width:{width}px;height:auto" '
-        f'viewBox="{_attribute(text, "viewBox")}" xmlns="http://www.w3.org/2000/svg" '
+        f'<svg role="img" aria-label="{escape(alt, quote=True)}" '
+        f'style="width:100%;max-width:{round(width * 96 * LARGEST)}px;height:auto" '
+        f'viewBox="0 0 {width * 72:.6g} {height * 72:.6g}" xmlns="http://www.w3.org/2000/svg" '
         'xmlns:xlink="http://www.w3.org/1999/xlink">'
     )
     body = re.sub(r"\n\s*", "\n", text[text.index(">") + 1 :])
     return head + re.sub(r"\n{2,}", "\n", body).strip()
 
 
-def png(fig: Figure, *, dpi: int = 130) -> bytes:
+def png(fig: Figure) -> bytes:
     """Return the figure on white in 128 colours, for viewers and printers that take no SVG."""
     buffer = io.BytesIO()
     with mpl.rc_context(style()):
-        fig.savefig(buffer, format="png", dpi=dpi, facecolor="white", transparent=False)
+        fig.savefig(buffer, format="png", dpi=130, facecolor="white", transparent=False)
     small = io.BytesIO()
     Image.open(buffer).convert("RGB").quantize(128).save(small, format="PNG", optimize=True)
     return small.getvalue()
-
-
-def _attribute(text: str, name: str) -> str:
-    found = re.search(rf'\b{name}="([^"]+)"', text)
-    if found is None:
-        raise ValueError(f"the SVG has no {name}: matplotlib writes another format than expected")
-    return found.group(1)
 
 
 def spoken(row: Any, form: str = ".2f") -> str:

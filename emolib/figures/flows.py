@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path
+from scipy.optimize import isotonic_regression
 
 from emolib.figures.palette import EMOTION_COLOURS, EMOTION_ORDER, INK
 from emolib.figures.panels import WIDTH, check_rows, readable, styled
@@ -106,13 +107,8 @@ def _names(ax: Axes, spans: Spans, *, x: float, ha: str) -> None:
 def spread(places: np.ndarray, distance: float) -> np.ndarray:
     """Return falling `places` moved as little as it takes to lie `distance` apart, within 0 to 1 if there is room."""
     steps = distance * np.arange(len(places))
-    # Least squares under an order: blocks that collide share their mean (pool adjacent violators).
-    blocks: list[list[float]] = []
-    for value in places + steps:
-        blocks.append([value])
-        while len(blocks) > 1 and np.mean(blocks[-2]) < np.mean(blocks[-1]):
-            blocks[-2:] = [blocks[-2] + blocks[-1]]
-    moved = np.concatenate([[np.mean(block)] * len(block) for block in blocks]) - steps
+    # Least squares under an order: blocks that collide share their mean.
+    moved = isotonic_regression(places + steps, increasing=False).x - steps
     lowest, highest = distance / 2, 1 - distance / 2
     moved = moved - max(0.0, moved[0] - highest)
     return moved + max(0.0, lowest - moved[-1])

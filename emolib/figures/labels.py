@@ -1,4 +1,7 @@
-"""Figures of how a whole splits: confusions of labels, stacked shares side by side, stacked shares over layers."""
+"""Figures of how a whole splits: confusions of labels, and shares stacked side by side or over layers.
+
+The shares are of labels, or of outcomes that exclude one another: transferred, neither, kept.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ import numpy as np
 import pandas as pd
 import seaborn
 from matplotlib import pyplot as plt
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -16,32 +21,35 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from emolib.engine.sites import layer_number
 from emolib.figures.palette import EMOTION_COLOURS, EMOTION_ORDER, INK, text_on
 from emolib.figures.panels import (
+    LINES,
+    SOURCES,
     WIDTH,
     bare,
     check_rows,
     label_axes,
+    legend_below,
     names_of,
     panels,
+    placed,
     readable,
     rows_where,
     stack,
     styled,
     two_sources,
 )
-from emolib.tables.paper import DETAILED
 
 DOTTED = (0, (1, 2))
+# Bottom to top: what moved to the source, what broke, what stayed. Neither components nor emotions use these colours.
+OUTCOMES = {"transfer": ("transferred", "#7331a0"), "neither": ("neither", "#cc79a7"), "kept": ("kept", "#c9ced3")}
 
 
 @styled
-def confusion_matrix(
-    ours: pd.DataFrame, *, paper: pd.DataFrame | None = None, paper_model: str = DETAILED.name, smallest: float = 0.05
-) -> Figure:
+def confusion_matrix(ours: pd.DataFrame, *, paper: pd.DataFrame | None = None) -> Figure:
     """Return the share of each writer's `label` (row) given each `answer` (column), ours above the paper's.
 
-    Values are counts; shares from `smallest` on are also written, in per cent. A label without texts has an empty row.
+    Values are counts; shares from 5 % on are also written, in per cent. A label without texts has an empty row.
     """
-    frames = two_sources(ours, paper, ["label", "answer"], paper_model)
+    frames = two_sources(ours, paper, ["label", "answer"])
     fig = Figure(figsize=(WIDTH, 5.3 * len(frames) + 0.5))
     grid = fig.subplots(len(frames), 1, squeeze=False).ravel()
     look = dict(cmap="Blues", vmin=0, vmax=1, cbar=False, linewidths=0.5, linecolor="#ffffff", fmt="")
@@ -50,7 +58,7 @@ def confusion_matrix(
             raise ValueError(f"{what}: no counts for the labels {absent}: give the whole confusion matrix")
         counted = frame[frame.groupby("label")["value"].transform(lambda counts: (counts != 0).any())]
         shares = split(counted, "label", "answer", EMOTION_COLOURS, what).reindex(list(EMOTION_ORDER))
-        written = shares.map(lambda share: f"{100 * share:.0f}" if share >= smallest else "")
+        written = shares.map(lambda share: f"{100 * share:.0f}" if share >= 0.05 else "")
         seaborn.heatmap(shares, ax=ax, annot=written, annot_kws={"fontsize": 9}, **look)
         plt.setp(ax.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
         plt.setp(ax.get_yticklabels(), rotation=0)
@@ -94,7 +102,6 @@ def depth_stacks(
     panel: str,
     column: str = "label",
     colours: Mapping[str, str] | None = None,
-    columns: int = 2,
     height: float = 2.1,
     ylabel: str = "share of predicted labels",
     lines: Mapping[str, float] | None = None,
@@ -108,7 +115,7 @@ def depth_stacks(
     shown = colours or dict(reversed([*EMOTION_COLOURS.items()]))
     check_rows(ours, [panel, "layer", column], "ours")
     names = names_of({"ours": ours}, panel)
-    fig, axes = panels(len(names), height=height, below=1.1, columns=columns)
+    fig, axes = panels(len(names), height=height, below=1.1, columns=2)
     for name, ax in zip(names, axes, strict=True):
         rows = rows_where(ours, panel, name)
         shares, sums = split(rows, "layer", column, shown, name), rows.groupby("layer")["value"].sum()
@@ -122,6 +129,39 @@ def depth_stacks(
         ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     label_axes(axes, "layer", ylabel)
     _key(fig, colours or EMOTION_COLOURS, lines or {}, columns=3 if colours else 5)
+    return fig
+
+
+@styled
+def outcome_stacks(
+    ours: pd.DataFrame,
+    *,
+    panel: str = "component",
+    paper: pd.DataFrame | None = None,
+    reference: pd.DataFrame | None = None,
+) -> Figure:
+    """Return the shares of the metrics transfer, neither and kept over depth, stacked, a panel per value of `panel`.
+
+    The 95 % intervals of transfer (from below) and kept (from above) are shaded around the edges of `neither`. The
+    paper's edges are dashed and a reference run's dotted, as far as they have these metrics. Raises ValueError for two
+    rows at one point and for shares that do not add up to 1.
+    """
+    frames = placed(ours=ours, paper=paper, reference=reference)
+    for key, frame in frames.items():
+        check_rows(frame, [panel, "metric", "layer"], key)
+    names = names_of({"ours": ours}, panel)
+    fig, axes = panels(len(names), height=2.2 if len(names) > 1 else 3.0)
+    for name, ax in zip(names, axes, strict=True):
+        _stack(ax, rows_where(frames["ours"], panel, name), name)
+        for key in ("paper", "reference"):
+            if key in frames:
+                _edges(ax, rows_where(frames[key], panel, name), key)
+        ax.set(title=readable(name, panel), xlim=(0, ax.get_xlim()[1]))
+        ax.xaxis.set_major_locator(MaxNLocator(4))
+    label_axes(axes, "depth", "share of pairs")
+    handles: list[Artist] = [Patch(color=colour, label=word) for word, colour in OUTCOMES.values()]
+    handles += [Line2D([], [], color=INK, linestyle=LINES[key], label=SOURCES[key]) for key in frames if key != "ours"]
+    legend_below(fig, handles, most=3)
     return fig
 
 
@@ -146,3 +186,24 @@ def _key(fig: Figure, colours: Mapping[str, str], lines: Mapping[str, float], *,
         for name, level in lines.items()
     ]
     fig.legend(handles=handles, loc="outside lower center", ncols=columns, handlelength=1, columnspacing=1.2)
+
+
+def _stack(ax: Axes, rows: pd.DataFrame, name: str) -> None:
+    table = rows.pivot(index="depth", columns="metric", values=["value", "ci_low", "ci_high"]).sort_index()
+    shares = table["value"].reindex(columns=list(OUTCOMES))
+    if not np.allclose(shares.sum(axis=1, skipna=False), 1, atol=1e-6):
+        raise ValueError(f"{name}: transfer, neither and kept do not add up to 1 at every layer: select all three")
+    width = 1 / rows["n_layers"].iloc[0]
+    stack(ax, table.index.to_numpy(), shares.to_numpy(), (colour for _, colour in OUTCOMES.values()), width=width)
+    place = np.stack([table.index - width / 2, table.index + width / 2], axis=1).ravel()
+    for metric in ("transfer", "kept"):
+        ends = [np.repeat(table[end, metric].to_numpy(dtype=float), 2) for end in ("ci_low", "ci_high")]
+        low, high = ends if metric == "transfer" else (1 - ends[1], 1 - ends[0])
+        ax.fill_between(place, low, high, color=INK, alpha=0.2, linewidth=0)
+
+
+def _edges(ax: Axes, rows: pd.DataFrame, source: str) -> None:
+    for metric in ("transfer", "kept"):
+        edge = rows[rows["metric"] == metric].sort_values("depth")
+        height = edge["value"] if metric == "transfer" else 1 - edge["value"]
+        ax.plot(edge["depth"], height, color=INK, linestyle=LINES[source], linewidth=1.3, alpha=0.9, clip_on=False)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 
 import matplotlib as mpl
 from matplotlib import colors
@@ -19,58 +17,52 @@ PRIMARY = "#0072b2"
 GREY = "#8a8a8a"
 
 # Okabe and Ito (2008): distinct in all common forms of colour blindness.
-COMPONENT_COLOURS = MappingProxyType(dict(zip(COMPONENTS, ("#0072b2", "#d55e00", "#009e73"), strict=True)))
-COMPONENT_LABELS: Mapping[str, str] = MappingProxyType(
-    dict(zip(COMPONENTS, ("attention output", "MLP output", "residual stream"), strict=True))
+COMPONENT_COLOURS = dict(zip(COMPONENTS, ("#0072b2", "#d55e00", "#009e73"), strict=True))
+COMPONENT_LABELS: dict[str, str] = dict(
+    zip(COMPONENTS, ("attention output", "MLP output", "residual stream"), strict=True)
 )
 
 # The paper's names where it has any; the rest of the corpus's short column names written out.
-APPRAISAL_LABELS = MappingProxyType(
-    {
-        "other_responsblt": "other-agency",
-        "self_responsblt": "self-agency",
-        "chance_responsblt": "circumstances' agency",
-        "predict_event": "predictability",
-        "chance_control": "situational control",
-        "predict_conseq": "predictable outcome",
-        "accept_conseq": "accepted outcome",
-        "goal_support": "goal support",
-        "not_consider": "not considered",
-    }
-)
+APPRAISAL_LABELS = {
+    "other_responsblt": "other-agency",
+    "self_responsblt": "self-agency",
+    "chance_responsblt": "circumstances' agency",
+    "predict_event": "predictability",
+    "chance_control": "situational control",
+    "predict_conseq": "predictable outcome",
+    "accept_conseq": "accepted outcome",
+    "goal_support": "goal support",
+    "not_consider": "not considered",
+}
 
 # The paper's stacking order, pleasant to unpleasant. Neighbours differ in lightness, so they stay apart without hue.
-EMOTION_COLOURS = MappingProxyType(
-    {
-        "joy": "#e0b000",
-        "pride": "#c9650a",
-        "surprise": "#b3c836",
-        "trust": "#2f8f3e",
-        "relief": "#6cc5bc",
-        "neutral": "#8a8a8a",
-        "boredom": "#525252",
-        "sadness": "#7db3ea",
-        "fear": "#2257a8",
-        "guilt": "#a77bd9",
-        "shame": "#632496",
-        "disgust": "#ee9a86",
-        "anger": "#c01722",
-    }
-)
+EMOTION_COLOURS = {
+    "joy": "#e0b000",
+    "pride": "#c9650a",
+    "surprise": "#b3c836",
+    "trust": "#2f8f3e",
+    "relief": "#6cc5bc",
+    "neutral": "#8a8a8a",
+    "boredom": "#525252",
+    "sadness": "#7db3ea",
+    "fear": "#2257a8",
+    "guilt": "#a77bd9",
+    "shame": "#632496",
+    "disgust": "#ee9a86",
+    "anger": "#c01722",
+}
 EMOTION_ORDER: tuple[str, ...] = tuple(EMOTION_COLOURS)
 
 # Parts of the prompt, from the foot: the text first, so that its height can be read; the first token, which is little
 # else, last.
-SEGMENT_COLOURS = MappingProxyType(
-    {
-        "text": "#d55e00",
-        "demonstration_label": "#7331a0",
-        "demonstration": "#cc79a7",
-        "instruction": "#56b4e9",
-        "format": "#0072b2",
-        "first_token": "#d0d0d0",
-    }
-)
+SEGMENT_COLOURS = {
+    "text": "#d55e00",
+    "demonstration_label": "#7331a0",
+    "demonstration": "#cc79a7",
+    "instruction": "#56b4e9",
+    "format": "#0072b2",
+    "first_token": "#d0d0d0",
+}
 
 # For what is neither a component nor an emotion (models, prompts, conditions).
 CYCLE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b58900", "#56b4e9", "#7331a0", "#8a8a8a", "#a6611a", "#c01722")

@@ -12,24 +12,24 @@ import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.gridspec import SubplotSpec
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
 from emolib.engine.sites import layer_number
 from emolib.figures.palette import APPRAISAL_LABELS, COMPONENT_LABELS, INK, ordered, style
-from emolib.tables.paper import EXTRA
+from emolib.tables.paper import DETAILED, EXTRA
 
 P = ParamSpec("P")
 Frames = Mapping[str, pd.DataFrame]
 Look = Mapping[str, tuple[str, str]]
 Line = Literal["-"] | tuple[float, Sequence[float]]  # drawn through, or an offset and lengths of dashes and gaps
-OURS = "this run"
+OURS, PAPER = "this run", f"paper ({DETAILED.name})"
 WIDTH = 5.8
 COLUMNS = 3
 # Columns that carry data or provenance rather than say which measurement a row is.
 DATA = ("value", "ci_low", "ci_high", "n", "number", *EXTRA)
 LINES: Mapping[str, Line] = {"ours": "-", "paper": (0, (5, 2)), "reference": (0, (1, 1.2))}
+SOURCES = {"ours": OURS, "paper": PAPER, "reference": "reference run"}
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
@@ -67,6 +67,11 @@ def with_depth(frame: pd.DataFrame, what: str) -> pd.DataFrame:
     if (number > total).any():
         raise ValueError(f"{what}: layer {number.max()} of a model of {total.min():.0f} layers: give its own n_layers")
     return frame.assign(number=number, n_layers=total, depth=number / total)
+
+
+def placed(**frames: pd.DataFrame | None) -> Frames:
+    """Return the frames that are given, each `with_depth`."""
+    return {what: with_depth(frame, what) for what, frame in frames.items() if frame is not None}
 
 
 def depth_axis(frames: Frames) -> Literal["layer", "depth"]:
@@ -136,34 +141,22 @@ def panels(count: int, *, height: float, below: float = 0.9, columns: int = COLU
     return fig, list(grid[:count])
 
 
-def place_of(ax: Axes) -> SubplotSpec:
-    """Return where a panel stands in its figure's grid; raises ValueError for axes outside of any."""
-    place = ax.get_subplotspec()
-    if place is None:
-        raise ValueError("these axes stand in no grid: make them with `panels`")
-    return place
-
-
 def label_axes(axes: list[Axes], xlabel: str, ylabel: str) -> None:
-    """Label the panels that have none below them (x) and those in the first column (y)."""
-    for ax in axes:
-        place = place_of(ax)
-        below = [other for other in axes if place_of(other).colspan == place.colspan]
-        if ax is below[-1]:
-            ax.set_xlabel(xlabel)
-        if place.is_first_col():
-            ax.set_ylabel(ylabel)
+    """Label those of the `panels` that have none below them (x) and those in the first column (y)."""
+    across = len({ax.get_position().x0 for ax in axes})
+    for ax in axes[-across:]:
+        ax.set_xlabel(xlabel)
+    for ax in axes[::across]:
+        ax.set_ylabel(ylabel)
 
 
-def legend(fig: Figure, look: Look, column: str, sources: Mapping[str, str], lines: Mapping[str, float]) -> None:
+def legend(fig: Figure, look: Look, column: str, sources: Frames, lines: Mapping[str, float]) -> None:
     """Put one legend under the figure: colour and marker per name, line style per source, the named levels."""
-    several = len(look) > 1
-    shown = look.items() if several else ()
+    shown = look.items() if len(look) > 1 else ()
     handles = [Line2D([], [], color=c, marker=m, label=readable(name, column)) for name, (c, m) in shown]
-    if len(sources) > 1:
-        widths = {"ours": 2, "paper": 1.3, "reference": 1.3}
-        for key, label in sources.items():
-            handles.append(Line2D([], [], color=INK, linestyle=LINES[key], linewidth=widths[key], label=label))
+    for key in sources if len(sources) > 1 else ():
+        width = 2 if key == "ours" else 1.3
+        handles.append(Line2D([], [], color=INK, linestyle=LINES[key], linewidth=width, label=SOURCES[key]))
     for name, level in lines.items():
         handles.append(Line2D([], [], color=INK, linestyle=(0, (1, 3)), linewidth=1, label=f"{name} ({level:.2f})"))
     legend_below(fig, handles)
@@ -182,10 +175,9 @@ def has_interval(rows: pd.DataFrame) -> bool:
     return "ci_low" in rows and bool(rows["ci_low"].notna().any())
 
 
-def two_sources(ours: pd.DataFrame, paper: pd.DataFrame | None, keys: list[str], paper_model: str) -> Frames:
+def two_sources(ours: pd.DataFrame, paper: pd.DataFrame | None, keys: list[str], theirs: str = PAPER) -> Frames:
     """Return the frames to draw under the names they carry in figures, each checked to have one row a key."""
-    name = f"paper ({paper_model})" if paper_model else "paper"
-    frames = {OURS: ours} if paper is None else {OURS: ours, name: paper}
+    frames = {OURS: ours} if paper is None else {OURS: ours, theirs: paper}
     return {what: check_rows(frame, keys, what) for what, frame in frames.items()}
 
 

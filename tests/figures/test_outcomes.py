@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from matplotlib.collections import Collection
 
-from emolib.figures.outcomes import outcome_stacks
+from emolib.figures.labels import outcome_stacks
 from emolib.figures.palette import INK
 
 

@@ -22,6 +22,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, SplineTransformer
 
 from emolib.texts.corpus import APPRAISALS, EMOTIONS, Corpus, load_corpus, normalised
+from helpers import CROWD_MEANS
 
 WORDS_LIMIT, RUNS_LIMIT = 0.45, 0.34
 # Words of the emotion families, as regular expressions of whole words; a text may contain none, of any emotion.
@@ -43,16 +44,6 @@ FAMILIES = {
     "trust": r"trust\w* rel(y|ied|iable|iance) faith\w* confid\w*",
 }
 WORDS_OF_AFFECT = r"neutral indifferen\w* emotion\w* feeling\w*"
-# The crowd-enVENT means of each label, in the order of EMOTIONS, to two decimals (no text, no single rating).
-CROWD_MEANS = {
-    "pleasantness": [1.22, 1.77, 1.17, 1.27, 1.60, 4.70, 2.63, 4.52, 3.33, 1.16, 1.31, 4.07, 3.56],
-    "unpleasantness": [4.54, 3.77, 4.63, 4.57, 4.12, 1.26, 2.32, 1.43, 2.57, 4.68, 4.52, 1.77, 2.23],
-    "other_responsblt": [4.30, 2.64, 3.96, 2.94, 2.35, 3.19, 2.67, 3.07, 2.77, 2.85, 2.53, 3.85, 3.55],
-    "self_responsblt": [1.80, 2.47, 1.67, 2.24, 4.07, 3.59, 2.99, 3.65, 3.04, 2.01, 4.01, 2.32, 3.16],
-    "predict_event": [2.76, 3.73, 2.45, 2.23, 2.96, 3.26, 3.64, 3.08, 2.77, 2.66, 2.85, 1.89, 2.91],
-    "suddenness": [3.75, 2.07, 3.87, 3.91, 3.09, 2.48, 2.39, 2.45, 3.02, 3.58, 3.40, 4.05, 2.74],
-    "chance_control": [1.90, 2.31, 2.23, 2.71, 1.91, 1.91, 2.13, 1.69, 2.42, 3.01, 1.93, 2.01, 1.96],
-}
 
 
 @pytest.fixture(scope="module")
