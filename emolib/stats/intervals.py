@@ -15,11 +15,12 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm, t
 
-from emolib.stats.scores import Array, Statistic, as_numbers, as_table
+from emolib.stats.scores import Array, Statistic, as_columns, as_table
 
 LEVEL = 0.95
 # Resamples handled at once, so that memory stays at CHUNK x n numbers however many are asked for.
 CHUNK = 256
+ENOUGH = 100  # draws whose quantiles can be trusted
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def cluster_bootstrap(
     """
     table = as_table(values, "values")
     codes, n_groups = _codes(groups, len(table))
-    weight = np.ones_like(table) if weights is None else np.broadcast_to(as_numbers(weights), table.shape)
+    weight = np.ones_like(table) if weights is None else np.broadcast_to(as_columns(weights), table.shape)
     if (weight < 0).any() or (weight.sum(axis=0) == 0).any():
         raise ValueError("weights are negative, or all zero in a column: give each column at least one positive weight")
     total, mass = _group_sums(weight * table, codes, n_groups), _group_sums(weight, codes, n_groups)
@@ -81,7 +82,8 @@ def cluster_bootstrap(
     drawn = counts @ mass
     if (drawn == 0).any():
         raise ValueError("a resample draws no weight in some column: too few groups carry it, pool or drop the column")
-    return _interval(total.sum(axis=0) / mass.sum(axis=0), (counts @ total) / drawn, n_groups, np.ndim(values) == 1)
+    found = _interval(total.sum(axis=0) / mass.sum(axis=0), (counts @ total) / drawn, n_groups)
+    return found[0] if np.ndim(values) == 1 else found
 
 
 def bootstrap(
@@ -101,7 +103,7 @@ def bootstrap(
     estimate, draws = resample(statistic, groups, n_resamples=n_resamples, seed=seed)
     n_groups = len(np.unique(np.asarray(groups)))
     if ends == "percentile":
-        return _interval(estimate, draws, n_groups, False)
+        return _interval(estimate, draws, n_groups)
     half = np.quantile(np.abs(draws - estimate), 1 - 2 * _tail(n_groups), axis=0)
     return Interval(estimate, estimate - half, estimate + half)
 
@@ -133,9 +135,7 @@ def wilson(successes: ArrayLike, n: ArrayLike) -> Interval:
 def cluster_wilson(values: ArrayLike, groups: ArrayLike) -> Interval:
     """Return the share of ones in each column of `values` [n, k] (or [n]) with Wilson's interval for grouped texts.
 
-    n is divided by the design effect: the variance of the share between groups over that of independent texts, at
-    least 1 (Korn and Graubard, 1998, with Wilson's interval). Where all values are equal the design effect cannot be
-    estimated, and n is the number of groups.
+    The variance of the share is that between groups; see `design_wilson`.
     """
     table = as_table(values, "values")
     if not np.isin(table, (0, 1)).all():
@@ -143,22 +143,30 @@ def cluster_wilson(values: ArrayLike, groups: ArrayLike) -> Interval:
     codes, n_groups = _codes(groups, len(table))
     n, share = len(table), table.mean(axis=0)
     deviation = _group_sums(table - share, codes, n_groups)
-    variance = (deviation**2).sum(axis=0) / n**2 * n_groups / max(n_groups - 1, 1)
+    variance = (deviation**2).sum(axis=0) / n**2 * n_groups / (n_groups - 1)
+    found = design_wilson(share, variance, n, n_groups)
+    return found[0] if np.ndim(values) == 1 else found
+
+
+def design_wilson(share: Array, variance: Array, n: int, n_groups: int) -> Interval:
+    """Return the shares [k] of n texts or pairs with Wilson's interval, given their `variance` [k] over the groups.
+
+    n is divided by the design effect, the variance over that of independent texts, at least 1 (Korn and Graubard, 1998,
+    with Wilson's interval). Where all values are equal it cannot be estimated, and n is the number of groups.
+    """
     independent = share * (1 - share) / n
     effect = np.divide(variance, independent, out=np.full_like(share, n / n_groups), where=independent > 0)
-    effect = np.maximum(effect, 1.0)
-    found = _wilson(share, n / effect, t.ppf(0.5 + LEVEL / 2, max(n_groups - 1, 1)))
-    return _first(found) if np.ndim(values) == 1 else found
+    return _wilson(share, n / np.maximum(effect, 1.0), t.ppf(0.5 + LEVEL / 2, n_groups - 1))
 
 
-def null_band(draws: Array, *, level: float = LEVEL, enough: int = 100) -> Interval:
+def null_band(draws: Array, *, level: float = LEVEL) -> Interval:
     """Return the mean of the `draws` [r, ...] of a null, and the ends between which a share `level` of new ones lies.
 
-    These are quantiles where there are `enough` draws; fewer seldom reach as far out as new ones do, and have the
+    These are quantiles where there are `ENOUGH` draws; fewer seldom reach as far out as new ones do, and have the
     prediction interval of Student's t instead.
     """
     mean, tail = draws.mean(axis=0), (1 - level) / 2
-    if len(draws) >= enough:
+    if len(draws) >= ENOUGH:
         low, high = np.quantile(draws, [tail, 1 - tail], axis=0)
     else:
         half = t.ppf(1 - tail, len(draws) - 1) * np.sqrt(1 + 1 / len(draws)) * draws.std(axis=0, ddof=1)
@@ -175,22 +183,17 @@ def permutation_p(observed: ArrayLike, null: ArrayLike) -> Array:
     return (1 + (draws >= np.asarray(observed, dtype=float)).sum(axis=0)) / (1 + len(draws))
 
 
-def _interval(estimate: Array, draws: Array, n_groups: int, squeeze: bool) -> Interval:
+def _interval(estimate: Array, draws: Array, n_groups: int) -> Interval:
     tail = _tail(n_groups)
     low, high = np.quantile(draws, [tail, 1 - tail], axis=0)
     # The estimate itself always belongs to the interval.
-    found = Interval(estimate, np.minimum(low, estimate), np.maximum(high, estimate))
-    return _first(found) if squeeze else found
+    return Interval(estimate, np.minimum(low, estimate), np.maximum(high, estimate))
 
 
 def _tail(n_groups: int) -> float:
     # Percentiles are taken a little further out when groups are few (Hesterberg 2015): plain ones are too narrow by
     # sqrt((G - 1) / G) and use the normal where t belongs.
     return float(norm.cdf(-np.sqrt(n_groups / (n_groups - 1)) * t.ppf(0.5 + LEVEL / 2, n_groups - 1)))
-
-
-def _first(found: Interval) -> Interval:
-    return Interval(found.value[0], found.ci_low[0], found.ci_high[0])
 
 
 def _wilson(share: Array, trials: Array, z: float) -> Interval:

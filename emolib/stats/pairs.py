@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm, t
+from scipy.stats import t
 
 from emolib import stats
+from emolib.stats.intervals import design_wilson
 from emolib.stats.scores import Array, Statistic, as_table
 
 Ints = NDArray[np.integer]
@@ -62,18 +63,11 @@ def evidence(logits: Array, label: Ints, other: Ints) -> Array:
 def share_interval(hits: NDArray[np.bool_], base: Ints, source: Ints) -> stats.Interval:
     """The share of each column of `hits` [pairs, k] with Wilson's interval; `base`, `source` [pairs] are writers.
 
-    The number of pairs is divided by the design effect, at least 1, as `stats.cluster_wilson` does. Where all are
-    equal it cannot be estimated, and n is the number of writers.
+    The variance of the share is that of `dyadic_variance`; see `stats.intervals.design_wilson`.
     """
     table = as_table(hits, "hits")
-    n, share, writers = len(table), table.mean(axis=0), len(np.union1d(base, source))
-    independent = share * (1 - share) / n
-    variance = dyadic_variance(table - share, base, source)
-    effect = np.divide(variance, independent, out=np.full_like(share, n / writers), where=independent > 0)
-    # stats.wilson takes the normal's quantile; with so many writers it is t's that belongs here.
-    tail = 0.5 + stats.LEVEL / 2
-    effective = n / np.maximum(effect, 1.0) * (norm.ppf(tail) / t.ppf(tail, writers - 1)) ** 2
-    return stats.wilson(share * effective, effective)
+    share, writers = table.mean(axis=0), len(np.union1d(base, source))
+    return design_wilson(share, dyadic_variance(table - share, base, source), len(table), writers)
 
 
 def ratio_interval(part: Array, whole: Array, base: Ints, source: Ints) -> stats.Interval:

@@ -7,6 +7,7 @@ value in every resample for k columns (layers, conditions). Weights of 1 give th
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -41,7 +42,7 @@ def balanced_accuracy(truth: ArrayLike, predicted: ArrayLike) -> Statistic:
 def r2(truth: ArrayLike, predicted: ArrayLike) -> Statistic:
     """Return the statistic R2 of `predicted` [n, k] about `truth` [n] or [n, k], 1 at best, 0 for the mean."""
     guess = as_table(predicted, "predicted")
-    target = np.broadcast_to(as_numbers(truth), guess.shape)
+    target = np.broadcast_to(as_columns(truth), guess.shape)
     # centred first: the sums of squares below would otherwise cancel in floating point
     target, residual = target - target.mean(axis=0), target - guess
 
@@ -70,21 +71,15 @@ def difference(first: Statistic, second: Statistic) -> Statistic:
     return lambda weights: first(weights) - second(weights)
 
 
-def as_columns(values: ArrayLike) -> NDArray[np.generic]:
+def as_columns(values: ArrayLike) -> NDArray[Any]:
     """Return the values as [n, columns]; [n] becomes one column."""
     array = np.asarray(values)
     return array[:, None] if array.ndim == 1 else array
 
 
-def as_numbers(values: ArrayLike) -> Array:
-    """Return the values as numbers [n, columns]."""
-    array = np.asarray(values, dtype=float)
-    return array[:, None] if array.ndim == 1 else array
-
-
 def as_table(values: ArrayLike, name: str) -> Array:
     """Return the values as finite numbers [n, columns]; anything else raises a ValueError that names them."""
-    table = as_numbers(values)
+    table = as_columns(np.asarray(values, dtype=float))
     if table.ndim != 2 or not len(table) or not np.isfinite(table).all():
         raise ValueError(f"{name} have shape {np.shape(values)} or gaps: give finite numbers [n] or [n, columns]")
     return table
