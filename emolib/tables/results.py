@@ -41,12 +41,11 @@ def tidy(rows: Rows, experiment: str, *, n_layers: int | None = None, **constant
     unknown = [name for name in frame if name not in known]
     if unknown:
         raise ValueError(f"{experiment}: unknown columns {unknown}: the table has {list(known)}")
-    if "layer" in frame:
-        layer, span = (pd.to_numeric(frame.get(name, np.nan)) for name in ("layer", "span"))
-        frame["last_layer"] = layer + (pd.Series(span, index=frame.index).fillna(1) // 2)
-        frame["depth"] = np.nan if n_layers is None else (layer + 1) / n_layers
-    typed = {name: _typed(frame.get(name), name, kind, len(frame)) for name, kind in known.items()}
-    return validate(pd.DataFrame(typed), experiment)
+    frame = frame.reindex(columns=list(known))
+    layer, span = (pd.to_numeric(frame[name]) for name in ("layer", "span"))
+    frame["last_layer"] = layer + span.fillna(1) // 2
+    frame["depth"] = np.nan if n_layers is None else (layer + 1) / n_layers
+    return validate(pd.DataFrame({name: _typed(frame[name], kind) for name, kind in known.items()}), experiment)
 
 
 def validate(frame: pd.DataFrame, experiment: str) -> pd.DataFrame:
@@ -199,20 +198,19 @@ def _occurring(column: pd.Series) -> str:
     return "[" + ", ".join(shown) + (", ..." if len(values) > 40 else "") + "]"
 
 
-def _typed(column: pd.Series | None, name: str, kind: schemas.Kind, length: int) -> pd.Series:
+def _typed(column: pd.Series, kind: schemas.Kind) -> pd.Series:
     wanted = schemas.dtype(kind)
+    if wanted == "str":
+        return column.astype(object).where(column.notna(), "").astype("str")
     try:
-        if wanted == "str":
-            filled = [""] * length if column is None else column.astype(object).where(column.notna(), "")
-            return pd.Series(filled, dtype="str")
-        if column is None:
-            return pd.Series([None] * length, dtype=wanted)
         numbers = pd.to_numeric(column).astype("float64")
         if wanted == "Int64" and (numbers % 1 > 0).any():
             raise ValueError("a count or index has a fraction")
         return numbers.astype(wanted)
     except (TypeError, ValueError, OverflowError) as error:  # the last, of an infinite count
-        raise ValueError(f"column {name!r} does not convert to {wanted} ({error}): see tables/schemas.py") from error
+        raise ValueError(
+            f"column {column.name!r} does not convert to {wanted} ({error}): see tables/schemas.py"
+        ) from error
 
 
 def _shown(frame: pd.DataFrame, row: Any) -> dict[str, Any]:

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from types import MappingProxyType
-from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -19,19 +17,6 @@ import pandera.pandas as pa
 from emolib.engine.sites import COMPONENTS
 from emolib.texts.appraisals import PUSHED
 
-Experiment = Literal[
-    "ablation",
-    "appraisals",
-    "attention",
-    "behaviour",
-    "geometry",
-    "modulation",
-    "patching",
-    "probing",
-    "promotion",
-    "robustness",
-]
-EXPERIMENTS: tuple[Experiment, ...] = get_args(Experiment)
 TEXT, COUNT, SIGN, NUMBER = "text", "count", "sign", "number"  # any words; whole numbers from 0; -1, 0, 1; any finite
 Kind = str | tuple[str, ...]  # one of the four, or the words that may stand in the column beside ""
 
@@ -41,113 +26,110 @@ UNITS = ("absolute", "norm")  # of a dose: as it is, or as a share of the layer'
 RESULT = ("value", "ci_low", "ci_high", "n")
 DERIVED = ("last_layer", "n_layers", "depth")  # of layer, span and the model
 
-COMMON: Mapping[str, Kind] = MappingProxyType(
-    {
-        "experiment": EXPERIMENTS,
-        "model": TEXT,
-        "prompt": TEXT,
-        "seed": COUNT,
-        "metric": TEXT,
-        "component": COMPONENTS,
-        "layer": COUNT,
-        "last_layer": COUNT,
-        "n_layers": COUNT,
-        "depth": NUMBER,
-        "span": COUNT,
-        "position": POSITIONS,
-        "value": NUMBER,
-        "ci_low": NUMBER,
-        "ci_high": NUMBER,
-        "n": COUNT,
-    }
-)
 _LINEAR = ("as_released", "ours")
 _STEERED: Mapping[str, Kind] = {"vector": TEXT, "unit": UNITS, "dose": NUMBER, "label": TEXT}
-OWN: Mapping[str, Mapping[str, Kind]] = MappingProxyType(
-    {
-        # confusion_count: `label` is the writer's and `answer` the model's; word_count: `label` is the word
-        "behaviour": {
-            "scoring": ("first_subtoken", "last_subtoken", "log_probability", "mean_log_probability"),
-            "calibration": CALIBRATIONS,
-            "reader": ("single", "majority_of_5"),
-            "label": TEXT,
-            "answer": TEXT,
-        },
-        "probing": {"setting": _LINEAR, "probe": ("linear", "mlp"), "target": ("writer", "model", "shuffled")},
-        "ablation": {"method": ("zero", "random", "mean", "resample"), "label": TEXT},
-        "patching": {
-            "source": ("other_label", "same_label"),
-            "direction": ("denoising", "noising", "both"),
-            "source_label": TEXT,
-            "base_label": TEXT,
-        },
-        # `part` and `token` name a place of the prompt, `segment` one of its six kinds of places
-        "attention": {
-            "demonstrations": ("given", "shuffled", "relabelled", "removed"),
-            "segment": TEXT,
-            "measure": TEXT,
-            "set": ("agreed", "sample"),
-            "band": ("early", "middle"),
-            "part": TEXT,
-            "token": TEXT,
-            "words": TEXT,
-        },
-        "appraisals": {
-            "setting": _LINEAR,
-            "target": ("writer", "shuffled"),
-            "baseline": ("label",),
-            "set": ("all", "agreed", "read"),
-            "reader": ("single", "mean_of_5"),
-            "source": ("ratings", "six_ratings", "probed_ratings", "activations"),
-            "appraisal": TEXT,
-            "emotion": TEXT,
-        },
-        "geometry": {
-            "vector": ("probe", "mean_difference", "whitened", "lda"),
-            "set": ("all", "agreed"),
-            "emotion": TEXT,
-            "appraisal": TEXT,
-            "pc": COUNT,
-        },
-        # a column for each appraisal that is pushed, +1 or -1, 0 where a setting leaves it alone; `settings` "printed":
-        # the mean over those that the paper prints; flow: `label` before, `answer` after
-        "modulation": {
-            **_STEERED,
-            "answer": TEXT,
-            **dict.fromkeys(PUSHED, SIGN),
-            "settings": ("printed",),
-            "draw": COUNT,
-            "reason": ("selected", "paper_depth"),
-        },
-        "promotion": _STEERED,
-        # `check` is the question; matched: emotion on the `texts` of that control task
-        "robustness": {
-            "check": (
-                "prompts",
-                "text",
-                "topic",
-                "first_word",
-                "matched",
-                "demonstrations",
-                "positions",
-                "splits",
-                "misclassified",
-            ),
-            "texts": ("topic", "first_word"),
-            "text": ("masked", "original", "original_minus_masked"),
-            "calibration": CALIBRATIONS,
-            "method": ("zero", "random"),
-            "source": ("answer", "probe", "writer", "label", "beyond_label"),
-            "target": ("writer",),
-            "set": TEXT,
-            "against": ("class",),
-            "baseline": ("mask_count", "shuffled"),
-            "emotion": TEXT,
-            "appraisal": TEXT,
-            "label": TEXT,
-        },
-    }
-)
+OWN: Mapping[str, Mapping[str, Kind]] = {
+    # confusion_count: `label` is the writer's and `answer` the model's; word_count: `label` is the word
+    "behaviour": {
+        "scoring": ("first_subtoken", "last_subtoken", "log_probability", "mean_log_probability"),
+        "calibration": CALIBRATIONS,
+        "reader": ("single", "majority_of_5"),
+        "label": TEXT,
+        "answer": TEXT,
+    },
+    "probing": {"setting": _LINEAR, "probe": ("linear", "mlp"), "target": ("writer", "model", "shuffled")},
+    "ablation": {"method": ("zero", "random", "mean", "resample"), "label": TEXT},
+    "patching": {
+        "source": ("other_label", "same_label"),
+        "direction": ("denoising", "noising", "both"),
+        "source_label": TEXT,
+        "base_label": TEXT,
+    },
+    # `part` and `token` name a place of the prompt, `segment` one of its six kinds of places
+    "attention": {
+        "demonstrations": ("given", "shuffled", "relabelled", "removed"),
+        "segment": TEXT,
+        "measure": TEXT,
+        "set": ("agreed", "sample"),
+        "band": ("early", "middle"),
+        "part": TEXT,
+        "token": TEXT,
+        "words": TEXT,
+    },
+    "appraisals": {
+        "setting": _LINEAR,
+        "target": ("writer", "shuffled"),
+        "baseline": ("label",),
+        "set": ("all", "agreed", "read"),
+        "reader": ("single", "mean_of_5"),
+        "source": ("ratings", "six_ratings", "probed_ratings", "activations"),
+        "appraisal": TEXT,
+        "emotion": TEXT,
+    },
+    "geometry": {
+        "vector": ("probe", "mean_difference", "whitened", "lda"),
+        "set": ("all", "agreed"),
+        "emotion": TEXT,
+        "appraisal": TEXT,
+        "pc": COUNT,
+    },
+    # a column for each appraisal that is pushed, +1 or -1, 0 where a setting leaves it alone; `settings` "printed":
+    # the mean over those that the paper prints; flow: `label` before, `answer` after
+    "modulation": {
+        **_STEERED,
+        "answer": TEXT,
+        **dict.fromkeys(PUSHED, SIGN),
+        "settings": ("printed",),
+        "draw": COUNT,
+        "reason": ("selected", "paper_depth"),
+    },
+    "promotion": _STEERED,
+    # `check` is the question; matched: emotion on the `texts` of that control task
+    "robustness": {
+        "check": (
+            "prompts",
+            "text",
+            "topic",
+            "first_word",
+            "matched",
+            "demonstrations",
+            "positions",
+            "splits",
+            "misclassified",
+        ),
+        "texts": ("topic", "first_word"),
+        "text": ("masked", "original", "original_minus_masked"),
+        "calibration": CALIBRATIONS,
+        "method": ("zero", "random"),
+        "source": ("answer", "probe", "writer", "label", "beyond_label"),
+        "target": ("writer",),
+        "set": TEXT,
+        "against": ("class",),
+        "baseline": ("mask_count", "shuffled"),
+        "emotion": TEXT,
+        "appraisal": TEXT,
+        "label": TEXT,
+    },
+}
+EXPERIMENTS = tuple(sorted(OWN))
+COMMON: Mapping[str, Kind] = {
+    "experiment": EXPERIMENTS,
+    "model": TEXT,
+    "prompt": TEXT,
+    "seed": COUNT,
+    "metric": TEXT,
+    "component": COMPONENTS,
+    "layer": COUNT,
+    "last_layer": COUNT,
+    "n_layers": COUNT,
+    "depth": NUMBER,
+    "span": COUNT,
+    "position": POSITIONS,
+    "value": NUMBER,
+    "ci_low": NUMBER,
+    "ci_high": NUMBER,
+    "n": COUNT,
+}
 # An interval may miss its value by rounding alone, never by more than this share of the value (or of 1).
 SLACK = 1e-6
 
