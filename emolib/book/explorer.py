@@ -22,13 +22,9 @@ from emolib.texts.appraisals import PUSHED, Setting
 
 NUMBERS = ("layer", "n_layers", "value", "ci_low", "ci_high", "n")
 NO_CHOICE = {"experiment", "model", "seed", "layer", "draw", "settings", *PUSHED}
-# Every column that may be a choice, with its kind.
-CHOICES: dict[str, schemas.Kind] = {
-    name: kind
-    for experiment in schemas.EXPERIMENTS
-    for name, kind in schemas.columns(experiment).items()
-    if name not in {*NO_CHOICE, *NUMBERS, *schemas.DERIVED}
-}
+# Every column that may be a choice.
+COLUMNS = dict.fromkeys(name for experiment in schemas.EXPERIMENTS for name in schemas.columns(experiment))
+CHOICES = [name for name in COLUMNS if name not in {*NO_CHOICE, *NUMBERS, *schemas.DERIVED}]
 
 
 def payload(root: Path) -> dict[str, Any]:
@@ -87,12 +83,7 @@ def measurements(root: Path) -> pd.DataFrame:
     pushed = frame["pleasantness"].notna()
     frame["setting"] = np.where(frame["settings"] == "printed", "mean of the printed settings", "")
     frame.loc[pushed, "setting"] = [_setting(row) for row in frame.loc[pushed, [*PUSHED]].to_dict("records")]
-    for name, kind in CHOICES.items():
-        frame[name] = (
-            frame[name].astype(object).where(frame[name].notna(), "")
-            if schemas.dtype(kind) == "str"
-            else frame[name].map(_text)
-        )
+    frame[CHOICES] = frame[CHOICES].map(_text)
     return frame
 
 
@@ -136,7 +127,7 @@ def vega() -> str:
 
 
 def _text(value: object) -> str:
-    return "" if pd.isna(value) else f"{value:g}"
+    return value if isinstance(value, str) else "" if pd.isna(value) else f"{value:g}"
 
 
 def _short(value: float) -> float | None:

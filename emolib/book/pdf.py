@@ -43,7 +43,7 @@ READY = "!window.MathJax?.startup?.promise || MathJax.startup.promise.then(() =>
 
 
 def print_book(root: Path) -> Path:
-    """Return the PDF, A4, of the book as it would be rendered now.
+    """Return the PDF, A4, of the book as it would be rendered now, with a title page, page numbers and bookmarks.
 
     Raises RuntimeError when the book has warnings or errors, or when there is no Chromium to print with.
     """
@@ -54,14 +54,9 @@ def print_book(root: Path) -> Path:
     folder = render(root, toc, "singlehtml").parent
     written = folder / f"{yaml.safe_load(toc.read_text())['root']}.html"
     # Sphinx writes its links as if this page lay at the top, so there it goes; those of the explorer are its own.
-    page = folder / "print.html"
-    page.write_text(written.read_text(encoding="utf-8").replace('"../_static/', '"_static/'), encoding="utf-8")
-    print_page(page, root / TARGET, program, _about(root))
-    return root / TARGET
-
-
-def print_page(source: Path, target: Path, program: str, about: list[str]) -> None:
-    """Return None after printing one page to a PDF with a title page, page numbers and bookmarks."""
+    source = folder / "print.html"
+    source.write_text(written.read_text(encoding="utf-8").replace('"../_static/', '"_static/'), encoding="utf-8")
+    target, config = root / TARGET, yaml.safe_load((root / "_config.yml").read_text())
     target.parent.mkdir(parents=True, exist_ok=True)
     with browser.chromium(program) as chromium:
         page = chromium.new_page(viewport={"width": 800, "height": 1100}, color_scheme="light")
@@ -69,7 +64,7 @@ def print_page(source: Path, target: Path, program: str, about: list[str]) -> No
         page.wait_for_function(READY)
         if page.query_selector("#emolib-explorer"):
             page.wait_for_selector("#emolib-explorer[data-rows]")
-        page.evaluate(PREPARE, about)
+        page.evaluate(PREPARE, [config["title"], config["author"], date.today().isoformat()])
         page.emulate_media(media="print", color_scheme="light")
         page.pdf(
             path=target,
@@ -80,13 +75,9 @@ def print_page(source: Path, target: Path, program: str, about: list[str]) -> No
             display_header_footer=True,
             header_template="<span></span>",
             footer_template=FOOTER,
-            margin={"top": "18mm", "bottom": "18mm", "left": "18mm", "right": "18mm"},
+            margin=dict.fromkeys(("top", "bottom", "left", "right"), "18mm"),
         )
-
-
-def _about(root: Path) -> list[str]:
-    config = yaml.safe_load((root / "_config.yml").read_text())
-    return [config["title"], config["author"], date.today().isoformat()]
+    return target
 
 
 if __name__ == "__main__":

@@ -196,9 +196,7 @@ def sha256(path: str | Path) -> str:
     if about.st_size >= LONG:
         with suppress(OSError):  # where nothing can be kept it is found again
             known.parent.mkdir(parents=True, exist_ok=True)
-            new = known.with_suffix(f".{os.getpid()}")
-            new.write_text(found)
-            new.rename(known)
+            places.replace_text(known, found)
     return found
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import time
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -31,6 +30,7 @@ from emolib.engine.choices import DType, Tap
 from emolib.engine.edits import Edit, Operation, Patch, Where, onto
 from emolib.engine.layouts import find_layout
 from emolib.engine.model import Model
+from emolib.engine.places import replacing
 
 Place = Literal["ndif", "local"]
 OBSTACLE = "it runs elsewhere"
@@ -64,9 +64,8 @@ class RemoteModel(Model):
                 own, there = (str(kind).removeprefix("torch.") for kind in (self.dtype, weights["weight"].dtype))
                 raise ValueError(f"NDIF runs {self.name} in {there} and the run says {own}: give --dtype {there}")
             file.parent.mkdir(parents=True, exist_ok=True)
-            partial = file.with_suffix(f".{uuid.uuid4().hex}.partial")  # each of several jobs writes its own
-            save_file(weights, partial)
-            partial.rename(file)
+            with replacing(file) as new:  # each of several jobs writes its own
+                save_file(weights, new.name)
         return SimpleNamespace(**{"bias": None, **load_file(file)})
 
 

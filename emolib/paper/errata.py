@@ -7,14 +7,12 @@ look-up: in the paper's values, in a run's stored tables, in the corpus. Loads n
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from emolib.paper.claims.evidence import Evidence, NotTestable, Tables, landmark
 from emolib.paper.claims.tests import central, word
@@ -23,6 +21,7 @@ from emolib.tables import paper
 from emolib.tables.results import last_of_window
 from emolib.texts.appraisals import PRINTED
 from emolib.texts.corpus import Corpus, load_corpus
+from emolib.texts.sources import packaged
 
 LLAMA = paper.DETAILED.id
 ACTING_DEPTH = 9 / paper.DETAILED.layers  # where the paper pushes
@@ -42,14 +41,9 @@ class Finding:
     source: str
 
 
-@cache
-def _data() -> dict[str, Any]:
-    return yaml.safe_load(files("emolib").joinpath("data/errata.yml").read_text(encoding="utf-8"))
-
-
 def cases() -> pd.DataFrame:
     """Return every case: id, grade (A, B, C), where, said (claimed or intended), case (what is so)."""
-    rows = [(name, *entry) for name, entry in _data()["cases"].items()]
+    rows = [(name, *entry) for name, entry in packaged("errata.yml")["cases"].items()]
     return pd.DataFrame(rows, columns=["id", "grade", "where", "said", "case"])
 
 
@@ -63,7 +57,7 @@ def from_paper() -> list[Finding]:
     """Return what the paper's own values decide: its sentences against its figures."""
     windows = paper.values("zero_ablation", model=LLAMA, component="resid_post", position="-1", prompt="T1-2shot")
     one = [vacuous(windows, "Figs 12, 14"), attention_dominates()]
-    return [*map(looked_up, _data()["numbers"]), *one, *copied(), *label_only()]
+    return [*map(looked_up, packaged("errata.yml")["numbers"]), *one, *copied(), *label_only()]
 
 
 def looked_up(entry: Mapping[str, Any]) -> Finding:
@@ -141,10 +135,8 @@ def from_run(tables: Tables) -> list[Finding]:
     """Return what a run's stored tables show of the study's method, as far as they are there."""
     found: list[Finding] = []
     for rule in (unprojected, window_of_run, unequal_pushes, overfitted):
-        try:
+        with suppress(NotTestable):
             found += rule(Evidence(tables))
-        except NotTestable:
-            continue
     return found
 
 

@@ -6,7 +6,8 @@ carries the answer, where removing attention bites and how deep, how well the mo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -57,47 +58,33 @@ def overview(runs: Mapping[str, Tables]) -> pd.DataFrame:
 def landmarks(tables: Tables) -> Iterator[Row]:
     """The landmarks of one model that its tables hold."""
     found = Evidence(tables)
-    for finder in (_accuracy, _saturation, _onset, _peak, _dips):
-        try:
-            for name, row, *value in finder(found):
-                ends = {key: row[key] for key in ("value", "ci_low", "ci_high", "n")}
-                ends |= dict(value=value[0], ci_low=np.nan, ci_high=np.nan) if value else {}
-                yield dict(layers=found.n_layers, metric=name, **ends)
-        except NotTestable:
-            continue
-
-
-# Each finder yields name and row of a landmark, and its value where that is the depth at which the row stands.
-Found = Iterator[tuple[str, pd.Series] | tuple[str, pd.Series, float]]
-
-
-def _accuracy(found: Evidence) -> Found:
     calibration = found.parameters("calibration").get("calibration", "none")
-    yield "accuracy", found.rows("behaviour", metric="accuracy", calibration=calibration).iloc[0]
-
-
-def _saturation(found: Evidence) -> Found:
+    patched = dict(metric="transfer", source="other_label", position="-1")
     stored = found.one("probing", metric="saturation_depth", setting="as_released", component="resid_post")
-    at = landmark("saturation", probe_curve(found, "resid_post"))
-    yield ("probe saturation", at, at["depth"]) if stored is None else ("probe saturation", stored)
 
+    def dip(component: str) -> pd.Series:
+        keys = dict(metric="agreement", method="zero", component=component, position="-1", span=3)
+        return landmark("dip", found.curve("ablation", **keys))
 
-def _onset(found: Evidence) -> Found:
-    at = landmark("onset", found.stream("patching", metric="transfer", source="other_label", position="-1"))
-    yield "patching onset", at, at["depth"]
-
-
-def _peak(found: Evidence) -> Found:
-    yield "attention transfer", landmark("peak", transfer_curve(found, "attn_out"))
-
-
-def _dips(found: Evidence) -> Found:
-    keys = dict(metric="agreement", method="zero", position="-1", span=3)
-    for component, name in (("attn_out", "attention"), ("mlp_out", "feed-forward")):
-        at = landmark("dip", found.curve("ablation", component=component, **keys))
-        yield f"agreement without {name}", at
-        if component == "attn_out":
-            yield "ablation dip", at, at["depth"]
+    # The row of each; a depth is that of the row, unless it is stored with its interval.
+    rows: dict[str, Callable[[], pd.Series]] = {
+        "accuracy": lambda: found.rows("behaviour", metric="accuracy", calibration=calibration).iloc[0],
+        "probe saturation": lambda: (
+            landmark("saturation", probe_curve(found, "resid_post")) if stored is None else stored
+        ),
+        "patching onset": lambda: landmark("onset", found.stream("patching", **patched)),
+        "attention transfer": lambda: landmark("peak", transfer_curve(found, "attn_out")),
+        "agreement without attention": lambda: dip("attn_out"),
+        "ablation dip": lambda: dip("attn_out"),
+        "agreement without feed-forward": lambda: dip("mlp_out"),
+    }
+    for name, find in rows.items():
+        with suppress(NotTestable):
+            row = find()
+            ends = {key: row[key] for key in ("value", "ci_low", "ci_high", "n")}
+            if name in DEPTHS and row is not stored:
+                ends |= dict(value=row["depth"], ci_low=np.nan, ci_high=np.nan)
+            yield dict(layers=found.n_layers, metric=name, **ends)
 
 
 def parameters(model: str) -> float:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -28,42 +27,40 @@ CONTROL = [
 Part = tuple[str, Mapping[str, Any], Mapping[str, str]]
 
 # What each of our tables is made of: the paper's experiment, which of its rows, and the columns that they get.
-MADE_OF: Mapping[str, tuple[Part, ...]] = MappingProxyType(
-    {
-        "behaviour": (
-            ("behaviour", {"metric": ["accuracy"], "rerun": [""]}, {"scoring": "last_subtoken", "calibration": "none"}),
-            ("behaviour", {"metric": ["confusion_count", "predicted_count"]}, {"calibration": "none"}),
-            ("human", {"metric": ["accuracy"]}, {}),
-        ),
-        "probing": (
-            ("emotion_probe", {}, {"setting": "as_released", "probe": "linear"}),
-            ("emotion_probe_mlp", {}, {"setting": "as_released", "probe": "mlp"}),
-        ),
-        "patching": (("patching", {}, {"source": "other_label"}),),
-        "ablation": (("zero_ablation", {}, {"method": "zero"}), ("random_ablation", {}, {"method": "random"})),
-        "attention": (("attention", {"token": [""]}, {"demonstrations": "given"}),),
-        "appraisals": (
-            ("appraisal_probe", {}, {"setting": "as_released", "target": "writer", "set": "agreed"}),
-            ("label_baseline", {"weights": ["llama_1b_agreed"]}, {"baseline": "label", "set": "agreed"}),
-            ("appraisal_profile", {"model": ["data"]}, {"set": "all"}),
-            ("appraisal_profile", {"model": [paper.DETAILED.id]}, {"set": "agreed"}),
-        ),
-        "geometry": (("geometry", {}, {"vector": "probe", "set": "agreed"}),),
-        "modulation": (
-            ("modulation", {"baseline": ["baseline"]}, {}),
-            ("modulation", {"baseline": [""], "vector": [""]}, {"vector": "raw", "unit": "absolute"}),
-            ("modulation", {"vector": ["random"]}, {"unit": "absolute"}),
-        ),
-        "promotion": (("promotion", {}, {"vector": "probe", "unit": "absolute"}),),
-        "robustness": (
-            ("control_first_word", {"metric": CONTROL}, {"check": "first_word"}),
-            ("patching", {"position": ["-1"]}, {"check": "prompts"}),
-            ("zero_ablation", {"position": ["-1"]}, {"check": "prompts", "method": "zero"}),
-            ("emotion_probe", {"position": ["-1"]}, {"check": "prompts", "set": "agreed"}),
-            ("misclassified", {}, {"check": "misclassified"}),
-        ),
-    }
-)
+MADE_OF: Mapping[str, tuple[Part, ...]] = {
+    "behaviour": (
+        ("behaviour", {"metric": ["accuracy"], "rerun": [""]}, {"scoring": "last_subtoken", "calibration": "none"}),
+        ("behaviour", {"metric": ["confusion_count", "predicted_count"]}, {"calibration": "none"}),
+        ("human", {"metric": ["accuracy"]}, {}),
+    ),
+    "probing": (
+        ("emotion_probe", {}, {"setting": "as_released", "probe": "linear"}),
+        ("emotion_probe_mlp", {}, {"setting": "as_released", "probe": "mlp"}),
+    ),
+    "patching": (("patching", {}, {"source": "other_label"}),),
+    "ablation": (("zero_ablation", {}, {"method": "zero"}), ("random_ablation", {}, {"method": "random"})),
+    "attention": (("attention", {"token": [""]}, {"demonstrations": "given"}),),
+    "appraisals": (
+        ("appraisal_probe", {}, {"setting": "as_released", "target": "writer", "set": "agreed"}),
+        ("label_baseline", {"weights": ["llama_1b_agreed"]}, {"baseline": "label", "set": "agreed"}),
+        ("appraisal_profile", {"model": ["data"]}, {"set": "all"}),
+        ("appraisal_profile", {"model": [paper.DETAILED.id]}, {"set": "agreed"}),
+    ),
+    "geometry": (("geometry", {}, {"vector": "probe", "set": "agreed"}),),
+    "modulation": (
+        ("modulation", {"baseline": ["baseline"]}, {}),
+        ("modulation", {"baseline": [""], "vector": [""]}, {"vector": "raw", "unit": "absolute"}),
+        ("modulation", {"vector": ["random"]}, {"unit": "absolute"}),
+    ),
+    "promotion": (("promotion", {}, {"vector": "probe", "unit": "absolute"}),),
+    "robustness": (
+        ("control_first_word", {"metric": CONTROL}, {"check": "first_word"}),
+        ("patching", {"position": ["-1"]}, {"check": "prompts"}),
+        ("zero_ablation", {"position": ["-1"]}, {"check": "prompts", "method": "zero"}),
+        ("emotion_probe", {"position": ["-1"]}, {"check": "prompts", "set": "agreed"}),
+        ("misclassified", {}, {"check": "misclassified"}),
+    ),
+}
 DEFAULT = ("T1-2shot", "")  # the prompt of all but the checks of robustness
 SHARES = ("accuracy", "balanced_accuracy", "agreement", "transfer", "top1_share")
 SEGMENTS = {"evaluated_text": "text", "demo_1": "demonstration_label", "demo_2": "demonstration_label"}
@@ -107,10 +104,7 @@ def _made(experiment: str, values: pd.DataFrame) -> pd.DataFrame:
     parts = []
     for source, where, columns in MADE_OF[experiment]:
         rows = usual[usual["experiment"] == source]
-        keep = np.logical_and.reduce(
-            [rows[name].isin(wanted) for name, wanted in where.items()] or [[True] * len(rows)]
-        )
-        parts.append(rows[keep].assign(**columns))
+        parts.append(rows[rows[[*where]].isin(dict(where)).all(axis=1)].assign(**columns))
     rows = pd.concat(parts, ignore_index=True).assign(experiment=experiment)
     return FINISH[experiment](rows) if experiment in FINISH else rows
 
@@ -124,10 +118,6 @@ def _attention(rows: pd.DataFrame) -> pd.DataFrame:
     about = {name: "first" for name in rows if name not in ("segment", "layer", "value", "tolerance")}
     whole = rows.groupby(["segment", "layer"], as_index=False).agg({**about, "value": "sum", "tolerance": "sum"})
     return whole.assign(metric="top1_share", how="computed", component="", position="")
-
-
-def _promotion(rows: pd.DataFrame) -> pd.DataFrame:
-    return rows.assign(label=rows["emotion"])
 
 
 def _robustness(rows: pd.DataFrame) -> pd.DataFrame:
@@ -158,7 +148,12 @@ def _modulation(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([rows, scores], ignore_index=True)
 
 
-FINISH = {"attention": _attention, "promotion": _promotion, "robustness": _robustness, "modulation": _modulation}
+FINISH = {
+    "attention": _attention,
+    "promotion": lambda rows: rows.assign(label=rows["emotion"]),
+    "robustness": _robustness,
+    "modulation": _modulation,
+}
 
 
 def _counts(rows: pd.DataFrame, keys: list[str]) -> pd.DataFrame:

@@ -26,7 +26,7 @@ def contradictions(tables: Mapping[str, pd.DataFrame]) -> dict[str, str]:
     said: dict[tuple[str, str], dict[float, set[str]]] = defaultdict(lambda: defaultdict(set))
     for name, table in tables.items():
         about = table.attrs["provenance"]["parameters"]
-        for what, emotion, count in COUNTS.get(name, _nothing)(table, about):
+        for what, emotion, count in COUNTS[name](table, about) if name in COUNTS else ():
             said[what, emotion][round(count, 4)].add(name)
     found: dict[str, str] = {}
     for (what, emotion), counts in said.items():
@@ -35,10 +35,6 @@ def contradictions(tables: Mapping[str, pd.DataFrame]) -> dict[str, str]:
             reason = f"tables of one run disagree on the number of {what}{f' ({emotion})' if emotion else ''}: {shown}"
             found |= {name: reason for names in counts.values() for name in names if name not in found}
     return found
-
-
-def _nothing(table: pd.DataFrame, about: Mapping[str, Any]) -> Counts:
-    return iter(())
 
 
 def _behaviour(table: pd.DataFrame, about: Mapping[str, Any]) -> Counts:

@@ -206,11 +206,6 @@ def get_prompt(name: str) -> Prompt:
     )
 
 
-def paper_demonstrations() -> dict[str, str]:
-    """The paper's demonstration of each of the 13 emotions, by label; that of trust is in none of its prompts."""
-    return dict(packaged("prompts.yml")["demonstrations"])
-
-
 class _Shown(BaseModel, extra="forbid", strict=True):
     text: str = Field(pattern=r"\S")
     label: str

@@ -25,7 +25,7 @@ from emolib.texts.corpus import (
     subset,
     writer_groups,
 )
-from emolib.texts.prompts import Prompt, get_prompt, paper_demonstrations
+from emolib.texts.prompts import Prompt, get_prompt
 from emolib.texts.reading import read_table
 from helpers import CROWD_MEANS
 
@@ -207,7 +207,9 @@ def test_real_writer_groups_keep_writers_and_texts_together(crowd_envent: Corpus
 
 def test_real_demonstrations(crowd_envent: Corpus) -> None:
     everything = Prompt(
-        name="all", instruction="", demonstrations=tuple((t, k) for k, t in paper_demonstrations().items())
+        name="all",
+        instruction="",
+        demonstrations=tuple((t, k) for k, t in sources.packaged("prompts.yml")["demonstrations"].items()),
     )
     events = crowd_envent.events
     rows = events.index[events["text_id"].isin(demonstration_rows(events, everything))].tolist()

@@ -15,9 +15,11 @@ from emolib.engine.tiny import byte_tokenizer
 from emolib.texts import prompts
 from emolib.texts.control_tasks import first_words
 from emolib.texts.corpus import EMOTIONS, Corpus
-from emolib.texts.prompts import PAPER_PROMPTS, Prompt, get_prompt, paper_demonstrations, prompt_names
+from emolib.texts.prompts import PAPER_PROMPTS, Prompt, get_prompt, prompt_names
+from emolib.texts.sources import packaged
 from helpers import task_tokenizer
 
+DEMONSTRATIONS = packaged("prompts.yml")["demonstrations"]
 JOY_SADNESS = " Context: My first child was born. Answer: joy Context: My dog died last week. Answer: sadness"
 QUESTION = "What are the inferred emotions in the following contexts?"
 LIST = (
@@ -78,16 +80,15 @@ def test_zero_shot_is_instruction_and_text() -> None:
     ],
 )
 def test_shots_in_order(name: str, labels: str) -> None:
-    shown = "".join(f" Context: {paper_demonstrations()[label]} Answer: {label}" for label in labels.split())
+    shown = "".join(f" Context: {DEMONSTRATIONS[label]} Answer: {label}" for label in labels.split())
     assert get_prompt(name).render("X") == f"{QUESTION}{shown} Context: X Answer:"
 
 
 def test_demonstrations_keep_the_papers_slips() -> None:
-    demonstrations = paper_demonstrations()
-    assert tuple(demonstrations) == EMOTIONS
-    assert demonstrations["boredom"] == "At work, my job is far to mind numbing and it does not challenge me."
-    assert demonstrations["anger"].endswith("his phone was on silent AGAIN!")
-    assert demonstrations["guilt"].startswith("I booked a night away with friends and my children were upset")
+    assert tuple(DEMONSTRATIONS) == EMOTIONS
+    assert DEMONSTRATIONS["boredom"] == "At work, my job is far to mind numbing and it does not challenge me."
+    assert DEMONSTRATIONS["anger"].endswith("his phone was on silent AGAIN!")
+    assert DEMONSTRATIONS["guilt"].startswith("I booked a night away with friends and my children were upset")
     assert not [name for name in PAPER_PROMPTS if "trust" in dict(map(reversed, get_prompt(name).demonstrations))]
 
 

@@ -16,14 +16,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from emolib.paper.claims.evidence import NUMBER, Check, Evidence, NotTestable, Tables, above, number
 from emolib.paper.claims.tests import CHANCE, GATES, TESTS
@@ -32,6 +30,7 @@ from emolib.stats import landmarks
 from emolib.study.run import REFERENCE
 from emolib.tables import paper, schemas
 from emolib.tables.results import digest, readable
+from emolib.texts.sources import packaged
 
 Outcome = Literal["reproduced", "partly", "not", "not testable"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
@@ -96,10 +95,9 @@ class RunTables(dict[str, pd.DataFrame]):
     twins: tuple[dict[str, pd.DataFrame], ...] = ()
 
 
-@cache
 def data() -> dict[str, Any]:
     """What data/claims.yml says: `gates`, in words, and `claims`."""
-    return yaml.safe_load(files("emolib").joinpath("data/claims.yml").read_text(encoding="utf-8"))
+    return packaged("claims.yml")
 
 
 @cache
@@ -196,24 +194,11 @@ def checks(tables: Tables, names: Sequence[str] = ()) -> pd.DataFrame:
     Columns: claim, check, where, number, ci_low, ci_high (missing where nothing is stored), expectation, outcome
     (holds, open, fails, no number), n, shown (the number with its interval, as text).
     """
-    rows = [
-        dict(
-            claim=name,
-            check=check.what,
-            where=check.where,
-            number=check.value,
-            ci_low=check.ci_low,
-            ci_high=check.ci_high,
-            expectation=check.expected,
-            outcome=check.outcome,
-            n=check.n,
-            shown=check.number,
-        )
-        for name in names or claims()
-        for check in verdict(name, tables).checks
-    ]
-    columns = ["claim", "check", "where", "number", "ci_low", "ci_high", "expectation", "outcome", "n", "shown"]
-    return pd.DataFrame(rows, columns=columns).astype({"n": "Int64"})
+    names = names or list(claims())
+    rows = [dict(claim=name, **vars(one), shown=one.number) for name in names for one in verdict(name, tables).checks]
+    columns = ["claim", "what", "where", "value", "ci_low", "ci_high", "expected", "outcome", "n", "shown"]
+    found = pd.DataFrame(rows, columns=columns).astype({"n": "Int64"})
+    return found.rename(columns=dict(what="check", value="number", expected="expectation"))
 
 
 def verdict_line(name: str, tables: Tables) -> str:

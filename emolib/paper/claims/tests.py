@@ -8,6 +8,7 @@ the same finding. In the checks *a* is the attention output, *m* the feed-forwar
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -516,23 +517,20 @@ def one_appraisal_moves_labels(found: Evidence, level: Levels) -> list[Check]:
 
 @claim("C15")
 def two_appraisals_combine(found: Evidence, level: Levels) -> list[Check]:
-    means: list[dict[str, Any] | None] = []
-    for settings in (tuple(LEADERS), SECOND):
-        try:
-            rows = central(below_largest_dose(pushed(found, settings, "theory_score", "raw")), level.depth)
-            means.append(averaged(rows))
-        except NotTestable:
-            if not means:
-                raise
-            means.append(None)
+    def score(settings: Sequence[Setting]) -> dict[str, Any]:
+        return averaged(central(below_largest_dose(pushed(found, settings, "theory_score", "raw")), level.depth))
+
+    first, second = score(tuple(LEADERS)), None
+    with suppress(NotTestable):
+        second = score(SECOND)
     counts = pushed(found, tuple(LEADERS), "count", "raw")
     counts = central(counts[counts["dose"] == counts["dose"].max()], level.depth)
     # the most frequent label under two pushes at the largest dose
     lead = counts.loc[counts.groupby("setting")["value"].idxmax()].set_index("setting")["label"]
     leaders = {setting: lead[str(setting)] for setting in LEADERS}
     return [
-        at_least("mean theory score with other-agency", means[0], level.score),
-        at_least("mean theory score with predictability", means[1], level.second),
+        at_least("mean theory score with other-agency", first, level.score),
+        at_least("mean theory score with predictability", second, level.second),
         enough(
             "leading labels at the largest dose that theory allows",
             sum(label in LEADERS[setting] for setting, label in leaders.items()),
