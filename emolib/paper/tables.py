@@ -104,7 +104,7 @@ def _made(experiment: str, values: pd.DataFrame) -> pd.DataFrame:
     parts = []
     for source, where, columns in MADE_OF[experiment]:
         rows = usual[usual["experiment"] == source]
-        parts.append(rows[rows[[*where]].isin(dict(where)).all(axis=1)].assign(**columns))
+        parts.append(rows[rows.isin(dict(where))[[*where]].all(axis=1)].assign(**columns))
     rows = pd.concat(parts, ignore_index=True).assign(experiment=experiment)
     return FINISH[experiment](rows) if experiment in FINISH else rows
 
