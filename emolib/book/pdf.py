@@ -75,7 +75,7 @@ def print_book(root: Path) -> Path:
             display_header_footer=True,
             header_template="<span></span>",
             footer_template=FOOTER,
-            margin=dict.fromkeys(("top", "bottom", "left", "right"), "18mm"),
+            margin={"top": "18mm", "bottom": "18mm", "left": "18mm", "right": "18mm"},
         )
     return target
 
