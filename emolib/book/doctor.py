@@ -13,6 +13,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+import psutil
+
 from emolib.book import browser
 from emolib.engine.registry import EMBEDDED, HEADROOM, registered_file, registry
 from emolib.tables.provenance import installed
@@ -57,7 +59,8 @@ def examine(folder: Path) -> Iterator[tuple[str, bool]]:
     model = registered_file(EMBEDDED)
     missing = [name for name, version in versions.items() if version is None]
     yield f"emolib       {installed('emolib') or 'not installed'}, Python {platform.python_version()}, {folder}", True
-    yield f"machine      {os.cpu_count()} cores, {_memory()}, {platform.system()} {platform.machine()}", True
+    system, memory = f"{platform.system()} {platform.machine()}", psutil.virtual_memory().total / 1e9
+    yield f"machine      {os.cpu_count()} cores, {memory:.1f} GB memory, {system}", True
     yield f"packages     {', '.join(f'{name} {version}' for name, version in versions.items() if version)}", True
     yield f"model        {EMBEDDED}: {model or 'missing; get it with: emolib fetch ' + EMBEDDED}", model is not None
     yield f"corpus       situations: embedded; crowd-envent: {_corpus()}", True
@@ -127,14 +130,6 @@ def _freshness(slug: str, root: Path) -> str:
         *set(contradictory(slug, root).values()),
     ]
     return "; ".join(found) or "fresh"
-
-
-def _memory() -> str:
-    try:
-        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError):
-        return "memory unknown"
-    return f"{total / 1e9:.1f} GB memory"
 
 
 def _corpus() -> str:

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emolib.engine.sites import COMPONENTS, Component, Position, check_component, check_position
+from emolib.engine.choices import check_choice
+from emolib.engine.sites import COMPONENTS, Component, Position, check_position
 
 
 class Where(NamedTuple):
@@ -54,7 +55,7 @@ class Edit:
     position: Position = -1
 
     def __post_init__(self) -> None:
-        check_component(self.component)
+        check_choice("component", self.component, Component)
         check_position(self.position)
         object.__setattr__(self, "layers", tuple(sorted(set(self.layers))))
 

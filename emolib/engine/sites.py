@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal, get_args
 
-from emolib.engine.choices import check_choice
-
 Component = Literal["attn_out", "mlp_out", "resid_post"]
 COMPONENTS: tuple[Component, ...] = get_args(Component)
 Position = int | Literal["all"]
@@ -20,12 +18,6 @@ Position = int | Literal["all"]
 def layer_number(layer: int) -> int:
     """The 1-based number, as the paper prints it, of a 0-based layer."""
     return layer + 1
-
-
-def check_component(component: str) -> Component:
-    """The component itself; raises ValueError with the nearest known name for any other string."""
-    check_choice("component", component, Component)
-    return component  # type: ignore[return-value]
 
 
 def check_layers(layers: Iterable[int], n_layers: int, *, model: str = "the model") -> tuple[int, ...]:

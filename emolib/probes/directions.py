@@ -8,12 +8,11 @@ the sum itself (`raw`); see the errata, D1.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.covariance import ledoit_wolf
 from torch import Tensor
 
 from emolib.probes.linear import fit_released
@@ -23,7 +22,6 @@ from emolib.texts.appraisals import ACTING, APPRAISALS
 # The paper's code rates 20 of the 21 appraisals; this one it leaves out.
 USED = tuple(name for name in APPRAISALS if name != "chance_responsblt")
 Kind = Literal["raw", "fix3", "fixall", "unit", "mean_difference"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
 ALPHA = 5.0  # the ridge penalty of the paper's code
 
 
@@ -76,23 +74,14 @@ def emotion_vectors(
     if kind == "probe":
         return unit(torch.stack([fit_released(x, labels, n_classes=n_classes).weights[0] for x in features]))
     ids = torch.as_tensor(labels)
-    return unit(torch.stack([class_directions(x, ids, n_classes=n_classes, method=kind) for x in features]))
+    return unit(torch.stack([class_directions(x, ids, n_classes=n_classes) for x in features]))
 
 
-def class_directions(
-    features: Tensor, labels: Tensor, *, n_classes: int, method: Literal["mean_difference", "lda"]
-) -> Tensor:
-    """Directions [C, d], raw units, NaN for absent classes: class mean minus grand mean; `lda`: that times the inverse
-    Ledoit-Wolf covariance within classes (standardised), which reads out rather than steers."""
+def class_directions(features: Tensor, labels: Tensor, *, n_classes: int) -> Tensor:
+    """Directions [C, d], raw units, NaN for absent classes: class mean minus grand mean."""
     x, labels = features.double(), torch.as_tensor(labels, device=features.device).long()
     onehot = torch.nn.functional.one_hot(labels, n_classes).to(x)
-    means = (onehot.T @ x) / onehot.sum(0)[:, None]
-    directions = means - x.mean(0)
-    if method == "lda":
-        scale = x.std(0, correction=0).clamp_min(1e-12)
-        covariance, _ = ledoit_wolf(((x - means[labels]) / scale).cpu().numpy(), assume_centered=True)
-        directions = torch.linalg.solve(torch.as_tensor(covariance).to(x), (directions / scale).T).T / scale
-    return directions.to(features.dtype)
+    return ((onehot.T @ x) / onehot.sum(0)[:, None] - x.mean(0)).to(features.dtype)
 
 
 def project_out(vector: Tensor, directions: Tensor) -> Tensor:

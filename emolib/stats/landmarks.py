@@ -8,7 +8,7 @@ curve.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,6 @@ import pandas as pd
 from emolib.stats.scores import Array, Statistic
 
 Landmark = Literal["saturation", "onset", "peak", "dip"]
-LANDMARKS: tuple[Landmark, ...] = get_args(Landmark)
 SATURATION = 0.95  # share of a curve's own maximum (claim C2)
 ONSET = 0.5  # value from which most answers follow (claims C5, C10)
 EDGE = 3  # measured layers at either end that a search for a dip leaves out (claims C7, C11)

@@ -58,7 +58,7 @@ def key(run: Run, experiment: ModuleType) -> dict[str, Any]:
         "prompt_text": run.load_prompt().render(""),
         "model_revision": revision(run.model),
         # Not by getattr, which a package answers by importing what measures.
-        "inputs": {name: data_sha256(name) for name in vars(experiment).get("INPUTS", ())},
+        "inputs": {name: digest(sources.packaged(name)) for name in vars(experiment).get("INPUTS", ())},
     }
 
 
@@ -86,11 +86,6 @@ def corpus_sha256(run: Run) -> str | None:
         if not (named or (sources.cache_folder() / entry["texts"]["file"]).is_file()):
             return None
     return corpus_file(places.place(run.corpus), run.corpus_path).sha256
-
-
-def data_sha256(name: str) -> str:
-    """The sha256 of what a YAML file in `emolib/data` says."""
-    return digest(sources.packaged(name))
 
 
 def digest(content: object) -> str:

@@ -6,9 +6,9 @@ A digest says that a table is as it was written; that tables were written of the
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from math import ceil
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import pandas as pd
 
@@ -16,6 +16,18 @@ import pandas as pd
 Counts: TypeAlias = Iterator[tuple[str, str, float]]
 TEXTS, RIGHT, TESTED = "texts", "texts answered right", "texts that the paper's probe is tested on"
 TEST = 0.2  # of the texts answered right
+PROBED = ["accuracy", "balanced_accuracy"]
+# Of the tables that say such numbers, the rows whose n is one; behaviour and mean ratings say more.
+COUNTS: Mapping[str, Sequence[tuple[dict[str, list[str]], str]]] = {
+    "behaviour": [],
+    "ablation": [({}, RIGHT)],
+    "attention": [({"set": ["agreed"]}, RIGHT)],
+    "probing": [
+        ({"setting": ["as_released"], "metric": PROBED}, TESTED),
+        ({"setting": ["ours"], "metric": PROBED}, TEXTS),
+    ],
+    "appraisals": [({"setting": ["as_released"], "metric": ["r2"]}, TESTED)],
+}
 
 
 def contradictions(tables: Mapping[str, pd.DataFrame]) -> dict[str, str]:
@@ -25,8 +37,7 @@ def contradictions(tables: Mapping[str, pd.DataFrame]) -> dict[str, str]:
     """
     said: dict[tuple[str, str], dict[float, set[str]]] = defaultdict(lambda: defaultdict(set))
     for name, table in tables.items():
-        about = table.attrs["provenance"]["parameters"]
-        for what, emotion, count in COUNTS[name](table, about) if name in COUNTS else ():
+        for what, emotion, count in _counts(name, table):
             said[what, emotion][round(count, 4)].add(name)
     found: dict[str, str] = {}
     for (what, emotion), counts in said.items():
@@ -37,7 +48,15 @@ def contradictions(tables: Mapping[str, pd.DataFrame]) -> dict[str, str]:
     return found
 
 
-def _behaviour(table: pd.DataFrame, about: Mapping[str, Any]) -> Counts:
+def _counts(name: str, table: pd.DataFrame) -> Counts:
+    yield from _answers(table) if name == "behaviour" else _means(table) if name == "appraisals" else ()
+    for keys, what in COUNTS.get(name, ()):
+        rows = table[table.isin(keys)[[*keys]].all(axis=1)]
+        yield from ((what, "", n) for n in rows["n"].dropna().unique())
+
+
+def _answers(table: pd.DataFrame) -> Counts:
+    about = table.attrs["provenance"]["parameters"]
     own = table[(table["calibration"] == about["calibration"]) & table["scoring"].isin(["", about["scoring"]])]
     of = dict(iter(own.groupby("metric")))
     for row in of["agreed_count"].itertuples():
@@ -59,22 +78,7 @@ def _behaviour(table: pd.DataFrame, about: Mapping[str, Any]) -> Counts:
         yield f"texts answered {row.label}", "", row.value
 
 
-def _ablation(table: pd.DataFrame, about: Mapping[str, Any]) -> Counts:
-    yield from ((RIGHT, "", n) for n in table["n"].dropna().unique())
-
-
-def _attention(table: pd.DataFrame, about: Mapping[str, Any]) -> Counts:
-    yield from ((RIGHT, "", n) for n in table.loc[table["set"] == "agreed", "n"].dropna().unique())
-
-
-def _probing(table: pd.DataFrame, about: Mapping[str, Any]) -> Counts:
-    for metric in ("accuracy", "balanced_accuracy"):
-        rows = table[table["metric"] == metric]
-        for what, setting in ((TESTED, "as_released"), (TEXTS, "ours")):
-            yield from ((what, "", n) for n in rows.loc[rows["setting"] == setting, "n"].unique())
-
-
-def _appraisals(table: pd.DataFrame, about: Mapping[str, Any]) -> Counts:
+def _means(table: pd.DataFrame) -> Counts:
     means = table[table["metric"] == "mean_rating"]
     for what, chosen in ((RIGHT, "agreed"), (TEXTS, "all")):
         rows = means[means["set"] == chosen]
@@ -82,14 +86,3 @@ def _appraisals(table: pd.DataFrame, about: Mapping[str, Any]) -> Counts:
             (what, emotion, n) for emotion, n in rows[["emotion", "n"]].drop_duplicates().itertuples(index=False)
         )
         yield from ((what, "", total) for total in rows.groupby("appraisal")["n"].sum().unique())
-    probed = table[(table["metric"] == "r2") & (table["setting"] == "as_released")]
-    yield from ((TESTED, "", n) for n in probed["n"].unique())
-
-
-COUNTS: Mapping[str, Callable[[pd.DataFrame, Mapping[str, Any]], Counts]] = {
-    "behaviour": _behaviour,
-    "ablation": _ablation,
-    "attention": _attention,
-    "probing": _probing,
-    "appraisals": _appraisals,
-}

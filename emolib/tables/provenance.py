@@ -7,7 +7,7 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -137,15 +137,12 @@ def public(value: Any) -> Any:
     return value
 
 
-def _texts(value: Any) -> Iterator[str]:
+def _texts(value: Any) -> list[str]:
     if isinstance(value, Mapping):
-        for name, item in value.items():
-            yield from (*_texts(str(name)), *_texts(item))
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _texts(item)
-    elif isinstance(value, (str, Path)):
-        yield str(value)
+        return _texts([*map(str, value), *value.values()])
+    if isinstance(value, (list, tuple)):
+        return [text for item in value for text in _texts(item)]
+    return [str(value)] if isinstance(value, (str, Path)) else []
 
 
 def duration(seconds: float) -> str:

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from emolib.paper import claims
-from emolib.paper.claims.evidence import Check, Mark, above, at_least, at_most, below, inside, positive
+from emolib.paper.claims.evidence import above, at_least, at_most, below, inside, positive
 from emolib.paper.claims.tests import MISSED
 from emolib.paper.tables import paper_tables
 from emolib.study.run import REFERENCE
@@ -170,17 +170,14 @@ def test_missed_events_that_only_lean_to_their_answered_label_are_partly(tables:
     assert found.outcome == "partly" and [check.value for check in found.checks] == [6, 2]
 
 
-def check(outcome: Mark) -> Check:
-    return Check(what="", outcome=outcome)
-
-
 def test_a_check_without_a_number_is_named_and_does_not_count(tables: dict[str, pd.DataFrame]) -> None:
-    held, missing = check("holds"), at_least("b", None, 0.5)
+    missing = at_least("b", None, 0.5)
     assert str(missing) == "b, expected at least 0.5 [no number]"
-    assert claims.judge([held, missing]) == claims.judge([missing, held]) == "reproduced"
-    assert claims.judge([missing, check("fails")]) == "not"
+    held, none = "holds", missing.outcome
+    assert claims.judge([held, none]) == claims.judge([none, held]) == "reproduced"
+    assert claims.judge([none, "fails"]) == "not"
     with pytest.raises(ValueError, match="at least one check"):
-        claims.judge([missing])
+        claims.judge([none])
     without = tables | {"probing": tables["probing"][tables["probing"]["metric"] != "selectivity"]}
     found = claims.verdict("C2", without)
     assert found.outcome == "reproduced"
@@ -225,7 +222,7 @@ def test_a_window_of_the_stream_counts_at_its_last_layer(tables: dict[str, pd.Da
 
 
 def test_the_first_check_decides() -> None:
-    yes, no, open_ = check("holds"), check("fails"), check("open")
+    yes, no, open_ = "holds", "fails", "open"
     assert claims.judge([yes, yes]) == "reproduced"
     assert claims.judge([yes, no]) == claims.judge([yes, open_]) == claims.judge([open_, no]) == "partly"
     assert claims.judge([no, yes]) == "not"

@@ -43,7 +43,7 @@ def test_each_stored_curve_has_its_row_if_it_gets_there() -> None:
     assert found[["name", "layer", "value"]].to_numpy().tolist() == [["early", 1, 0.9], ["late", 2, 0.5]]
 
 
-@pytest.mark.parametrize("landmark", landmarks.LANDMARKS)
+@pytest.mark.parametrize("landmark", landmarks.FIND)
 def test_a_landmark_is_found_anew_in_every_resample(landmark: landmarks.Landmark) -> None:
     random = np.random.default_rng(2)
     table, groups = random.normal(0.4, 0.3, size=(60, 9)), random.integers(0, 14, 60)
@@ -62,8 +62,7 @@ def test_planted_landmarks_have_narrow_intervals() -> None:
     hits = (np.random.default_rng(20).random((1500, 12)) < chance).astype(float)
     groups = np.repeat(np.arange(500), 3)
     found = {
-        name: stats.bootstrap(landmarks.of(name, scores.mean(hits)), groups, n_resamples=400)
-        for name in landmarks.LANDMARKS
+        name: stats.bootstrap(landmarks.of(name, scores.mean(hits)), groups, n_resamples=400) for name in landmarks.FIND
     }
     assert found["onset"].value == [6] and found["onset"].ci_low >= 5 and found["onset"].ci_high <= 6
     assert found["saturation"].value[0] in (7, 8)

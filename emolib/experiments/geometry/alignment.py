@@ -18,6 +18,7 @@ from sklearn.covariance import ledoit_wolf
 from torch import Tensor
 
 from emolib import stats
+from emolib.probes.directions import unit
 from emolib.probes.linear import shuffled_labels
 from emolib.stats.sampling import halves
 from emolib.stats.scores import Array
@@ -97,7 +98,7 @@ class Moments:
     def cosines(self, metric: Tensor) -> Cosines:
         """The cosines of class directions with rating directions after `metric` [d, d]."""
         value, resampled, halved, moved = (
-            unit(part @ metric) for part in (self.value, self.resampled, self.halved, self.shuffled)
+            unit((part @ metric).double()) for part in (self.value, self.resampled, self.halved, self.shuffled)
         )
 
         def between(part: Tensor, other: Tensor) -> Array:
@@ -117,7 +118,7 @@ class Moments:
 def metrics(features: Tensor, labels: np.ndarray) -> dict[str, Tensor]:
     """The metrics [d, d]: mean_difference (none), lda (inverse covariance within classes) and whitened (its root).
 
-    The covariance is Ledoit and Wolf's of standardised features, as in `probes.class_directions`.
+    The covariance is Ledoit and Wolf's of standardised features.
     """
     x, classes = features.double(), torch.as_tensor(labels, device=features.device)
     onehot = torch.nn.functional.one_hot(classes).to(x)
@@ -129,12 +130,6 @@ def metrics(features: Tensor, labels: np.ndarray) -> dict[str, Tensor]:
     lda = precision / scale / scale[:, None]
     found = {"mean_difference": torch.eye(len(scale)).to(x), "whitened": root / scale[:, None], "lda": lda}
     return {name: matrix.to(features) for name, matrix in found.items()}
-
-
-def unit(vectors: Tensor) -> Tensor:
-    """The vectors at length 1, as float64; NaN where there is no direction."""
-    vectors = vectors.double()
-    return vectors / vectors.norm(dim=-1, keepdim=True)
 
 
 def components(centroids: Tensor) -> tuple[Array, Array]:

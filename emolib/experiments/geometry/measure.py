@@ -20,7 +20,8 @@ from torch import Tensor
 
 from emolib import stats
 from emolib.experiments.geometry import EARLY, HALVING, LATE, PLANE, SIX, alignment
-from emolib.experiments.geometry.alignment import Cosines, Moments, Sample, components, correlation, interval, unit
+from emolib.experiments.geometry.alignment import Cosines, Moments, Sample, components, correlation, interval
+from emolib.probes.directions import unit
 from emolib.probes.linear import fit_released, released_split
 from emolib.probes.ridge import fit_ridge
 from emolib.stats.scores import Array
@@ -109,7 +110,7 @@ def probe_cosines(features: Tensor, of: Sample, parts: int, shuffles: int, split
     )
 
     def classes(rows: np.ndarray | slice, given: np.ndarray) -> Tensor:
-        return unit(fit_released(features[rows], given[rows], n_classes=n_classes).weights[0])
+        return unit(fit_released(features[rows], given[rows], n_classes=n_classes).weights[0].double())
 
     own, whole = classes(slice(None), labels), slice(None)
     crossed = [

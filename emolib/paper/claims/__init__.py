@@ -112,16 +112,11 @@ def claims() -> dict[str, Claim]:
     return {name: Claim(id=name, **entry) for name, entry in entries.items()}
 
 
-def judge(checks: Sequence[Check]) -> Outcome:
-    """The outcome of a claim from its checks, the core first; those without a number do not count.
+def judge(found: Sequence[str]) -> Outcome:
+    """The outcome of a claim from those of its checks, the core first; checks without a number do not count.
 
     Raises ValueError when none is left.
     """
-    return outcome_of([check.outcome for check in checks])
-
-
-def outcome_of(found: Sequence[str]) -> Outcome:
-    """The same from the outcomes of the checks alone."""
     if unknown := set(found) - {"holds", "open", "fails", "no number"}:
         raise ValueError(f"{', '.join(sorted(unknown))}: a check holds, is open, fails, or has no number")
     marks = [mark for mark in found if mark != "no number"]
@@ -150,7 +145,7 @@ def tested(name: str, tables: Tables) -> Verdict:
         found = tuple(TESTS[name](Evidence(tables), SimpleNamespace(**claims()[name].levels)))
     except NotTestable as missing:
         return Verdict(claim=name, outcome="not testable", reason=str(missing))
-    return Verdict(claim=name, outcome=judge(found), checks=found)
+    return Verdict(claim=name, outcome=judge([check.outcome for check in found]), checks=found)
 
 
 def closed(gate: str, tables: Tables, twins: Sequence[Tables] = ()) -> str:
@@ -388,7 +383,7 @@ def contributed(root: str | Path = ".") -> pd.DataFrame:
             sent = json.loads(path.read_text(encoding="utf-8"))
             for name in claims():
                 marks = [check["outcome"] for check in sent["claims"][name]["checks"]]
-                outcome = outcome_of(marks) if marks else "not testable"
+                outcome = judge(marks) if marks else "not testable"
                 model = paper.model_name(escape(sent["parameters"]["model"]))  # somebody else's file, for a page
                 rows.append(dict(claim=name, outcome=outcome, model=model))
         except (KeyError, TypeError, ValueError) as error:
