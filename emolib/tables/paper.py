@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from emolib.engine.registry import registry
 from emolib.tables.results import select
 from emolib.texts.appraisals import PUSHED
 
@@ -40,21 +41,11 @@ class PaperModel:
         return self.n / 6600
 
 
-# Table 1 of the paper, in its order: by layers, then width.
+# In the order of the paper's Table 1.
 PAPER_MODELS = tuple(
-    PaperModel(*row)
-    for row in (
-        ("Llama 3.2 1B", "meta-llama/Llama-3.2-1B-Instruct", 16, 2048, 2740),
-        ("Gemma 2 2B", "google/gemma-2-2b-it", 26, 2304, 3387),
-        ("Llama 3.1 8B", "meta-llama/Llama-3.1-8B-Instruct", 32, 4096, 3512),
-        ("Phi 3.5 mini", "microsoft/Phi-3.5-mini-instruct", 32, 3072, 2708),
-        ("OLMo 2 7B", "allenai/OLMo-2-1124-7B-Instruct", 32, 4096, 3337),
-        ("Ministral 8B", "mistralai/Ministral-8B-Instruct-2410", 36, 4096, 3216),
-        ("Phi 3 medium", "microsoft/Phi-3-medium-128k-instruct", 40, 5120, 2886),
-        ("Mistral Nemo 12B", "mistralai/Mistral-Nemo-Instruct-2407", 40, 5120, 3324),
-        ("OLMo 2 13B", "allenai/OLMo-2-1124-13B-Instruct", 40, 5120, 3740),
-        ("Gemma 2 9B", "google/gemma-2-9b-it", 42, 3584, 3765),
-    )
+    PaperModel(one["title"].removesuffix(" Instruct"), one["hub"], one["layers"], one["width"], one["agreed"])
+    for one in registry().values()
+    if "paper" in one
 )
 DETAILED = PAPER_MODELS[0]  # the one model with spans, tokens, prompts, appraisals and steering
 
