@@ -71,7 +71,7 @@ from emolib.paper import claims
 from emolib.stats import landmarks
 from emolib.study.freshness import measured, reference_table
 from emolib.study.run import Run
-from emolib.tables.provenance import footer
+from emolib.tables.provenance import absent, footer
 from emolib.tables.results import last_of_window, select
 
 run = Run.of(globals())
@@ -188,19 +188,20 @@ say(
 # More layers must transfer at least about as much. What matters is whether the place stays the same.
 
 # %% tags=["hide-input"]
-spans, theirs = select(main, component="attn_out"), views.paper_outcomes(component="attn_out", span=[1, 3, 5])
-figures.show(
-    figures.outcome_stacks(spans, panel="span", paper=theirs),
-    name="fig-patching-spans",
-    caption="Outcome of patching attention outputs in windows of one, three and five layers, at the centre of the "
-    "window, 95 % intervals. Dashed: the paper's Llama 3.2 1B (its Figure 17).",
-    alt="Shares of transferred, neither and kept over depth for attention in windows of one, three and five layers.",
-)
+spans, theirs = main[main["component"] == "attn_out"], views.paper_outcomes(component="attn_out", span=[1, 3, 5])
+if len(spans):
+    figures.show(
+        figures.outcome_stacks(spans, panel="span", paper=theirs),
+        name="fig-patching-spans",
+        caption="Outcome of patching attention outputs in windows of one, three and five layers, at the centre of the "
+        "window, 95 % intervals. Dashed: the paper's Llama 3.2 1B (its Figure 17).",
+        alt="Shares of transferred, neither and kept over depth for attention in windows of one, three and five layers.",
+    )
 best = [
     f"window of {row['span']} around layer {layer_number(row['layer'])}, **{spoken(row)}**"
-    for _, row in landmarks.rows("peak", select(spans, metric="transfer"), "span").iterrows()
+    for _, row in landmarks.rows("peak", spans[spans["metric"] == "transfer"], "span").iterrows()
 ]
-say(f"Attention transfers most: {'; '.join(best)}.")
+say(f"Attention transfers most: {'; '.join(best)}." if best else absent(data.attrs["provenance"]))
 
 # %% [markdown]
 # ## Which token?

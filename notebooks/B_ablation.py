@@ -73,7 +73,7 @@ from emolib.paper import claims
 from emolib.stats import landmarks
 from emolib.study.freshness import measured, reference_table
 from emolib.study.run import Run
-from emolib.tables.provenance import footer
+from emolib.tables.provenance import absent, footer
 from emolib.tables.results import last_of_window, select
 
 run = Run.of(globals())
@@ -156,13 +156,16 @@ everywhere = engine.replay(encoded, el.sweep(el.Zero(), small, components=["attn
 
 # %% tags=["hide-input"]
 gentle = single[single["component"].isin(views.SUBLAYERS)]
-figures.show(
-    figures.depth_curves(gentle, **look),
-    name="fig-ablation-kinds",
-    caption="Four ablations of one layer at the last token, 95 % intervals. The residual stream is left out: overwriting "
-    "it removes the event altogether, whatever it is overwritten with.",
-    alt="Agreement over depth for zero, random, mean and resample ablation of attention and feed-forward outputs.",
-)
+if len(gentle):
+    figures.show(
+        figures.depth_curves(gentle, **look),
+        name="fig-ablation-kinds",
+        caption="Four ablations of one layer at the last token, 95 % intervals. The residual stream is left out: "
+        "overwriting it removes the event altogether, whatever it is overwritten with.",
+        alt="Agreement over depth for zero, random, mean and resample ablation of attention and feed-forward outputs.",
+    )
+else:
+    say(absent(data.attrs["provenance"]))
 worst = views.lowest(gentle, "component", "method")
 worst = worst.assign(**{"lowest at layer": worst["layer"].map(layer_number), "agreement": worst["value"]})
 shown = ["component", "method", "lowest at layer", "agreement", "ci_low", "ci_high"]
@@ -176,17 +179,17 @@ worst[shown].style.format(precision=2).hide()
 # are not one treatment for all models.
 
 # %% tags=["hide-input"]
-figures.show(
-    figures.depth_curves(
-        triple[triple["component"].isin(views.SUBLAYERS)],
-        paper=views.paper_agreement(span=3, component=views.SUBLAYERS),
-        **look,
-    ),
-    name="fig-ablation-span",
-    caption="Agreement after ablation of three neighbouring layers, at the centre of the window, 95 % intervals. Dashed: "
-    "zero and random ablation of the paper's Llama 3.2 1B (its Figure 12).",
-    alt="Agreement over depth when three neighbouring layers are removed, ours and the paper's.",
-)
+wide = triple[triple["component"].isin(views.SUBLAYERS)]
+if len(wide):
+    figures.show(
+        figures.depth_curves(wide, paper=views.paper_agreement(span=3, component=views.SUBLAYERS), **look),
+        name="fig-ablation-span",
+        caption="Agreement after ablation of three neighbouring layers, at the centre of the window, 95 % intervals. "
+        "Dashed: zero and random ablation of the paper's Llama 3.2 1B (its Figure 12).",
+        alt="Agreement over depth when three neighbouring layers are removed, ours and the paper's.",
+    )
+else:
+    say(absent(data.attrs["provenance"]))
 
 # %% [markdown]
 # For the residual stream the window is vacuous: the last overwritten layer decides alone, so three layers around layer $c$

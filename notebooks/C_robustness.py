@@ -71,7 +71,7 @@ from emolib.paper import claims
 from emolib.study.freshness import measured
 from emolib.study.run import Run
 from emolib.tables import paper
-from emolib.tables.provenance import footer
+from emolib.tables.provenance import absent, footer
 
 run = Run.of(globals())
 data = measured(run, robustness)
@@ -145,35 +145,32 @@ print(f"source: {events[source]}\nbase: {events[base]}", pd.DataFrame(best), sep
 # also in their events; the differences below resample the writers of both sets together.
 
 # %% tags=["hide-input"]
-figures.show(
-    figures.site_heatmap(
-        views.by_prompt(views.pick(data, check="prompts")),
-        label="share of pairs or events",
-        rows="prompt",
-        panel="panel",
-        paper=views.paper_by_prompt(),
-    ),
-    name="fig-robustness-prompts",
-    caption="Attention output at the last token under each prompt. Left: share of patched pairs that take over the other "
-    "event's answer. Right: share of answers that survive zero ablation. Below, the paper's Llama 3.2 1B (Figure 27 and "
-    "its stored notebooks).",
-    alt="Heat-maps over prompts and layers for patching and zero ablation of attention, ours above the paper's.",
-)
+attention, look = views.by_prompt(views.pick(data, check="prompts")), dict(rows="prompt", panel="panel")
+if len(attention):
+    figures.show(
+        figures.site_heatmap(attention, label="share of pairs or events", paper=views.paper_by_prompt(), **look),
+        name="fig-robustness-prompts",
+        caption="Attention output at the last token under each prompt. Left: share of patched pairs that take over the "
+        "other event's answer. Right: share of answers that survive zero ablation. Below, the paper's Llama 3.2 1B "
+        "(Figure 27 and its stored notebooks).",
+        alt="Heat-maps over prompts and layers for patching and zero ablation of attention, ours above the paper's.",
+    )
+else:
+    say(absent(data.attrs["provenance"]) or "Too few events are answered right under any prompt.")
 
 # %% tags=["hide-input"]
-figures.show(
-    figures.interval_points(
-        views.shifts(data, "prompts").query("metric in ['peak_shift', 'dip_shift']"),
-        xlabel="layers later than under the default",
-        by="prompt",
-        hue="kind",
-        lines={"default": 0},
-    ),
-    name="fig-robustness-shift",
-    caption="How many layers later than under the default prompt patching of attention peaks and zero ablation of "
-    "attention costs most, first and last three layers aside; paired 95 % intervals. In the paper all are zero.",
-    alt="Shift of the patching peak and of the ablation dip, in layers, for each prompt.",
-)
+later = views.shifts(data, "prompts").query("metric in ['peak_shift', 'dip_shift']")
+look = dict(xlabel="layers later than under the default", by="prompt", hue="kind", lines={"default": 0})
+if len(later):
+    figures.show(
+        figures.interval_points(later, **look),
+        name="fig-robustness-shift",
+        caption="How many layers later than under the default prompt patching of attention peaks and zero ablation of "
+        "attention costs most, first and last three layers aside; paired 95 % intervals. In the paper all are zero.",
+        alt="Shift of the patching peak and of the ablation dip, in layers, for each prompt.",
+    )
+else:
+    say("So there is no shift of attention's places either.")
 
 # %% tags=["hide-input"]
 gap = views.pick(data, check="prompts", metric="balanced_accuracy_change")

@@ -22,7 +22,7 @@ from emolib.engine.anatomy import Anatomy, dissect
 from emolib.engine.choices import Tap, check_choice
 from emolib.engine.layouts import Layout, find_layout, logit_scale_and_cap, resolve
 from emolib.engine.precision import name_of
-from emolib.engine.sites import Component
+from emolib.engine.sites import COMPONENTS, Component
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +71,12 @@ class Model:
     def components(self) -> tuple[Component, ...]:
         """Those it has: all, or resid_post alone."""
         return tuple(self.layout.paths)
+
+    @property
+    def absent(self) -> str:
+        """Which components it does not have, and why, in words; empty where it has all."""
+        missing = [name for name in COMPONENTS if name not in self.components]
+        return f"no {' and no '.join(missing)}, because attention and feed-forward do not add up" if missing else ""
 
     def modules(self, component: Component, *, view: Any = None) -> list[Any]:
         """The module of each layer whose output is `component`, as nnsight sees it (or in `view`, such as `hf`).

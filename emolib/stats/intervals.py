@@ -21,6 +21,7 @@ LEVEL = 0.95
 # Resamples handled at once, so that memory stays at CHUNK x n numbers however many are asked for.
 CHUNK = 256
 ENOUGH = 100  # draws whose quantiles can be trusted
+UNDRAWN = 0.01  # share of the resamples that may draw nothing of a column
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,9 @@ def cluster_bootstrap(
     """Return the mean of each column of `values` [n, k] (or [n]) with its interval, resampling `groups` [n].
 
     Weights are [n] or [n, k] and not negative; 0 leaves a text out of a column. Every resample serves all columns, so
-    the intervals of a curve belong together. With G groups the cost is one [n_resamples, G] @ [G, k] product.
+    the intervals of a curve belong together; one that draws no weight in a column is left out of that column. With G
+    groups the cost is one [n_resamples, G] @ [G, k] product. Raises ValueError for a column of which more than one
+    resample in a hundred draws nothing.
     Shares near 0 or 1 are better served by `cluster_wilson`, which does not collapse there.
     """
     table = as_table(values, "values")
@@ -80,9 +83,11 @@ def cluster_bootstrap(
     total, mass = _group_sums(weight * table, codes, n_groups), _group_sums(weight, codes, n_groups)
     counts = _group_counts(n_groups, n_resamples, seed)
     drawn = counts @ mass
-    if (drawn == 0).any():
-        raise ValueError("a resample draws no weight in some column: too few groups carry it, pool or drop the column")
-    found = _interval(total.sum(axis=0) / mass.sum(axis=0), (counts @ total) / drawn, n_groups)
+    if ((drawn == 0).mean(axis=0) > UNDRAWN).any():
+        raise ValueError("resamples draw no weight in some column: too few groups carry it, pool or drop the column")
+    draws = np.divide(counts @ total, drawn, out=np.full_like(drawn, np.nan), where=drawn > 0)
+    quantile = np.quantile if (drawn > 0).all() else np.nanquantile
+    found = _interval(total.sum(axis=0) / mass.sum(axis=0), draws, n_groups, quantile=quantile)
     return found[0] if np.ndim(values) == 1 else found
 
 
@@ -183,9 +188,11 @@ def permutation_p(observed: ArrayLike, null: ArrayLike) -> Array:
     return (1 + (draws >= np.asarray(observed, dtype=float)).sum(axis=0)) / (1 + len(draws))
 
 
-def _interval(estimate: Array, draws: Array, n_groups: int) -> Interval:
+def _interval(
+    estimate: Array, draws: Array, n_groups: int, *, quantile: Callable[..., Array] = np.quantile
+) -> Interval:
     tail = _tail(n_groups)
-    low, high = np.quantile(draws, [tail, 1 - tail], axis=0)
+    low, high = quantile(draws, [tail, 1 - tail], axis=0)
     # The estimate itself always belongs to the interval.
     return Interval(estimate, np.minimum(low, estimate), np.maximum(high, estimate))
 

@@ -272,7 +272,8 @@ class Study:
         frame = self.table(experiment)
         # What an interrupted run had done already is part of what the experiment takes.
         seconds = time.perf_counter() - start + self._spared[0] - spared
-        made_from = self._key(experiment) | ({"full_passes": self.model.obstacle} if self.model.obstacle else {})
+        special = {"full_passes": self.model.obstacle, "absent": self.model.absent}
+        made_from = self._key(experiment) | {name: why for name, why in special.items() if why}
         made_from |= {"corpus_reading": str(self.corpus.reading)} if self.corpus.reading else {}
         made_from |= {"first_prompt": self.first_prompt}
         made_from.pop("run")  # which the parameters say, with where it was computed

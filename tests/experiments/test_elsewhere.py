@@ -95,7 +95,7 @@ def test_a_table_is_the_same_elsewhere(
     assert np.isfinite(tables[0]["value"]).any()
 
 
-@pytest.mark.parametrize("name", sorted({*EXPERIMENTS} - {"attention", "robustness"}))
+@pytest.mark.parametrize("name", EXPERIMENTS)
 def test_a_model_whose_sublayers_do_not_add_up_is_measured_at_its_stream(
     name: str, run: Run, tiny_study: Study, given: dict[str, Any], measured: Callable[[str], ModuleType], tmp_path: Path
 ) -> None:

@@ -91,6 +91,21 @@ def test_zero_weight_leaves_a_text_out() -> None:
     np.testing.assert_allclose([found.ci_low[1], found.ci_high[1]], [everyone.ci_low, everyone.ci_high])
 
 
+def test_a_resample_that_draws_nothing_of_a_column_is_left_out_of_it() -> None:
+    groups, own = np.arange(64), np.arange(64) < 6
+    weights, scores = np.column_stack([own, np.ones(64)]).astype(float), np.tile(RNG.random((64, 1)), 2)
+    counts = stats.bootstrap_weights(groups, seed=5)
+    drawn = counts @ own
+    assert 0 < (drawn == 0).sum() < 20
+    found = stats.cluster_bootstrap(scores, groups, weights=weights, seed=5)
+    kept = (counts @ (own * scores[:, 0]))[drawn > 0] / drawn[drawn > 0]
+    everyone = stats.cluster_bootstrap(scores[:, 1], groups, seed=5)
+    share = (kept < found.ci_low[0]).mean(), (kept > found.ci_high[0]).mean()
+    whole = (counts @ scores[:, 1] / 64 < everyone.ci_low).mean()
+    np.testing.assert_allclose(share, [whole, whole], atol=2e-3)
+    np.testing.assert_allclose([found.ci_low[1], found.ci_high[1]], [everyone.ci_low, everyone.ci_high])
+
+
 def clustered(rng: np.random.Generator, n_groups: int) -> tuple[np.ndarray, np.ndarray]:
     sizes = rng.integers(1, 8, n_groups)
     groups = np.repeat(np.arange(n_groups), sizes)
@@ -198,6 +213,7 @@ def test_permutation_p_is_uniform_under_the_null_and_small_for_an_effect() -> No
         (lambda: stats.cluster_bootstrap([1.0, 2.0], [0, 0]), "at least 2"),
         (lambda: stats.cluster_bootstrap([1.0, 2.0], [0, 1, 2]), "one group a text"),
         (lambda: stats.cluster_bootstrap([1.0, 2.0], [0, 1], weights=[1, -1]), "negative"),
+        (lambda: stats.cluster_bootstrap([1.0, 2.0, 3.0], [0, 1, 2], weights=[1, 0, 0]), "too few groups carry it"),
         (lambda: stats.cluster_wilson([0.5, 1.0], [0, 1]), "not all 0 or 1"),
         (lambda: stats.wilson(3, 2), "between 0 and n"),
     ],

@@ -19,7 +19,7 @@ import pandas as pd
 from emolib import stats
 from emolib.engine.sites import layer_number
 from emolib.experiments.attention import EARLY, MIDDLE, words
-from emolib.experiments.attention.reading import FIRST, SEGMENTS, TEXT, Looks, look
+from emolib.experiments.attention.reading import FIRST, SEGMENTS, TEXT, Looks, check_readable, look
 from emolib.stats.sampling import balanced_rows
 from emolib.study.run import TextColumn
 from emolib.study.study import Study
@@ -40,8 +40,9 @@ def run(study: Study) -> pd.DataFrame:
     first token aside; `mid_minus_early`, of each `measure` of the text, at depths (0.5, 0.7] against those up to 0.5.
     Of the demonstrations as given: `top1_count`, as in the paper, and `top3_count`, by `part` of the prompt and `token`
     on the agreed `set`, or on the sample if fewer than 20 are agreed; `enrichment` of `words`, see `word_rows`, by
-    layer and for both `band`s of depth.
+    layer and for both `band`s of depth. Raises ValueError, before any text is read, for a model that gives no weights.
     """
+    check_readable(study.model)
     sample = balanced_rows(study.truth, np.arange(len(study.truth)), SAMPLE[study.run.profile], seed=study.run.seed)
     enough = len(study.agreed) >= FEWEST
     counted = study.agreed if enough else sample

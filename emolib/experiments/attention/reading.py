@@ -28,6 +28,7 @@ from tqdm import tqdm
 from transformers import DynamicCache
 from transformers.cache_utils import CacheLayerMixin
 
+from emolib.engine.engine import lacks_memory
 from emolib.engine.layouts import find_layout, resolve
 from emolib.engine.model import Model
 from emolib.engine.remote import RemoteModel
@@ -152,6 +153,29 @@ def last_token_attention(
             yield rows, *(_read_elsewhere(model, rest) if elsewhere else _read(model, prefix, rest))
 
 
+def check_readable(model: Model) -> None:
+    """Nothing for a model in which the last token's attention can be read; else raises ValueError.
+
+    It is tried on two short prompts: a state space has no weights, and some layers keep no keys and values. Of what
+    runs elsewhere nothing is known before it is asked.
+    """
+    if isinstance(model, RemoteModel):
+        return
+    try:
+        next(last_token_attention(model, [[1, 2, 3], [1, 2, 4]]))
+    except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:  # each family has its own
+        if lacks_memory(error):
+            raise
+        raise _unreadable(model) from error
+
+
+def _unreadable(model: Model) -> ValueError:
+    return ValueError(
+        f"{model.name} ({type(model.hf).__name__}) does not give attention weights for every token in every layer: "
+        "what its last token looks at cannot be measured"
+    )
+
+
 @torch.no_grad()
 def _attend(
     model: Model, cache: DynamicCache, ids: Sequence[Sequence[int]], *, output_attentions: bool = False
@@ -164,7 +188,7 @@ def _attend(
     cost = dict(passes=len(ids) * output_attentions, tokens=tokens.numel() * model.n_layers)
     with counted("reading", **cost), eager(model) if output_attentions else nullcontext():
         options = dict(use_cache=True, output_attentions=output_attentions)
-        return model.hf.base_model(tokens, past_key_values=cache, **options).attentions or ()
+        return getattr(model.hf.base_model(tokens, past_key_values=cache, **options), "attentions", None) or ()
 
 
 def _read(model: Model, prefix: DynamicCache, rest: list[list[int]]) -> tuple[Tensor, Tensor]:
@@ -178,12 +202,16 @@ def _read(model: Model, prefix: DynamicCache, rest: list[list[int]]) -> tuple[Te
     values = [layer.values for layer in layers if layer.values is not None]
     complete = len(found) == len(values) == model.n_layers
     if not complete or any(layer is None or layer.shape[-1] != width for layer in found):
-        raise ValueError(f"{model.name} ({type(model.hf).__name__}) does not give attention weights for every token")
-    weights, norms = (
+        raise _unreadable(model)
+    norms = [
+        value.float().norm(dim=-1).repeat_interleave(layer.shape[1] // value.shape[1], 1)
+        for value, layer in zip(values, found, strict=True)  # some families have other heads in other layers
+    ]
+    weights, lengths = (
         torch.stack([layer.to(model.device) for layer in of]).cpu()
-        for of in ([layer[:, :, -1].float() for layer in found], [layer.float().norm(dim=-1) for layer in values])
+        for of in ([layer[:, :, -1].float() for layer in found], norms)
     )
-    return weights, norms.repeat_interleave(weights.shape[2] // norms.shape[2], 2)
+    return weights, lengths
 
 
 def _read_elsewhere(model: Model, ids: list[list[int]]) -> tuple[Tensor, Tensor]:

@@ -48,7 +48,7 @@ def places(table: pd.DataFrame, name: str) -> pd.DataFrame:
     found = {}
     for column, (landmark, component) in TURNS.items():
         rows = landmarks.rows(landmark, theirs[theirs["component"] == component], "model")
-        ours = select(table, metric=f"{landmark}_depth", component=component).sort_values("span")
+        ours = table[(table["metric"] == f"{landmark}_depth") & (table["component"] == component)].sort_values("span")
         depths = dict(zip(rows["model"].map(paper.model_name), rows["depth"], strict=True))
-        found[column] = depths | {name: ours["value"].iloc[-1]}
+        found[column] = depths | ({name: ours["value"].iloc[-1]} if len(ours) else {})
     return pd.DataFrame(found).sort_values("stream: half transferred")

@@ -123,13 +123,17 @@ def by_token(study: Study, layers: Sequence[int], n: int) -> Iterator[Row]:
     if len(np.unique(study.groups[rows])) < 2 or not layers:
         return
     methods: dict[str, Operation] = {"zero": Zero(), "random": Noise(study.run.seed)}
-    whole = sweep(Zero(), study.model, components=COMPONENTS[:2], layers=layers, position="all").assign(method="zero")
+    parts = [name for name in COMPONENTS[:2] if name in study.model.components]
+    whole = [
+        sweep(Zero(), study.model, components=[name], layers=layers, position="all").assign(method="zero")
+        for name in parts
+    ]
     single = (
         sweep(operation, study.model, layers=layers, position=position).assign(method=method)
         for method, operation in methods.items()
         for position in range(-1, -KEEP - 1, -1)
     )
-    edits = joined([*single, whole])
+    edits = joined([*single, *whole])
     right = study.decide(study.intervene(edits, rows, name="ablating by token")) == study.truth[rows][:, None]
     kept = stats.cluster_wilson(right, study.groups[rows])
     yield from kept.rows(edits.frame, check="positions", metric="agreement", n=len(rows))

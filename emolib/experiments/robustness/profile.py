@@ -49,8 +49,8 @@ class Profile:
 
     `guesses` maps "all" and "agreed" to held-out answers [N, layers] of probes of the `probed` layers, trained on all
     texts or the agreed ones, where these are enough; `kept` [agreed, L] says whether the answer survives zero
-    ablation of attn_out; `patched` is None when too few agreed texts find a partner, or no window fits. `weights` [N]
-    make shares those of the corpus.
+    ablation of attn_out, None where the model has none; `patched` is None when too few agreed texts find a partner, or
+    no window fits. `weights` [N] make shares those of the corpus.
     """
 
     key: Row
@@ -58,7 +58,7 @@ class Profile:
     weights: np.ndarray
     probed: list[int]
     guesses: Mapping[str, np.ndarray]
-    kept: np.ndarray
+    kept: np.ndarray | None
     patched: interchange.Outcome | None
 
     @property
@@ -89,12 +89,15 @@ def measure(
     study: Study, *, key: Row, scale: Scale, stream: bool = False, weights: np.ndarray | None = None
 ) -> Profile:
     """The profile of a study's task; the `stream` is patched if asked for, and all texts count once without weights."""
-    agreed, seed = study.agreed, study.run.seed
-    zero = sweep(Zero(), study.model, components=["attn_out"], layers=study.layers())
-    answers = study.decide(study.intervene(zero, agreed, name=f"zero {study.prompt.name}"))
+    agreed, seed, own = study.agreed, study.run.seed, study.model.components
+    kept = None
+    if "attn_out" in own:
+        zero = sweep(Zero(), study.model, components=["attn_out"], layers=study.layers())
+        answers = study.decide(study.intervene(zero, agreed, name=f"zero {study.prompt.name}"))
+        kept = answers == study.truth[agreed][:, None]
     pool = balanced_rows(study.truth, agreed, scale.patched, seed=seed)
     partners = pairs.matchings(study.truth[pool], study.groups[pool], scale.rounds, seed=seed)
-    windows = [ATTENTION, STREAM] if stream else [ATTENTION]
+    windows = [one for one in (ATTENTION, *([STREAM] if stream else [])) if set(one.components) <= set(own)]
     paired = (partners[0] != np.arange(len(pool))).sum() >= interchange.LEAST
     patchable = paired and any(interchange.fitting(study, window.span) for window in windows)
     probed = study.layers(scale.step)
@@ -104,7 +107,7 @@ def measure(
         weights=np.ones(len(study.truth)) if weights is None else weights,
         probed=probed,
         guesses=_probe(study, probed, scale.folds),
-        kept=answers == study.truth[agreed][:, None],
+        kept=kept,
         patched=interchange.patch(study, pool, [(windows, partners)])[0] if patchable else None,
     )
 
@@ -121,7 +124,7 @@ def curves(profile: Profile) -> dict[Landmark, Curve]:
         keys = [dict(component="resid_post", layer=layer, position="-1") for layer in profile.probed]
         statistic = scores.balanced_accuracy(study.truth, profile.guesses["all"])
         found["saturation"] = Curve("balanced_accuracy", keys, statistic, len(study.truth))
-    if len(agreed):
+    if profile.kept is not None and len(agreed):
         site = dict(component="attn_out", span=1, position="-1")
         keys = [site | dict(layer=layer) for layer in study.layers()]
         found["dip"] = Curve("agreement", keys, pairs.over_texts(scores.mean(profile.kept), agreed), len(agreed))
@@ -216,7 +219,7 @@ def _layers(profile: Profile) -> Iterator[Row]:
             hits = profile.guesses["agreed"][agreed] == truth[:, None]
             interval = stats.cluster_wilson(hits, groups)
             yield from interval.rows(probe.keys, metric="accuracy", set="agreed", n=len(agreed))
-    if len(np.unique(groups)) < 2:
+    if profile.kept is None or len(np.unique(groups)) < 2:
         return
     yield from stats.cluster_wilson(profile.kept, groups).rows(
         found["dip"].keys, metric="agreement", method="zero", n=len(agreed)

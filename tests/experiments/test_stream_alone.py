@@ -1,0 +1,111 @@
+"""A whole run of a model that is no sum of attention and feed-forward and has no attention either: a small Mamba.
+
+Every notebook is drawn, but for the cells that edit the embedded model.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+import torch
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
+
+from emolib.book.run import INTERVENTION, measures, notebook_names, result_of
+from emolib.engine.tiny import tiny_model
+from emolib.experiments.modulation import measure as modulation
+from emolib.experiments.promotion import measure as promotion
+from emolib.study.run import Run
+from emolib.study.study import Study
+from emolib.tables import results
+from emolib.tables.provenance import absent
+from helpers import ROOT, task_tokenizer, tiny_table
+
+TEXTS = 260
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Of a corpus of which every other label is what the model answers: there must be agreed texts to work with."""
+    folder = tmp_path_factory.mktemp("stream")
+    model = tiny_model("mamba", tokenizer=task_tokenizer(), num_hidden_layers=4, tie_word_embeddings=False)
+    likely = model.tokenizer.convert_tokens_to_ids(["joy", "sadness"])
+    with torch.no_grad():
+        model.hf.get_output_embeddings().weight[likely] *= 50  # the answers, so that they are many of each
+        for name, weight in model.hf.named_parameters():
+            if "mixer" in name and weight.ndim > 1:
+                weight.mul_(0.1)  # as they are drawn: ten times that and the stream has numbers of twelve digits
+    model.hf.save_pretrained(folder / "model")
+    model.tokenizer.save_pretrained(folder / "model")
+    table = tiny_table(TEXTS, writers=64)
+    table["text"] = [" ".join(text.split()[:6]) for text in table["text"]]  # of one length, so that they share passes
+    table.to_csv(folder / "texts.csv", index=False)
+    run = Run(model=str(folder / "model"), corpus=str(folder / "texts.csv"), device="cpu")
+    study = Study(run, folder=folder)
+    answers = np.asarray(study.words)[study.predicted]
+    emotions = np.where(np.arange(TEXTS) % 2, answers, table["emotion"])
+    table.assign(emotion=emotions).to_csv(folder / "texts.csv", index=False)
+    return run
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("drawn")
+
+
+@pytest.fixture(scope="module")
+def said(run: Run, folder: Path) -> dict[str, str]:
+    """What each notebook says, the last being the error that ended it, if there was one."""
+    shell, said = InteractiveShell.instance(colors="nocolor"), {}
+    with pytest.MonkeyPatch.context() as patch:
+        for one in (modulation, promotion):  # of small design: each edit is a pass
+            families = [family._replace(draws=tuple(min(n, 3) for n in family.draws)) for family in one.QUICK.families]
+            patch.setattr(one, "QUICK", one.QUICK._replace(texts=4, choosing=4, families=families))
+        patch.chdir(folder)
+        for name in notebook_names(ROOT):
+            shell.reset(new_session=True)
+            said[name] = ""
+            for cell in nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4).cells:
+                tags = cell.metadata.get("tags", [])
+                if cell.cell_type != "code" or INTERVENTION in tags:
+                    continue
+                with capture_output() as shown:
+                    result = shell.run_cell(cell.source)
+                said[name] += "".join(one.data.get("text/markdown", "") + "\n" for one in shown.outputs)
+                if error := result.error_before_exec or result.error_in_exec:
+                    said[name] += str(error)
+                    break
+                if "parameters" in tags:
+                    shell.user_ns.update(run.parameters())
+    InteractiveShell.clear_instance()
+    return said
+
+
+@pytest.mark.parametrize("name", notebook_names(ROOT))
+def test_every_chapter_is_drawn_and_says_what_it_lacks(name: str, said: dict[str, str], run: Run, folder: Path) -> None:
+    if name == "06_attention":  # of which nothing is left
+        assert said[name].strip() == (
+            f"{run.model} (MambaForCausalLM) does not give attention weights for every token in every layer: what its "
+            "last token looks at cannot be measured"
+        )
+        return
+    if not measures(name, ROOT):
+        assert "**Provenance.**" in said[name] or name in ("04_method", "G_speed", "errata")
+        return
+    sentence = "The model has no attn_out and no mlp_out, because attention and feed-forward do not add up."
+    *before, footer = said[name].strip().split("**Provenance.**")
+    assert sentence in footer and "by full passes, because it keeps no cache" in footer
+    assert ("".join(before).count(sentence) > 0) == (name in ("06_patching", "B_ablation", "C_robustness"))
+    table = results.read(result_of(name, run.slug, folder))
+    assert sentence == absent(table.attrs["provenance"])
+    assert "component" not in table or set(table["component"]) <= {"", "resid_post"}
+
+
+def test_what_can_be_asked_of_the_stream_is_asked(said: dict[str, str], run: Run, folder: Path) -> None:
+    table = results.read(result_of("C_robustness", run.slug, folder))
+    assert set(table["check"]) >= {"prompts", "topic", "matched", "positions", "splits", "misclassified"}
+    assert {"saturation_depth", "onset_depth", "transfer", "agreement"} <= set(table["metric"])
+    assert not {"peak_depth", "dip_depth", "constant_agreement"} & set(table["metric"])
