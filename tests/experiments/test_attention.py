@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,7 @@ from emolib.experiments.attention.reading import (
     FIRST,
     SEGMENTS,
     TEXT,
+    check_readable,
     eager,
     last_token_attention,
     look,
@@ -152,6 +154,23 @@ def test_attention_is_put_back_after_an_error(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(type(model), "n_layers", 9)
     with pytest.raises(ValueError, match="does not give attention weights"):
         list(last_token_attention(model, [[1, 2, 3]]))
+
+
+@pytest.mark.parametrize("family", ["mamba", "qwen3_next", "recurrent_gemma", "openai-gpt", "longcat_flash"])
+def test_a_model_without_weights_everywhere_is_refused_before_a_text_is_read(family: str) -> None:
+    study = SimpleNamespace(model=tiny_model(family))  # which has no texts to read
+    with pytest.raises(ValueError, match=f"tiny-{family} .* does not give attention weights for every token in every"):
+        measure.run(study)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("family", ["gemma4_text", "mimo_v2_flash"])  # the stream alone; other heads in other layers
+def test_layers_of_several_kinds_are_read(family: str) -> None:
+    model = tiny_model(family)
+    check_readable(model)
+    ids = model.tokenizer(PROMPT.render(TEXTS[0]))["input_ids"]
+    ((_, weights, norms),) = last_token_attention(model, [ids])
+    for found, expected in zip((weights, norms), last_tokens(model, ids), strict=True):
+        assert torch.allclose(found[:, 0], expected, rtol=1e-4, atol=1e-5)
 
 
 # Segments.

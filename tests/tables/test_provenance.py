@@ -69,6 +69,12 @@ def test_a_footer_marks_the_weights_briefly(revision: str | None, shown: str | N
     assert f"model revision {shown}." in text if shown else "model revision" not in text
 
 
+def test_a_footer_says_what_the_model_lacks_and_how_it_is_edited() -> None:
+    said = provenance.footer(facts(absent="no attn_out, because of that", full_passes="it keeps nothing"))
+    assert "The model has no attn_out, because of that. Edits by full passes, because it keeps nothing." in said
+    assert provenance.absent(facts()) == "" and "full passes" not in provenance.footer(facts())
+
+
 def test_a_footer_says_how_the_corpus_was_read_where_the_table_knows() -> None:
     read = provenance.footer(facts(corpus_reading="cp1250, stated, 26 of 29 rows"))
     assert f"Corpus: `{'ab' * 5}`, cp1250, stated, 26 of 29 rows." in read
