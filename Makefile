@@ -1,6 +1,6 @@
 # make help says what there is. Everything happens in .venv of this folder; nothing else is touched.
 .DEFAULT_GOAL := help
-.PHONY: help setup book pdf run plan test test-programs test-models test-slurm soak bench lint reference lock clean
+.PHONY: help setup book pdf run plan test test-slurm soak bench lint reference lock clean
 
 PARAMETERS := MODEL CORPUS PROMPT CALIBRATION SCORING TEXT TAP DTYPE DEVICE SEED PROFILE CORPUS_PATH
 SETTINGS := $(PARAMETERS) ONLY CORES PYTHON VENV REPOSITORY
@@ -65,18 +65,10 @@ run: $(READY) ## run the experiments only
 plan: $(READY) ## say what a run would take: passes, time, memory, disk
 	@$(BIN)/emolib run --dry-run $(FLAGS)
 
-# Two processes with a thread each, about as long: what computes with a model, and all else. Their output comes when each
-# ends. More threads only wait for each other: tensors of tests are small.
+# Files are shared out among processes with a thread each; three, since many wait for programs and pages. More threads
+# would only wait for each other: tensors of tests are small.
 test: $(READY) ## run every test
-	@$(MAKE) --no-print-directory -j2 --output-sync=target test-programs test-models
-
-TEST = @OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest
-
-test-programs: $(READY)
-	$(TEST) -m 'not model'
-
-test-models: $(READY)
-	$(TEST) -m model
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -n 3 --dist loadfile
 
 test-slurm: $(READY) ## run on a Slurm cluster of its own (Debian, as root)
 	@$(BIN)/python tests/slurm

@@ -127,7 +127,7 @@ def _freshness(slug: str, root: Path) -> str:
         return str(error)
     found = [
         *(f"{name} is stale, {reason}" for name, reason in stale.items()),
-        *set(contradictory(slug, root).values()),
+        *dict.fromkeys(contradictory(slug, root).values()),
     ]
     return "; ".join(found) or "fresh"
 

@@ -34,10 +34,25 @@ from helpers import ROOT
 WORD, PLANTED = "quokkaphone", "book/how_to_read"
 ADDRESS = "https://github.com/someone/something/tree/trunk"
 # Layout follows from the width, contrast from the theme, and paths from the scheme: each once is enough. What a page
-# says is the same in both, so of axe's rules the second has those alone that follow from width and theme.
+# says is the same in both, so of axe's rules the second has those alone that follow from width; contrast is apart.
 MODES = {
-    "wide light": (1280, "light", "http", {}),
-    "narrow dark": (390, "dark", "file", {"runOnly": ["color-contrast", "scrollable-region-focusable", "target-size"]}),
+    "wide light": (1280, "light", "http", {"rules": {"color-contrast": {"enabled": False}}}),
+    "narrow dark": (390, "dark", "file", {"runOnly": ["scrollable-region-focusable", "target-size"]}),
+}
+# One text of each look is marked: to measure the contrast of thousands of the same would take most of the time.
+LOOKS = """() => {
+  const seen = new Set(), clear = "rgba(0, 0, 0, 0)";
+  const ground = (e) => e && (getComputedStyle(e).backgroundColor !== clear ? getComputedStyle(e).backgroundColor
+    : ground(e.parentElement));
+  for (const e of document.querySelectorAll("body *")) {
+    if (![...e.childNodes].some((n) => n.nodeType === Node.TEXT_NODE && n.data.trim()) || !e.checkVisibility()) continue;
+    const s = getComputedStyle(e), look = [s.color, s.fill, s.opacity, s.fontSize, s.fontWeight, ground(e)].join();
+    if (!seen.has(look)) e.setAttribute("data-look", seen.add(look).size);
+  }
+}"""
+CONTRAST: dict[str, Any] = {
+    "context": {"include": [["[data-look]"]]},
+    "options": {"runOnly": ["color-contrast"], "resultTypes": ["violations"], "preload": False},
 }
 SEEN = """() => {
   const images = [...document.images], box = document.documentElement;
@@ -133,10 +148,12 @@ def visit(context: Any, name: str, base: str, rules: dict[str, list[str]]) -> Vi
     if name.endswith("explorer"):
         page.wait_for_selector(".emolib-explorer[data-rows] svg")
     result.seen = page.evaluate(SEEN)
-    response = Axe().run(page, options={"resultTypes": ["violations"], "preload": False, **rules}).response
+    page.evaluate(LOOKS)
+    others = {"options": {"resultTypes": ["violations"], "preload": False, **rules}}
     result.violations = [
         f"{found['impact']} {found['id']}: {node['target']} {node['html'][:120]}"
-        for found in response["violations"]
+        for asked in (others, CONTRAST)
+        for found in Axe().run(page, **asked).response["violations"]
         if found["impact"] in ("serious", "critical")
         for node in found["nodes"][:3]
     ]

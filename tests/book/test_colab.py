@@ -198,7 +198,7 @@ def agreeing_corpus(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory)
     from emolib.study.study import Study
 
     folder = tmp_path_factory.mktemp("agreeing")
-    path, table = folder / "agreeing.csv", tiny_table(400, writers=80)
+    path, table = folder / "agreeing.csv", tiny_table(240, writers=60)
     table.to_csv(path, index=False)
     study = Study(Run(model=str(tiny_folder), corpus=str(path), device="cpu"), folder=folder)
     answers = np.asarray(study.words)[study.predicted]
