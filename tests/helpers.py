@@ -52,6 +52,22 @@ def tiny_table(n: int = TINY_TEXTS, *, writers: int = TINY_WRITERS, seed: int = 
     return table
 
 
+def agreeing_table(model: str, folder: Path, n: int, *, writers: int = TINY_WRITERS) -> Path:
+    """The file of a corpus of which every other label is what a model answers: there are agreed texts to work with.
+
+    The answers do not change with the labels, because calibration looks at the texts alone.
+    """
+    from emolib.study.run import Run
+    from emolib.study.study import Study
+
+    path, table = folder / "agreeing.csv", tiny_table(n, writers=writers)
+    table.to_csv(path, index=False)
+    study = Study(Run(model=model, corpus=str(path), device="cpu"), folder=folder)
+    answers = np.asarray(study.words)[study.predicted]
+    table.assign(emotion=np.where(np.arange(n) % 2, answers, table["emotion"])).to_csv(path, index=False)
+    return path
+
+
 def all_right(events: pd.DataFrame) -> dict[str, Any]:
     """Arguments of a study whose model answers every text right, so that only the corpus is on trial."""
     import torch

@@ -45,7 +45,8 @@ LOOKS = """() => {
   const ground = (e) => e && (getComputedStyle(e).backgroundColor !== clear ? getComputedStyle(e).backgroundColor
     : ground(e.parentElement));
   for (const e of document.querySelectorAll("body *")) {
-    if (![...e.childNodes].some((n) => n.nodeType === Node.TEXT_NODE && n.data.trim()) || !e.checkVisibility()) continue;
+    const texts = [...e.childNodes].filter((n) => n.nodeType === Node.TEXT_NODE && n.data.trim());
+    if (!texts.length || !e.checkVisibility()) continue;
     const s = getComputedStyle(e), look = [s.color, s.fill, s.opacity, s.fontSize, s.fontWeight, ground(e)].join();
     if (!seen.has(look)) e.setAttribute("data-look", seen.add(look).size);
   }

@@ -23,13 +23,11 @@ from pathlib import Path
 
 import jupytext
 import nbformat
-import numpy as np
 import pytest
 
 from emolib.book import colab
 from emolib.book.run import notebook_names
-from emolib.study.run import Run
-from helpers import ROOT, tiny_table
+from helpers import ROOT, agreeing_table
 
 NOTEBOOKS = notebook_names(ROOT)
 PLACE = colab.Repository(owner="owner", name="name")
@@ -191,19 +189,7 @@ def fresh(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def agreeing_corpus(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A corpus of which every other label is what the tiny model answers: there must be agreed texts to work with.
-
-    The answers do not change with the labels, because calibration looks at the texts alone.
-    """
-    from emolib.study.study import Study
-
-    folder = tmp_path_factory.mktemp("agreeing")
-    path, table = folder / "agreeing.csv", tiny_table(240, writers=60)
-    table.to_csv(path, index=False)
-    study = Study(Run(model=str(tiny_folder), corpus=str(path), device="cpu"), folder=folder)
-    answers = np.asarray(study.words)[study.predicted]
-    table.assign(emotion=np.where(np.arange(len(table)) % 2, answers, table["emotion"])).to_csv(path, index=False)
-    return path
+    return agreeing_table(str(tiny_folder), tmp_path_factory.mktemp("agreeing"), 400, writers=80)
 
 
 @pytest.fixture(scope="session")

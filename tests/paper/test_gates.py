@@ -134,7 +134,7 @@ def drawn(tables: Tables, null: Null, times: int) -> Iterator[dict[str, pd.DataF
 
 
 def reproduced(tables: Tables, null: Null, names: Sequence[str], first: int = FIRST) -> dict[str, int]:
-    """In how many of the drawn tables each claim is reproduced, where that is in any; in none of the first is enough."""
+    """In how many drawn tables each claim is reproduced, where it is in any; to be in none of the first is enough."""
     places: dict[str, np.ndarray] = {}
     plain = evidence._rows
 

@@ -24,14 +24,15 @@ from safetensors import SafetensorError, safe_open
 
 from checkout import KERNEL, parameters_cell
 from emolib.engine.tiny import tiny_model
-from emolib.experiments import ablation, behaviour
+from emolib.experiments import ablation, geometry
 from emolib.study import shards
 from emolib.study.run import Run
 from emolib.study.study import Study
 from emolib.tables import results
-from helpers import ROOT, tiny_table, word_tokenizer
+from helpers import ROOT, agreeing_table, word_tokenizer
 
-EXPERIMENTS = {"03_behaviour": behaviour, "B_ablation": ablation}
+# One reads what a clean pass keeps of the layers, the other its answers, and keeps those under edits.
+EXPERIMENTS = {"08_geometry": geometry, "B_ablation": ablation}
 TEXTS = 150  # three batches
 OURS = (ValueError, RuntimeError, OSError)  # and of the disk SafetensorError, whose words a run explains
 FAILED, NOT_OURS = 2, 3
@@ -53,10 +54,9 @@ class World:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.corpus, self.checkout = folder, folder / "texts.csv", folder / "checkout"
-        self.done = folder / "done"
-        tiny_table(TEXTS).to_csv(self.corpus, index=False)
+        self.folder, self.checkout, self.done = folder, folder / "checkout", folder / "done"
         apart(_small_model, folder / "model")
+        self.corpus = apart(_corpus, folder)
         self.run = Run(model=str(folder / "model"), corpus=str(self.corpus), device="cpu")
         self._check_out()
         assert self.study(self.done).wait() == 0, (self.done / "said").read_text()
@@ -194,6 +194,10 @@ def _small_model(folder: Path) -> None:
     model = tiny_model("llama", tokenizer=word_tokenizer(), num_hidden_layers=3, hidden_size=16, intermediate_size=32)
     model.hf.save_pretrained(folder)
     model.tokenizer.save_pretrained(folder)
+
+
+def _corpus(folder: Path) -> Path:
+    return agreeing_table(str(folder / "model"), folder, TEXTS)
 
 
 def _tables(folder: Path) -> dict[str, str]:
