@@ -33,7 +33,7 @@ from helpers import ROOT, agreeing_table, word_tokenizer
 
 # One reads what a clean pass keeps of the layers, the other its answers, and keeps those under edits.
 EXPERIMENTS = {"08_geometry": geometry, "B_ablation": ablation}
-TEXTS = 150  # three batches
+TEXTS = 240  # four batches, of which so many are agreed that geometry has two labels in every fold
 OURS = (ValueError, RuntimeError, OSError)  # and of the disk SafetensorError, whose words a run explains
 FAILED, NOT_OURS = 2, 3
 CELL = """from emolib.experiments import {name}
