@@ -39,6 +39,7 @@ PACKAGES = {path.parent.name for path in (ROOT / "emolib").glob("*/__init__.py")
 # Declared without being imported: started as a program, or needed by transformers to read the embedded model.
 NOT_IMPORTED = {
     "beartype",  # pytest is told to
+    "pytest-xdist",  # make test shares its files out with it
     "accelerate",
     "gguf",
     "ipykernel",
