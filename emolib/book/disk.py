@@ -40,10 +40,11 @@ def require_space(root: Path, name: str, wanted: float) -> None:
     """Return None when a folder of a checkout can be written to and has room for so many bytes, those counted that it
     holds already. Raises OSError otherwise."""
     folder, (purpose, least) = root / name, FOLDERS[name]
-    _try(folder, f"{purpose}, and needs about {size(max(wanted, least))}")
+    wanted = max(wanted, least)
+    _try(folder, f"{purpose}, and needs about {size(wanted)}")
     free = shutil.disk_usage(folder).free
-    if free < max(wanted, least) and free + _held(folder) < max(wanted, least):
-        raise OSError(f"{folder} has {size(free)} free and needs about {size(max(wanted, least))}: it holds {purpose}")
+    if free < wanted and free + sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < wanted:
+        raise OSError(f"{folder} has {size(free)} free and needs about {size(wanted)}: it holds {purpose}")
 
 
 def hint(reason: str, root: Path) -> str:
@@ -66,7 +67,3 @@ def _try(folder: Path, purpose: str) -> None:
             probe.write(bytes(4096))
     except OSError as error:
         raise OSError(f"{folder} cannot be written to ({error.strerror}): it is for {purpose}") from error
-
-
-def _held(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

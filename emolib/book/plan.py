@@ -100,9 +100,11 @@ def plan(run: Run, notebooks: Sequence[str], root: Path, cores: int | None = Non
     texts, (agreed, said) = texts_of(run), agreed_share(run, root)
     start = time.perf_counter()
     rates, usual = calibrate(shape, run, texts, threads), calibrate(shape_of(Run()), Run(device="cpu"), texts, threads)
+    way = f"full passes of {texts.own + texts.shared} tokens, because {rates.obstacle}"
+    way = way if rates.obstacle else "replay of the last tokens"
     billions, whole = shape.parameters / 1e9, f"{shape.bytes / 1e9:.2f} GB in {run.dtype}"
     yield f"model        {run.model}, {billions:.2f} billion parameters, {whole}; {shape.source}"
-    yield f"             {shape.layers} layers of width {shape.width}; edits by {_way(rates, texts)}"
+    yield f"             {shape.layers} layers of width {shape.width}; edits by {way}"
     yield (
         f"texts        {texts.number:,} of {run.corpus}: {texts.own} tokens each behind {texts.shared} that all share "
         f"({texts.tokenizer}); {agreed:.0%} answered right, {said}"
@@ -168,13 +170,9 @@ def estimate(name: str, run: Run, shape: Shape, texts: Texts, *, agreed: float, 
 
 
 @cache
-def _costs() -> dict[str, Any]:
-    return yaml.safe_load(files("emolib.book").joinpath("costs.yml").read_text(encoding="utf-8"))
-
-
 def measured(run: Run) -> dict[str, Any]:
     """What the experiments took when they were measured in the profile of a run, and on what."""
-    return _costs()[run.profile]
+    return yaml.safe_load(files("emolib.book").joinpath("costs.yml").read_text(encoding="utf-8"))[run.profile]
 
 
 @cache
@@ -311,12 +309,6 @@ def space(run: Run, shape: Shape, texts: Texts, root: Path) -> Iterator[tuple[st
     place = registry.registered_file(base) if "sha256" in entry else Path(base)
     if place is None or not weights.described(place).with_name(run.dtype).is_dir():
         yield "weights", registry.cache_folder(), shape.bytes
-
-
-def _way(rates: Rates, texts: Texts) -> str:
-    if not rates.obstacle:
-        return "replay of the last tokens"
-    return f"full passes of {texts.own + texts.shared} tokens, because {rates.obstacle}"
 
 
 def _fits(what: str, wanted: float, free: int, advice: str) -> str:

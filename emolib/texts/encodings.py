@@ -108,14 +108,10 @@ def _plausible(content: bytes, encodings: Sequence[str]) -> dict[str, str]:
         except UnicodeDecodeError:
             continue
         words = set(re.findall(r"(?:[a-zA-Z]|[^\x00-\x7f\s])+", text))
-        words = {word for word in words if not word.isascii() and not all(map(_punctuation, word))}
+        words = {word for word in words if not (word.isascii() or all(unicodedata.category(c)[0] == "P" for c in word))}
         if sum(map(_odd, words)) <= ODD * len(words):
             found[name] = text
     return found
-
-
-def _punctuation(char: str) -> bool:
-    return unicodedata.category(char)[0] == "P"
 
 
 def _odd(word: str) -> bool:

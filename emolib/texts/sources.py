@@ -127,7 +127,9 @@ def how_to_get(name: str, part: Part = "texts") -> str:
 
 
 def _local(wanted: Source, path: Path, advice: str) -> Found:
-    candidates = _candidates(wanted, path) if path.is_dir() else [path]
+    names = (wanted.file, wanted.member, f"corpus/{wanted.member}")
+    inside = [*(path / name for name in names), *sorted(path.glob("crowd-enV*.zip"))]
+    candidates = inside if path.is_dir() else [path]
     for candidate in candidates:
         if candidate.is_file():
             suffix = candidate.suffix.lower()
@@ -135,11 +137,6 @@ def _local(wanted: Source, path: Path, advice: str) -> Found:
             return readers[suffix](wanted, candidate) if suffix in readers else read_bytes(candidate)
     looked = ", ".join(str(candidate) for candidate in candidates)
     raise FileNotFoundError(f"no {wanted.file}: looked for {looked}. {advice}")
-
-
-def _candidates(wanted: Source, folder: Path) -> list[Path]:
-    names = (wanted.file, wanted.member, f"corpus/{wanted.member}")
-    return [*(folder / name for name in names), *sorted(folder.glob("crowd-enV*.zip"))]
 
 
 def _checked(wanted: Source, path: Path) -> Found:
