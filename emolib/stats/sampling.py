@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 
 
 def balanced_rows(labels: np.ndarray, rows: Sequence[int] | np.ndarray, n: int, *, seed: int) -> np.ndarray:
@@ -18,11 +19,8 @@ def balanced_rows(labels: np.ndarray, rows: Sequence[int] | np.ndarray, n: int, 
         raise ValueError(f"n is {n} and rows may repeat: give n of at least 1 and each text once")
     order = np.random.default_rng(seed).permutation(rows)
     # The k-th text of its class is taken before any class gives its (k + 1)-th.
-    turn = np.empty(len(order), dtype=int)
-    for label in np.unique(np.asarray(labels)[order]):
-        members = np.flatnonzero(np.asarray(labels)[order] == label)
-        turn[members] = np.arange(len(members))
-    return np.sort(order[np.argsort(turn, kind="stable")[:n]])
+    turn = pd.Series(order).groupby(np.asarray(labels)[order]).cumcount()
+    return np.sort(order[np.argsort(turn.to_numpy(), kind="stable")[:n]])
 
 
 def halves(groups: np.ndarray, *, seed: int) -> np.ndarray:

@@ -155,8 +155,8 @@ def test_noise_directions_are_isotropic() -> None:
 
 
 def test_an_edit_sorts_its_layers_and_knows_its_defaults() -> None:
-    edit = Edit(component="mlp_out", layers=(3, 1, 2), operation=Zero())
-    assert edit.layers == (1, 2, 3)
+    edit = Edit(component="mlp_out", layers=(3, 1, 2, 3), operation=Zero())
+    assert edit.layers == (1, 2, 3)  # each once
     assert edit.position == -1
     assert replace(edit, position="all").position == "all"
 
@@ -213,10 +213,6 @@ def test_dependent_directions_are_removed_like_those_that_span_the_same() -> Non
     assert torch.allclose(found, ProjectOut(independent)(old, at()), atol=1e-6)
     assert (found @ dependent[1].T).abs().max() < 1e-5
     assert not torch.allclose(found, ProjectOut(torch.cat([independent, draw(LAYERS, 1, WIDTH)], 1))(old, at()))
-
-
-def test_a_layer_named_twice_is_edited_once() -> None:
-    assert Edit(component="mlp_out", layers=(3, 1, 3), operation=Zero()).layers == (1, 3)
 
 
 def test_fingerprints_are_equal_exactly_when_every_number_is() -> None:

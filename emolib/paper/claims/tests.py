@@ -465,25 +465,23 @@ def central(rows: pd.DataFrame, depth: float) -> pd.DataFrame:
     return rows[rows["layer"] == rows.loc[nearest, "layer"]]
 
 
-def pushed(found: Evidence, settings: Sequence[Setting], metric: str, vector: str) -> pd.DataFrame:
-    """The comparable rows of these settings, column `setting`, all doses."""
+def pushed(
+    found: Evidence, settings: Sequence[Setting], metric: str, vector: str = "raw", *, largest: bool = False
+) -> pd.DataFrame:
+    """The comparable rows of these settings, column `setting`, at the largest dose, or at the smaller ones, if any."""
     rows = comparable(found.rows("modulation", metric=metric, vector=vector).dropna(subset=[*PUSHED]))
     names = {tuple(setting.columns().values()): str(setting) for setting in settings}
     rows = rows.assign(setting=[names.get(key) for key in zip(*(rows[name] for name in PUSHED), strict=True)])
     rows = rows.dropna(subset="setting")
     if rows.empty:
         raise NotTestable(f"the modulation table has no {metric} of {', '.join(names.values())} with vector {vector}")
-    return rows
-
-
-def below_largest_dose(rows: pd.DataFrame) -> pd.DataFrame:
-    smaller = rows[rows["dose"] < rows["dose"].max()]
-    return rows if smaller.empty else smaller
+    top = rows["dose"] == rows["dose"].max()
+    return rows[top] if largest or top.all() else rows[~top]
 
 
 def fitted(found: Evidence, level: Levels, vector: str = "raw") -> tuple[pd.DataFrame, pd.DataFrame]:
     """The scores of single appraisals below the largest dose, over layers, and those at the depth of the claim."""
-    rows = below_largest_dose(pushed(found, SINGLE, "theory_score", vector))
+    rows = pushed(found, SINGLE, "theory_score", vector)
     return rows, central(rows, level.depth)
 
 
@@ -493,7 +491,7 @@ def one_appraisal_moves_labels(found: Evidence, level: Levels) -> list[Check]:
     where = f"depth {here['depth'].iloc[0]:.2f}, range {here['value'].min():.2f} to {here['value'].max():.2f}"
     checks = [at_least("mean theory score", averaged(here), level.score, where=where)]
 
-    null = central(below_largest_dose(pushed(found, SINGLE, "theory_score_null", "random")), level.depth)
+    null = central(pushed(found, SINGLE, "theory_score_null", "random"), level.depth)
     limit = null.groupby("setting")["value"].quantile(level.quantile)
     own = here.groupby("setting")["value"].mean()
     draws = int(null.groupby(["setting", "dose"]).size().max())
@@ -518,13 +516,12 @@ def one_appraisal_moves_labels(found: Evidence, level: Levels) -> list[Check]:
 @claim("C15")
 def two_appraisals_combine(found: Evidence, level: Levels) -> list[Check]:
     def score(settings: Sequence[Setting]) -> dict[str, Any]:
-        return averaged(central(below_largest_dose(pushed(found, settings, "theory_score", "raw")), level.depth))
+        return averaged(central(pushed(found, settings, "theory_score"), level.depth))
 
     first, second = score(tuple(LEADERS)), None
     with suppress(NotTestable):
         second = score(SECOND)
-    counts = pushed(found, tuple(LEADERS), "count", "raw")
-    counts = central(counts[counts["dose"] == counts["dose"].max()], level.depth)
+    counts = central(pushed(found, tuple(LEADERS), "count", largest=True), level.depth)
     # the most frequent label under two pushes at the largest dose
     lead = counts.loc[counts.groupby("setting")["value"].idxmax()].set_index("setting")["label"]
     leaders = {setting: lead[str(setting)] for setting in LEADERS}
