@@ -129,9 +129,8 @@ def _solve(
     data = torch.cat([x, targets.to(x), x.new_ones(n, 1)], dim=1).double()
     total = data.new_zeros(n_folds, data.shape[1], data.shape[1])
     for block, members in enumerate(patterns):
-        if members.any():
-            rows = data[block_of == block]
-            total[members] += rows.T @ rows
+        rows = data[block_of == block]
+        total[members] += rows.T @ rows
     count, sums = total[:, -1, -1], total[:, -1, :-1]
     centred = total[:, :-1, :-1] - sums[:, :, None] * sums[:, None, :] / count[:, None, None]
     gram, cross = centred[:, :d, :d], centred[:, :d, d:]
