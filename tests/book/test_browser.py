@@ -145,6 +145,8 @@ def visit(context: Any, name: str, base: str, rules: dict[str, list[str]]) -> Vi
     page = context.new_page()
     watch(page, base, result.problems)
     page.goto(f"{base}/{name}.html", wait_until="load")
+    if name == "index":  # which only leads to the first page
+        page.wait_for_url("**/book/index.html")
     page.wait_for_function("!window.MathJax?.startup?.promise || MathJax.startup.promise.then(() => true)")
     if name.endswith("explorer"):
         page.wait_for_selector(".emolib-explorer[data-rows] svg")
