@@ -44,6 +44,14 @@ if "google.colab" in sys.modules:
 # and is trained to name the emotion (equation E2 of the paper's section 5, {cite:t}`tak2025`). If a probe succeeds on
 # events it has not seen, the emotion is there *and* laid out so that a weighted sum finds it. That is not yet evidence
 # that the model uses it: a probe reads what can be read.
+#
+# ```{figure} ../drawings/probe.svg
+# :name: fig-drawing-probe
+# :class: emolib-figure emolib-drawing
+#
+# A probe. The residual stream is read at one layer and token, and a weighted sum of the numbers found there gives a score
+# for each emotion. In the same way a probe reads what attention or the feed-forward sub-layer adds.
+# ```
 
 # %% tags=["parameters", "hide-input"]
 model = "smollm2-135m"

@@ -46,6 +46,14 @@ if "google.colab" in sys.modules:
 # and the rest of the network runs on. The outcome is *transferred* when the answer becomes the source's, *kept* when it
 # stays the base's, and *neither* otherwise. A window of three layers overwrites a layer and its two neighbours at once.
 # Tokens are counted from the end of the prompt; -1 is the colon after "Answer", where the model must speak.
+#
+# ```{figure} ../drawings/patch.svg
+# :name: fig-drawing-patch
+# :class: emolib-figure emolib-drawing
+#
+# A patch. The attention output of one layer, at the last token of the source, takes the place of the base's own; the rest
+# of the base's run is computed anew. The answer is then the source's, the base's own, or another.
+# ```
 
 # %% tags=["parameters", "hide-input"]
 model = "smollm2-135m"

@@ -63,6 +63,15 @@ if "google.colab" in sys.modules:
 #
 # The 20 settings are four appraisals up and down and twelve pairs of signs (pleasantness with each of the other three);
 # the paper prints 14 of them. Self-agency up and down are added, because the paper's opening example is about it.
+#
+# ```{figure} ../drawings/push.svg
+# :name: fig-drawing-push
+# :class: emolib-figure emolib-drawing
+#
+# A push. One vector is added to the residual stream at the last token: the direction of an appraisal or, as a control, one of
+# many random directions of equal length. Drawn at one layer; it is done in three. An appraisal's push tells something as
+# far as it moves the answer otherwise than the random ones do.
+# ```
 
 # %% tags=["parameters", "hide-input"]
 model = "smollm2-135m"

@@ -48,6 +48,14 @@ if "google.colab" in sys.modules:
 # | resample | $x$ of another event | stays entirely within what the model produces |
 #
 # The last two are our controls: a component that only matters because its absence is strange should survive them.
+#
+# ```{figure} ../drawings/knockout.svg
+# :name: fig-drawing-knockout
+# :class: emolib-figure emolib-drawing
+#
+# A knockout by zero. What one sub-layer would add to the residual stream at the last token is left out, and the answer is
+# compared with that of the clean run on the same event.
+# ```
 
 # %% tags=["parameters", "hide-input"]
 model = "smollm2-135m"

@@ -3,7 +3,7 @@
 MathJax comes out of the package sphinx-mathjax-offline (one of its 24 MB), Vega out of vl-convert-python; both are
 copied beside the pages when the book is rendered. The extension adds the button that opens a chapter's notebook in
 Colab, if the project has an address (`emolib.book.colab`), and puts that notebook, not its outputs, behind the
-download.
+download. The drawings of book/drawings become part of the page that shows them.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.config import Config
 
@@ -26,11 +27,13 @@ from emolib.book import colab, explorer, render
 # Typesets formulas as SVG, without fonts or further files.
 MATHJAX = "sphinx-mathjax-offline", "sphinx-mathjax-offline/static/mathjax/tex-svg.js"
 EXPLORER = "book/explorer"
+DRAWINGS = "book/drawings"
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Return what Sphinx wants to know about the extension."""
     app.connect("config-inited", add_assets)
+    app.connect("doctree-read", draw_inline, priority=400)  # Sphinx copies images at 500
     app.connect("autodoc-process-docstring", as_text)
     app.connect("html-page-context", add_button, priority=502)  # the theme fills the header at 501
     app.connect("html-page-context", say_altered)
@@ -66,6 +69,14 @@ def add_assets(app: Sphinx, config: Config) -> None:
         (folder / "explorer-data.js").write_text(data, encoding="utf-8")
         (folder / "vega.js").write_text(explorer.vega(), encoding="utf-8")
     config.html_static_path.append(str(folder))
+
+
+def draw_inline(app: Sphinx, doctree: nodes.document) -> None:
+    """Return None after putting each drawing itself in place of its image: only so does it take the page's colours."""
+    for image in list(doctree.findall(nodes.image)):
+        _, path = app.env.relfn2path(image["uri"], app.env.docname)
+        if Path(path).parent == Path(app.srcdir) / DRAWINGS:
+            image.replace_self(nodes.raw("", Path(path).read_text(encoding="utf-8"), format="html"))
 
 
 def add_button(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: object) -> None:

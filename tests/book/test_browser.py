@@ -57,7 +57,8 @@ CONTRAST: dict[str, Any] = {
 }
 SEEN = """() => {
   const images = [...document.images], box = document.documentElement;
-  const named = (e) => e.alt?.trim() || e.getAttribute("aria-label") || e.getAttribute("aria-hidden") === "true";
+  const named = (e) => e.alt?.trim() || e.getAttribute("aria-label") || e.getAttribute("aria-hidden") === "true"
+    || e.querySelector(":scope > title")?.textContent.trim();
   return {
     overflow: box.scrollWidth - box.clientWidth,
     wide: [...document.querySelectorAll("article *")].filter((e) => e.getBoundingClientRect().right > innerWidth + 1

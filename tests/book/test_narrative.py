@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
 import yaml
 
+from emolib.figures import palette
 from helpers import ROOT
 
 PAGES = sorted((ROOT / "book").glob("*.md"))
 TEXTS = {path.stem: path.read_text(encoding="utf-8") for path in PAGES}
 NOTEBOOKS = {path.stem: path.read_text(encoding="utf-8") for path in sorted((ROOT / "notebooks").glob("*.py"))}
+DRAWINGS = sorted((ROOT / "book" / "drawings").glob("*.svg"))
 
 
 def bibliography() -> dict[str, str]:
@@ -72,3 +75,27 @@ def test_the_glossary_defines_each_word_once() -> None:
     terms = [line for line in body.splitlines() if line and not line.startswith(" ")]
     assert len(terms) == len(set(terms)) >= 30
     assert {"appraisal", "residual stream", "patching", "probe", "agreed set", "theory score"} <= set(terms)
+
+
+@pytest.mark.parametrize("path", DRAWINGS, ids=lambda path: path.stem)
+def test_a_drawing_says_what_it_shows_in_the_book_s_colours_and_is_shown_once(path: Path) -> None:
+    root, svg = ET.parse(path).getroot(), "{http://www.w3.org/2000/svg}"  # raises where it is not well-formed
+    assert root.get("role") == "img" and path.stat().st_size < 12_000
+    title, desc = (root.findtext(f"{svg}{name}") or "" for name in ("title", "desc"))
+    assert 0 < len(title) <= 80 < len(desc), "a title that fits a tooltip, and a description of what is to be seen"
+    known = {palette.GREY, *palette.COMPONENT_COLOURS.values(), *palette.EMOTION_COLOURS.values()}
+    used = {part.get(name) for part in root.iter() for name in ("fill", "stroke", "color")}
+    assert used <= {*known, "currentColor", "none", None}
+    # Inline in a page: a style would be the page's, an id would be there twice, and the page's fonts are used.
+    assert not [part for part in root.iter() if part.tag == f"{svg}style" or part.get("style") or part.get("id")]
+    assert {part.get("font-family") for part in root.iter()} == {"system-ui, sans-serif", None}
+    _, _, width, _ = map(float, root.get("viewBox", "").split())
+    sizes = [float(part.get("font-size", "inf")) for part in root.iter()]
+    assert min(sizes) * 328 / width >= 11, "px on a phone of 360 px, without its margins"
+    directive = f"{{figure}} drawings/{path.name}\n", f"{{figure}} ../drawings/{path.name}\n"
+    pages = [text.replace("\n# ", "\n") for text in NOTEBOOKS.values()]
+    assert [sum(map(text.count, directive)) for text in [*TEXTS.values(), *pages] if path.name in text] == [1]
+
+
+def test_there_are_the_six_drawings() -> None:
+    assert {path.stem for path in DRAWINGS} == {"stream", "probe", "patch", "knockout", "push", "prompt"}
