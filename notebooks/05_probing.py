@@ -47,7 +47,6 @@ if "google.colab" in sys.modules:
 #
 # ```{figure} ../drawings/probe.svg
 # :name: fig-drawing-probe
-# :class: emolib-figure emolib-drawing
 #
 # A probe. The residual stream is read at one layer and token, and a weighted sum of the numbers found there gives a score
 # for each emotion. In the same way a probe reads what attention or the feed-forward sub-layer adds.

@@ -49,7 +49,6 @@ if "google.colab" in sys.modules:
 #
 # ```{figure} ../drawings/patch.svg
 # :name: fig-drawing-patch
-# :class: emolib-figure emolib-drawing
 #
 # A patch. The attention output of one layer, at the last token of the source, takes the place of the base's own; the rest
 # of the base's run is computed anew. The answer is then the source's, the base's own, or another.

@@ -66,7 +66,6 @@ if "google.colab" in sys.modules:
 #
 # ```{figure} ../drawings/push.svg
 # :name: fig-drawing-push
-# :class: emolib-figure emolib-drawing
 #
 # A push. One vector is added to the residual stream at the last token: the direction of an appraisal or, as a control, one of
 # many random directions of equal length. Drawn at one layer; it is done in three. An appraisal's push tells something as

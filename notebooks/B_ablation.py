@@ -51,7 +51,6 @@ if "google.colab" in sys.modules:
 #
 # ```{figure} ../drawings/knockout.svg
 # :name: fig-drawing-knockout
-# :class: emolib-figure emolib-drawing
 #
 # A knockout by zero. What one sub-layer would add to the residual stream at the last token is left out, and the answer is
 # compared with that of the clean run on the same event.

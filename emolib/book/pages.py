@@ -76,7 +76,8 @@ def draw_inline(app: Sphinx, doctree: nodes.document) -> None:
     for image in list(doctree.findall(nodes.image)):
         _, path = app.env.relfn2path(image["uri"], app.env.docname)
         if Path(path).parent == Path(app.srcdir) / DRAWINGS:
-            image.replace_self(nodes.raw("", Path(path).read_text(encoding="utf-8"), format="html"))
+            svg = Path(path).read_text(encoding="utf-8")
+            image.replace_self(nodes.raw("", svg, format="html", classes=["emolib-drawing"]))
 
 
 def add_button(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: object) -> None:

@@ -91,7 +91,7 @@ def test_a_drawing_says_what_it_shows_in_the_book_s_colours_and_is_shown_once(pa
     assert {part.get("font-family") for part in root.iter()} == {"system-ui, sans-serif", None}
     _, _, width, _ = map(float, root.get("viewBox", "").split())
     sizes = [float(part.get("font-size", "inf")) for part in root.iter()]
-    assert min(sizes) * 328 / width >= 11, "px on a phone of 360 px, without its margins"
+    assert min(sizes) * 312 / width >= 11, "px of type on a phone of 360 px, of which the theme leaves 312"
     directive = f"{{figure}} drawings/{path.name}\n", f"{{figure}} ../drawings/{path.name}\n"
     pages = [text.replace("\n# ", "\n") for text in NOTEBOOKS.values()]
     assert [sum(map(text.count, directive)) for text in [*TEXTS.values(), *pages] if path.name in text] == [1]
