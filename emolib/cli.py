@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 HELP = {
     "model": "name from `emolib models`, Hugging Face id, folder or GGUF file; NAME@random:0 is its untrained twin",
-    "corpus": "crowd-envent (6,600 real texts), situations (embedded) or a table with emotion and text",
+    "corpus": "crowd-envent (6,600 real texts), situations or keyword-free (embedded) or a table with emotion and text",
     "prompt": "T1-2shot as in the paper, T1-0shot ..., T2-2shot ..., question, bare, any with -chat, a .yml file",
     "calibration": "none, or batch: subtract each label's mean logit over the corpus",
     "scoring": "the token of a label that is scored: first_subtoken, or last_subtoken as the paper's code does",

@@ -1,9 +1,10 @@
 """The events a model reads: one checked table with text, writer, emotion and the 21 appraisal ratings.
 
-Sources: crowd-enVENT (the paper's corpus, fetched and never redistributed), `situations` (embedded, authored for this
-project), or anybody's csv, tsv, JSON lines or parquet file. Everything that can be wrong with a corpus is found here or
-in `reading`, before a model is loaded; messages number rows as in the file, 1 for the first under the header. Traps of
-the files and their counts are described in `load_corpus`. Loads no model library.
+Sources: crowd-enVENT (the paper's corpus, fetched and never redistributed), two corpora embedded and authored for this
+project (`situations`; `keyword-free`, the same scenes under every label, no word of an emotion lexicon), or anybody's
+csv, tsv, JSON lines or parquet file. Everything that can be wrong with a corpus is found here or in `reading`, before a
+model is loaded; messages number rows as in the file, 1 for the first under the header. Traps of the files and their
+counts are described in `load_corpus`. Loads no model library.
 """
 
 from __future__ import annotations
@@ -102,7 +103,7 @@ class Corpus:
 def load_corpus(
     name: str, *, path: str | os.PathLike[str] | None = None, text: TextColumn = "masked", encoding: str | None = None
 ) -> Corpus:
-    """The checked corpus called `name`: "crowd-envent", "situations", or the path of a table.
+    """The checked corpus called `name`: "crowd-envent", "situations", "keyword-free", or the path of a table.
 
     crowd-envent is looked for at `path`, then at $EMOLIB_CROWD_ENVENT (each a file, a zip archive or a folder), then
     downloaded and checked. `text` chooses between the column with emotion words masked by "..." (as in the paper) and
