@@ -336,6 +336,11 @@ def chance(events: pd.DataFrame) -> float:
     return 1 / 13 + 3.1 * (1 / 13 * 12 / 13 / len(events)) ** 0.5
 
 
+def with_labels(events: pd.DataFrame) -> pd.Series:
+    """The texts, every other one with its label at the end."""
+    return events["text"].where(events.index % 2 > 0, events["text"] + " " + events["emotion"])
+
+
 @only_situations
 def test_single_words_give_the_label_away_only_a_little(events: pd.DataFrame) -> None:
     found = accuracy(bag_of_words(), events["text"], events)
@@ -344,24 +349,31 @@ def test_single_words_give_the_label_away_only_a_little(events: pd.DataFrame) ->
     assert 0.096 < found < 0.25, found
 
 
+def learnt_from(source: pd.DataFrame, events: pd.DataFrame) -> float:
+    """The share of events whose label a bag of words names that has learnt from the texts of `source`."""
+    return bag_of_words().fit(source["text"], source["emotion"]).score(events["text"], events["emotion"])
+
+
 @only_keyword_free
-@pytest.mark.parametrize("source", ["situations", "crowd-envent"])
-def test_words_learnt_elsewhere_do_not_give_the_label_away(
-    events: pd.DataFrame, source: str, request: pytest.FixtureRequest
-) -> None:
-    # Texts that a bag of words learnt from *situations* got right were reworded, so of the two scores (.09 and .14) the
-    # one learnt from the real corpus, which nothing was fitted to, is the fair one. The real corpus gives .26 on
-    # *situations*.
-    other = load_corpus("situations") if source == "situations" else request.getfixturevalue("crowd_envent")
-    model = bag_of_words().fit(other.events["text"], other.events["emotion"])
-    assert model.score(events["text"], events["emotion"]) < chance(events)
+def test_words_of_situations_do_not_give_the_label_away(events: pd.DataFrame) -> None:
+    # Texts that such a bag of words got right in a first draft (.29) were reworded, so this score (.09) flatters.
+    source = load_corpus("situations").events
+    assert learnt_from(source, events) < chance(events)
+    # Positive control: with the label appended to every other text here and there the same classifier finds it.
+    marked = [table.assign(text=with_labels(table)) for table in (source, events)]
+    assert learnt_from(*marked) > 0.25
+
+
+@only_keyword_free
+def test_words_of_the_real_corpus_do_not_give_the_label_away(events: pd.DataFrame, crowd_envent: Corpus) -> None:
+    # Nothing was fitted to this score (.14; *situations* has .26).
+    assert learnt_from(crowd_envent.events, events) < chance(events)
 
 
 @only_situations
 def test_words_mean_the_same_as_in_the_real_corpus(events: pd.DataFrame, crowd_envent: Corpus) -> None:
     # Positive control for the test above: a bag of words that learnt from 6,600 real texts does transfer (.24 here).
-    model = bag_of_words().fit(crowd_envent.events["text"], crowd_envent.events["emotion"])
-    assert 0.15 < model.score(events["text"], events["emotion"]) < 0.5
+    assert 0.15 < learnt_from(crowd_envent.events, events) < 0.5
 
 
 @pytest.mark.parametrize("what", ["length", "first word", "first two words", "topic"])
@@ -378,5 +390,4 @@ def test_form_does_not_give_the_label_away(events: pd.DataFrame, topics: pd.Seri
 
 def test_the_leakage_tests_would_notice(events: pd.DataFrame) -> None:
     # Positive control: with the label appended to every other text the same classifier finds it.
-    marked = events["text"].where(events.index % 2 > 0, events["text"] + " " + events["emotion"])
-    assert accuracy(bag_of_words(), marked, events) > 0.25
+    assert accuracy(bag_of_words(), with_labels(events), events) > 0.25
