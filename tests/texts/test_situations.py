@@ -22,7 +22,7 @@ from scipy.stats import spearmanr
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_score
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, SplineTransformer
 
 from emolib.texts.corpus import APPRAISALS, EMOTIONS, Corpus, load_corpus, normalised
@@ -124,7 +124,7 @@ def accuracy(model: object, features: object, events: pd.DataFrame) -> float:
     return cross_val_score(model, features, events["emotion"], cv=folds).mean()
 
 
-def bag_of_words() -> object:
+def bag_of_words() -> Pipeline:
     return make_pipeline(TfidfVectorizer(), LogisticRegression(C=10, max_iter=2000))
 
 
