@@ -99,6 +99,16 @@ def word_tokenizer() -> Any:
     )
 
 
+def mixed(model: Any) -> Any:
+    """The same weights as a model in mixed precision."""
+    from emolib.engine.model import wrap_model
+    from emolib.engine.precision import mix
+
+    hf = type(model.hf)(model.hf.config)  # nnsight has wrapped the other one, and a model is mixed before that
+    hf.load_state_dict(model.hf.state_dict())
+    return wrap_model(mix(hf).to(model.device), model.tokenizer, name=model.name)
+
+
 CHAT_TEMPLATE = (
     "{% for m in messages %}{{ bos_token }}[{{ m['role'] }}] {{ m['content'] | trim }} [end]{% endfor %}"
     "{% if add_generation_prompt %}[assistant]{% endif %}"

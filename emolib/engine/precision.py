@@ -33,6 +33,8 @@ class MixedConv1D(Conv1D):
 
 
 MIXED: dict[type, type] = {torch.nn.Linear: MixedLinear, Conv1D: MixedConv1D}
+# Maps that are not called: a state space (Mamba, Jamba) multiplies with the weights of this one itself.
+UNCALLED = "dt_proj"
 
 
 def _biased(product: Tensor, bias: Tensor | None) -> Tensor:
@@ -40,12 +42,20 @@ def _biased(product: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def mix(hf: Any) -> Any:
-    """The float32 transformers model itself, its linear maps made mixed ones; the unembedding stays as it is."""
-    for module in hf.modules():
-        if type(module) in MIXED and module is not hf.get_output_embeddings():
-            module.__class__ = MIXED[type(module)]
-            module.weight.data = module.weight.data.to(torch.bfloat16)
+    """The float32 transformers model itself, its linear maps made mixed ones."""
+    for module in linear_maps(hf).values():
+        module.__class__ = MIXED[type(module)]
+        module.weight.data = module.weight.data.to(torch.bfloat16)
     return hf
+
+
+def linear_maps(hf: Any) -> dict[str, Any]:
+    """The linear maps of a transformers model that `mix` rounds, by name: all but the unembedding, and UNCALLED."""
+    return {
+        name: module
+        for name, module in hf.named_modules()
+        if type(module) in MIXED and module is not hf.get_output_embeddings() and not name.endswith(UNCALLED)
+    }
 
 
 def reader(kind: Any, dtype: DType) -> tuple[Any, torch.dtype]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from emolib.engine.model import Model
 from emolib.engine.oracle import plain
 from emolib.engine.sites import COMPONENTS
 from emolib.engine.tiny import tiny_model
-from helpers import DEVICE
+from helpers import DEVICE, mixed
 from tools.families import LABELS, PAGE, PROMPTS, difference, sites, table
 
 TABLE = table()
@@ -44,8 +45,9 @@ def test_a_family_is_served_as_the_table_says_and_as_plain_transformers_is(famil
         read = Engine(model, PROMPTS, LABELS, keep=3).encode([0, 1], read=COMPONENTS)
         step, stream = read.activations["attn_out"] + read.activations["mlp_out"], read.activations["resid_post"]
         assert (read.resid_pre + step - stream).abs().max() <= 1e-5 * stream.abs().max()
-    # Neither the other attention nor the other dtype depends on the site: one edit shows what they do.
+    # Neither the other attention nor another dtype depends on the site: one edit shows what they do.
     some = edits[len(edits) // 2]
+    assert off(replace(mixed(model), obstacle=model.obstacle), some) < TOLERANCE["mixed"]
     if model.hf._supports_sdpa:
         model.hf.set_attn_implementation("eager")
         assert off(model, some) < ALLOWED

@@ -12,21 +12,14 @@ from transformers.pytorch_utils import Conv1D
 from emolib.engine.checks import check_model
 from emolib.engine.engine import Engine
 from emolib.engine.loading import load
-from emolib.engine.model import Model, wrap_model
+from emolib.engine.model import Model
 from emolib.engine.oracle import plain
-from emolib.engine.precision import mix
-from emolib.engine.sites import COMPONENTS
+from emolib.engine.precision import UNCALLED
 from emolib.engine.tiny import tiny_model
+from helpers import mixed
 
 PROMPTS = ["Context: I lost my keys on the way home. Answer:", "Context: my dog laughed at me again. Answer:"]
-FAMILIES = ["llama", "gemma2", "qwen2", "qwen3_moe", "gpt2", "gpt_neox"]
-
-
-def mixed(family: str) -> Model:
-    model = tiny_model(family)
-    hf = type(model.hf)(model.hf.config)  # nnsight has wrapped the other one, and a model is mixed before that
-    hf.load_state_dict(model.hf.state_dict())
-    return wrap_model(mix(hf), model.tokenizer, name=model.name)
+FAMILIES = ["llama", "gemma2", "qwen2", "qwen3_moe", "gpt2", "gpt_neox", "mamba", "jamba"]
 
 
 def linear_maps(hf: Any) -> dict[str, torch.nn.Module]:
@@ -34,7 +27,7 @@ def linear_maps(hf: Any) -> dict[str, torch.nn.Module]:
     return {
         name: module
         for name, module in hf.named_modules()
-        if isinstance(module, (torch.nn.Linear, Conv1D)) and module is not head
+        if isinstance(module, (torch.nn.Linear, Conv1D)) and module is not head and not name.endswith(UNCALLED)
     }
 
 
@@ -52,7 +45,8 @@ def test_mixed_is_float32_with_linear_maps_rounded_on_both_sides(family: str) ->
         module.register_forward_hook(
             lambda _m, _i, out, bias=bias: rounded(out) if bias is None else rounded(out - bias) + bias
         )
-    model, full = mixed(family), tiny_model(family)
+    full = tiny_model(family)
+    model = mixed(full)
     for prompt in PROMPTS:
         found, expected, exact = (plain(one, prompt) for one in (model, by_hand, full))
         # Sums in another order round to a neighbour now and then; that is far less than what rounding does.
@@ -63,20 +57,20 @@ def test_mixed_is_float32_with_linear_maps_rounded_on_both_sides(family: str) ->
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_only_linear_maps_are_bfloat16(family: str) -> None:
-    model = mixed(family)
+    model = mixed(tiny_model(family))
     maps = {f"{name}.weight" for name in linear_maps(model.hf)}
     kinds = {name: weight.dtype for name, weight in model.hf.named_parameters()}
     assert maps and {name for name, kind in kinds.items() if kind == torch.bfloat16} == maps
     assert set(kinds.values()) == {torch.bfloat16, torch.float32}
     assert model.dtype == torch.float32 and model.precision == "mixed"
-    encoding = Engine(model, PROMPTS, torch.arange(50)).encode([0, 1], read=COMPONENTS)
+    encoding = Engine(model, PROMPTS, torch.arange(50)).encode([0, 1], read=model.components)
     stream = encoding.activations["resid_post"]
     assert stream.dtype == torch.float32 and not torch.equal(stream, rounded(stream))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_mixed_model_passes_the_checks_of_loading(family: str) -> None:
-    model = mixed(family)
+    model = mixed(tiny_model(family))
     assert check_model(model) is model
 
 
