@@ -18,6 +18,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import Any, Literal, overload
 
 import nnsight
@@ -37,6 +38,7 @@ from emolib.engine.work import Kind, counted
 
 TEXTS, BYTES = 64, 2**30  # what a batch may hold and take, unless told otherwise; on a GPU, `limits`
 WORK = 12  # tensors as wide as a layer at its widest that are alive at once, measured: gate, up, product, and copies
+READ = 1000  # prompts that a tokenizer reads at a time: until it is done it keeps several kilobytes of each
 EACH = slice(None)
 Plan = Mapping[tuple[int, Component], Sequence[tuple[slice, slice, Edit]]]
 
@@ -432,8 +434,10 @@ class Engine:
 def token_ids(tokenizer: Any, prompts: Sequence[str | Sequence[int]]) -> list[list[int]]:
     """The token ids of prompts; those that are token ids already are returned as they are."""
     texts = [prompt for prompt in prompts if isinstance(prompt, str)]
-    read = iter(tokenizer(texts)["input_ids"] if texts else [])
-    return [next(read) if isinstance(prompt, str) else list(prompt) for prompt in prompts]
+    parts = (tokenizer(texts[begin : begin + READ])["input_ids"] for begin in range(0, len(texts), READ))
+    read, known = chain.from_iterable(parts), dict[int, int]()
+    # One number for all tokens of a kind: thousands of prompts say the same.
+    return [[known.setdefault(one, one) for one in (next(read) if isinstance(p, str) else p)] for p in prompts]
 
 
 def limits(place: torch.device) -> tuple[int, int]:

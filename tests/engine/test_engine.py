@@ -8,20 +8,21 @@ import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 import psutil
 import pytest
 import torch
 
 from emolib.engine.edits import Add, Edit, Mean, Noise, Patch, ProjectOut, Zero
-from emolib.engine.engine import Engine, batches, text_bytes
+from emolib.engine.engine import Engine, batches, text_bytes, token_ids
 from emolib.engine.layouts import unwrap
 from emolib.engine.model import Model
 from emolib.engine.oracle import plain
 from emolib.engine.sites import COMPONENTS, Component, span_layers
 from emolib.engine.sweeps import sweep
 from emolib.engine.tiny import tiny_model as tiny_model_on
-from helpers import DEVICE
+from helpers import DEVICE, TINY_WORDS, word_tokenizer
 
 TEXTS = ["The bus left early.", "Ok so", "Someone took the last seat on the train to the coast and did not look up."]
 PROMPTS = [f"Name it. Context: My dog ran. Answer: joy Context: {text} Answer:" for text in TEXTS]
@@ -392,6 +393,24 @@ def test_a_prompt_that_there_is_no_room_for_is_refused(family: str, settings: di
     with pytest.raises(ValueError, match=rf"the prompt of row 1 has {room} tokens, up to 1 are put behind it"):
         engine.greedy(engine.encode([0, 1]), 2)
     assert engine.greedy(engine.encode([0]), 2).shape == (1, 2)
+
+
+def test_many_prompts_are_read_some_at_a_time_and_share_their_tokens() -> None:
+    tokenizer, asked = word_tokenizer(), []
+
+    def reading(texts: list[str]) -> Any:
+        asked.append(len(texts))
+        return tokenizer(texts)
+
+    prompts: list[str | list[int]] = [f"train garden {word}" for word in TINY_WORDS] * 60
+    prompts[7] = [300, 5]
+    found = token_ids(reading, prompts)
+    texts = [prompt for prompt in prompts if isinstance(prompt, str)]
+    expected = iter(tokenizer(texts)["input_ids"])
+    assert found == [next(expected) if isinstance(prompt, str) else prompt for prompt in prompts]
+    assert sum(asked) == len(texts) and len(asked) > 2 and max(asked) <= 1000
+    large = [[int("1000"), int("1000")], [int("1000")]]  # of small ones Python has one anyway
+    assert len({id(token) for prompt in token_ids(reading, large) for token in prompt}) == 1
 
 
 def test_prompts_may_be_token_ids(model: Model) -> None:
