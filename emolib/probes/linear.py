@@ -163,9 +163,17 @@ def grouped_folds(labels: np.ndarray, groups: np.ndarray, *, n_folds: int = 5, s
 def released_split(rows: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The paper's training and test part of the texts `rows` (`as_released`: random 80/20, seed 42, not grouped).
 
-    `labels` [N] are those of all texts. Raises ValueError when there are too few of `rows` to probe.
+    `rows` are the texts that the model answers right, `labels` [N] those of all. Raises ValueError when there are too
+    few of `rows` to probe.
     """
-    check_probeable(labels[rows], np.arange(len(rows)) % 2, n_folds=2)
+    try:
+        check_probeable(labels[rows], np.arange(len(rows)) % 2, n_folds=2)
+    except ValueError as error:
+        raise ValueError(
+            f"the model answers {len(rows)} of {len(labels)} texts right, and the paper's probes, trained on these "
+            "alone, need 50 and two labels with 5 in either half: try calibration=batch, another prompt or a larger "
+            "model"
+        ) from error
     return tuple(train_test_split(rows, test_size=0.2, random_state=42))
 
 

@@ -191,7 +191,7 @@ def test_too_few_right_answers_are_refused_before_any_probe(
 ) -> None:
     # Sixty spread over thirteen labels are too few for five of one label in the test part.
     monkeypatch.setattr(PlantedStudy, "activations", None)
-    with pytest.raises(ValueError, match=f"too few texts to probe: {right}, .*expected at least 50"):
+    with pytest.raises(ValueError, match=f"the model answers {right} of {N} texts right, .* need 50"):
         probing.run(planted(agreed=np.arange(right)))
 
 
