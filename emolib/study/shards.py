@@ -7,11 +7,13 @@ what was written there is computed again, never used.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 import uuid
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -22,8 +24,12 @@ from tqdm import tqdm
 
 from emolib.engine.places import umask
 
+if sys.platform != "win32":
+    import fcntl
+
 T = TypeVar("T")
 CHECKS, NAME = "crc32", "of"
+LEFT = 3600.0  # seconds without a change after which an unfinished shard may be given up
 
 
 class Damaged(Exception):
@@ -59,9 +65,14 @@ class Shard(NamedTuple):
         checks = {name: _checks(value) for name, value in tensors.items()}
         partial = self.path.with_suffix(f".{uuid.uuid4().hex}.partial")
         own = {"seconds": repr(seconds), CHECKS: json.dumps(checks), NAME: _name(self.path)}
-        save_file(tensors, partial, metadata=own)
-        partial.chmod(0o666 & ~umask())  # safetensors makes files that nobody else reads
-        partial.rename(self.path)
+        with _locked(self.path.parent, shared=True):
+            try:
+                save_file(tensors, partial, metadata=own)
+                partial.chmod(0o666 & ~umask())  # safetensors makes files that nobody else reads
+                partial.rename(self.path)
+            except BaseException:
+                partial.unlink(missing_ok=True)
+                raise
         return 0.0
 
     def load(self, name: str, index: tuple[int, ...] = ()) -> Tensor:
@@ -77,6 +88,40 @@ class Shard(NamedTuple):
         """The shard is not there any more, and stderr says why."""
         print(f"{self.path} {error}: it is computed anew", file=sys.stderr)
         self.path.unlink(missing_ok=True)
+
+
+def sweep(cache: Path) -> None:
+    """Nothing; shards in the folders of `cache` that killed processes have begun are gone.
+
+    Who writes a shard holds a lock of its folder, which ends with the process: where nobody does, and nothing was
+    written for `LEFT` seconds, which is for disks that show no locks of other machines, nobody will finish it.
+    """
+    for partial in cache.glob("*/*.partial"):
+        # A lock that somebody has, a disk without locks, a file that somebody else has removed: it is left alone.
+        with suppress(OSError):
+            if time.time() - partial.stat().st_mtime > LEFT:
+                with _locked(partial.parent, shared=False):
+                    partial.unlink()
+
+
+@contextmanager
+def _locked(folder: Path, *, shared: bool) -> Iterator[None]:
+    """A lock of the folder meanwhile, with others who share it, or alone. Raises OSError where that cannot be had.
+
+    Who shares goes on without one on disks that have none, where nobody is alone either.
+    """
+    if sys.platform == "win32":
+        if not shared:
+            raise OSError("Windows has no locks of folders")
+        yield
+        return
+    place = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError) if shared else nullcontext():
+            fcntl.flock(place, fcntl.LOCK_SH if shared else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(place)
 
 
 def _metadata(path: Path) -> tuple[float, Any]:

@@ -187,6 +187,7 @@ class Study:
     @cached_property
     def clean_pass(self) -> CleanPass:
         """What the model does with every text when nothing is changed."""
+        shards.sweep(self.folder / "cache")
         return CleanPass(self.engine, self.labels, self._cache("clean", words=self.labels.tokens))
 
     @cached_property

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -376,12 +378,61 @@ def test_a_shard_that_was_not_finished_does_not_count(
         patch.setattr(shards, "save_file", full_disk)
         with pytest.raises(OSError, match="no space left"):
             fresh().clean  # noqa: B018
-    left = [file.suffix for file in fresh().folder.rglob("*") if file.is_file()]
-    assert left == [".partial"]
+    assert not [file for file in fresh().folder.rglob("*") if file.is_file()]
     encoded.clear()
     found = fresh().clean
     assert sum(encoded) == TINY_TEXTS
     assert torch.equal(found.logits, tiny_study.clean.logits)
+
+
+BEGINS = """
+import sys, time
+from pathlib import Path
+import torch
+from emolib.study import shards
+
+save = shards.save_file
+
+def slow(tensors, path, **options):
+    save(tensors, path, **options)
+    print("begun", flush=True)
+    time.sleep(600)
+
+shards.save_file = slow
+shards.Shard(Path(sys.argv[1]), lambda: {"rows": torch.arange(3)}).keep()
+"""
+
+
+def test_what_a_killed_process_had_begun_is_gone_when_nobody_will_finish_it(
+    fresh: Fresh, tmp_path: Path, tiny_study: Study
+) -> None:
+    folder = tmp_path / "cache" / "clean-of-another-run"
+    folder.mkdir(parents=True)
+    writers = [
+        subprocess.Popen([sys.executable, "-c", BEGINS, folder / f"{number}.safetensors"], stdout=subprocess.PIPE)
+        for number in range(2)
+    ]
+    try:
+        assert [one.stdout.readline() for one in writers if one.stdout] == [b"begun\n"] * 2
+
+        def left(age: float) -> int:
+            """How many are left when they were last written so many seconds ago and a study is at work."""
+            for partial in folder.glob("*.partial"):
+                os.utime(partial, (time.time() - age,) * 2)
+            assert torch.equal(fresh().clean.logits, tiny_study.clean.logits)
+            return len(list(folder.iterdir()))
+
+        writers[0].kill()
+        writers[0].wait()
+        assert left(7200) == 2, "one of them is being written"
+        writers[1].kill()
+        writers[1].wait()
+        assert left(60) == 2, "they may be another machine's"
+        assert left(7200) == 0
+    finally:
+        for one in writers:
+            one.kill()
+            one.communicate()
 
 
 def test_runs_that_differ_share_no_shard(fresh: Fresh, encoded: list[int]) -> None:
