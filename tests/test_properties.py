@@ -54,15 +54,14 @@ def kept() -> Iterator[None]:
 def trying(kind: str, call: Callable[[], Any]) -> Any:
     """What the call gives; None after an error of ours, which says something."""
     counts = SEEN.setdefault(kind, Counter())
-    counts["tried"] += 1
     try:
         found = call()
     except OURS as error:
         assert len(str(error)) > 10, f"{error!r} says nothing"
         assert type(error) not in (json.JSONDecodeError, UnicodeDecodeError, RecursionError), repr(error)
-        counts["refused"] += 1
+        counts.update(["tried", "refused"])
         return None
-    counts["worked"] += 1
+    counts.update(["tried", "worked"])
     return found
 
 
