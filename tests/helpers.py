@@ -52,19 +52,19 @@ def tiny_table(n: int = TINY_TEXTS, *, writers: int = TINY_WRITERS, seed: int = 
     return table
 
 
-def agreeing_table(model: str, folder: Path, n: int, *, writers: int = TINY_WRITERS) -> Path:
-    """The file of a corpus of which every other label is what a model answers: there are agreed texts to work with.
+def agreeing_table(model: str, folder: Path, table: pd.DataFrame) -> Path:
+    """The file of the corpus with every other label what a model answers: there are agreed texts to work with.
 
     The answers do not change with the labels, because calibration looks at the texts alone.
     """
     from emolib.study.run import Run
     from emolib.study.study import Study
 
-    path, table = folder / "agreeing.csv", tiny_table(n, writers=writers)
+    path = folder / "agreeing.csv"
     table.to_csv(path, index=False)
     study = Study(Run(model=model, corpus=str(path), device="cpu"), folder=folder)
     answers = np.asarray(study.words)[study.predicted]
-    table.assign(emotion=np.where(np.arange(n) % 2, answers, table["emotion"])).to_csv(path, index=False)
+    table.assign(emotion=np.where(np.arange(len(table)) % 2, answers, table["emotion"])).to_csv(path, index=False)
     return path
 
 

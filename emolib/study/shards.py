@@ -7,13 +7,12 @@ what was written there is computed again, never used.
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 import uuid
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -24,12 +23,9 @@ from tqdm import tqdm
 
 from emolib.engine.places import umask
 
-if sys.platform != "win32":
-    import fcntl
-
 T = TypeVar("T")
 CHECKS, NAME = "crc32", "of"
-LEFT = 3600.0  # seconds without a change after which an unfinished shard may be given up
+LEFT = 86400.0  # seconds without a change after which nobody is writing a shard any more: it takes moments
 
 
 class Damaged(Exception):
@@ -65,14 +61,12 @@ class Shard(NamedTuple):
         checks = {name: _checks(value) for name, value in tensors.items()}
         partial = self.path.with_suffix(f".{uuid.uuid4().hex}.partial")
         own = {"seconds": repr(seconds), CHECKS: json.dumps(checks), NAME: _name(self.path)}
-        with _locked(self.path.parent, shared=True):
-            try:
-                save_file(tensors, partial, metadata=own)
-                partial.chmod(0o666 & ~umask())  # safetensors makes files that nobody else reads
-                partial.rename(self.path)
-            except BaseException:
-                partial.unlink(missing_ok=True)
-                raise
+        try:
+            save_file(tensors, partial, metadata=own)
+            partial.chmod(0o666 & ~umask())  # safetensors makes files that nobody else reads
+            partial.rename(self.path)
+        finally:
+            partial.unlink(missing_ok=True)  # of a write that failed; else it is not there any more
         return 0.0
 
     def load(self, name: str, index: tuple[int, ...] = ()) -> Tensor:
@@ -91,37 +85,11 @@ class Shard(NamedTuple):
 
 
 def sweep(cache: Path) -> None:
-    """Nothing; shards in the folders of `cache` that killed processes have begun are gone.
-
-    Who writes a shard holds a lock of its folder, which ends with the process: where nobody does, and nothing was
-    written for `LEFT` seconds, which is for disks that show no locks of other machines, nobody will finish it.
-    """
+    """Nothing; shards in the folders of `cache` that killed processes had begun a day ago or longer are gone."""
     for partial in cache.glob("*/*.partial"):
-        # A lock that somebody has, a disk without locks, a file that somebody else has removed: it is left alone.
-        with suppress(OSError):
+        with suppress(OSError):  # another process may be quicker, or have the only right to remove it
             if time.time() - partial.stat().st_mtime > LEFT:
-                with _locked(partial.parent, shared=False):
-                    partial.unlink()
-
-
-@contextmanager
-def _locked(folder: Path, *, shared: bool) -> Iterator[None]:
-    """A lock of the folder meanwhile, with others who share it, or alone. Raises OSError where that cannot be had.
-
-    Who shares goes on without one on disks that have none, where nobody is alone either.
-    """
-    if sys.platform == "win32":
-        if not shared:
-            raise OSError("Windows has no locks of folders")
-        yield
-        return
-    place = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(OSError) if shared else nullcontext():
-            fcntl.flock(place, fcntl.LOCK_SH if shared else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(place)
+                partial.unlink()
 
 
 def _metadata(path: Path) -> tuple[float, Any]:

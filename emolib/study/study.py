@@ -333,10 +333,8 @@ class Study:
             **content,
             **({"device": self.run.device} if self.run.remote else {}),
         )
-        digest = hashlib.sha256()
-        for part in json.JSONEncoder(sort_keys=True).iterencode(key):  # not all prompts once more in one text
-            digest.update(part.encode())
-        folder = self.folder / "cache" / f"{name}-{digest.hexdigest()[:16]}"
+        digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+        folder = self.folder / "cache" / f"{name}-{digest}"
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 

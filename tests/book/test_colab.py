@@ -27,7 +27,7 @@ import pytest
 
 from emolib.book import colab
 from emolib.book.run import notebook_names
-from helpers import ROOT, agreeing_table
+from helpers import ROOT, agreeing_table, tiny_table
 
 NOTEBOOKS = notebook_names(ROOT)
 PLACE = colab.Repository(owner="owner", name="name")
@@ -189,7 +189,7 @@ def fresh(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def agreeing_corpus(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return agreeing_table(str(tiny_folder), tmp_path_factory.mktemp("agreeing"), 400, writers=80)
+    return agreeing_table(str(tiny_folder), tmp_path_factory.mktemp("agreeing"), tiny_table(400, writers=80))
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import nbformat
-import numpy as np
 import pytest
 import torch
 from IPython.core.interactiveshell import InteractiveShell
@@ -17,10 +16,9 @@ from IPython.utils.capture import capture_output
 from emolib.book.run import INTERVENTION, result_of
 from emolib.engine.tiny import tiny_model
 from emolib.study.run import Run
-from emolib.study.study import Study
 from emolib.tables import results
 from emolib.tables.provenance import absent
-from helpers import ROOT, task_tokenizer, tiny_table
+from helpers import ROOT, agreeing_table, task_tokenizer, tiny_table
 
 TEXTS = 260
 NOTEBOOKS = ["06_attention", "06_patching", "B_ablation", "C_robustness"]
@@ -28,7 +26,6 @@ NOTEBOOKS = ["06_attention", "06_patching", "B_ablation", "C_robustness"]
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Of a corpus of which every other label is what the model answers: there must be agreed texts to work with."""
     folder = tmp_path_factory.mktemp("stream")
     model = tiny_model("mamba", tokenizer=task_tokenizer(), num_hidden_layers=4, tie_word_embeddings=False)
     likely = model.tokenizer.convert_tokens_to_ids(["joy", "sadness"])
@@ -41,13 +38,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     model.tokenizer.save_pretrained(folder / "model")
     table = tiny_table(TEXTS, writers=64)
     table["text"] = [" ".join(text.split()[:6]) for text in table["text"]]  # of one length, so that they share passes
-    table.to_csv(folder / "texts.csv", index=False)
-    run = Run(model=str(folder / "model"), corpus=str(folder / "texts.csv"), device="cpu")
-    study = Study(run, folder=folder)
-    answers = np.asarray(study.words)[study.predicted]
-    emotions = np.where(np.arange(TEXTS) % 2, answers, table["emotion"])
-    table.assign(emotion=emotions).to_csv(folder / "texts.csv", index=False)
-    return run
+    corpus = agreeing_table(str(folder / "model"), folder, table)
+    return Run(model=str(folder / "model"), corpus=str(corpus), device="cpu")
 
 
 @pytest.fixture(scope="module")

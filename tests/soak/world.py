@@ -29,7 +29,7 @@ from emolib.study import shards
 from emolib.study.run import Run
 from emolib.study.study import Study
 from emolib.tables import results
-from helpers import ROOT, agreeing_table, word_tokenizer
+from helpers import ROOT, agreeing_table, tiny_table, word_tokenizer
 
 # One reads what a clean pass keeps of the layers, the other its answers, and keeps those under edits.
 EXPERIMENTS = {"08_geometry": geometry, "B_ablation": ablation}
@@ -197,7 +197,7 @@ def _small_model(folder: Path) -> None:
 
 
 def _corpus(folder: Path) -> Path:
-    return agreeing_table(str(folder / "model"), folder, TEXTS)
+    return agreeing_table(str(folder / "model"), folder, tiny_table(TEXTS))
 
 
 def _tables(folder: Path) -> dict[str, str]:

@@ -403,36 +403,17 @@ shards.Shard(Path(sys.argv[1]), lambda: {"rows": torch.arange(3)}).keep()
 """
 
 
-def test_what_a_killed_process_had_begun_is_gone_when_nobody_will_finish_it(
-    fresh: Fresh, tmp_path: Path, tiny_study: Study
-) -> None:
+def test_what_a_killed_process_had_begun_is_gone_a_day_later(fresh: Fresh, tmp_path: Path, tiny_study: Study) -> None:
     folder = tmp_path / "cache" / "clean-of-another-run"
     folder.mkdir(parents=True)
-    writers = [
-        subprocess.Popen([sys.executable, "-c", BEGINS, folder / f"{number}.safetensors"], stdout=subprocess.PIPE)
-        for number in range(2)
-    ]
-    try:
-        assert [one.stdout.readline() for one in writers if one.stdout] == [b"begun\n"] * 2
-
-        def left(age: float) -> int:
-            """How many are left when they were last written so many seconds ago and a study is at work."""
-            for partial in folder.glob("*.partial"):
-                os.utime(partial, (time.time() - age,) * 2)
-            assert torch.equal(fresh().clean.logits, tiny_study.clean.logits)
-            return len(list(folder.iterdir()))
-
-        writers[0].kill()
-        writers[0].wait()
-        assert left(7200) == 2, "one of them is being written"
-        writers[1].kill()
-        writers[1].wait()
-        assert left(60) == 2, "they may be another machine's"
-        assert left(7200) == 0
-    finally:
-        for one in writers:
-            one.kill()
-            one.communicate()
+    with subprocess.Popen([sys.executable, "-c", BEGINS, folder / "0.safetensors"], stdout=subprocess.PIPE) as writer:
+        assert writer.stdout and writer.stdout.readline() == b"begun\n"
+        writer.kill()
+    (begun,) = folder.iterdir()
+    for hours, left in ((23, [begun]), (25, [])):
+        os.utime(begun, (time.time() - 3600 * hours,) * 2)
+        assert torch.equal(fresh().clean.logits, tiny_study.clean.logits)
+        assert [*folder.iterdir()] == left
 
 
 def test_runs_that_differ_share_no_shard(fresh: Fresh, encoded: list[int]) -> None:
