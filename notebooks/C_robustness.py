@@ -170,7 +170,7 @@ if len(later):
         alt="Shift of the patching peak and of the ablation dip, in layers, for each prompt.",
     )
 else:
-    say("So there is no shift of attention's places either.")
+    say("So how far attention's places shift cannot be said either.")
 
 # %% tags=["hide-input"]
 gap = views.pick(data, check="prompts", metric="balanced_accuracy_change")

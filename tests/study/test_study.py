@@ -71,8 +71,9 @@ def plain_logits(tiny_study: Study, plain_llama: Any) -> torch.Tensor:
 
 
 @pytest.fixture
-def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The sizes of the batches that any engine encodes from now on."""
+def encoded(tiny_study: Study, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The sizes of the batches that any engine encodes from now on, the model's own checks being done."""
+    assert tiny_study.model
     sizes, encode = [], Engine.encode
 
     def counting(self: Engine, rows: list[int], **settings: Any) -> Any:
