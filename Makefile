@@ -65,10 +65,9 @@ run: $(READY) ## run the experiments only
 plan: $(READY) ## say what a run would take: passes, time, memory, disk
 	@$(BIN)/emolib run --dry-run $(FLAGS)
 
-# Files are shared out in their order, with the longest near its beginning, among processes with a thread each; three,
-# since many wait for programs and pages. More threads would only wait for each other: tensors of tests are small.
+# Files are shared out in their order, with the longest near its beginning, among three processes: many wait for programs.
 test: $(READY) ## run every test
-	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test-slurm: $(READY) ## run on a Slurm cluster of its own (Debian, as root)
 	@$(BIN)/python tests/slurm

@@ -7,6 +7,11 @@ the checkout. Where neither has the file those tests are deselected and the end 
 from __future__ import annotations
 
 import os
+
+# Before anything reads it: tensors of tests are small, and threads of several processes would wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any

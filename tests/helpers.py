@@ -52,6 +52,15 @@ def tiny_table(n: int = TINY_TEXTS, *, writers: int = TINY_WRITERS, seed: int = 
     return table
 
 
+def assert_agree(table: pd.DataFrame, other: pd.DataFrame) -> None:
+    """Two tables of one experiment differ by nothing but rounding, as `emolib.tables.compare` states it, without a
+    flip."""
+    from emolib.tables.compare import compare
+
+    found = compare(table, other)
+    assert not [*found.failures()] and found.flips.empty, f"{found}: {found.largest()}"
+
+
 def agreeing_table(model: str, folder: Path, table: pd.DataFrame) -> Path:
     """The file of the corpus with every other label what a model answers: there are agreed texts to work with.
 

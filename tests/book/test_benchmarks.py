@@ -32,31 +32,25 @@ TEXTS, SLOWEST = 13, 25  # the guard: texts, and how many times faster edits mus
 
 
 @pytest.fixture(scope="module")
-def plain(embedded_model) -> PlainSide:
-    """The plain way on the same weights."""
-    return PlainSide(embedded_model.hf.name_or_path)
+def plain(tiny_folder) -> PlainSide:
+    """The plain way on the weights of a small model."""
+    return PlainSide(str(tiny_folder))
 
 
-@pytest.fixture(scope="module")
-def ours(embedded_model) -> OurSide:
-    """emolib on the embedded model, after all four ablations of eight texts."""
-    side = OurSide(embedded_model)
-    side.edit(n_texts=13, n_kinds=4)
-    return side
-
-
-def test_plain_way_and_emolib_give_the_same_logits(ours, plain):
+def test_plain_way_and_emolib_give_the_same_logits(tiny_folder, plain):
+    ours = OurSide(load(str(tiny_folder)))
+    ours.edit(n_texts=13, n_kinds=4)
     sites = edit_sites(KINDS, ours.layers())
     chosen = [
         sites.index((kind, component, layer))
         for kind in ("zero", "mean", "resample")
-        for component, layer in (("attn_out", 0), ("mlp_out", 12), ("resid_post", 17))
+        for component, layer in (("attn_out", 0), ("mlp_out", 2), ("resid_post", 3))
     ]
     sample = [(2 * (place % 2), edit) for place, edit in enumerate(chosen)]
     plain.prepare(n_texts=13)
     theirs, mine = (torch.tensor(s) for s in (plain.edit(13, 4, sample), ours.answers(sample)))
     assert theirs.shape == (len(sample), PLAIN_BATCH, len(EMOTIONS))
-    assert (theirs - mine).abs().max() < 2e-3
+    assert (theirs - mine).abs().max() < 1e-4
     for index, (batch, _) in enumerate(sample):
         clean = ours.clean[batch * PLAIN_BATCH : (batch + 1) * PLAIN_BATCH]
         assert (mine[index] - clean).abs().max() > 0.02, "the edit does nothing: the test is blind"
@@ -71,9 +65,9 @@ def test_plain_random_directions_keep_the_norm_and_nothing_else():
     assert torch.cosine_similarity(new, old).abs().max() < 0.3
 
 
-def test_plain_reading_and_emolib_read_the_same_activations(embedded_model, plain):
-    texts = prompts(13)[:PLAIN_BATCH]
-    mine, _ = read(Engine(embedded_model, texts, torch.tensor(first_tokens(embedded_model.tokenizer))))
+def test_plain_reading_and_emolib_read_the_same_activations(tiny_folder, plain):
+    texts, model = prompts(13)[:PLAIN_BATCH], load(str(tiny_folder))
+    mine, _ = read(Engine(model, texts, torch.tensor(first_tokens(model.tokenizer))))
     theirs = plain.model.read(texts)
     for component in COMPONENTS:
         expected = torch.stack(theirs[component])
@@ -176,9 +170,8 @@ def test_committed_records_were_measured_with_the_sizes_of_the_code(figure: str)
         assert points == [(quantity, value) for quantity, values in POINTS.items() for value in values], "make bench"
 
 
-def test_edits_stay_far_faster_than_the_plain_way(embedded_model, plain):
-    side = OurSide(embedded_model)
-    model: PlainModel = plain.model
+def test_edits_stay_far_faster_than_the_plain_way(embedded_model):
+    side, model = OurSide(embedded_model), PlainModel(embedded_model.hf.name_or_path)
     batch, labels = prompts(TEXTS)[:PLAIN_BATCH], torch.tensor(first_tokens(model.tokenizer))
     n_edits = len(make_edits(KINDS[:1], {}, TEXTS, side.layers()))
 

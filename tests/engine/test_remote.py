@@ -94,8 +94,8 @@ def test_a_patch_is_sent_with_what_its_texts_receive_and_nothing_else(here: Mode
     assert {layer: tuple(values.shape) for layer, values in operation.values.items()} == {
         layer: (2, here.width) for layer in (0, 3)
     }
-    found = engine.replay(engine.encode(rows.tolist()), [light, patch])
-    assert torch.equal(found[:, 0], found[:, 1])
+    encoding = engine.encode(rows.tolist())
+    assert torch.equal(engine.replay(encoding, [light]), engine.replay(encoding, [patch]))
 
 
 def test_the_unembedding_is_fetched_once(ndif: Ndif, there: Model) -> None:

@@ -23,9 +23,8 @@ from emolib.experiments import ablation, behaviour, geometry
 from emolib.study.clean import KEEP
 from emolib.study.run import Run
 from emolib.study.study import Study
-from emolib.tables.compare import EXACT, UNCONVERGED, compare
 from emolib.tables.results import digest
-from helpers import ROOT
+from helpers import ROOT, assert_agree
 
 EXPERIMENTS = (behaviour, ablation, geometry)
 EQUAL = ("behaviour", "ablation")  # labels, and shares of them
@@ -54,27 +53,24 @@ def two_threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def agree(one: Tables, other: Tables) -> None:
+def _agree(one: Tables, other: Tables) -> None:
     for name, table in one.items():
-        found = compare(table, other[name])
-        assert list(found.failures()) == [] and len(found.flips) == 0, f"{found}: {found.largest()}"
-        pairs = found.pairs
-        relative = pairs["difference"] / pairs["value"].abs().clip(lower=1)
-        assert relative[~pairs["unconverged"]].max() <= (0 if name in EQUAL else EXACT.numbers[0])
-        assert relative[pairs["unconverged"]].max() <= UNCONVERGED.numbers[0] or not pairs["unconverged"].any()
+        assert_agree(table, other[name])
+        if name in EQUAL:
+            assert table["value"].equals(other[name]["value"])
 
 
 def test_threads_move_no_label_and_what_is_continuous_by_rounding(
     tiny_run: Run, tiny_study: Study, usual: tuple[Path, Tables], two_threads: None, tmp_path: Path
 ) -> None:
-    agree(usual[1], tables(tiny_run, tmp_path, tiny_study.model))
+    _agree(usual[1], tables(tiny_run, tmp_path, tiny_study.model))
 
 
 @pytest.mark.parametrize("engine", [dict(max_texts=24), dict(memory_bytes=10**7)], ids=str)
 def test_neither_do_batches_and_memory(
     engine: dict[str, Any], tiny_run: Run, tiny_study: Study, usual: tuple[Path, Tables], tmp_path: Path
 ) -> None:
-    agree(usual[1], tables(tiny_run, tmp_path, tiny_study.model, **engine))
+    _agree(usual[1], tables(tiny_run, tmp_path, tiny_study.model, **engine))
 
 
 AGAIN = """
