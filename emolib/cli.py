@@ -20,7 +20,6 @@ from typer.main import get_command
 
 if TYPE_CHECKING:
     from emolib.study.run import Run
-    from emolib.texts.corpus import Corpus
 
 HELP = {
     "model": "name from `emolib models`, Hugging Face id, folder or GGUF file; NAME@random:0 is its untrained twin",
@@ -109,9 +108,10 @@ def run(
     from emolib.book.disk import require_folders, require_home
     from emolib.book.processes import one_at_a_time
     from emolib.book.render import publish
-    from emolib.book.run import measures, select_notebooks, why_not_fresh
+    from emolib.book.run import experiment_of, measures, select_notebooks, unable, why_not_fresh
     from emolib.engine.registry import locate
     from emolib.study.freshness import corpus_sha256
+    from emolib.study.needs import impossible
     from emolib.study.run import PLACED, REFERENCE, Run, absolute
 
     root, model = checkout(), given.get("model", Run.model)
@@ -142,7 +142,8 @@ def run(
         check_service(locate(asked.model))
     corpus = asked.load_corpus()  # refuses one that is missing or damaged, before a model loads
     print(f"{corpus.name}: {corpus.reading}", flush=True)
-    notebooks = possible(notebooks, corpus, root)
+    lacking = {name: impossible(experiment_of(name), corpus) or "" for name in notebooks if measures(name, root)}
+    notebooks = possible(notebooks, lacking, corpus.name, root)
     require_home()
     require_folders(root, ("results", "runs", "cache", ".snakemake"))
     print(", ".join(f"{name} {value}" for name, value in asdict(asked).items() if value is not None), flush=True)
@@ -151,6 +152,7 @@ def run(
         needs_model = any(why_not_fresh(asked, name, root) for name in measured)
         if needs_model and (status := preflight_status(root, asked, extra)):
             return status
+        notebooks = possible(notebooks, unable(asked, root), asked.public["model"], root)
         status = snakemake_status(root, asked, notebooks, cores, extra)
         asked.check_texts(corpus_sha256(asked))
         summaries = [name for name in notebooks if not measures(name, root)]
@@ -171,18 +173,17 @@ def in_usual_dtype(given: dict[str, Any]) -> Run:
     return run if "dtype" in given or run.remote else replace(run, dtype=usual_dtype(run.model))
 
 
-def possible(notebooks: list[str], corpus: Corpus, root: Path) -> list[str]:
-    """Return those of the notebooks whose experiments the corpus allows, after saying what the others lack.
+def possible(notebooks: list[str], lacking: dict[str, str], what: str, root: Path) -> list[str]:
+    """Return those of the notebooks that can be computed with `what`, a corpus or a model, after saying what the others
+    are `lacking`.
 
     Raises ValueError when there is nothing to measure.
     """
-    from emolib.book.run import experiment_of, measures
-    from emolib.study.needs import impossible
+    from emolib.book.run import measures
 
-    measured = [name for name in notebooks if measures(name, root)]
-    lacking = {name: why for name in measured if (why := impossible(experiment_of(name), corpus))}
-    if lacking and len(lacking) == len(measured):
-        raise ValueError(f"nothing of this can be measured on {corpus.name}: {'; '.join(lacking.values())}")
+    lacking = {name: why for name, why in lacking.items() if why}
+    if lacking and lacking.keys() >= {name for name in notebooks if measures(name, root)}:
+        raise ValueError(f"nothing of this can be measured on {what}: {'; '.join(lacking.values())}")
     for name, why in lacking.items():
         print(f"Left out is {name}: {why}", flush=True)
     return [name for name in notebooks if name not in lacking]

@@ -39,6 +39,7 @@ INTERVENTION = "intervention"  # the tag of cells that edit a model before the r
 SKIPPED = "skip-execution"  # the tag of cells that nbclient passes over
 THREADS = [f"{name}_NUM_THREADS" for name in ("OMP", "MKL", "OPENBLAS", "NUMEXPR")]
 RECORDS = "results/bench"  # of the benchmark
+UNABLE = "unable.json"  # beside a run's parameters: by experiment why its model does not allow it, once it was tried
 
 
 def notebook_names(root: Path = Path()) -> list[str]:
@@ -102,6 +103,13 @@ def write_parameters(run: Run, root: Path = Path()) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_text(path, text)
     return path
+
+
+def unable(run: Run, root: Path = Path()) -> dict[str, str]:
+    """Return why each notebook that the run's model does not allow is so, by name, as far as the model was tried."""
+    file = root / "runs" / run.slug / UNABLE
+    known = json.loads(file.read_text()) if file.is_file() else {}
+    return {name: known[experiment_of(name)] for name in notebook_names(root) if experiment_of(name) in known}
 
 
 def page_sha256(run: Run, notebook: str, root: Path = Path()) -> str:

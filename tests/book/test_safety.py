@@ -12,15 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from checkout import made_up_checkout
+from checkout import made_up_checkout, write_notebook
 from emolib import cli
 from emolib.book import disk, preflight, processes
 from emolib.engine.places import replace_text
+from emolib.engine.tiny import tiny_model
 from emolib.experiments.attention.views import top_tokens
 from emolib.experiments.behaviour.views import free_words
 from emolib.study.run import Run
 from emolib.tables.results import tidy
-from helpers import tiny_table
+from helpers import tiny_table, word_tokenizer
 
 SCRIPT = "<script>alert('x')</script>&"
 SHOWN = "&lt;script&gt;alert(&#x27;x&#x27;)&lt;/script&gt;&amp;"
@@ -150,6 +151,32 @@ def test_a_model_that_cannot_be_had_stops_the_run_before_it_begins(
     (tree / "bert" / "config.json").write_text(json.dumps({"model_type": "bert", "architectures": ["BertModel"]}))
     assert cli.main(["run", "--model", "../bert"]) == 2
     assert "emolib serves models that continue their prompt" in capfd.readouterr().err
+
+
+def test_what_a_model_does_not_allow_is_left_out_and_said(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A state space has no attention to look at: the other notebooks are computed, and nothing has failed."""
+    asked: list[list[str]] = []
+
+    def here(command: list[str], root: Path) -> int:
+        if "emolib.book.preflight" in command:
+            monkeypatch.chdir(root)
+            return preflight.main(command[3:])
+        asked.append(command)
+        return 0
+
+    monkeypatch.setattr(processes, "status_of", here)
+    model = tiny_model("mamba", tokenizer=word_tokenizer())
+    for part in (model.hf, model.tokenizer):
+        part.save_pretrained(tree / "mamba")
+    for name in ("06_attention", "06_patching"):
+        write_notebook(tree, name)
+    given = ["run", "--model", str(tree / "mamba"), "--only"]
+    assert cli.main([*given, "06_attention,06_patching"]) == 0, capfd.readouterr().err
+    assert "Left out is 06_attention: " in capfd.readouterr().out and "only=06_patching" in asked[-1]
+    assert cli.main([*given, "06_attention"]) == 2
+    assert "does not give attention weights" in capfd.readouterr().err and len(asked) == 1
 
 
 def test_what_is_tried_before_a_run(

@@ -339,6 +339,16 @@ def test_views_are_the_table() -> None:
     assert spots.set_index("emotion").loc["joy", "y"] == joy
 
 
+def test_texts_without_one_of_the_six_are_drawn_without_it() -> None:
+    data, signs = golden(), views.expected_signs(golden())
+    fewer = data[data["emotion"] != "guilt"]
+    pd.testing.assert_frame_equal(views.expected_signs(fewer), signs.drop(index="guilt", level="emotion"))
+    whole = views.cosines(data)
+    left, right = (rows.reset_index(drop=True) for rows in (views.cosines(fewer), whole[whole["emotion"] != "guilt"]))
+    pd.testing.assert_frame_equal(left, right)
+    assert len(views.walks(fewer)) < len(views.walks(data)) and len(views.chance(fewer)) == len(views.chance(data))
+
+
 def test_the_papers_cosines_fade() -> None:
     ratios = views.published_fading().set_index("ratio")["value"]
     assert ratios.tolist() == pytest.approx([0.146, 0.457], abs=1e-3)

@@ -25,7 +25,12 @@ PAIR = ["emotion", "appraisal"]
 
 def cosines(data: pd.DataFrame, metric: str = "cosine", axes: tuple[str, ...] = PLANE) -> pd.DataFrame:
     """The cosines of the paper's six emotions with `axes`, every kind of vector on the texts it is meant for."""
-    return on_own_texts(select(data, metric=metric, emotion=list(SIX), appraisal=list(axes)))
+    return on_own_texts(select(data, metric=metric, emotion=six(data), appraisal=list(axes)))
+
+
+def six(data: pd.DataFrame) -> list[str]:
+    """Those of the paper's six emotions that the texts have."""
+    return [name for name in SIX if (data["emotion"] == name).any()]
 
 
 def on_own_texts(rows: pd.DataFrame) -> pd.DataFrame:
@@ -64,7 +69,7 @@ def chance(data: pd.DataFrame) -> pd.DataFrame:
 def expected_signs(data: pd.DataFrame) -> pd.DataFrame:
     """For each of the twelve pairs how far the emotion's mean rating lies from that of all emotions, and the share of
     the layers of the first half in which the cosine has that sign, a column per kind of vector."""
-    keys = dict(metric="rating_contrast", emotion=list(SIX), appraisal=list(PLANE))
+    keys = dict(metric="rating_contrast", emotion=six(data), appraisal=list(PLANE))
     contrast = select(data, **keys).set_index(PAIR)["value"].rename("contrast")
     early = cosines(data).join(contrast, on=PAIR)
     early = early[early["depth"] <= EARLY]
