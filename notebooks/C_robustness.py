@@ -227,7 +227,8 @@ say(
 # therefore asks for the **first word** of the text. That control is weak: most texts begin with the same word, and a word
 # is copied, not understood. Ours asks for the **topic** (family, work, school, ...): the default prompt with another
 # question and the same demonstrations, equally many events of each topic, each with words of one topic only. Both are set
-# against the emotion task *on the same events*.
+# against the emotion task *on the same events*. Attention that carries as many topics as emotions, where it carries most
+# of these, is not specific to emotion, whatever it does with first words: the verdict on C10 rests on that.
 
 # %% tags=["hide-input"]
 carried, look = views.by_task(data, "transfer"), dict(hue="task", panel="panel", x="depth", ylim=(0, 1))

@@ -117,6 +117,21 @@ def test_directions_that_fade_with_probes_alone_reproduce_c13_in_part(
     assert claims.verdict("C13", with_row(tables, "geometry", **row)).outcome == "reproduced"
 
 
+@pytest.mark.parametrize(("gap", "outcome"), [(-0.3, "reproduced"), (0.05, "partly"), (0.3, "not")])
+def test_what_attention_carries_as_well_of_topics_is_not_specific_to_emotion(
+    tables: dict[str, pd.DataFrame], gap: float, outcome: str
+) -> None:
+    """The core of C10, at the peak of emotion on the same texts and not where topics differ most."""
+    rows = tables["robustness"].query("check == 'first_word' and component == 'attn_out'")
+    height = 0.6 * np.exp(-((rows["layer"].astype(float) - 9) ** 2) / 4)
+    emotion = rows.assign(check="matched", texts="topic", value=height)
+    change = np.where(rows["layer"] == 9, gap, -gap)
+    ends = dict(value=change, ci_low=change - 0.1, ci_high=change + 0.1)
+    topic = rows.assign(check="topic", metric="transfer_change", **ends)
+    found = claims.verdict("C10", tables | {"robustness": pd.concat([tables["robustness"], emotion, topic])})
+    assert found.outcome == outcome and found.checks[0].value == gap
+
+
 def test_in_short_has_each_claim_with_the_outcome_of_each_set_of_tables(tables: dict[str, pd.DataFrame]) -> None:
     found = claims.in_short({"planted": tables, "nothing": {}})
     assert found["claim of the paper"].str.split().str[0].tolist() == NAMES

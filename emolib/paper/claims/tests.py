@@ -7,7 +7,7 @@ the same finding. In the checks *a* is the attention output, *m* the feed-forwar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from types import SimpleNamespace
@@ -326,7 +326,24 @@ def specific_to_emotion(found: Evidence, level: Levels) -> list[Check]:
     what = "layers by which h carries the first word later"
     later = positive(what, shift if stored is None else stored, where=where, n=control, digits=0)
     where, row = f"{place(peak)}; emotion {number(peak)}", other.loc[peak["layer"]]
-    return [later, at_most("first words that a transfers at its peak for emotion", row, level.little, where=where)]
+    first = at_most("first words that a transfers at its peak for emotion", row, level.little, where=where)
+    return [_no_more_of_topics(found, keys), later, first]
+
+
+def _no_more_of_topics(found: Evidence, keys: Mapping[str, Any]) -> Check:
+    """The core of C10: whether attention carries less of another meaning than of emotion, where it carries most of that.
+
+    A first word is copied and not understood, so that places it does not share may be those of meaning, not of emotion.
+    """
+    what, expected = "share of topics minus that of emotions which a transfers at its peak for emotion", "below 0"
+    here = dict(component="attn_out", span=3, **keys)
+    same = here | dict(check="matched", texts="topic")
+    if not found.has("robustness", **same):
+        return at_most(what, None, 0.0, expected=expected)
+    peak = landmark("peak", found.curve("robustness", **same))
+    change = found.one("robustness", check="topic", layer=peak["layer"], **here | dict(metric="transfer_change"))
+    where = f"{place(peak)}; emotion {number(peak)}"
+    return at_most(what, change, np.nextafter(0, -1), where=where, expected=expected, n=peak)
 
 
 def _onset(curve: pd.DataFrame) -> pd.Series:
