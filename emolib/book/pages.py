@@ -28,6 +28,7 @@ from emolib.book import colab, explorer, render
 MATHJAX = "sphinx-mathjax-offline", "sphinx-mathjax-offline/static/mathjax/tex-svg.js"
 EXPLORER = "book/explorer"
 DRAWINGS = "book/drawings"
+MATH = re.compile(r'class="[^"]*\bmath\b')
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
@@ -37,7 +38,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("autodoc-process-docstring", as_text)
     app.connect("html-page-context", add_button, priority=502)  # the theme fills the header at 501
     app.connect("html-page-context", say_altered)
-    app.connect("html-page-context", drop_thebe, priority=900)
+    app.connect("html-page-context", drop_scripts, priority=900)
     app.connect("build-finished", offer_notebooks)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
@@ -108,11 +109,16 @@ def say_altered(app: Sphinx, pagename: str, templatename: str, context: dict[str
 _altered = cache(render.altered)  # once a rendering
 
 
-def drop_thebe(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: object) -> None:
-    """Return None after removing what jupyter-book adds for live code: it is never used here, it names another host,
-    and it is added twice, which is an error in the browser's console."""
+def drop_scripts(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: object) -> None:
+    """Return None after removing what jupyter-book adds to every page and this one does not use.
+
+    What is for live code is never used here, names another host, and is added twice, which is an error in the browser's
+    console; formulas are set, by two megabytes of MathJax, where there are some.
+    """
+    unused = ["thebe", *(["mathjax"] if not MATH.search(context.get("body", "")) else [])]
     for kind in ("script_files", "css_files"):  # some scripts have no file but a body
-        context[kind] = [file for file in context[kind] if "thebe" not in f"{file} {vars(file)}".lower()]
+        named = [(file, f"{file} {vars(file)}".lower()) for file in context[kind]]
+        context[kind] = [file for file, said in named if not any(word in said for word in unused)]
 
 
 def offer_notebooks(app: Sphinx, error: Exception | None) -> None:

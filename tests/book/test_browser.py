@@ -72,6 +72,7 @@ SEEN = """() => {
     large: images.filter((e) => !e.closest("article") && e.getBoundingClientRect().height > 40).length,
     theme: box.dataset.theme,
     raw: document.querySelectorAll(".math:not(:has(mjx-container))").length,
+    unused: +(!!window.MathJax && !document.querySelector(".math")),
     ids: [...document.querySelectorAll("[id], a[name]")].map((e) => e.id || e.name),
     links: [...document.querySelectorAll("a[href]")].map((e) => e.href),
     toc: [...document.querySelectorAll("nav.bd-links a")].map((e) => e.href),
@@ -194,6 +195,7 @@ def test_pages_open_without_an_error_and_ask_nobody_else(visits: dict[str, list[
 def test_pages_fit_and_everything_on_them_is_there(visits: dict[str, list[Visit]], mode: str) -> None:
     for visit in visits[mode]:
         right = {"overflow": 0, "wide": 0, "cut": 0, "broken": [], "unnamed": 0, "uncaptioned": 0, "raw": 0, "large": 0}
+        right["unused"] = 0  # MathJax, of two megabytes, where there is no formula
         assert {key: visit.seen[key] for key in right} == right, visit.page
 
 
