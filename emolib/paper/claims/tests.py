@@ -331,7 +331,7 @@ def specific_to_emotion(found: Evidence, level: Levels) -> list[Check]:
 
 
 def _no_more_of_topics(found: Evidence, keys: Mapping[str, Any]) -> Check:
-    """The core of C10: whether attention carries less of another meaning than of emotion, where it carries most of that.
+    """The core of C10: whether attention, where it carries most of emotion, carries less of another meaning.
 
     A first word is copied and not understood, so that places it does not share may be those of meaning, not of emotion.
     """
