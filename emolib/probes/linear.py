@@ -16,6 +16,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold, train_test_split
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from emolib.probes.solvers import Standardise, check_shapes, minimise_softmax, shared_coordinates
@@ -97,9 +98,10 @@ def fit_logistic(
 def fit_released(features: Tensor, labels: np.ndarray, *, n_classes: int) -> LinearProbe:
     """The paper's probe (E2 `as_released`, K = 1): scikit-learn's lbfgs on raw features, C = 1, at most 100 iterations.
 
-    `features` [n, d], `labels` [n]. It often stops at the limit: see `converged`. `error` is NaN.
+    `features` [n, d], `labels` [n]. It often stops at the limit: see `converged`. `error` is NaN. It takes one thread:
+    its products are small, and two threads that share the cores with others wait for each other most of the time.
     """
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), threadpool_limits(1):
         warnings.simplefilter("ignore", ConvergenceWarning)
         model = LogisticRegression(C=1.0, max_iter=100).fit(features.float().cpu().numpy(), np.asarray(labels))
     table = torch.as_tensor(np.column_stack([model.coef_, model.intercept_])).float()

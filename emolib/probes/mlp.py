@@ -30,7 +30,7 @@ def predict_mlp(train: Tensor, labels: np.ndarray, test: Tensor, *, n_classes: i
     for _ in range(EPOCHS):
         order = torch.randperm(n, generator=generator)
         for batch in order.split(min(BATCH, n)):
-            scores = _forward(x[:, batch], parameters)
+            scores = _forward(x.index_select(1, batch.to(x.device)), parameters)
             target = y[batch].expand(sites, -1)
             loss = torch.nn.functional.cross_entropy(scores.flatten(0, 1), target.flatten(), reduction="sum") / len(
                 batch

@@ -86,10 +86,13 @@ def nested_ridge(
     penalty[:, d:] = UNPENALISED
     x = (x - centre) / scale
     weights, bias = _solve(x, y, train, alphas=alphas, penalty=penalty)
+    rows = [torch.as_tensor(folds == fold, device=x.device) for fold in range(n_folds)]
+    parts = [(x[own], y[own]) for own in rows]
 
     def held_out(f: int, g: int, fold: int) -> tuple[Tensor, Tensor]:
-        system, rows = pairs.index((min(f, g), max(f, g))), torch.as_tensor(folds == fold, device=x.device)
-        return x[rows] @ weights[system].transpose(1, 2) + bias[system][:, None], y[rows]
+        system, (texts, truth) = pairs.index((min(f, g), max(f, g))), parts[fold]
+        guess = texts @ weights[system].flatten(0, 1).T + bias[system].flatten()  # one product for all alphas
+        return guess.view(len(texts), *bias[system].shape).transpose(0, 1), truth
 
     predictions, chosen = np.empty(y.shape), np.empty((n_folds, y.shape[1]))
     for f in range(n_folds):
@@ -122,14 +125,18 @@ def _solve(
     """Coefficients [F, A, T, d] and intercepts [F, A, T] of ridge regressions, float64, as scikit-learn's `Ridge`.
 
     `x` [n, d], `targets` [n, T], `train` [F, n] bool, `penalty` [F, d] (1, or the squared scale to standardise).
-    Rows with the same fold membership share one Gram matrix, which all folds that contain them add up.
+    Rows with the same fold membership share one Gram matrix, which all folds that contain them add up; where there are
+    more kinds of rows than folds, as with random halves, each fold has its own.
     """
     n_folds, (n, d) = len(train), x.shape
     patterns, block_of = torch.unique(train.T, dim=0, return_inverse=True)
     data = torch.cat([x, targets.to(x), x.new_ones(n, 1)], dim=1).double()
     total = data.new_zeros(n_folds, data.shape[1], data.shape[1])
-    for block, members in enumerate(patterns):
-        rows = data[block_of == block]
+    blocks = [(block_of == block, members) for block, members in enumerate(patterns)]
+    if len(blocks) > n_folds:
+        blocks = list(zip(train, torch.eye(n_folds, device=x.device).bool(), strict=True))
+    for chosen, members in blocks:
+        rows = data[chosen]
         total[members] += rows.T @ rows
     count, sums = total[:, -1, -1], total[:, -1, :-1]
     centred = total[:, :-1, :-1] - sums[:, :, None] * sums[:, None, :] / count[:, None, None]

@@ -31,8 +31,8 @@ class _State:
     """What L-BFGS knows about the problems still running; every tensor starts with the axis of problems."""
 
     index: Tensor
+    labels: Tensor
     weights: Tensor
-    onehot: Tensor
     penalty: Tensor
     theta: Tensor
     logits: Tensor
@@ -61,11 +61,11 @@ def _scale(factor: Tensor, values: Tensor) -> Tensor:
 def _objective(logits: Tensor, theta: Tensor, state: _State) -> tuple[Tensor, Tensor]:
     """Log-probabilities [K, C, n] and objective [K] (float64: its last digits decide the line search)."""
     log_p = torch.log_softmax(logits, dim=1)
-    return log_p, 0.5 * _dot(theta * state.penalty, theta) - _dot(state.onehot, log_p)
+    return log_p, 0.5 * _dot(theta * state.penalty, theta) - _dot(state.weights, log_p.gather(1, state.labels))
 
 
 def _gradient(x: Tensor, probabilities: Tensor, theta: Tensor, state: _State) -> Tensor:
-    residual = probabilities * state.weights - state.onehot
+    residual = (probabilities * state.weights).scatter_add_(1, state.labels, -state.weights)
     return (residual.flatten(0, 1) @ x).view_as(theta) + state.penalty * theta
 
 
@@ -131,15 +131,14 @@ def _advance(x: Tensor, state: _State, spectrum: tuple[Tensor, Tensor], *, updat
 
 
 def _start(x: Tensor, labels: Tensor, weights: Tensor, penalty: Tensor, n_classes: int) -> _State:
-    onehot = F.one_hot(labels, n_classes).transpose(1, 2) * weights[:, None]
+    mass = weights.new_zeros(len(labels), n_classes).scatter_add_(1, labels, weights)
     # Classes without a training text get logit -inf in effect: no probability, no gradient, weights stay 0.
-    absent = onehot.sum(2) == 0
-    logits = torch.zeros_like(onehot).masked_fill_(absent[..., None], -1e30)
+    logits = weights.new_zeros(*mass.shape, len(x)).masked_fill_((mass == 0)[..., None], -1e30)
     theta = x.new_zeros(len(labels), n_classes, x.shape[1])
     state = _State(
         index=torch.arange(len(labels), device=x.device),
+        labels=labels[:, None],
         weights=weights[:, None],
-        onehot=onehot,
         penalty=F.pad(penalty, (0, 1))[:, None],
         theta=theta,
         logits=logits,
@@ -186,7 +185,7 @@ def minimise_softmax(
             if not running.all():
                 state = state.keep(running)
         _advance(x, state, spectrum, update_curvature=step < CURVATURE_UPDATES)
-    present = (F.one_hot(labels, n_classes) * (weights > 0)[..., None]).any(1)
+    present = torch.zeros_like(theta[..., -1]).scatter_add_(1, labels, weights.to(theta)) > 0
     # The loss ignores a shift common to all intercepts; scikit-learn's solution has mean zero.
     bias = theta[..., -1].masked_fill(~present, torch.nan)
     bias -= bias.nanmean(1, keepdim=True)

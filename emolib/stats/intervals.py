@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -211,9 +212,13 @@ def _wilson(share: Array, trials: Array, z: float) -> Interval:
     return Interval(share, np.clip(low, 0, 1), np.clip(high, 0, 1))
 
 
+@lru_cache(maxsize=4)
 def _group_counts(n_groups: int, n_resamples: int, seed: int) -> Array:
+    # A run draws the same resamples for every site: drawing them took longer than the statistics.
     drawn = np.random.default_rng(seed).multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=n_resamples)
-    return drawn.astype(float)
+    counts = drawn.astype(float)
+    counts.flags.writeable = False
+    return counts
 
 
 def _group_sums(table: Array, codes: NDArray[np.intp], n_groups: int) -> Array:

@@ -8,6 +8,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from emolib.probes import linear as probes
 from emolib.probes import solvers
@@ -225,6 +226,20 @@ def test_as_released_equals_a_plain_scikit_learn_run() -> None:
     assert not probe.converged.any() and probe.iterations.item() == 100
     assert np.allclose(probe.weights[0].numpy(), model.coef_)
     assert np.array_equal(probe.predict(x[test])[0].numpy(), model.predict(their_test))
+
+
+def test_the_papers_probe_takes_one_thread_and_leaves_the_others_to_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = residual_like(500, 64)
+    fit, seen = LogisticRegression.fit, set()
+
+    def watched(*given: object) -> LogisticRegression:
+        seen.update(pool["num_threads"] for pool in threadpool_info())
+        return fit(*given)
+
+    monkeypatch.setattr(LogisticRegression, "fit", watched)
+    with threadpool_limits(2):
+        probes.fit_released(x, y, n_classes=CLASSES)
+        assert seen == {1} and {pool["num_threads"] for pool in threadpool_info()} == {2}
 
 
 def test_too_small_sets_are_refused_with_their_counts() -> None:

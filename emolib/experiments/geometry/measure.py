@@ -161,7 +161,7 @@ def plane(of: Moments, metric: Tensor, features: Tensor, contrast: Array, seed: 
         yield from stats.point(sign * place[:, index]).rows(named, metric="pc_coordinate", pc=index + 1)
     r, draws = correlation(place[:, 0], valence), correlation(places[..., 0], valence)
     orders = np.random.default_rng(seed).permuted(np.tile(valence, (PERMUTATIONS, 1)), axis=1)
-    chance = np.array([correlation(place[:, 0], order) for order in orders])
+    chance = correlation(orders, place[:, 0])
     yield dict(metric="pc1_valence_p", value=float(stats.permutation_p(r, chance)))
     total = (features @ metric).var(0, correction=0).sum()
     between, resampled, shuffled = (
