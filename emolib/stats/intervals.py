@@ -212,7 +212,7 @@ def _wilson(share: Array, trials: Array, z: float) -> Interval:
     return Interval(share, np.clip(low, 0, 1), np.clip(high, 0, 1))
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=2)
 def _group_counts(n_groups: int, n_resamples: int, seed: int) -> Array:
     # A run draws the same resamples for every site: drawing them took longer than the statistics.
     drawn = np.random.default_rng(seed).multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=n_resamples)
