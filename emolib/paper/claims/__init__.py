@@ -127,12 +127,17 @@ def judge(found: Sequence[str]) -> Outcome:
     return "not" if marks[0] == "fails" else "partly"
 
 
-def verdict(name: str, tables: Tables) -> Verdict:
-    """The verdict on one claim. Raises ValueError for an id that is not a claim."""
+def verdict(name: str, tables: Tables, shut: Mapping[str, str] | None = None) -> Verdict:
+    """The verdict on one claim; `shut` is what `closed` says of each gate, where it was asked already.
+
+    Raises ValueError for an id that is not a claim.
+    """
     if name not in claims():
         raise ValueError(f"{name!r} is not a claim: they are {', '.join(claims())}")
     twins = getattr(tables, "twins", ())
-    reason = next(filter(None, (closed(gate, tables, twins) for gate in claims()[name].gates)), "")
+    gates = claims()[name].gates
+    shut = {gate: closed(gate, tables, twins) for gate in gates} if shut is None else shut
+    reason = next((shut[gate] for gate in gates if shut[gate]), "")
     found = tested(name, tables)
     if found.outcome == "reproduced" and any(tested(name, twin).outcome == "reproduced" for twin in twins):
         reason = reason or "the untrained twin passes the same test, so this is nothing that the model has learnt"
@@ -175,7 +180,8 @@ def _percent(row: pd.Series) -> str:
 
 def verdicts(tables: Tables) -> pd.DataFrame:
     """One row a claim: claim, outcome, numbers (its checks in words), n (the smallest behind them), figure."""
-    found = [verdict(name, tables) for name in claims()]
+    shut = {gate: closed(gate, tables, getattr(tables, "twins", ())) for gate in GATES}
+    found = [verdict(name, tables, shut) for name in claims()]
     rows = [
         dict(claim=one.claim, outcome=one.outcome, numbers=one.numbers, n=one.n, figure=claims()[one.claim].figure)
         for one in found

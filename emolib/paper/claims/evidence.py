@@ -234,7 +234,7 @@ class Evidence:
 
     def has(self, experiment: str, **keys: Any) -> bool:
         """Whether such rows exist."""
-        return experiment in self.tables and len(_rows(self.tables[experiment], keys)) > 0
+        return experiment in self.tables and len(_places(self.tables[experiment], keys)) > 0
 
     def rows(self, experiment: str, **keys: Any) -> pd.DataFrame:
         """The rows whose columns have the given values (or one of a list), of the human readers only when asked for."""
@@ -274,11 +274,16 @@ class Evidence:
 
 
 def _rows(table: pd.DataFrame, keys: Mapping[str, Any]) -> pd.DataFrame:
-    keep = np.ones(len(table), dtype=bool) if "model" in keys else (table["model"] != "human").to_numpy()
+    return table.iloc[_places(table, keys)]
+
+
+def _places(table: pd.DataFrame, keys: Mapping[str, Any]) -> np.ndarray:
+    """Where in the table the rows are; each key looks at those alone that the keys before it left."""
+    keep = np.arange(len(table))
     for name, value in keys.items():
         wanted = list(value) if isinstance(value, (list, tuple, set)) else [value]
-        keep = keep & table[name].isin(wanted).fillna(False).to_numpy(dtype=bool)
-    return table[keep]
+        keep = keep[table[name].iloc[keep].isin(wanted).fillna(False).to_numpy(dtype=bool)]
+    return keep if "model" in keys else keep[(table["model"].iloc[keep] != "human").to_numpy(dtype=bool)]
 
 
 def landmark(name: landmarks.Landmark, curve: pd.DataFrame) -> pd.Series:

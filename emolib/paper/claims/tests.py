@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.stats import rankdata
 
 from emolib.engine.sites import layer_number
 from emolib.figures.palette import APPRAISAL_LABELS
@@ -148,8 +149,10 @@ def feed_forward_follows(found: Evidence, level: Levels) -> list[Check]:
 
 def rank_correlation(one: np.ndarray, two: np.ndarray) -> np.ndarray:
     """Spearman's correlation of each row of `one` [n, layers] with that of `two`; missing for a constant row."""
-    x, y = (pd.DataFrame(values.T).rank() for values in (one, two))
-    return x.corrwith(y).to_numpy()
+    x, y = (rankdata(values, axis=1) for values in (one, two))
+    x, y = (ranks - ranks.mean(axis=1, keepdims=True) for ranks in (x, y))
+    with np.errstate(invalid="ignore"):
+        return (x * y).sum(axis=1) / np.sqrt((x**2).sum(axis=1) * (y**2).sum(axis=1))
 
 
 @claim("C4")
