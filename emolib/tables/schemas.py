@@ -74,10 +74,11 @@ OWN: Mapping[str, Mapping[str, Kind]] = {
         "pc": COUNT,
     },
     # a column for each appraisal that is pushed, +1 or -1, 0 where a setting leaves it alone; `settings` "printed":
-    # the mean over those that the paper prints; flow: `label` before, `answer` after
+    # the mean over those that the paper prints; flow: `label` before, `answer` after; `appraisal`: what is read
     "modulation": {
         **_STEERED,
         "answer": TEXT,
+        "appraisal": TEXT,
         **dict.fromkeys(PUSHED, SIGN),
         "settings": ("printed",),
         "draw": COUNT,
