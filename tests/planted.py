@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from emolib.paper.claims.tests import LEADERS, SECOND, SIGNS, SINGLE
-from emolib.texts.appraisals import EMOTIONS, NAMED
+from emolib.texts.appraisals import EMOTIONS, NAMED, Setting
 
 LAYERS = 20
 
@@ -114,7 +114,8 @@ def modulation() -> list[dict[str, Any]]:
             rows += [dict(label=e, value=100.0 if e == allowed[0] else 1.0, **keys) for e in EMOTIONS]
     for name in ("pleasantness", "other_responsblt", "predict_event"):
         for vector, height in (("raw", -0.2), ("tuned", 0.3)):
-            rows += curve(np.full(LAYERS, height), metric="direction_r2", vector=vector, appraisal=name)
+            up = Setting(**{name: 1}).columns()
+            rows += curve(np.full(LAYERS, height), metric="direction_r2", vector=vector, **up)
     return rows
 
 

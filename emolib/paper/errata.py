@@ -15,11 +15,11 @@ import numpy as np
 import pandas as pd
 
 from emolib.paper.claims.evidence import Evidence, NotTestable, Tables, landmark
-from emolib.paper.claims.tests import central, word
+from emolib.paper.claims.tests import central, pushed, word
 from emolib.paper.tables import paper_tables
 from emolib.tables import paper
 from emolib.tables.results import last_of_window
-from emolib.texts.appraisals import PRINTED
+from emolib.texts.appraisals import PRINTED, Setting
 from emolib.texts.corpus import Corpus, load_corpus
 from emolib.texts.sources import packaged
 
@@ -168,18 +168,18 @@ def overfitted(run: Evidence) -> list[Finding]:
     Of a table without these, R2 of the probes of the same ratings.
     """
     names = sorted({name for setting in PRINTED for name in setting})
-    keys = dict(component="resid_post", position="-1", appraisal=names)
-    fits, source = ["raw", "tuned"], dict(experiment="modulation", metric="direction_r2", vector=["raw", "tuned"])
-    if not run.has(**source, **keys):
-        fits, source = ["as_released", "ours"], dict(experiment="appraisals", metric="r2", target="writer")
-        source |= dict(setting=fits, set=["agreed", "all"])
-    rows = central(run.rows(**source, **keys), ACTING_DEPTH)
-    r2 = rows.pivot(index="appraisal", columns="vector" if "vector" in source else "setting", values="value")
+    if run.has("modulation", metric="direction_r2"):
+        ups = [Setting(**{name: 1}) for name in names]
+        fits = [central(pushed(run, ups, "direction_r2", one), ACTING_DEPTH) for one in ("raw", "tuned")]
+        r2 = np.transpose([rows.set_index("setting").loc[map(str, ups), "value"] for rows in fits])
+    else:
+        keys = dict(metric="r2", target="writer", component="resid_post", position="-1", appraisal=names)
+        rows = run.rows("appraisals", setting=["as_released", "ours"], set=["agreed", "all"], **keys)
+        r2 = central(rows, ACTING_DEPTH).pivot(index="appraisal", columns="setting", values="value").to_numpy()
     text = (
         "R2 of {} on unseen texts where the paper pushes: fitted as released, and with a chosen penalty on more events"
     )
-    both = zip(r2[fits[0]], r2[fits[1]], strict=True)
-    return [Finding("M18", text.format(word(name)), *pair, "this run") for name, pair in zip(names, both, strict=True)]
+    return [Finding("M18", text.format(word(name)), *pair, "this run") for name, pair in zip(names, r2, strict=True)]
 
 
 def from_corpus(path: str | None = None) -> list[Finding]:

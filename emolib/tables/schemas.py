@@ -74,11 +74,10 @@ OWN: Mapping[str, Mapping[str, Kind]] = {
         "pc": COUNT,
     },
     # a column for each appraisal that is pushed, +1 or -1, 0 where a setting leaves it alone; `settings` "printed":
-    # the mean over those that the paper prints; flow: `label` before, `answer` after; `appraisal`: what is read
+    # the mean over those that the paper prints; flow: `label` before, `answer` after
     "modulation": {
         **_STEERED,
         "answer": TEXT,
-        "appraisal": TEXT,
         **dict.fromkeys(PUSHED, SIGN),
         "settings": ("printed",),
         "draw": COUNT,

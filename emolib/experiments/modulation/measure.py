@@ -129,9 +129,10 @@ def run(study: Study) -> pd.DataFrame:
     changes to a label that is expected to become rarer); theory_score_null of each random draw against every setting,
     and of each set of draws for the mean, of `FAIR` ones also for their own settings; flow (texts from `label` to
     `answer`) at the first decisive centre; direction_r2 (of the ratings by writers of the judged half, all of their
-    texts) and alpha (the penalty), by `appraisal`; selection_score (on fitting texts, by centre), decisive (with its
-    `reason`), residual_norm, kept_share (of the squared length, after projection), accumulated_norm (of unit vectors
-    summed over the window; of `FAIR` ones of what is pushed at a dose of 1, the mean of the draws).
+    texts) and alpha (the penalty), of each appraisal, as if it were pushed up; selection_score (on fitting texts, by
+    centre), decisive (with its `reason`), residual_norm, kept_share (of the squared length, after projection),
+    accumulated_norm (of unit vectors summed over the window; of `FAIR` ones of what is pushed at a dose of 1, the
+    mean of the draws).
     Raises ValueError for a corpus without ratings, too few right answers or writers, or a model too shallow for a
     window.
     """
@@ -297,7 +298,7 @@ def _read(
     """How well directions predict the ratings by writers they were not fitted on, and the penalties chosen."""
     names, n_layers = [*PUSHED], len(features)
     columns = [tuned.names.index(name) for name in names]
-    keys = [dict(layer=layer, appraisal=name) for layer in range(n_layers) for name in names]
+    keys = [Setting(**{name: 1}).columns() | dict(layer=layer) for layer in range(n_layers) for name in names]
     truth = np.tile(study.events.loc[held_out, names].to_numpy(dtype=float), n_layers)
     kinds: dict[str, tuple[SteeringVectors, Reading]] = {
         "raw": (released, "ridge"),

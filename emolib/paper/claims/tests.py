@@ -521,12 +521,12 @@ def beyond_sets(found: Evidence, level: Levels, settings: Sequence[Setting]) -> 
 
 def read(found: Evidence, level: Levels, vector: str) -> list[Check]:
     """Whether directions predict the ratings by writers they were not fitted on, appraisal by appraisal."""
-    names = [*dict.fromkeys(name for setting in SINGLE for name in setting)]
-    keys = dict(metric="direction_r2", vector=vector, appraisal=names)
-    if not found.has("modulation", **keys):
+    ups = [setting for setting in SINGLE if 1 in setting.values()]
+    try:
+        rows = central(pushed(found, ups, "direction_r2", vector), level.depth).set_index("setting")
+    except NotTestable:
         return []
-    rows = central(found.rows("modulation", **keys), level.depth).set_index("appraisal")
-    return [positive(word(name), rows.loc[name]) for name in names]
+    return [positive(word(*setting), rows.loc[str(setting)]) for setting in ups]
 
 
 def predicting(found: Evidence, level: Levels) -> Check:
