@@ -179,7 +179,10 @@ def overfitted(run: Evidence) -> list[Finding]:
     text = (
         "R2 of {} on unseen texts where the paper pushes: fitted as released, and with a chosen penalty on more events"
     )
-    return [Finding("M18", text.format(word(name)), *pair, "this run") for name, pair in zip(names, r2, strict=True)]
+    return [
+        Finding("M18", text.format(word(name)), float(released), float(chosen), "this run")
+        for name, (released, chosen) in zip(names, r2, strict=True)
+    ]
 
 
 def from_corpus(path: str | None = None) -> list[Finding]:
