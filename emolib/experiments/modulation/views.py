@@ -14,7 +14,6 @@ import pandas as pd
 from emolib import stats
 from emolib.engine.sites import layer_number
 from emolib.figures.display import spoken
-from emolib.figures.palette import APPRAISAL_LABELS
 from emolib.figures.panels import with_push
 from emolib.interventions.theory import theory_score
 from emolib.tables.results import select
@@ -113,9 +112,7 @@ def by_depth(table: pd.DataFrame, where: Place) -> pd.DataFrame:
 
 def what_is_read(table: pd.DataFrame) -> pd.DataFrame:
     """R2 on unseen writers of what each kind of direction reads, over layers; columns appraisal, `direction`."""
-    names = {
-        str(Setting(**{name: 1})): APPRAISAL_LABELS[name] for name in dict.fromkeys(a for one in PRINTED for a in one)
-    }
+    names = {str(Setting(**{name: 1})): name for name in dict.fromkeys(a for one in PRINTED for a in one)}
     rows = select(table, metric="direction_r2", setting=[*names])
     return rows.assign(direction=rows["vector"].map(READ), appraisal=rows["setting"].map(names))
 
