@@ -411,6 +411,35 @@ def test_tuned_vectors_read_what_they_are_called_and_beat_their_nulls(world: pd.
     assert against["value"] < random.quantile(0.05)
 
 
+@pytest.mark.parametrize("vector", modulation.FAIR)
+def test_fair_sets_are_as_long_as_tuned_settings_where_layers_differ(vector: str) -> None:
+    random = np.random.default_rng(0)
+    ratings = pd.DataFrame(random.integers(1, 6, (60, len(ACTING))), columns=list(ACTING))
+    features = torch.tensor(random.normal(size=(4, 60, 12)), dtype=torch.float32)
+    data = modulation.Texts(features, ratings, np.arange(60) // 2)
+    tuned = modulation.SteeringVectors(features, ratings, groups=data.groups)
+    lengths = []
+    for draws in (2, 3):
+        cell = Cell(vector, 3, Dose(0.1, "norm"), 2, modulation.pushes(vector, draws))
+        found = modulation.fair_sets(cell, tuned, data, seed=0)
+        assert len(found) == draws * 14
+        for (_, setting, centre), window in found.items():
+            assert centre == 2 and list(window) == [1, 2, 3]
+            own = tuned.combine(setting, "raw")[1:4].sum(0).norm()
+            lengths.append(float(own))
+            assert float(sum(window.values()).norm()) == pytest.approx(float(own), rel=1e-5)
+        first = {setting: torch.stack([*window.values()]) for (draw, setting, _), window in found.items() if draw == 0}
+        up, down = (first[Setting(pleasantness=sign)] for sign in (1, -1))
+        assert torch.allclose(up, -down)
+        # each stands in with the length of the weights it stands for
+        weights = tuned.ridge[1:4].norm(dim=-1)
+        parts = [modulation.unit(first[Setting(**{name: 1})]).double() for name in ("pleasantness", "other_responsblt")]
+        total = sum(part * weights[:, [tuned.names.index(name)]] for part, name in zip(parts, ACTING, strict=False))
+        both = modulation.unit(first[Setting(pleasantness=1, other_responsblt=1)]).double()
+        assert torch.allclose(both, modulation.unit(total), atol=1e-5)
+    assert max(lengths) > 1.1 * min(lengths)
+
+
 def test_fair_sets_add_up_to_what_tuned_settings_do(world: pd.DataFrame) -> None:
     lengths = views.named(select(world, metric="accumulated_norm"))
     tuned = select(lengths, vector="tuned").set_index("setting")["value"]
