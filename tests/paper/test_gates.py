@@ -53,15 +53,15 @@ def test_how_many_draws_are_few() -> None:
 def only_read(tables: Tables) -> dict[str, pd.DataFrame]:
     """The tables with those rows alone that claims look at, of random directions those of the claims' depth."""
     seen: dict[str, set[int]] = {}
-    plain = evidence._rows
+    plain = evidence._places
 
-    def watched(table: pd.DataFrame, keys: Mapping[str, object]) -> pd.DataFrame:
+    def watched(table: pd.DataFrame, keys: Mapping[str, object]) -> np.ndarray:
         found = plain(table, keys)
-        seen.setdefault(table["experiment"].iloc[0], set()).update(found.index)
+        seen.setdefault(table["experiment"].iloc[0], set()).update(table.index[found])
         return found
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evidence, "_rows", watched)
+        patch.setattr(evidence, "_places", watched)
         for name in NAMES:
             claims.tested(name, tables)
         for gate in claims.GATES.values():
@@ -141,18 +141,18 @@ def reproduced(
 ) -> dict[str, int]:
     """In how many drawn tables each claim is reproduced, where it is in any; to be in none of the first is enough."""
     places: dict[str, np.ndarray] = {}
-    plain = evidence._rows
+    plain = evidence._places
 
-    def remembered(table: pd.DataFrame, keys: Mapping[str, object]) -> pd.DataFrame:
-        """The rows, which are the same ones in all draws."""
+    def remembered(table: pd.DataFrame, keys: Mapping[str, object]) -> np.ndarray:
+        """Where the rows are, which is the same in all draws."""
         key = f"{table['experiment'].iloc[0]} {sorted(keys.items())}"
         if key not in places:
-            places[key] = table.index.get_indexer(plain(table, keys).index)
-        return table.iloc[places[key]]
+            places[key] = plain(table, keys)
+        return places[key]
 
     found: Counter[str] = Counter()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evidence, "_rows", remembered)
+        patch.setattr(evidence, "_places", remembered)
         for number, one in enumerate(drawn(tables, null, draws)):
             if number == first:
                 names = [*found]
