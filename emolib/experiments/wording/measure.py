@@ -35,7 +35,7 @@ from emolib.texts.appraisals import APPRAISALS, EMOTIONS
 TARGETS = ("writer", "model", "shuffled")
 STEP = {"full": 1, "quick": 3}
 RESAMPLES = 500
-STRENGTHS = (0.01, 0.1, 1.0)  # C of logistic regressions on standardised features
+STRENGTHS = (0.003, 0.01, 0.1)  # C of logistic regressions on standardised features
 # C and alpha on counted and weighted words, which are not standardised
 WORD_STRENGTHS, ALPHAS = (1.0, 3.0, 10.0), (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 VECTORISERS = {"bag_of_words": CountVectorizer(), "tfidf": TfidfVectorizer(sublinear_tf=True)}
@@ -233,12 +233,22 @@ def rate_by_words(
 def rate_on_top(x: Tensor, ratings: Array, folds: np.ndarray, foreseen: Sequence[Array]) -> tuple[Array, Array]:
     """Held-out ratings [n, T] from activations `x` [n, d], and from these on top of what words foresee.
 
-    `foreseen` [n, T] is each fold's, as `rate_by_words` gives it; activations are asked for what it leaves over.
+    `foreseen` [n, T] is each fold's, as `rate_by_words` gives it; activations are asked for what is left over by the
+    best straight line through it on the texts that the fold trains on.
     """
-    targets = [ratings, *(ratings - guess for guess in foreseen)]
+    known = [_straight(guess, ratings, folds != fold) for fold, guess in enumerate(foreseen)]
+    targets = [ratings, *(ratings - guess for guess in known)]
     alone, *left = np.split(nested_ridge(x, np.concatenate(targets, axis=1), folds)[0], len(targets), axis=1)
-    both = np.stack([guess + more for guess, more in zip(foreseen, left, strict=True)])
+    both = np.stack([guess + more for guess, more in zip(known, left, strict=True)])
     return alone, both[folds, np.arange(len(folds))]
+
+
+def _straight(guess: Array, ratings: Array, train: np.ndarray) -> Array:
+    centre, mean = guess[train].mean(axis=0), ratings[train].mean(axis=0)
+    apart = guess[train] - centre
+    spread = (apart**2).sum(axis=0)
+    slope = (apart * (ratings[train] - mean)).sum(axis=0) / np.where(spread > 0, spread, 1.0)
+    return mean + slope * (guess - centre)
 
 
 def _ridge(x: csr_array, ratings: Array, train: np.ndarray, alpha: float) -> Array:
