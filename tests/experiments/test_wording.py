@@ -175,6 +175,18 @@ def test_partial_r2_is_that_of_one_regression_on_both(planted: PlantedStudy, tab
     assert shares[RATED] > 0.9 and shares.drop(RATED).max() < 0.06
 
 
+def test_activations_are_put_on_top_of_what_words_foresee_as_far_as_it_is_worth_something(
+    planted: PlantedStudy,
+) -> None:
+    random, folds = np.random.default_rng(2), folds_of(planted)
+    one_, other, noise = random.normal(size=(3, N, 1))
+    ratings, x = one_ + other, torch.tensor(other).float()
+    for foreseen, worth in ((one_, 0.95), (10 * noise, 0.4)):
+        alone, both = measure.rate_on_top(x, ratings, folds, [foreseen] * 5)
+        assert r2_score(ratings, alone) == pytest.approx(0.5, abs=0.1)
+        assert r2_score(ratings, both) > worth
+
+
 def test_features_of_a_fold_know_nothing_of_its_held_out_texts(planted: PlantedStudy) -> None:
     train, texts = folds_of(planted) != 0, planted.events["text"]
     other = texts.where(train, "garden garden " + texts.str[::-1])
