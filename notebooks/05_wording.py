@@ -232,7 +232,8 @@ views.differences(data)
 # Their verdicts therefore also need the best probe of the activations to be above the best of the text alone:
 
 # %% tags=["hide-input"]
-views.decided(claims.checks(claims.run_tables(f"results/{run.slug}"), ["C2", "C12"]))
+decided = views.decided(claims.checks(claims.run_tables(f"results/{run.slug}"), ["C2", "C12"]))
+say("Neither has been tested in this run yet.") if decided.empty else decided
 
 # %% tags=["hide-input"]
 say(footer(data.attrs["provenance"]))

@@ -66,7 +66,8 @@ def run(study: Study) -> pd.DataFrame:
     control = shuffled_labels(study.truth, study.groups, seed=study.run.seed)
     labels = np.stack([study.truth, study.predicted, control])
     ratings = study.events[list(APPRAISALS)].to_numpy(dtype=float) if study.corpus.rated else None
-    onehot, layers = np.eye(len(EMOTIONS))[study.truth], study.layers(STEP[study.run.profile])
+    onehot = np.eye(len(EMOTIONS))[study.truth]
+    layers = sorted({study.layers()[0], *study.layers(STEP[study.run.profile])})  # the first has hardly begun
     named, rated, beside = Guesses(), Guesses(), Guesses()
     for name, x in dense_features(study).items():
         named[name, None] = name_held_out(x, labels, folds)[0]

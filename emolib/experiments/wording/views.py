@@ -18,20 +18,20 @@ FEATURES = {
     "both": "residual stream beside the words",
 }
 TARGETS = {"writer": "writer's label", "model": "model's answer"}
-BEYOND = ("activations", "residual", "both", "tfidf")
-TEXT = ("tfidf", "bag_of_words", "token_embeddings", "length")
+BEYOND = ("activations", "tfidf", "residual", "both")
+TEXT = ("tfidf", "token_embeddings", "bag_of_words", "length")
 
 
 def curves(table: pd.DataFrame, features: tuple[str, ...], **keys: object) -> pd.DataFrame:
     """Rows over layers of the features given, `source` in words; those of the text alone at every layer measured."""
     rows = select(table, **keys)
     rows = rows[rows["features"].isin(features)]
-    rows = rows.assign(source=rows["features"].map(FEATURES)).sort_values(
-        "features", key=lambda names: names.map(features.index), kind="stable"
-    )
     deep = rows[rows["layer"].notna()]
     levels = at_layers(rows[rows["layer"].isna()], deep["layer"].unique())
-    return pd.concat([deep, levels]).assign(n_layers=table["n_layers"].iloc[0])
+    both = pd.concat([deep, levels]).assign(n_layers=table["n_layers"].iloc[0])
+    # in the order given, so that a reader of words has its colour in every figure
+    both = both.sort_values("features", key=lambda names: names.map(features.index), kind="stable")
+    return both.assign(source=both["features"].map(FEATURES))
 
 
 def best(rows: pd.DataFrame, *features: str) -> pd.Series:
