@@ -20,11 +20,11 @@ from accelerate.utils import align_module_device
 from numpy.typing import ArrayLike
 from scipy.sparse import csr_array, hstack
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
-from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from emolib.probes.linear import check_probeable, fit_logistic, grouped_folds, shuffled_labels
-from emolib.probes.ridge import held_out_means, nested_ridge
+from emolib.probes.ridge import fit_ridge, held_out_means, nested_ridge
 from emolib.stats import Interval, scores
 from emolib.stats.sampling import halves
 from emolib.stats.scores import Array, Statistic
@@ -37,8 +37,9 @@ STEP = {"full": 1, "quick": 3}
 RESAMPLES = 500
 STRENGTHS = (0.003, 0.01, 0.1)  # C of logistic regressions on standardised features
 # C and alpha on counted and weighted words, which are not standardised
-WORD_STRENGTHS, ALPHAS = (1.0, 3.0, 10.0), (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
-VECTORISERS = {"bag_of_words": CountVectorizer(), "tfidf": TfidfVectorizer(sublinear_tf=True)}
+WORD_STRENGTHS, ALPHAS = (0.3, 1.0, 3.0), (1.0, 3.0, 10.0, 30.0, 100.0)
+LEAST = 3  # texts that a word has to be in, of those that words are counted in
+VECTORISERS = {"bag_of_words": CountVectorizer(min_df=LEAST), "tfidf": TfidfVectorizer(min_df=LEAST, sublinear_tf=True)}
 RARE = 1e-6  # below that a probability is as good as none
 LABEL = 100.0  # how large a label's columns are beside words, so that a penalty hardly shrinks what they add
 OTHERS = ("keyword-free", "situations")  # the first that is not the run's own
@@ -218,13 +219,16 @@ def rate_by_words(
     regressions without them. A `label` [n, C] enters beside the words, unpenalised.
     """
     guesses, behind = np.empty_like(ratings), []
+    targets = torch.tensor(ratings)
     for fold, x in enumerate(words):
-        x = x if label is None else csr_array(hstack([x, LABEL * label]))
+        table = torch.tensor((x if label is None else hstack([x, LABEL * label])).toarray().astype(float))
+        # Without the fold and each other one, which chooses; and without the fold alone, which predicts it.
+        parts = np.stack([(folds != fold) & (folds != other) for other in range(len(words))])
+        weights, bias = fit_ridge(table, targets, torch.as_tensor(parts), alphas=ALPHAS, standardise="none")
         found = np.empty((len(ALPHAS), *ratings.shape))
-        for other in np.unique(folds):  # with itself: what is trained on all but the fold
-            train, test = (folds != fold) & (folds != other), folds == other
-            for at, alpha in enumerate(ALPHAS):
-                found[at, test] = _ridge(x, ratings, train, alpha)[test]
+        for other in range(len(words)):
+            rows = folds == other
+            found[:, rows] = (table[rows] @ weights[other].transpose(1, 2) + bias[other][:, None]).numpy()
         errors = ((found - ratings) ** 2)[:, folds != fold].sum(axis=1)
         behind.append(np.take_along_axis(found, errors.argmin(0)[None, None], axis=0)[0])
         guesses[folds == fold] = behind[-1][folds == fold]
@@ -250,10 +254,6 @@ def _straight(guess: Array, ratings: Array, train: np.ndarray) -> Array:
     spread = (apart**2).sum(axis=0)
     slope = (apart * (ratings[train] - mean)).sum(axis=0) / np.where(spread > 0, spread, 1.0)
     return mean + slope * (guess - centre)
-
-
-def _ridge(x: csr_array, ratings: Array, train: np.ndarray, alpha: float) -> Array:
-    return Ridge(alpha=alpha, solver="sparse_cg", tol=1e-6).fit(x[train], ratings[train]).predict(x)
 
 
 def emotion_rows(study: Study, labels: np.ndarray, named: Guesses) -> Iterator[Row]:
@@ -341,14 +341,14 @@ def other_corpus(study: Study) -> Study:
 def carried_rows(study: Study, other: Study, layers: Sequence[int], best: int) -> Iterator[Row]:
     """Rows of probes that are trained on all texts of one corpus and tested on all of the other, both ways.
 
-    Their C is the middle one of those that are chosen from within the run.
+    Their C is the middle one of those that are chosen from within the run, for words the largest.
     """
     for (fitted, one), (tested, two) in permutations({"run": study, other.corpus.name: other}.items(), 2):
         train = np.arange(len(one.truth) + len(two.truth)) < len(one.truth)
         truth = np.concatenate([one.truth, two.truth])
         texts = pd.concat([one.events["text"], two.events["text"]], ignore_index=True)
         words = counted(VECTORISERS["tfidf"], texts, train)
-        probe = LogisticRegression(C=WORD_STRENGTHS[1], max_iter=1000).fit(words[train], truth[train])
+        probe = LogisticRegression(C=WORD_STRENGTHS[-1], max_iter=1000).fit(words[train], truth[train])
         guesses: Guesses = {("tfidf", None): probe.predict(words[~train])}
         features: dict[Key, list[Tensor | None]] = {
             ("token_embeddings", None): [token_embeddings(part) for part in (one, two)],
