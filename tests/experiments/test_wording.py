@@ -173,7 +173,7 @@ def test_partial_r2_is_that_of_one_regression_on_both(planted: PlantedStudy, tab
         weights = np.linalg.solve(both[train].T @ both[train] + penalty, both[train].T @ ratings[train])
         wrong.append(np.abs(guess[~train] - both[~train] @ weights).max())
     assert min(wrong) < 0.01, "that of one of the alphas"
-    assert np.abs(behind[0][train] - ratings[train]).mean() < 0.3 and np.array_equal(behind[0][~train], guess[~train])
+    assert np.abs(behind[0][train] - ratings[train]).mean() < 0.5 and np.array_equal(behind[0][~train], guess[~train])
     shares = select(table, metric="partial_r2", features="tfidf").set_index("appraisal")["value"]
     assert shares[RATED] > 0.9 and shares.drop(RATED).max() < 0.06
 
