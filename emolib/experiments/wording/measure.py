@@ -116,7 +116,7 @@ def counted(vectoriser: CountVectorizer, texts: pd.Series, train: np.ndarray) ->
 
 def token_embeddings(study: Study) -> Tensor | None:
     """The model's input embeddings, averaged over each text, [n, d]; None where its weights are not here."""
-    embedding = study.model.hf.get_input_embeddings()
+    embedding: Any = study.model.hf.get_input_embeddings()
     ids = [study.tokenizer(f" {text}", add_special_tokens=False)["input_ids"] for text in study.events["text"]]
     with align_module_device(embedding):  # its weights, should they be kept elsewhere
         weight = embedding.weight.detach()
