@@ -43,7 +43,9 @@ if "google.colab" in sys.modules:
 # Here such probes are given the text instead of the activations, in four forms: its **length**; its **words counted**; its
 # **words weighted** by how rare they are (TF-IDF); and the model's own **token embeddings**, what it looks up for each
 # token before its first layer, averaged over the text. It is the text that the model reads: where a corpus masks words of
-# emotion, they are masked here too.
+# emotion, they are masked here too. Every probe, of text and of activations, has its penalty chosen on folds that it is
+# not judged by. Chapter 5 keeps one penalty for all sites, as the paper does, which lets a probe of few texts fit much
+# noise; numbers of the same site therefore differ between the two chapters.
 
 # %% tags=["parameters", "hide-input"]
 model = "smollm2-135m"
