@@ -151,6 +151,11 @@ def robustness() -> list[dict[str, Any]]:
     return rows
 
 
+def wording() -> list[dict[str, Any]]:
+    ahead = dict(metric="best_difference", features="activations", value=0.2, ci_low=0.15, ci_high=0.25, n=1000)
+    return [ahead | dict(target="writer"), *(ahead | dict(appraisal=name) for name in NAMED)]
+
+
 MAKERS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     maker.__name__: maker
     for maker in (
@@ -164,5 +169,6 @@ MAKERS: dict[str, Callable[[], list[dict[str, Any]]]] = {
         modulation,
         promotion,
         robustness,
+        wording,
     )
 }

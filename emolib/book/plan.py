@@ -37,7 +37,7 @@ from emolib.tables.provenance import duration
 from emolib.texts.corpus import EMOTIONS
 
 # What an experiment's work grows with, beside layers; the others take a fixed number of texts.
-GROWS = {"behaviour": "texts", "probing": "texts", "appraisals": "texts", "geometry": "texts", "ablation": "agreed"}
+GROWS = {**dict.fromkeys(("behaviour", "probing", "wording", "appraisals", "geometry"), "texts"), "ablation": "agreed"}
 # With what power of the number of layers an experiment's edits grow; with one more what they run through.
 EDITS = {"behaviour": 0.0, "modulation": 0.5}
 LOADING = 3.5  # seconds of an experiment that go into loading the model and its checks

@@ -60,6 +60,7 @@ MADE_OF: Mapping[str, tuple[Part, ...]] = {
         ("emotion_probe", {"position": ["-1"]}, {"check": "prompts", "set": "agreed"}),
         ("misclassified", {}, {"check": "misclassified"}),
     ),
+    "wording": (),  # the paper has no such control
 }
 DEFAULT = ("T1-2shot", "")  # the prompt of all but the checks of robustness
 SHARES = ("accuracy", "balanced_accuracy", "agreement", "transfer", "top1_share")
@@ -95,7 +96,7 @@ def aligned(model: str) -> dict[str, pd.DataFrame]:
     name = paper.model_id(model)
     values = paper.load_values()
     values = values[values["model"].isin([name, "human", "data"])]
-    made = {experiment: _made(experiment, values) for experiment in MADE_OF}
+    made = {experiment: _made(experiment, values) for experiment, parts in MADE_OF.items() if parts}
     return {experiment: rows for experiment, rows in made.items() if (rows["model"] == name).any()}
 
 

@@ -49,6 +49,7 @@ NEEDS = {
     "probing": PROBES,
     "promotion": STEERING,
     "robustness": Needs(each=2),
+    "wording": PROBES,
 }
 
 

@@ -182,6 +182,11 @@ def at_last_layer(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(layer=layer, depth=(layer + 1).astype(float) / frame["n_layers"])
 
 
+def at_layers(frame: pd.DataFrame, layers: Iterable[int], **columns: str) -> pd.DataFrame:
+    """The rows at every one of the layers, with more columns: a level to be drawn as a curve."""
+    return pd.concat([frame.assign(layer=layer, **columns) for layer in sorted(layers)])
+
+
 def last_of_window(frame: pd.DataFrame, *by: str) -> pd.DataFrame:
     """A row for each window of several layers: `apart`, how far its value lies from that of its last layer alone.
 

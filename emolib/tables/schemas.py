@@ -22,6 +22,7 @@ Kind = str | tuple[str, ...]  # one of the four, or the words that may stand in 
 
 POSITIONS = ("-1", "-2", "-3", "-4", "-5", "all")
 CALIBRATIONS = ("none", "batch")
+CORPORA = ("run", "keyword-free", "situations")
 UNITS = ("absolute", "norm")  # of a dose: as it is, or as a share of the layer's mean residual norm
 RESULT = ("value", "ci_low", "ci_high", "n")
 DERIVED = ("last_layer", "n_layers", "depth")  # of layer, span and the model
@@ -109,6 +110,14 @@ OWN: Mapping[str, Mapping[str, Kind]] = {
         "emotion": TEXT,
         "appraisal": TEXT,
         "label": TEXT,
+    },
+    # what a probe is given; carried: it is trained on one corpus, "run" the run's own, and tested on another
+    "wording": {
+        "features": ("length", "bag_of_words", "tfidf", "token_embeddings", "activations", "residual", "both"),
+        "target": ("writer", "model", "shuffled"),
+        "appraisal": TEXT,
+        "trained_on": CORPORA,
+        "tested_on": CORPORA,
     },
 }
 EXPERIMENTS = tuple(sorted(OWN))

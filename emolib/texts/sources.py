@@ -57,9 +57,10 @@ class Found:
 
 
 @cache
-def packaged(name: str) -> dict[str, Any]:
-    """What a YAML file in `emolib/data` says; read once."""
-    return yaml.safe_load((DATA / name).read_text(encoding="utf-8"))
+def packaged(name: str) -> Any:
+    """What a file in `emolib/data` says: a YAML file what stands in it, any other its text; read once."""
+    text = (DATA / name).read_text(encoding="utf-8")
+    return yaml.safe_load(text) if name.endswith(".yml") else text
 
 
 def registry() -> dict[str, dict[str, Any]]:

@@ -107,6 +107,20 @@ def test_attention_to_emotion_words_is_the_core_of_c9_where_it_was_measured(
     assert found.outcome == outcome and f"{times:.1f}" in found.numbers
 
 
+def test_reading_that_is_not_above_the_text_alone_is_reproduced_in_part(tables: dict[str, pd.DataFrame]) -> None:
+    """Appraisals all together, or one of them; without the control nothing is said of it."""
+    for name, keys in {"C2": dict(target="writer"), "C12": dict(appraisal="suddenness")}.items():
+        own = {one: table.copy() for one, table in tables.items()}
+        change(own, "wording", -0.1, **keys)
+        found = claims.verdict(name, own)
+        assert (
+            found.outcome == "partly" and found.checks[-1].outcome == "fails" and "text alone" in found.checks[-1].what
+        )
+        del own["wording"]
+        found = claims.verdict(name, own)
+        assert found.outcome == "reproduced" and found.checks[-1].outcome == "no number"
+
+
 @pytest.mark.parametrize("vector", ["whitened", "mean_difference"])
 def test_directions_that_fade_with_probes_alone_reproduce_c13_in_part(
     tables: dict[str, pd.DataFrame], vector: str

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
 from emolib.figures.panels import readable
 from emolib.tables import paper
-from emolib.tables.results import select
+from emolib.tables.results import at_layers, select
 from emolib.texts.appraisals import APPRAISALS, NAMED
 
 STREAM = dict(component="resid_post", setting="ours", target="writer", set="all")
@@ -17,7 +17,7 @@ STREAM = dict(component="resid_post", setting="ours", target="writer", set="all"
 def released(data: pd.DataFrame) -> pd.DataFrame:
     """R2 of the paper's probes of its six appraisals, and that of the label alone, as one more `component`."""
     rows = select(data, metric="r2", setting="as_released", appraisal=list(NAMED))
-    return pd.concat([rows, _flat(label_alone(data, "agreed"), rows["layer"].unique(), component="label only")])
+    return pd.concat([rows, at_layers(label_alone(data, "agreed"), rows["layer"].unique(), component="label only")])
 
 
 def label_alone(data: pd.DataFrame, which: str) -> pd.DataFrame:
@@ -43,7 +43,7 @@ def ours(data: pd.DataFrame) -> pd.DataFrame:
     rows = select(data, **keys)
     rows = rows.assign(source=rows["target"].map({"writer": "residual stream", "shuffled": "shuffled"}))
     rows = rows.sort_values("target", ascending=False, kind="stable")
-    return pd.concat([rows, _flat(label_alone(data, "all"), rows["layer"].unique(), source="label only")])
+    return pd.concat([rows, at_layers(label_alone(data, "all"), rows["layer"].unique(), source="label only")])
 
 
 def best_layer(data: pd.DataFrame) -> int:
@@ -105,8 +105,3 @@ def _written(columns: Mapping[str, pd.DataFrame], appraisals: Sequence[str]) -> 
     shape = "{0.value:.2f} ({0.ci_low:.2f}, {0.ci_high:.2f})".format
     cells = {name: rows.set_index("appraisal").apply(shape, axis=1) for name, rows in columns.items() if len(rows)}
     return pd.DataFrame(cells).loc[list(appraisals)].rename(index=readable)
-
-
-def _flat(rows: pd.DataFrame, layers: Iterable[int], **columns: str) -> pd.DataFrame:
-    """The rows at every one of the layers: a level drawn as a curve."""
-    return pd.concat([rows.assign(layer=layer, **columns) for layer in sorted(layers)])

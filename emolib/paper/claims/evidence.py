@@ -273,6 +273,14 @@ class Evidence:
         return found.assign(layer=found["last_layer"], depth=depth).set_index("layer", drop=False)
 
 
+def beyond_text(found: Evidence, what: str, **keys: str) -> Check:
+    """The check that the best probe of activations beats the best of the text alone, each chosen on other writers.
+
+    `keys` name a target or an appraisal. Without it reading is not shown to be more than reading words.
+    """
+    return positive(what, found.one("wording", metric="best_difference", features="activations", **keys))
+
+
 def _rows(table: pd.DataFrame, keys: Mapping[str, Any]) -> pd.DataFrame:
     return table.iloc[_places(table, keys)]
 

@@ -31,6 +31,7 @@ from emolib.paper.claims.evidence import (
     averaged,
     below,
     best,
+    beyond_text,
     difference,
     enough,
     in_place,
@@ -41,6 +42,7 @@ from emolib.paper.claims.evidence import (
     place,
     positive,
     redrawn,
+    worst,
 )
 from emolib.stats import landmarks
 from emolib.stats.landmarks import EDGE, ONSET, SATURATION
@@ -136,6 +138,7 @@ def readable_by_the_middle(found: Evidence, level: Levels) -> list[Check]:
         at_least("probe of the last layer", curve.iloc[-1], level.kept * top["value"]),
         at_least("best probe", top, level.times_chance * CHANCE, where=place(top)),
         positive("best probe minus that of shuffled labels", gap),
+        beyond_text(found, "best probe of the writer's label minus the best of the text alone", target="writer"),
     ]
 
 
@@ -406,6 +409,8 @@ def appraisals_are_readable(found: Evidence, level: Levels) -> list[Check]:
         added[name] = found.one("appraisals", metric="partial_r2", appraisal=name, **site)
     partly = [positive(word(name), row) for name, row in added.items() if row is not None]
     beside = "share of the rest that a probe explains beside the label, on all events"
+    words = [beyond_text(found, word(name), appraisal=name) for name in top]
+    ahead = "best R2 above that of the best probe of the text alone, on all events"
     stream = rows[rows["component"] == "resid_post"]
     peak = stream.groupby("appraisal")["value"].max()
     last = stream[stream["layer"] == stream["layer"].max()].set_index("appraisal")["value"]
@@ -420,6 +425,7 @@ def appraisals_are_readable(found: Evidence, level: Levels) -> list[Check]:
         ),
         all_hold(beside, partly, n=added["pleasantness"]) if partly else positive(beside, None),
         enough(f"appraisals whose last layer keeps {level.kept:g} of the peak of h, as released", kept, len(last)),
+        positive(ahead, None) if worst(words) == "no number" else all_hold(ahead, words),
     ]
 
 

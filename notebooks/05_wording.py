@@ -1,0 +1,241 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,-all
+#     notebook_metadata_filter: kernelspec,jupytext
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% tags=["colab", "remove-cell"]
+# On Colab this installs the project and its embedded model. Anywhere else it does nothing.
+import importlib.metadata
+import importlib.util
+import subprocess
+import sys
+
+repository = ""
+if "google.colab" in sys.modules:
+    if importlib.util.find_spec("emolib") is None:
+        if not repository:
+            raise ValueError("set repository, above, to the address of the project: git+https://github.com/owner/name")
+        subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", f"emolib @ {repository}"], check=True)
+    subprocess.run([sys.executable, "-m", "emolib.cli", "fetch", "smollm2-135m"], check=True)
+    if "numpy" in sys.modules and sys.modules["numpy"].__version__ != importlib.metadata.version("numpy"):
+        raise RuntimeError("packages were replaced: choose Runtime, Restart session, then run all; it starts at once")
+
+# %% [markdown]
+# # 5 Wording: what do the words alone tell?
+#
+# **Question.** How much of what a probe reads from the activations could be read from the words of the text, without any
+# model?
+#
+# The probes of [chapter 5](05_probing.ipynb) and [chapter 7](07_appraisals.ipynb) find the emotion, and the writer's
+# ratings, in the residual stream. But somebody who writes of a funeral, a diploma or a barking dog gives the emotion away
+# by the word. A probe that reads a trace of that word reads no inference about emotion. The paper has no control for it.
+# Here such probes are given the text instead of the activations, in four forms: its **length**; its **words counted**; its
+# **words weighted** by how rare they are (TF-IDF); and the model's own **token embeddings**, what it looks up for each
+# token before its first layer, averaged over the text. It is the text that the model reads: where a corpus masks words of
+# emotion, they are masked here too. Every probe, of text and of activations, has its penalty chosen on folds that it is
+# not judged by. Chapter 5 keeps one penalty for all sites, as the paper does, which lets a probe of few texts fit much
+# noise; numbers of the same site therefore differ between the two chapters.
+
+# %% tags=["parameters", "hide-input"]
+model = "smollm2-135m"
+corpus = "situations"
+prompt = "T1-2shot"
+calibration = "batch"
+scoring = "first_subtoken"
+text = "masked"
+tap = "contribution"
+dtype = "float32"
+device = "auto"
+seed = 0
+profile = "quick"
+corpus_path = ""
+
+# %% tags=["hide-input"]
+from emolib import figures
+from emolib.engine.sites import layer_number
+from emolib.experiments import wording
+from emolib.experiments.wording import views
+from emolib.figures import say, spoken
+from emolib.paper import claims
+from emolib.study.freshness import measured
+from emolib.study.run import Run
+from emolib.tables.provenance import footer
+from emolib.tables.results import select
+
+run = Run.of(globals())
+data = measured(run, wording)
+
+# %% [markdown]
+# ## In short
+
+# %% tags=["hide-input"]
+named = select(data, metric="balanced_accuracy", target="writer")
+words, stream, gap = views.best(named, *views.TEXT), views.best(named, "activations"), views.gap(data, target="writer")
+say(
+    f"The best probe of the text alone ({views.FEATURES[words['features']]}) names the writer's emotion with a balanced "
+    f"accuracy of **{spoken(words)}**, the best probe of the residual stream (after layer "
+    f"{layer_number(stream['layer'])}) with **{spoken(stream)}**; chance is {1 / 13:.2f}. The best of the stream minus "
+    f"the best of the text, both chosen on other writers, is **{spoken(gap, '+.2f')}**: {views.said(gap)}."
+)
+
+# %% tags=["hide-input"]
+look = dict(hue="source", panel="target", x="depth", ylabel="balanced accuracy", lines={"chance": 1 / 13})
+shown = views.curves(data, ("activations", *views.TEXT), metric="balanced_accuracy", target=["writer", "model"])
+figures.show(
+    figures.depth_curves(shown.replace({"target": views.TARGETS}), **look),
+    name="fig-wording-emotion",
+    caption=f"Balanced held-out accuracy of probes of the residual stream by depth, and of probes of the text alone, "
+    f"which have no depth (level lines), on all {named['n'].iloc[0]:,} events; five folds grouped by writer, 95 % "
+    "intervals over writers. Left the writer's label, right the model's own answer.",
+    alt="Balanced accuracy of the residual stream over depth in two panels, among level lines of four probes of the text.",
+)
+
+# %% [markdown]
+# For the *writer's label* text and activations answer the same question: what did this person feel? For the *model's
+# answer* they do not: what the last layers say is the answer itself, so activations must win there in the end, and the
+# point is only where they begin to.
+
+# %% tags=["hide-input"]
+shuffled, first = select(data, metric="balanced_accuracy", target="shuffled"), views.first(named)
+say(
+    f'After layer 1, the "layer 0" of much of the literature, the last token alone gives {spoken(first)}: it has '
+    f"looked at the text once. With shuffled labels all probes lie between {shuffled['value'].min():.2f} and "
+    f"{shuffled['value'].max():.2f}."
+)
+
+# %% [markdown]
+# ## Appraisals
+#
+# The same for the writers' 21 ratings of how the event came about and mattered. $R^2$ is the share of the variance between
+# events that is predicted, for events of other writers, with a penalty chosen for each rating on other folds.
+
+# %% tags=["hide-input"]
+rated, at = views.rated(data), layer_number(views.best_layer(data))
+figures.show(
+    figures.interval_points(rated, by="appraisal", hue="source", xlabel="held-out $R^2$", lines={"the mean rating": 0}),
+    name="fig-wording-appraisals",
+    caption=f"Held-out $R^2$ of the residual stream after layer {at}, the best on average, and of the best of the four "
+    "probes of the text alone for each appraisal; 95 % intervals over writers.",
+    alt="Points with intervals for 21 appraisals, ordered by the residual stream, with the best text-only probe beside each.",
+)
+pleasant, ahead = views.gap(data, appraisal="pleasantness"), views.gains(data, "activations")
+say(
+    f"Pleasantness: stream **{spoken(views.row(rated, 'residual stream'))}**, text "
+    f"**{spoken(views.row(rated, 'best of the text alone'))}**; best minus best, chosen on other writers, "
+    f"{spoken(pleasant, '+.2f')}. Of {len(ahead)} appraisals the stream is ahead for **{(ahead['ci_low'] > 0).sum()}** and "
+    f"behind for **{(ahead['ci_high'] < 0).sum()}**, with the whole interval."
+)
+
+# %% [markdown]
+# An appraisal can follow from the emotion's name, and the name from the words. The *partial* $R^2$ takes the writer's label
+# as known: of what it leaves unexplained, which share does the text explain, and which share do the activations?
+
+# %% tags=["hide-input"]
+beyond = views.rated(data, "partial_r2")
+figures.show(
+    figures.interval_points(
+        beyond, by="appraisal", hue="source", xlabel="partial $R^2$ beyond the label", lines={"nothing": 0}
+    ),
+    name="fig-wording-partial",
+    caption=f"Share of the variance left by the writer's label that the residual stream after layer {at} explains, and "
+    "the best of the four probes of the text alone; 95 % intervals over writers.",
+    alt="Points with intervals for 21 appraisals: what stream and text explain beyond the emotion label.",
+)
+
+# %% [markdown]
+# ## Beyond the words
+#
+# Two readers that know different things could do equally well. So the activations are asked what they say that the words
+# do not, in two ways. *Without*: what the guesses from weighted words, a probability for each emotion, predict of each
+# activation is subtracted, and the probe must do with the rest. *Beside*: a probe is given the activations and these
+# guesses side by side, and has to beat the words alone. The guesses on training texts come from regressions that have not
+# seen them, so that they are as good as those on held-out texts. If the stream were a trace of the words and nothing more,
+# the rest would be at chance and both together would gain nothing.
+
+# %% tags=["hide-input"]
+apart = views.curves(data, views.BEYOND, metric="balanced_accuracy", target="writer")
+figures.show(
+    figures.depth_curves(apart, hue="source", x="depth", ylabel="balanced accuracy", lines={"chance": 1 / 13}),
+    name="fig-wording-beyond",
+    caption="Balanced held-out accuracy for the writer's label of the residual stream as it is, without what the weighted "
+    "words tell of the emotion, and beside them; the level line is the words alone. 95 % intervals over writers.",
+    alt="Balanced accuracy over depth of the stream, of what words do not predict of it, and of stream and words together.",
+)
+
+# %% tags=["hide-input"]
+added, joint = select(data, metric="accuracy_gain", target="writer"), views.gap(data, "both", target="writer")
+most, rest = views.best(added, "both"), views.best(named, "residual")
+say(
+    f"Beside the words the stream adds most after layer {layer_number(most['layer'])}, {spoken(most, '+.2f')}, and "
+    f"something, by the whole interval, after {(added['ci_low'] > 0).sum()} of {len(added)} layers; what is left of it "
+    f"without what they tell gives at best {spoken(rest)}. Both together minus the best of the text, chosen on other writers: "
+    f"**{spoken(joint, '+.2f')}**. With both, the text alone is beaten for **{views.won(data)}** of {len(ahead)} appraisals."
+)
+
+# %% tags=["hide-input"]
+figures.show(
+    figures.interval_points(
+        views.gains(data), by="appraisal", hue="source", xlabel="$R^2$ minus that of the text alone", lines={"equal": 0}
+    ),
+    name="fig-wording-gains",
+    caption="Best $R^2$ of the residual stream, and of stream and words together, minus the best of the text "
+    "alone; layer and text probe are chosen on one half of the writers and compared on the other. 95 % intervals.",
+    alt="For 21 appraisals how much better the stream, and stream and words together, predict than the text alone.",
+)
+
+# %% [markdown]
+# ## Carried over to other texts
+#
+# A reader of words has learnt a vocabulary. In the corpus *keyword-free* the same ten scenes occur under each of the 13
+# labels, and no word of feeling in any of them: vocabulary helps little there. A probe that reads the model's view of the
+# event, if there is one, should lose less on the way. Each probe is trained on all events of one corpus and tested on all
+# of the other, with the same prompt.
+
+# %% tags=["hide-input"]
+across = views.carried(data)
+figures.show(
+    figures.depth_curves(
+        across, hue="source", panel="panel", x="depth", ylabel="balanced accuracy", lines={"chance": 1 / 13}
+    ),
+    name="fig-wording-carried",
+    caption="Balanced accuracy for the writer's label within this corpus (held out) and from one corpus to another "
+    f"({views.sizes(data)}). 95 % intervals over the writers of the tested corpus.",
+    alt="Balanced accuracy over depth in three panels: within the corpus, to the other corpus, and back.",
+)
+say("Stream, at the layer that is best within this corpus, minus the text:")
+views.differences(data)
+
+# %% [markdown]
+# ## What this shows and what it does not
+#
+# A probe of the stream that does no better than one of words is not wrong; it is just no evidence that the model has done
+# more than keep the words. The reverse holds as well: that words do as well does not show that the model keeps nothing
+# else, which is why the two are also put together. The comparison is not quite even. Words are read from the whole text;
+# of the activations only the last token's are, one layer at a time, where the model has to keep ready what it needs for its
+# answer. Words come with thousands of columns, the stream with as many as it is wide. And only the stream has seen other
+# texts than these: the model was trained on very many. That weighted words are no worse here than the activations of one
+# model says something about that model, not about all.
+
+# %% [markdown]
+# ## Verdict
+#
+# Claims C2 ([chapter 5](05_probing.ipynb)) and C12 ([chapter 7](07_appraisals.ipynb)) say that something can be read.
+# Their verdicts therefore also need the best probe of the activations to be above the best of the text alone:
+
+# %% tags=["hide-input"]
+decided = views.decided(claims.checks(claims.run_tables(f"results/{run.slug}"), ["C2", "C12"]))
+say("Neither has been tested in this run yet.") if decided.empty else decided
+
+# %% tags=["hide-input"]
+say(footer(data.attrs["provenance"]))
