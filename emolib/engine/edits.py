@@ -118,12 +118,9 @@ class Patch:
 
 @dataclass(frozen=True, eq=False)
 class Add:
-    """The activation plus `coefficient` times a steering vector (E9-E11).
+    """The activation plus `coefficient` times a steering vector (E9-E11); `vectors` is [n_layers, d]."""
 
-    `vectors` is [n_layers, d], or has the vector [d] of each layer that is edited.
-    """
-
-    vectors: Tensor | Mapping[int, Tensor]
+    vectors: Tensor
     coefficient: float = 1.0
 
     def __call__(self, activation: Tensor, where: Where) -> Tensor:
