@@ -8,6 +8,7 @@ Probes are stored in raw feature units, so that their rows are directions in the
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -151,6 +152,42 @@ def cross_validate(
     )
     everywhere = probe.predict(features).cpu().numpy().reshape(len(labels), n_folds, -1)
     return everywhere[:, folds, np.arange(len(folds))], probe
+
+
+def nested_logistic(
+    features: Tensor, labels: np.ndarray, folds: np.ndarray, *, n_classes: int, strengths: Sequence[float]
+) -> tuple[np.ndarray, list[float]]:
+    """Held-out label ids [T, n] of T targets, and the C of each fold: of `strengths` the best on the other folds.
+
+    C is chosen by the first target, and one regression without each pair of folds serves both, as in `nested_ridge`.
+    Raises ValueError when there are too few texts.
+    """
+    n_folds = int(folds.max()) + 1
+    check_probeable(labels[0], folds, n_folds=n_folds)
+    pairs = [(f, g) for f in range(n_folds) for g in range(f)]
+    train = np.stack([(folds != f) & (folds != g) for f, g in pairs] * len(strengths))
+    probe = fit_logistic(
+        features,
+        torch.as_tensor(np.tile(labels[0], (len(train), 1))),
+        torch.as_tensor(train),
+        n_classes=n_classes,
+        C=torch.tensor(tuple(strengths)).repeat_interleave(len(pairs)),
+    )
+    right = (probe.predict(features).cpu().numpy() == labels[0]).reshape(len(strengths), len(pairs), -1)
+    chosen = []
+    for fold in range(n_folds):
+        inner = [right[:, i][:, folds == sum(pair) - fold].sum(1) for i, pair in enumerate(pairs) if fold in pair]
+        chosen.append(strengths[int(np.sum(inner, axis=0).argmax())])
+    train = np.repeat(folds != np.arange(n_folds)[:, None], len(labels), axis=0)
+    probe = fit_logistic(
+        features,
+        torch.as_tensor(np.tile(labels, (n_folds, 1))),
+        torch.as_tensor(train),
+        n_classes=n_classes,
+        C=torch.tensor(chosen).repeat_interleave(len(labels)),
+    )
+    everywhere = probe.predict(features).cpu().numpy().reshape(n_folds, len(labels), -1)
+    return everywhere[folds, :, np.arange(len(folds))].T, chosen
 
 
 def grouped_folds(labels: np.ndarray, groups: np.ndarray, *, n_folds: int = 5, seed: int) -> np.ndarray:

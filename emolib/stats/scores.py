@@ -71,6 +71,17 @@ def difference(first: Statistic, second: Statistic) -> Statistic:
     return lambda weights: first(weights) - second(weights)
 
 
+def or_zero(statistic: Statistic) -> Statistic:
+    """Return the statistic, 0 where it is undefined: where few texts are drawn a rating may not vary at all, and there
+    is nothing to explain."""
+
+    def defined(weights: Array) -> Array:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.nan_to_num(statistic(weights), nan=0.0, posinf=0.0, neginf=0.0)
+
+    return defined
+
+
 def as_columns(values: ArrayLike) -> NDArray[Any]:
     """Return the values as [n, columns]; [n] becomes one column."""
     array = np.asarray(values)

@@ -72,6 +72,13 @@ def test_r2_is_stable_far_from_zero() -> None:
     np.testing.assert_allclose(far, scores.r2(TRUTH, SCORES)(np.ones((1, 60)))[0], rtol=1e-6)
 
 
+def test_what_a_resample_leaves_undefined_is_nothing() -> None:
+    weights = np.array([[1.0, 1.0, 1.0], [0.0, 3.0, 0.0]])  # the second draws one text three times: nothing varies
+    plain = scores.r2([1.0, 2.0, 4.0], [1.0, 2.5, 3.5])
+    assert not np.isfinite(plain(weights)[1, 0])
+    assert scores.or_zero(plain)(weights).ravel().tolist() == [plain(weights)[0, 0], 0.0]
+
+
 def test_weights_draw_whole_groups() -> None:
     weights = stats.bootstrap_weights(GROUPS, 50, 2)
     for group in np.unique(GROUPS):

@@ -213,12 +213,7 @@ def _stream(study: Study, layer: int) -> Tensor:
 
 
 def _interval(study: Study, statistic: Statistic, rows: np.ndarray | None = None) -> stats.Interval:
-    def defined(weights: Array) -> Array:
-        # Where few texts are resampled a rare rating may not vary at all: there is nothing to explain then, R2 is 0.
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.nan_to_num(statistic(weights), nan=0.0, posinf=0.0, neginf=0.0)
-
-    return study.interval(defined, rows, n_resamples=RESAMPLES)
+    return study.interval(scores.or_zero(statistic), rows, n_resamples=RESAMPLES)
 
 
 def _site(layer: int, component: Component = "resid_post") -> Row:

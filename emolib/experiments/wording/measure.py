@@ -23,7 +23,7 @@ from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from emolib.probes.linear import check_probeable, fit_logistic, grouped_folds, shuffled_labels
+from emolib.probes.linear import fit_logistic, grouped_folds, nested_logistic, shuffled_labels
 from emolib.probes.ridge import fit_ridge, held_out_means, nested_ridge
 from emolib.stats import Interval, scores
 from emolib.stats.sampling import halves
@@ -71,7 +71,7 @@ def run(study: Study) -> pd.DataFrame:
     layers = sorted({study.layers()[0], *study.layers(STEP[study.run.profile])})  # the first has hardly begun
     named, rated, beside = Guesses(), Guesses(), Guesses()
     for name, x in dense_features(study).items():
-        named[name, None] = name_held_out(x, labels, folds)[0]
+        named[name, None] = nested_logistic(x, labels, folds, n_classes=len(EMOTIONS), strengths=STRENGTHS)[0]
         if ratings is not None:
             rated[name, None] = nested_ridge(x, ratings, folds)[0]
             beside[name, None] = nested_ridge(x, ratings, folds, free=onehot)[0]
@@ -84,7 +84,9 @@ def run(study: Study) -> pd.DataFrame:
     # What follows is put beside the guesses of the last of these, tfidf.
     for layer in progress(layers, "wording", [1] * len(layers), unit=" layers"):
         x = study.activations("resid_post", layer).float()
-        named["activations", layer], strength = name_held_out(x, labels, folds)
+        named["activations", layer], strength = nested_logistic(
+            x, labels, folds, n_classes=len(EMOTIONS), strengths=STRENGTHS
+        )
         parts = {kind: np.empty_like(labels[:1]) for kind in ("residual", "both")}
         for fold, known in enumerate(evidence):
             train = folds != fold
@@ -132,39 +134,6 @@ def without(x: Tensor, known: Tensor, train: np.ndarray) -> Tensor:
     # gelsd, because guesses that are probabilities may depend on one another
     weights = torch.linalg.lstsq(table[rows], x[rows].double(), driver="gelsd").solution
     return (x.double() - table @ weights).float()
-
-
-def name_held_out(x: Tensor, labels: np.ndarray, folds: np.ndarray) -> tuple[np.ndarray, list[float]]:
-    """Held-out label ids [T, n] of T targets, and the C of each fold, which does best on the other folds.
-
-    C is chosen by the first target, and one regression without each pair of folds serves both, as in `nested_ridge`.
-    """
-    n_folds = int(folds.max()) + 1
-    check_probeable(labels[0], folds, n_folds=n_folds)
-    pairs = [(f, g) for f in range(n_folds) for g in range(f)]
-    train = np.stack([(folds != f) & (folds != g) for f, g in pairs] * len(STRENGTHS))
-    probe = fit_logistic(
-        x,
-        torch.as_tensor(np.tile(labels[0], (len(train), 1))),
-        torch.as_tensor(train),
-        n_classes=len(EMOTIONS),
-        C=torch.tensor(STRENGTHS).repeat_interleave(len(pairs)),
-    )
-    right = (probe.predict(x).cpu().numpy() == labels[0]).reshape(len(STRENGTHS), len(pairs), -1)
-    chosen = []
-    for fold in range(n_folds):
-        inner = [right[:, i][:, folds == sum(pair) - fold].sum(1) for i, pair in enumerate(pairs) if fold in pair]
-        chosen.append(STRENGTHS[int(np.sum(inner, axis=0).argmax())])
-    train = np.repeat(folds != np.arange(n_folds)[:, None], len(labels), axis=0)
-    probe = fit_logistic(
-        x,
-        torch.as_tensor(np.tile(labels, (n_folds, 1))),
-        torch.as_tensor(train),
-        n_classes=len(EMOTIONS),
-        C=torch.tensor(chosen).repeat_interleave(len(labels)),
-    )
-    everywhere = probe.predict(x).cpu().numpy().reshape(n_folds, len(labels), -1)
-    return everywhere[folds, :, np.arange(len(folds))].T, chosen
 
 
 def name_others(x: Tensor, labels: np.ndarray, train: np.ndarray, strength: float) -> np.ndarray:
@@ -370,12 +339,7 @@ def carried_rows(study: Study, other: Study, layers: Sequence[int], best: int) -
 
 
 def _interval(study: Study, statistic: Statistic) -> Interval:
-    def defined(weights: Array) -> Array:
-        # Where few texts are resampled a rare rating may not vary at all: there is nothing to explain then, R2 is 0.
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.nan_to_num(statistic(weights), nan=0.0, posinf=0.0, neginf=0.0)
-
-    return study.interval(defined, n_resamples=RESAMPLES)
+    return study.interval(scores.or_zero(statistic), n_resamples=RESAMPLES)
 
 
 def _site(key: Key) -> Row:
