@@ -36,16 +36,6 @@ if "google.colab" in sys.modules:
 #
 # **Question.** How much of what a probe reads from the activations could be read from the words of the text, without any
 # model?
-#
-# The probes of [chapter 5](05_probing.ipynb) and [chapter 7](07_appraisals.ipynb) find the emotion, and the writer's
-# ratings, in the residual stream. But somebody who writes of a funeral, a diploma or a barking dog gives the emotion away
-# by the word. A probe that reads a trace of that word reads no inference about emotion. The paper has no control for it.
-# Here such probes are given the text instead of the activations, in four forms: its **length**; its **words counted**; its
-# **words weighted** by how rare they are (TF-IDF); and the model's own **token embeddings**, what it looks up for each
-# token before its first layer, averaged over the text. It is the text that the model reads: where a corpus masks words of
-# emotion, they are masked here too. Every probe, of text and of activations, has its penalty chosen on folds that it is
-# not judged by. Chapter 5 keeps one penalty for all sites, as the paper does, which lets a probe of few texts fit much
-# noise; numbers of the same site therefore differ between the two chapters.
 
 # %% tags=["parameters", "hide-input"]
 model = "smollm2-135m"
@@ -105,6 +95,19 @@ figures.show(
 # For the *writer's label* text and activations answer the same question: what did this person feel? For the *model's
 # answer* they do not: what the last layers say is the answer itself, so activations must win there in the end, and the
 # point is only where they begin to.
+
+# %% [markdown]
+# ## What the probes are given
+#
+# The probes of [chapter 5](05_probing.ipynb) and [chapter 7](07_appraisals.ipynb) find the emotion, and the writer's
+# ratings, in the residual stream. But somebody who writes of a funeral, a diploma or a barking dog gives the emotion away
+# by the word. A probe that reads a trace of that word reads no inference about emotion. The paper has no control for it.
+# Here such probes are given the text instead of the activations, in four forms: its **length**; its **words counted**; its
+# **words weighted** by how rare they are (TF-IDF); and the model's own **token embeddings**, what it looks up for each
+# token before its first layer, averaged over the text. It is the text that the model reads: where a corpus masks words of
+# emotion, they are masked here too. Every probe, of text and of activations, has its penalty chosen on folds that it is
+# not judged by. Chapter 5 keeps one penalty for all sites, as the paper does, which lets a probe of few texts fit much
+# noise; numbers of the same site therefore differ between the two chapters.
 
 # %% tags=["hide-input"]
 shuffled, first = select(data, metric="balanced_accuracy", target="shuffled"), views.first(named)

@@ -14,8 +14,8 @@ FEATURES = {
     "bag_of_words": "counted words",
     "token_embeddings": "token embeddings",
     "length": "length of the text",
-    "residual": "residual stream without what words tell",
-    "both": "residual stream beside the words",
+    "residual": "stream without the words",
+    "both": "stream and words",
 }
 TARGETS = {"writer": "writer's label", "model": "model's answer"}
 BEYOND = ("activations", "tfidf", "residual", "both")
