@@ -341,10 +341,8 @@ def _no_more_of_topics(found: Evidence, keys: Mapping[str, Any]) -> Check:
 
     A first word is copied and not understood, so that places it does not share may be those of meaning, not of emotion.
     """
-    what, expected = (
-        "share of topics minus that of emotions that attention transfers, at its peak for emotion",
-        "below 0",
-    )
+    what = "share of topics minus that of emotions that attention transfers, at its peak for emotion"
+    expected = "below 0"
     here = dict(component="attn_out", span=3, **keys)
     same = here | dict(check="matched", texts="topic")
     if not found.has("robustness", **same):
