@@ -7,6 +7,7 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_info, threadpool_limits
 
@@ -287,3 +288,25 @@ def test_preconditioner_inverts_the_hessian_it_approximates() -> None:
     step = solvers._precondition(grad, (eigenvalues, basis), (classes.clamp_min(0), mixing))
     back = torch.einsum("cb,kbd,de->kce", fisher[0], step[..., :-1], gram) + step[..., :-1]
     assert torch.allclose(back, grad[..., :-1], atol=1e-9)
+
+
+def test_the_penalty_of_a_fold_is_chosen_on_the_other_folds_alone() -> None:
+    """By a loop over scikit-learn; where choosing on the held-out fold itself would choose otherwise."""
+    random, strengths = np.random.default_rng(3), (0.001, 0.03, 1.0)
+    labels, folds = np.arange(240) % 3, np.arange(240) // 3 % 4
+    x = random.normal(size=(240, 30)) + 0.4 * random.normal(size=(3, 30))[labels]
+
+    def right(C: float, without: set[int], fold: int) -> int:
+        train, test = ~np.isin(folds, [*without]), folds == fold
+        model = make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=1000)).fit(x[train], labels[train])
+        return int((model.predict(x[test]) == labels[test]).sum())
+
+    others = [[sum(right(C, {f, g}, g) for g in range(4) if g != f) for C in strengths] for f in range(4)]
+    own = [[sum(right(C, {f, g}, f) for g in range(4) if g != f) for C in strengths] for f in range(4)]
+    expected = [strengths[int(np.argmax(hits))] for hits in others]
+    guesses, chosen = probes.nested_logistic(
+        torch.tensor(x, dtype=torch.float32), labels[None], folds, n_classes=3, strengths=strengths
+    )
+    assert chosen == expected != [strengths[int(np.argmax(hits))] for hits in own]
+    hits = [right(C, {fold}, fold) for fold, C in enumerate(chosen)]
+    assert [(guesses[0] == labels)[folds == fold].sum() for fold in range(4)] == hits
