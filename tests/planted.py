@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from emolib.paper.claims.tests import LEADERS, SECOND, SIGNS, SINGLE
-from emolib.texts.appraisals import EMOTIONS, NAMED
+from emolib.texts.appraisals import EMOTIONS, NAMED, Setting
 
 LAYERS = 20
 
@@ -97,13 +97,25 @@ def modulation() -> list[dict[str, Any]]:
     for setting in (*SINGLE, *LEADERS, *SECOND):
         for dose in (1.0, 2.0):
             keys = dict(dose=dose, unit="absolute", span=3, **setting.columns())
-            score = dict(metric="theory_score", vector="raw", n=13, **keys)
-            rows += [dict(layer=i, value=float(v), **score) for i, v in enumerate(bump(10, 0.8, 3))]
-            null = dict(metric="theory_score_null", vector="random", layer=10, **keys)
-            rows += [dict(value=float(v), draw=draw, **null) for draw, v in enumerate(np.linspace(-0.4, 0.4, 25))]
+            for vector in ("raw", "tuned"):
+                rows += curve(bump(10, 0.8, 3), metric="theory_score", vector=vector, **keys)
+            rows += curve(bump(10, 0.6, 3), metric="total_variation", vector="tuned", **keys)
+            null = dict(metric="theory_score_null", layer=10, **keys)
+            rows += [
+                dict(null, vector="random", value=float(v), draw=i) for i, v in enumerate(np.linspace(-0.4, 0.4, 25))
+            ]
+            if dose == 1.0:
+                for vector in ("matched_sets", "shuffled_sets"):
+                    draws = enumerate(np.linspace(-0.4, 0.4, 100))
+                    rows += [dict(null, vector=vector, value=float(v), draw=i) for i, v in draws]
     for setting, allowed in LEADERS.items():
-        keys = dict(metric="count", vector="raw", unit="absolute", layer=10, span=3, dose=2.0, **setting.columns())
-        rows += [dict(label=e, value=100.0 if e == allowed[0] else 1.0, **keys) for e in EMOTIONS]
+        for vector in ("raw", "tuned"):
+            keys = dict(metric="count", vector=vector, unit="absolute", layer=10, span=3, dose=2.0, **setting.columns())
+            rows += [dict(label=e, value=100.0 if e == allowed[0] else 1.0, **keys) for e in EMOTIONS]
+    for name in ("pleasantness", "other_responsblt", "predict_event"):
+        for vector, height in (("raw", -0.2), ("tuned", 0.3)):
+            up = Setting(**{name: 1}).columns()
+            rows += curve(np.full(LAYERS, height), metric="direction_r2", vector=vector, **up)
     return rows
 
 

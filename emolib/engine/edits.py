@@ -118,9 +118,12 @@ class Patch:
 
 @dataclass(frozen=True, eq=False)
 class Add:
-    """The activation plus `coefficient` times a steering vector (E9-E11); `vectors` is [n_layers, d]."""
+    """The activation plus `coefficient` times a steering vector (E9-E11).
 
-    vectors: Tensor
+    `vectors` is [n_layers, d], or has the vector [d] of each layer that is edited.
+    """
+
+    vectors: Tensor | Mapping[int, Tensor]
     coefficient: float = 1.0
 
     def __call__(self, activation: Tensor, where: Where) -> Tensor:

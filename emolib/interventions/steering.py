@@ -19,8 +19,8 @@ from emolib.stats.sampling import balanced_rows, halves
 from emolib.study.study import Study
 
 Pushed = Any  # a setting, an emotion, the number of a random draw, or a draw and a setting: the kind of vector says it
-# (kind of vector, what it pushes, unit of the dose) -> [n_layers, d]
-Vectors = Mapping[tuple[str, Pushed, str], Tensor]
+# (kind of vector, what it pushes, unit of the dose) -> [n_layers, d], or the layers of a window -> [d]
+Vectors = Mapping[tuple[str, Pushed, str], Tensor | Mapping[int, Tensor]]
 FEWEST = 10
 
 
@@ -40,14 +40,21 @@ REST, WIDE = tuple(dose for dose in EVERY if dose not in MAIN), (*BETAS, SHARES[
 class Family(NamedTuple):
     """Which doses of a kind of vector are run at decisive centres and elsewhere, and of random ones how many draws.
 
-    `draws` has the number elsewhere and that at decisive centres.
+    `draws` has the number elsewhere and that at decisive centres or, of three, at the chosen centre and at that of the
+    paper's depth: the last of the decisive ones, where claims are judged.
     """
 
     vector: str
     span: int
     elsewhere: Sequence[Dose]
     decisive: Sequence[Dose] = ()
-    draws: tuple[int, int] = (0, 0)
+    draws: tuple[int, ...] = (0, 0)
+
+    def drawn(self, centre: int, decisive: Sequence[int]) -> int:
+        """How many are drawn at a centre."""
+        if centre not in decisive:
+            return self.draws[0]
+        return self.draws[max(1, len(self.draws) - len(decisive) + decisive.index(centre))]
 
 
 class Design(NamedTuple):
@@ -80,18 +87,24 @@ class Cell(NamedTuple):
 
 
 def plan(
-    design: Design, study: Study, pushed: Callable[[str, int], Sequence[Pushed]], *, decisive: Sequence[int] = ()
+    design: Design,
+    study: Study,
+    pushed: Callable[[str, int], Sequence[Pushed]],
+    *,
+    decisive: Callable[[str], Sequence[int]] = lambda vector: (),
 ) -> list[Cell]:
     """The cells that are run, family by family, in the layers that the study measures.
 
-    `pushed` tells from a kind of vector and its draws what is pushed.
+    `pushed` tells from a kind of vector and its draws what is pushed, `decisive` at which centres the kind is looked at
+    closely.
     """
-    centres = {*design.grid(study.model.n_layers), *decisive} & {*study.layers()}
+    grid, measured = design.grid(study.model.n_layers), {*study.layers()}
     return [
-        Cell(family.vector, family.span, dose, centre, pushed(family.vector, family.draws[centre in decisive]))
+        Cell(family.vector, family.span, dose, centre, pushed(family.vector, family.drawn(centre, close)))
         for family in design.families
-        for centre in sorted(centres)
-        for dose in (family.decisive if centre in decisive else family.elsewhere)
+        for close in [decisive(family.vector)]
+        for centre in sorted({*grid, *close} & measured)
+        for dose in (family.decisive if centre in close else family.elsewhere)
     ]
 
 
@@ -125,14 +138,24 @@ def fitted_and_judged(study: Study, texts: int) -> tuple[np.ndarray, np.ndarray]
 
     The latter have the classes as equal as possible. Raises ValueError when either half has fewer than ten texts.
     """
-    rows = study.agreed
-    half = halves(study.groups[rows], seed=study.run.seed) if len(rows) else np.zeros(0, dtype=bool)
+    rows, half = study.agreed, _half(study)
     if min(half.sum(), (~half).sum()) < FEWEST:
         raise ValueError(
             f"the model answers {len(rows)} of {len(study.truth)} texts right, and steering needs {FEWEST} on either "
             "side of a split by writers: try calibration=batch, another prompt or a larger model"
         )
     return rows[half], balanced_rows(study.truth, rows[~half], texts, seed=study.run.seed)
+
+
+def outside_judged(study: Study) -> np.ndarray:
+    """Whether each text [N], answered right or not, is by a writer of none that `fitted_and_judged` judges on."""
+    return ~np.isin(study.groups, study.groups[study.agreed[~_half(study)]])
+
+
+def _half(study: Study) -> np.ndarray:
+    """For each text of the agreed set whether its writer is fitted on."""
+    rows = study.agreed
+    return halves(study.groups[rows], seed=study.run.seed) if len(rows) else np.zeros(0, dtype=bool)
 
 
 def residual_norms(norms: Tensor) -> list[dict[str, object]]:

@@ -57,6 +57,16 @@ def variation_statistic(answers: NDArray[np.integer], clean: NDArray[np.integer]
     return lambda weights: total_variation(label_counts(answers, weights), label_counts(clean[:, None], weights))
 
 
+def against(expected: Array, answers: NDArray[np.integer], clean: NDArray[np.integer]) -> Array:
+    """Return 1 for each of `answers` [n, k] that is another than `clean` [n] and a label expected to become rarer.
+
+    `expected` [k, 13] are the shifts that theory expects of each of the k interventions; else 0.
+    """
+    ids = np.asarray(answers)
+    rarer = np.take_along_axis(np.asarray(expected, dtype=float).T < 0, ids, axis=0)
+    return (rarer & (ids != np.asarray(clean)[:, None])).astype(float)
+
+
 def _centred_ranks(values: Array) -> Array:
     # Thirteen comparisons of whole arrays instead of a sort of each: thousands of resamples are ranked at once.
     # Rounded, because counts that are equal in theory may differ in their logarithms' last bit.

@@ -45,29 +45,39 @@ def evaluations(design: steering.Design, n_layers: int) -> int:
     """Edits times texts, with decisive centres that coincide least with the grid."""
     grid = design.grid(n_layers)
     decisive = [grid[0], next(centre for centre in range(2, n_layers) if centre not in grid or design.step == 1)]
-    cells = steering.plan(design, layered(n_layers), modulation.pushes, decisive=decisive)
-    chosen = len(grid) * len(SETTINGS) * design.choosing
+    cells = steering.plan(design, layered(n_layers), modulation.pushes, decisive=lambda vector: decisive)
+    chosen = 2 * len(grid) * len(SETTINGS) * design.choosing
     return design.texts * sum(len(cell.pushed) for cell in cells) + chosen
 
 
 def test_the_reference_model_stays_within_its_budget() -> None:
-    assert 1_800_000 < evaluations(modulation.FULL, 30) <= 2_400_000
-    assert 60_000 < evaluations(modulation.QUICK, 30) <= 100_000
+    assert 2_200_000 < evaluations(modulation.FULL, 30) <= 2_600_000
+    assert 60_000 < evaluations(modulation.QUICK, 30) <= 110_000
 
 
 def test_random_draws_are_a_hundred_where_it_matters_and_twenty_elsewhere() -> None:
     for design in (modulation.FULL, modulation.QUICK):
-        cells = steering.plan(design, layered(12), modulation.pushes, decisive=[5])
+        cells = steering.plan(design, layered(12), modulation.pushes, decisive=lambda vector: [5])
         random = [cell for cell in cells if cell.vector == "random"]
         main = [cell for cell in random if cell.span == 3 and cell.dose in steering.MAIN]
         assert {len(cell.pushed) for cell in main if cell.centre == 5} == {100}
         assert {len(cell.pushed) for cell in random if cell not in main or cell.centre != 5} <= {20, 100}
-        # no window, dose or centre of the raw vectors goes without random directions
+        # no window, dose or centre at which raw vectors are shown goes without random directions
         run = {
-            kind: {(cell.span, cell.dose, cell.centre) for cell in cells if cell.vector == kind}
+            kind: {
+                (cell.span, cell.dose, cell.centre)
+                for cell in cells
+                if cell.vector == kind and (cell.dose in steering.MAIN or cell.centre == 5)
+            }
             for kind in ("raw", "random")
         }
         assert run["raw"] == run["random"]
+    sets = {
+        cell.vector: len(cell.pushed)
+        for cell in steering.plan(modulation.FULL, layered(12), modulation.pushes, decisive=lambda vector: [5])
+        if cell.vector in modulation.FAIR
+    }
+    assert sets == dict.fromkeys(modulation.FAIR, 100 * 14)
 
 
 def test_the_papers_doses_and_settings_are_among_ours() -> None:
@@ -364,9 +374,9 @@ def test_judged_texts_share_no_writer_with_those_fitted_on_and_a_second_run_is_t
         return inner(edits, rows, name=name)
 
     class Watched(modulation.SteeringVectors):
-        def __init__(self, features: torch.Tensor, ratings: pd.DataFrame) -> None:
-            seen["fitted"] = ratings.index.to_numpy()
-            super().__init__(features, ratings)
+        def __init__(self, features: torch.Tensor, ratings: pd.DataFrame, **options: Any) -> None:
+            seen["tuned" if options else "fitted"] = ratings.index.to_numpy()
+            super().__init__(features, ratings, **options)
 
     world.intervene = watch
     monkeypatch.setattr(modulation, "SteeringVectors", Watched)
@@ -377,7 +387,89 @@ def test_judged_texts_share_no_writer_with_those_fitted_on_and_a_second_run_is_t
     assert set(choosing) <= set(fitted) <= set(world.agreed)
     assert set(judged) <= set(world.agreed)
     assert not set(world.groups[judged]) & set(world.groups[fitted])
+    assert set(seen["tuned"]) >= set(fitted)
+    assert not set(world.groups[judged]) & set(world.groups[seen["tuned"]])
     assert np.bincount(world.truth[judged], minlength=13).min() >= modulation.QUICK.texts // 13
+
+
+# What directions read, and nulls that are fair.
+
+
+def test_tuned_vectors_read_what_they_are_called_and_beat_their_nulls(world: pd.DataFrame) -> None:
+    read = select(world, metric="direction_r2")
+    assert set(read["vector"]) == {"raw", "tuned", "mean_difference"} and (read[[*PUSHED]].sum(axis=1) == 1).all()
+    assert (select(read, vector="tuned")["ci_low"] > 0.95).all()  # the planted stream carries ratings all but exactly
+    at = dict(settings="printed", unit="norm", dose=0.1, span=3)
+    own = value(world, metric="theory_score", vector="tuned", **at)
+    for vector in modulation.FAIR:
+        null = select(world, metric="theory_score_null", vector=vector, **at)["value"]
+        assert len(null) == 100
+        assert null.max() < own - 0.1 and abs(null.mean()) < 0.25
+    against = select(world, metric="against_theory", vector="tuned", **at).iloc[0]
+    assert against["ci_low"] <= against["value"] <= against["ci_high"] < 0.2
+    random = select(world, metric="against_theory", vector="matched_sets", **at)["value"]
+    assert against["value"] < random.quantile(0.05)
+
+
+@pytest.mark.parametrize("vector", modulation.FAIR)
+def test_fair_sets_are_as_long_as_tuned_settings_where_layers_differ(vector: str) -> None:
+    random = np.random.default_rng(0)
+    ratings = pd.DataFrame(random.integers(1, 6, (60, len(ACTING))), columns=list(ACTING))
+    features = torch.tensor(random.normal(size=(4, 60, 12)), dtype=torch.float32)
+    data = modulation.Texts(features, ratings, np.arange(60) // 2)
+    tuned = modulation.SteeringVectors(features, ratings, groups=data.groups)
+    lengths = []
+    for draws in (2, 3):
+        cell = Cell(vector, 3, Dose(0.1, "norm"), 2, modulation.pushes(vector, draws))
+        found = modulation.fair_sets(cell, tuned, data, seed=0)
+        assert len(found) == draws * 14
+        for (_, setting, centre), window in found.items():
+            assert centre == 2 and list(window) == [1, 2, 3]
+            own = tuned.combine(setting, "raw")[1:4].sum(0).norm()
+            lengths.append(float(own))
+            assert float(sum(window.values()).norm()) == pytest.approx(float(own), rel=1e-5)
+        first = {setting: torch.stack([*window.values()]) for (draw, setting, _), window in found.items() if draw == 0}
+        up, down = (first[Setting(pleasantness=sign)] for sign in (1, -1))
+        assert torch.allclose(up, -down)
+        # each stands in with the length of the weights it stands for
+        weights = tuned.ridge[1:4].norm(dim=-1)
+        parts = [modulation.unit(first[Setting(**{name: 1})]).double() for name in ("pleasantness", "other_responsblt")]
+        total = sum(part * weights[:, [tuned.names.index(name)]] for part, name in zip(parts, ACTING, strict=False))
+        both = modulation.unit(first[Setting(pleasantness=1, other_responsblt=1)]).double()
+        assert torch.allclose(both, modulation.unit(total), atol=1e-5)
+    assert max(lengths) > 1.1 * min(lengths)
+
+
+def test_fair_sets_add_up_to_what_tuned_settings_do(world: pd.DataFrame) -> None:
+    lengths = views.named(select(world, metric="accumulated_norm"))
+    tuned = select(lengths, vector="tuned").set_index("setting")["value"]
+    for vector in modulation.FAIR:
+        found = select(lengths, vector=vector).set_index("setting")["value"]
+        assert len(found) == 14
+        assert found.to_numpy() == pytest.approx(tuned[found.index].to_numpy(), abs=1e-5)
+
+
+def test_the_score_of_a_set_is_the_mean_over_its_settings(world: pd.DataFrame) -> None:
+    for vector in modulation.FAIR:
+        null = select(world, metric="theory_score_null", vector=vector)
+        single, means = null[null["settings"] == ""], null[null["settings"] == "printed"]
+        assert len(single) == 14 * len(means)
+        assert single.groupby("draw")["value"].mean().to_numpy() == pytest.approx(means["value"].to_numpy())
+
+
+def test_outside_are_all_texts_of_writers_of_whom_nothing_is_judged() -> None:
+    groups, agreed = np.arange(60) // 3, np.arange(0, 54, 2)  # the last two writers are never right
+    study: Any = SimpleNamespace(agreed=agreed, groups=groups, truth=np.arange(60) % 13, run=SimpleNamespace(seed=1))
+    fitting, judged = steering.fitted_and_judged(study, 60)
+    outside = np.flatnonzero(steering.outside_judged(study))
+    assert set(outside) == set(np.flatnonzero(np.isin(groups, [*set(groups[fitting]), 18, 19])))
+    assert set(fitting) < set(outside) and not set(groups[outside]) & set(groups[judged])
+
+
+def test_draws_are_most_at_the_last_of_the_decisive_centres() -> None:
+    three, two = (steering.Family("x", 3, (), (), draws) for draws in ((1, 5, 9), (1, 9)))
+    assert [three.drawn(centre, [7, 4]) for centre in (7, 4, 2)] == [5, 9, 1]
+    assert [three.drawn(4, [4]), two.drawn(7, [7, 4]), two.drawn(4, [7, 4]), two.drawn(4, [4])] == [9, 9, 9, 9]
 
 
 # The figure of flows.

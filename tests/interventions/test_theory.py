@@ -184,3 +184,12 @@ def test_symmetric_intervals_cover_scores_that_noise_lowers() -> None:
             covered[ends] += int(found.ci_low[0] <= typical <= found.ci_high[0])
     assert covered["symmetric"] >= 0.92 * runs
     assert covered["percentile"] <= 0.9 * runs  # the positive control: noise lowers the score enough to notice
+
+
+def test_a_text_counts_against_theory_when_it_changes_to_a_label_that_should_become_rarer() -> None:
+    expected = np.zeros((2, 13))
+    expected[0, 3], expected[1, 5], expected[1, 6] = -1.0, 2.0, np.nan
+    clean = np.array([3, 0, 0, 5])
+    answers = np.array([[3, 6], [3, 5], [1, 0], [3, 6]])
+    # the first keeps a label that should become rarer; nothing is known of label 6
+    assert theory.against(expected, answers, clean).tolist() == [[0, 0], [1, 0], [0, 0], [1, 0]]

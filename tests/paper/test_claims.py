@@ -146,6 +146,42 @@ def test_what_attention_carries_as_well_of_topics_is_not_specific_to_emotion(
     assert found.outcome == outcome and found.checks[0].value == gap
 
 
+@pytest.mark.parametrize("name", ["C14", "C15"])
+def test_directions_that_predict_decide_and_those_of_the_released_code_stand_beside(
+    name: str, tables: dict[str, pd.DataFrame]
+) -> None:
+    released = {key: table.copy() for key, table in tables.items()}
+    change(released, "modulation", 0.1, metric="theory_score", vector="raw")
+    assert claims.verdict(name, released).outcome == "partly"
+    tuned = {key: table.copy() for key, table in tables.items()}
+    change(tuned, "modulation", 0.1, metric="theory_score", vector="tuned")
+    assert claims.verdict(name, tuned).outcome == "not"
+    change(tables, "modulation", 0.85, metric="theory_score_null", vector="shuffled_sets")
+    assert claims.verdict(name, tables).outcome == "partly"
+    assert "fitted on other writers' ratings 0.85" in claims.verdict(name, tables).numbers
+    kinds = ("tuned", "matched_sets", "shuffled_sets")
+    old = tables["modulation"][~tables["modulation"]["vector"].isin(kinds)]
+    assert claims.verdict(name, tables | {"modulation": old}).outcome == "reproduced"
+
+
+def test_labels_that_late_pushes_move_and_directions_that_do_not_predict_count_against_c14(
+    tables: dict[str, pd.DataFrame],
+) -> None:
+    moved, unread = ({key: table.copy() for key, table in tables.items()} for _ in range(2))
+    change(moved, "modulation", 0.5, metric="total_variation", vector="tuned")
+    change(unread, "modulation", -0.1, metric="direction_r2", vector="tuned")
+    assert claims.verdict("C14", moved).outcome == claims.verdict("C14", unread).outcome == "partly"
+
+
+def test_without_a_pattern_of_fitted_directions_random_ones_have_nothing_to_lack(
+    tables: dict[str, pd.DataFrame],
+) -> None:
+    for vector in ("raw", "tuned"):
+        change(tables, "modulation", 0.3, metric="theory_score", vector=vector)
+    found = claims.verdict("C16", tables)
+    assert found.outcome == "not testable" and "no contrast: C14, directions that predict 0.30" in found.reason
+
+
 def test_in_short_has_each_claim_with_the_outcome_of_each_set_of_tables(tables: dict[str, pd.DataFrame]) -> None:
     found = claims.in_short({"planted": tables, "nothing": {}})
     assert found["claim of the paper"].str.split().str[0].tolist() == NAMES

@@ -31,6 +31,7 @@ Null = Callable[[pd.DataFrame, np.random.Generator], pd.DataFrame]
 # What a number is where there is no effect; others are the mean of what was measured.
 NOTHING = {
     **dict.fromkeys(("cosine", "theory_score", "promotion_score", "rating_difference", "r2", "partial_r2"), 0.0),
+    "direction_r2": 0.0,
     **dict.fromkeys(("span_gain", "mid_minus_early", "selectivity"), 0.0),
     **dict.fromkeys(("enrichment", "fade"), 1.0),
 }

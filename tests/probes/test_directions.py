@@ -7,10 +7,13 @@ import pandas as pd
 import pytest
 import torch
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
+from sklearn.metrics import r2_score
+from sklearn.model_selection import PredefinedSplit, cross_val_predict
 
 from emolib.probes import directions
 from emolib.probes.directions import USED, SteeringVectors
+from emolib.probes.linear import shuffled_labels
 from emolib.texts.appraisals import ACTING, APPRAISALS, EMOTIONS
 
 LAYERS, TEXTS, WIDTH = 3, 90, 64
@@ -163,3 +166,101 @@ def test_draws_are_fixed_by_the_seed_and_isotropic() -> None:
     cosines = (many[:, 0] @ many[:, 0].T)[*torch.triu_indices(400, 400, 1)]
     assert cosines.mean().abs() < 0.003
     assert cosines.std() == pytest.approx(1 / np.sqrt(32), rel=0.02)
+
+
+# Directions that predict: a penalty chosen by writers left out.
+
+GROUPS = np.arange(TEXTS) // 3
+
+
+@pytest.fixture(scope="module")
+def tuned(features: torch.Tensor, ratings: pd.DataFrame) -> SteeringVectors:
+    return SteeringVectors(features, ratings, groups=GROUPS)
+
+
+def test_the_penalty_is_the_one_that_predicts_writers_left_out_best(
+    features: torch.Tensor, ratings: pd.DataFrame, tuned: SteeringVectors
+) -> None:
+    folds = directions.writer_folds(GROUPS, seed=0)
+    assert sorted(set(folds)) == [0, 1, 2, 3, 4]
+    assert all(len(set(folds[writer == GROUPS])) == 1 for writer in set(GROUPS))
+    for layer in range(LAYERS):
+        x = features[layer].double().numpy()
+        grid = np.array(directions.SHARES) * np.linalg.eigvalsh(np.cov(x.T, bias=True) * TEXTS).mean()
+        for name in ("pleasantness", "effort"):
+            column = tuned.names.index(name)
+            errors = [
+                (
+                    (cross_val_predict(Ridge(alpha=a), x, ratings[name], cv=PredefinedSplit(folds)) - ratings[name])
+                    ** 2
+                ).sum()
+                for a in grid
+            ]
+            assert tuned.alphas[layer, column].item() == pytest.approx(grid[int(np.argmin(errors))])
+            ridge_ = Ridge(alpha=tuned.alphas[layer, column].item()).fit(x, ratings[name])
+            assert np.allclose(tuned.ridge[layer, column].numpy(), ridge_.coef_, atol=1e-8)
+            assert np.allclose(tuned.predict(features, "ridge")[layer, :, column], ridge_.predict(x))
+
+
+def test_a_difference_of_means_reads_by_a_line(
+    features: torch.Tensor, ratings: pd.DataFrame, tuned: SteeringVectors
+) -> None:
+    found, unseen = tuned.predict(features + 0.3, "mean_difference"), features.double().numpy() + 0.3
+    high = ratings["pleasantness"] > ratings["pleasantness"].mean()
+    for layer in range(LAYERS):
+        x = features[layer].double().numpy()
+        way = x[high].mean(0) - x[~high].mean(0)
+        line = LinearRegression().fit((x @ way)[:, None], ratings["pleasantness"])
+        assert np.allclose(
+            found[layer, :, tuned.names.index("pleasantness")], line.predict((unseen[layer] @ way)[:, None])
+        )
+
+
+def test_a_chosen_penalty_predicts_where_that_of_the_paper_fits_noise() -> None:
+    """One weak direction among as many as there are texts: the finding that the experiment's protocol rests on."""
+    random = np.random.default_rng(1)
+    carrier = random.normal(size=200)
+    mark = random.normal(size=(600, len(USED)))
+    x = torch.tensor(0.1 * mark[:, :1] * carrier + 3 * random.normal(size=(600, 200)))[None]
+    table = pd.DataFrame(mark + random.normal(size=mark.shape), columns=list(USED))
+    fit, held = slice(0, 220), slice(220, 600)
+    released = SteeringVectors(x[:, fit], table[fit])
+    chosen = SteeringVectors(x[:, fit], table[fit], groups=np.arange(220) // 2)
+    r2 = [r2_score(table[USED[0]][held], one.predict(x[:, held], "ridge")[0, :, 0]) for one in (released, chosen)]
+    assert r2[0] < -0.5 and -0.05 < r2[1] < 0.6
+    alignment = [abs(float(normed(one.ridge[0, 0].numpy()) @ normed(carrier))) for one in (released, chosen)]
+    assert alignment[1] > alignment[0]
+
+
+def test_fewer_writers_than_folds_are_refused(features: torch.Tensor, ratings: pd.DataFrame) -> None:
+    with pytest.raises(ValueError, match="4 writers cannot be split into 5 folds: fit on more texts"):
+        SteeringVectors(features, ratings, groups=np.arange(TEXTS) % 4)
+
+
+def test_contrasts_have_the_covariance_of_the_activations() -> None:
+    random = np.random.default_rng(0)
+    x = torch.tensor(5 + random.normal(size=(2, 80, 6)) @ random.normal(size=(6, 6)))
+    drawn = directions.contrasts(x, 20_000, seed=0)
+    assert torch.equal(drawn[:50], directions.contrasts(x, 50, seed=0))
+    for layer in range(2):
+        spread = np.cov(x[layer].T.numpy(), bias=True)
+        found = np.cov(drawn[:, layer].T.numpy()) / 80
+        assert np.allclose(found, spread, atol=0.05 * np.abs(spread).max())
+
+
+def test_shuffled_vectors_are_ridge_fits_to_ratings_of_other_writers(
+    features: torch.Tensor, ratings: pd.DataFrame, tuned: SteeringVectors
+) -> None:
+    names = ["pleasantness", "effort"]
+    alphas = tuned.alphas[:, [tuned.names.index(name) for name in names]]
+    found = directions.shuffled_vectors(features, ratings[names], GROUPS, alphas, 3, seed=4)
+    assert found.shape == (3, 2, LAYERS, WIDTH)
+    for draw in range(3):
+        handed = shuffled_labels(ratings[names].to_numpy(dtype=float), GROUPS, seed=4 + draw)
+        assert (handed == ratings[names].to_numpy()).all(axis=1).mean() < 0.3
+        for layer in range(LAYERS):
+            for target in range(2):
+                by_hand = Ridge(alpha=alphas[layer, target].item()).fit(
+                    features[layer].double().numpy(), handed[:, target]
+                )
+                assert np.allclose(found[draw, target, layer].numpy(), by_hand.coef_, atol=1e-8)

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from emolib import stats
+from emolib.engine.sites import layer_number
+from emolib.figures.display import spoken
 from emolib.figures.panels import with_push
 from emolib.interventions.theory import theory_score
 from emolib.tables.results import select
@@ -23,6 +25,8 @@ SINGLE = [str(Setting(**{name: sign})) for name in ("pleasantness", "other_respo
 AGENCY = [str(Setting(self_responsblt=sign)) for sign in (1, -1)]
 PAPER = dict(layer=8, dose=2.0)  # where and how hard the paper pushes, layer 9 of 16
 NULL = dict(metric="theory_score_null", vector=["random", "random_sets"])
+FAIR = dict(matched_sets="random, covariance of the activations", shuffled_sets="fitted on other writers' ratings")
+READ = dict(raw="ridge, as released (α = 5)", tuned="ridge, penalty chosen", mean_difference="difference of means")
 
 
 class Place(NamedTuple):
@@ -40,9 +44,9 @@ class Place(NamedTuple):
         return dict(layer=self.centre, unit="norm", dose=self.dose, span=3)
 
 
-def place(table: pd.DataFrame) -> Place:
-    """Where most of the chapter is shown."""
-    chosen = select(table, metric="decisive").set_index("reason")["layer"].astype(int)
+def place(table: pd.DataFrame, vector: str = "raw") -> Place:
+    """Where most of the chapter is shown of a kind of vector: `raw` or `tuned`, for which the centre was chosen."""
+    chosen = select(table, metric="decisive", vector=vector).set_index("reason")["layer"].astype(int)
     dose = select(table, metric="selection_score")["dose"].iloc[0]
     norms = select(table, metric="residual_norm").set_index("layer")["value"]
     return Place(chosen["selected"], chosen["paper_depth"], float(dose), norms)
@@ -106,6 +110,55 @@ def by_depth(table: pd.DataFrame, where: Place) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
+def what_is_read(table: pd.DataFrame) -> pd.DataFrame:
+    """R2 on unseen writers of what each kind of direction reads, over layers; columns appraisal, `direction`."""
+    names = {str(Setting(**{name: 1})): name for name in dict.fromkeys(a for one in PRINTED for a in one)}
+    rows = select(table, metric="direction_r2", setting=[*names])
+    return rows.assign(direction=rows["vector"].map(READ), appraisal=rows["setting"].map(names))
+
+
+def tuned_by_depth(table: pd.DataFrame) -> pd.DataFrame:
+    """Mean theory scores over layers of released and of tuned vectors and of differences of means; column `what`."""
+    keys = dict(metric="theory_score", settings="printed", vector=[*READ], unit="norm", dose=place(table).dose, span=3)
+    rows = select(table, **keys)
+    return rows.assign(what=rows["vector"].map(READ))
+
+
+def fair_nulls(table: pd.DataFrame, where: Place) -> pd.DataFrame:
+    """Theory scores of the sets of `FAIR` nulls at the centre of the place, each set against its own expectations."""
+    return select(table, metric="theory_score_null", vector=[*FAIR], **where.at)
+
+
+def robust(table: pd.DataFrame, where: Place) -> pd.DataFrame:
+    """One row a kind of vector at the centre of the place: the mean over settings beside what its nulls reach.
+
+    Columns: layer, vector, theory score and against theory (share of texts moved to a label that should become rarer)
+    with their intervals as text, and draws. Of nulls the mean of the draws and the range of 95 % of new ones.
+    """
+    rows = []
+    for vector, words in READ.items():
+        keys = dict(settings="printed", vector=vector, **where.at)
+        pair = [select(table, metric=metric, **keys).iloc[0] for metric in ("theory_score", "against_theory")]
+        rows.append([words, *map(spoken, pair), ""])
+    for vector, words in FAIR.items():
+        keys = dict(settings="printed", vector=vector, **where.at)
+        pair, n = [], 0
+        for metric in ("theory_score_null", "against_theory"):
+            draws = select(table, metric=metric, **keys)["value"].to_numpy(dtype=float)
+            pair.append(stats.null_band(draws).rows({})[0])
+            n = len(draws)
+        rows.append([words, *map(spoken, pair), str(n)])
+    found = pd.DataFrame(rows, columns=["vector", "theory score", "against theory", "draws"])
+    found.insert(0, "layer", layer_number(where.centre))
+    return found
+
+
+def lengths(table: pd.DataFrame, where: Place) -> pd.Series:
+    """What unit vectors add up to over the window at the chosen centre, the mean of the settings, by kind of vector."""
+    rows = select(table, metric="accumulated_norm", layer=where.centre, span=3)
+    return rows.groupby("vector")["value"].mean()
+
+
 def paper_by_depth(paper: pd.DataFrame, settings: Sequence[str]) -> pd.DataFrame:
     """The paper's counts scored alike at β = 2; their mean is over the settings that it shows at all layers."""
     rows = select(paper, metric="theory_score", dose=2.0)
@@ -116,9 +169,9 @@ def paper_by_depth(paper: pd.DataFrame, settings: Sequence[str]) -> pd.DataFrame
 
 
 def by_vector(table: pd.DataFrame, where: Place) -> pd.DataFrame:
-    """Theory scores of four kinds of vectors, for single appraisals and the mean over settings."""
+    """Theory scores of five kinds of vectors, for single appraisals and the mean over settings."""
     single = [str(setting) for setting in PRINTED if len(setting) == 1]
-    kinds = ["raw", "fix3", "fixall", "mean_difference"]
+    kinds = ["raw", "fix3", "fixall", "tuned", "mean_difference"]
     return select(table, setting=[MEAN, *single], metric="theory_score", vector=kinds, **where.at)
 
 
@@ -128,7 +181,7 @@ def vectors_compared(table: pd.DataFrame, paper: pd.DataFrame, where: Place) -> 
     theirs, kept = _by_setting(paper, vector="raw", **PAPER), select(table, metric="kept_share", layer=where.centre)
     rows = []
     for word, vector, span in [
-        *((kind, kind, 3) for kind in ("raw", "fix3", "fixall", "mean_difference", "unit")),
+        *((kind, kind, 3) for kind in ("raw", "fix3", "fixall", "tuned", "mean_difference", "unit")),
         ("raw, one layer", "raw", 1),
     ]:
         settings = [str(setting) for setting in PRINTED if vector != "unit" or len(setting) > 1]

@@ -65,6 +65,8 @@ MISSED = {"pleasantness": dict(sadness=1, joy=-1, guilt=-1), "other_responsblt":
 # Directions that no penalty has shrunk: a probe's weights turn to where the noise is small as the data grow easy.
 UNSHRUNK = {"whitened": "whitened differences of means", "mean_difference": "differences of means"}
 SINGLE = tuple(setting for setting in PRINTED if len(setting) == 1)
+TUNED = "tuned"  # directions whose penalty is chosen by how well unseen writers are predicted
+FAIR = {"matched_sets": "random of like covariance", "shuffled_sets": "fitted on other writers' ratings"}
 SECOND = tuple(setting for setting in PRINTED if set(setting) == {"pleasantness", "predict_event"})
 # Labels that the theory allows to lead when two appraisals are pushed together.
 LEADERS = {
@@ -512,72 +514,188 @@ def fitted(found: Evidence, level: Levels, vector: str = "raw") -> tuple[pd.Data
     return rows, central(rows, level.depth)
 
 
+def score(
+    found: Evidence, level: Levels, settings: Sequence[Setting], vector: str, metric: str = "theory_score"
+) -> Any:
+    """The mean over settings at the depth of the claim; None where nothing is stored of them."""
+    with suppress(NotTestable):
+        return averaged(central(pushed(found, settings, metric, vector), level.depth))
+    return None
+
+
+def sets(found: Evidence, level: Levels, settings: Sequence[Setting], vector: str) -> pd.Series:
+    """The mean over settings of each draw of a null that is made of sets, where and as hard as it is drawn."""
+    rows = pushed(found, settings, "theory_score_null", vector)
+    return central(rows, level.depth).groupby("draw")["value"].mean()
+
+
+def beyond_sets(found: Evidence, level: Levels, settings: Sequence[Setting]) -> Check:
+    """Whether the mean of tuned directions is beyond that of random ones, and of ones fitted on others' ratings."""
+    what = f"the same beside the {level.quantile:.0%} quantile"
+    try:
+        null = {words: sets(found, level, settings, vector) for vector, words in FAIR.items()}
+        draws = pushed(found, settings, "theory_score_null", next(iter(FAIR)))
+        own = central(pushed(found, settings, "theory_score", TUNED), level.depth)
+    except NotTestable:
+        return at_least(f"{what} of sets of random directions of like covariance", None, 0.0, expected="beyond it")
+    same = averaged(own[own["dose"].isin(draws["dose"])])
+    limits = {words: float(draw.quantile(level.quantile)) for words, draw in null.items()}
+    least = min(map(len, null.values()))
+    where = ", ".join(f"{words} {limit:.2f}" for words, limit in limits.items())
+    check = at_least(f"{what} of {least} sets of each null", same, max(limits.values()), where=where, n=least)
+    return open_unless(least >= level.sets, check)
+
+
+def read(found: Evidence, level: Levels, vector: str) -> list[Check]:
+    """Whether directions predict the ratings by writers they were not fitted on, appraisal by appraisal."""
+    ups = [setting for setting in SINGLE if 1 in setting.values()]
+    try:
+        rows = central(pushed(found, ups, "direction_r2", vector), level.depth).set_index("setting")
+    except NotTestable:
+        return []
+    return [positive(word(*setting), rows.loc[str(setting)]) for setting in ups]
+
+
+def predicting(found: Evidence, level: Levels) -> Check:
+    """Whether tuned directions are ones of the appraisals whose names they bear."""
+    what = "R2 of the ratings by unseen writers above zero, directions that predict"
+    parts = read(found, level, TUNED)
+    return all_hold(what, parts) if parts else enough(what, None, len(SINGLE) // 2)
+
+
 @claim("C14")
 def one_appraisal_moves_labels(found: Evidence, level: Levels) -> list[Check]:
+    """Robust where directions with a chosen penalty were run, then as released, then with others projected out."""
+    what, rows = "mean theory score", None
+    checks = [at_least(f"{what}, directions that predict", score(found, level, SINGLE, TUNED), level.score)]
+    checks += [beyond_sets(found, level, SINGLE), predicting(found, level)]
+    with suppress(NotTestable):
+        rows = fitted(found, level, TUNED)[0]
+    checks += _elsewhere(rows, level, f"{what}, directions that predict,")
+    with suppress(NotTestable):
+        rows = pushed(found, SINGLE, "total_variation", TUNED)
+    late = None if rows is None else rows[rows["depth"] >= level.late]
+    moved = "labels that move, directions that predict,"
+    if late is not None and len(late):
+        checks.append(at_most(f"{moved} after {level.late:g}", averaged(late), level.still))
+    return [*checks, *_one_as_released(found, level)]
+
+
+def _elsewhere(rows: pd.DataFrame | None, level: Levels, what: str) -> list[Check]:
+    """Whether pushes early and late do not follow theory, where there are any."""
+    if rows is None:
+        return []
+    ends = {
+        f"before depth {level.early:g}": rows["depth"] <= level.early,
+        f"after {level.late:g}": rows["depth"] >= level.late,
+    }
+    return [
+        at_most(f"{what} {place_}", averaged(rows[hit]), level.elsewhere) for place_, hit in ends.items() if hit.any()
+    ]
+
+
+def _one_as_released(found: Evidence, level: Levels) -> list[Check]:
     rows, here = fitted(found, level)
+    about = "; ".join(f"{part.what} {part.number}" for part in read(found, level, "raw"))
     where = f"depth {here['depth'].iloc[0]:.2f}, range {here['value'].min():.2f} to {here['value'].max():.2f}"
-    checks = [at_least("mean theory score", averaged(here), level.score, where=where)]
+    where += f"; R2 of these directions on unseen writers: {about}" if about else ""
+    checks = [at_least("as released: mean theory score", averaged(here), level.score, where=where)]
 
     null = central(pushed(found, SINGLE, "theory_score_null", "random"), level.depth)
     limit = null.groupby("setting")["value"].quantile(level.quantile)
     own = here.groupby("setting")["value"].mean()
     draws = int(null.groupby(["setting", "dose"]).size().max())
-    what = f"settings beyond the {level.quantile:.0%} quantile of {draws} random directions"
+    what = f"as released: settings beyond the {level.quantile:.0%} quantile of {draws} random directions"
     ahead = enough(what, (own > limit.reindex(own.index)).sum(), len(own), n=draws)
     checks.append(open_unless(draws >= level.draws, ahead))
-
-    ends = {
-        f"before depth {level.early:g}": rows["depth"] <= level.early,
-        f"after {level.late:g}": rows["depth"] >= level.late,
-    }
-    for place_, hit in ends.items():
-        if hit.any():
-            checks.append(at_most(f"mean theory score {place_}", averaged(rows[hit]), level.elsewhere))
+    checks += _elsewhere(rows, level, "as released: mean theory score")
 
     other = None
     if found.has("modulation", metric="theory_score", vector="fixall"):
         other = averaged(fitted(found, level, "fixall")[1])
-    return [*checks, at_least("mean theory score with the other appraisals projected out", other, level.score)]
+    what = "as described: mean theory score with the other appraisals projected out"
+    return [*checks, at_least(what, other, level.score)]
 
 
 @claim("C15")
 def two_appraisals_combine(found: Evidence, level: Levels) -> list[Check]:
-    def score(settings: Sequence[Setting]) -> dict[str, Any]:
-        return averaged(central(pushed(found, settings, "theory_score"), level.depth))
+    checks = []
+    for vector, words in ((TUNED, "directions that predict: "), ("raw", "as released: ")):
+        first, second = (score(found, level, settings, vector) for settings in (tuple(LEADERS), SECOND))
+        if vector == "raw" and first is None:
+            pushed(found, tuple(LEADERS), "theory_score")  # says what is missing
+        checks += [
+            at_least(f"{words}mean theory score with other-agency", first, level.score),
+            at_least(f"{words}mean theory score with predictability", second, level.second),
+            _leading(found, level, vector, words),
+        ]
+        if vector == TUNED:
+            checks.insert(1, beyond_sets(found, level, tuple(LEADERS)))
+    return checks
 
-    first, second = score(tuple(LEADERS)), None
-    with suppress(NotTestable):
-        second = score(SECOND)
-    counts = central(pushed(found, tuple(LEADERS), "count", largest=True), level.depth)
-    # the most frequent label under two pushes at the largest dose
+
+def _leading(found: Evidence, level: Levels, vector: str, words: str) -> Check:
+    """Whether the most frequent label under two pushes at the largest dose is one that theory allows."""
+    what = f"{words}leading labels at the largest dose that theory allows"
+    try:
+        counts = central(pushed(found, tuple(LEADERS), "count", vector, largest=True), level.depth)
+    except NotTestable:
+        if vector == "raw":
+            raise
+        return enough(what, None, len(LEADERS))
     lead = counts.loc[counts.groupby("setting")["value"].idxmax()].set_index("setting")["label"]
     leaders = {setting: lead[str(setting)] for setting in LEADERS}
-    return [
-        at_least("mean theory score with other-agency", first, level.score),
-        at_least("mean theory score with predictability", second, level.second),
-        enough(
-            "leading labels at the largest dose that theory allows",
-            sum(label in LEADERS[setting] for setting, label in leaders.items()),
-            len(LEADERS),
-            where=", ".join(leaders.values()),
-        ),
-    ]
+    hits = sum(label in LEADERS[setting] for setting, label in leaders.items())
+    return enough(what, hits, len(LEADERS), where=", ".join(leaders.values()))
 
 
 @claim("C16")
 def random_directions_are_empty(found: Evidence, level: Levels) -> list[Check]:
-    own = averaged(fitted(found, level)[1])
-    if positive("", own).outcome != "holds":
-        raise NotTestable(f"fitted directions give no pattern either, so there is no contrast: C14, {number(own)}")
+    """Only where C14 has something to contrast: of directions that predict, and of released ones."""
+    tuned = score(found, level, SINGLE, TUNED)
+    released = averaged(fitted(found, level)[1])
+    own = {"directions that predict": tuned, "as released": released}
+    if not any(_contrast(row, level) for row in own.values()):
+        raise NotTestable(
+            "fitted directions give no pattern either, so there is no contrast: C14, "
+            + ", ".join(f"{words} {number(row)}" for words, row in own.items() if row is not None)
+        )
+    return [*_random_sets(found, level, tuned), _random_single(found, level, released)]
+
+
+def _contrast(own: Any, level: Levels) -> bool:
+    """Whether fitted directions show what random ones should not: above zero for certain, and not below C14's level."""
+    return (
+        own is not None and positive("", own).outcome == "holds" and at_least("", own, level.score).outcome != "fails"
+    )
+
+
+def _random_sets(found: Evidence, level: Levels, own: Any) -> list[Check]:
+    """Sets of random directions of like covariance against the mean of directions that predict."""
+    if own is None:
+        return []
+    what = "share of sets of random directions of like covariance as far from zero as directions that predict"
+    if not _contrast(own, level):
+        return [at_most(what, None, level.share, where=f"no pattern of fitted directions, {number(own)}")]
+    try:
+        null = sets(found, level, SINGLE, "matched_sets")
+    except NotTestable:
+        return [at_most(what, None, level.share)]
+    where = f"{number(own)}; sets: mean {null.mean():.2f}, SD {null.std():.2f}"
+    check = at_most(what, (null.abs() >= own["value"]).mean(), level.share, where=where, n=len(null))
+    return [open_unless(len(null) >= level.sets, check)]
+
+
+def _random_single(found: Evidence, level: Levels, own: Any) -> Check:
+    what = "as released: share of the random scores as far from zero as the fitted mean"
     rows = found.rows("modulation", metric="theory_score_null", vector="random").dropna(subset=[*PUSHED])
     rows = central(comparable(rows), level.depth)
+    if not _contrast(own, level):
+        return at_most(what, None, level.share, where=f"no pattern of fitted directions, {number(own)}")
     where = f"{number(own)}; random: mean {rows['value'].mean():.2f}, SD {rows['value'].std():.2f}"
     draws = int(rows.groupby([*PUSHED, "dose"]).size().max())
-    share, what = (
-        (rows["value"].abs() >= own["value"]).mean(),
-        "share of the random scores as far from zero as the fitted mean",
-    )
-    return [open_unless(draws >= level.draws, at_most(what, share, level.share, where=where, n=draws))]
+    share = (rows["value"].abs() >= own["value"]).mean()
+    return open_unless(draws >= level.draws, at_most(what, share, level.share, where=where, n=draws))
 
 
 @claim("C17")
