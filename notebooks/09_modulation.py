@@ -289,6 +289,8 @@ figures.show(
     "directions were fitted, 95 % intervals over writers.",
     alt="Mean theory score over depth of released, tuned and mean-difference vectors.",
 )
+
+# %% tags=["hide-input"]
 figures.show(
     figures.against_null(
         select(data, metric="theory_score", vector="tuned", setting=[*views.SETTINGS, views.MEAN], **acting.at),
