@@ -156,6 +156,28 @@ print(event, pd.DataFrame(best), sep="\n")
 everywhere = engine.replay(encoded, el.sweep(el.Zero(), small, components=["attn_out", "mlp_out"]))
 
 # %% [markdown]
+# ## A shift is not a loss
+#
+# Batch calibration subtracts from each label its mean score over all events, so that labels the model likes anyway do not
+# win by that alone. Those offsets are fitted without the edit. If an edit then raises *anger* for every event alike, many
+# answers become *anger*, though each event is told from the others as well as before. The second curve below centres the
+# scores anew under each edit: every label keeps the mean that it has without the edit, over the same events, and only what
+# an edit does to one event more than to others can change an answer.
+
+# %% tags=["hide-input"]
+figures.show(
+    figures.depth_curves(views.centred(data), x="depth", ylabel="agreement", panel="panel", hue="offsets", ylim=(0, 1)),
+    name="fig-ablation-centred",
+    caption="Agreement after zero ablation of one layer and of three, with the offsets of the clean run and with offsets "
+    "centred anew under the edit, 95 % intervals over writers. What lies between the curves is a shift of all events alike.",
+    alt="Agreement over depth after zero ablation with fixed and with re-centred offsets, attention and feed-forward.",
+)
+for panel, rows in views.centred(data).groupby("panel", sort=False):
+    low = landmarks.rows("dip", rows, "offsets")
+    found = [f"{row['offsets']} **{spoken(row)}** at layer {layer_number(row['layer'])}" for _, row in low.iterrows()]
+    say(f"Lowest agreement, {panel}, first and last {landmarks.EDGE} aside: {'; '.join(found)}.")
+
+# %% [markdown]
 # ## Gentler removals
 #
 # Mean ablation leaves what all events have in common, resample ablation puts in another event's activation. Where zero

@@ -56,7 +56,7 @@ def depth_curves(
     lines: Mapping[str, float] | None = None,
     ylim: tuple[float, float] | None = None,
 ) -> Figure:
-    """Return `value` over layers, a curve per `hue` with its 95 % band, a panel per value of `panel` (3 in a row).
+    """Return `value` over layers, a curve per `hue` with its 95 % band, a panel per value of `panel`.
 
     `x=None` counts layers when all curves come from models of one depth, and otherwise plots the fraction of depth.
     `lines` are named levels, such as {"chance": 1 / 13}. Raises ValueError for a missing layer, two rows for one point,
@@ -65,12 +65,15 @@ def depth_curves(
     frames = placed(ours=ours, paper=paper, reference=reference)
     axis = x or depth_axis(frames)
     look, names = palette(names_of(frames, hue)), names_of(frames, panel)
-    fig, axes = panels(len(names), height=2.2 if len(names) > 1 else 3.0)
+    across = 2 if len(names) == 4 else COLUMNS
+    fig, axes = panels(len(names), height=2.2 if len(names) > 1 else 3.0, columns=across)
     for name, ax in zip(names, axes, strict=True):
         for key in ("paper", "reference", "ours"):
             if key in frames:
                 _curves(ax, rows_where(frames[key], panel, name), hue, look, axis, key)
-        ax.set(title=textwrap.fill(readable(name, panel or ""), 24), **({} if ylim is None else {"ylim": ylim}))
+        ax.set(
+            title=textwrap.fill(readable(name, panel or ""), 72 // across), **({} if ylim is None else {"ylim": ylim})
+        )
         for level in (lines or {}).values():
             ax.axhline(level, color=INK, linewidth=1, linestyle=(0, (1, 3)))
         ax.xaxis.set_major_locator(MaxNLocator(8 if len(names) == 1 else 4, integer=axis == "layer"))

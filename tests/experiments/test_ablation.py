@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from emolib.engine.edits import Edit
 from emolib.engine.sites import COMPONENTS
@@ -18,7 +19,7 @@ from emolib.study.study import Study
 from emolib.tables import results
 from emolib.tables.results import select
 from emolib.texts.corpus import EMOTIONS
-from helpers import ROOT, plain_answers
+from helpers import ROOT, plain_answers, plain_logits
 
 KINDS = ("zero", "random", "mean", "resample")
 LAST = 4  # of the five layers of the tiny model
@@ -43,7 +44,7 @@ def agreement(table: pd.DataFrame, kind: str, component: str, layer: int, span: 
 
 
 def test_every_site_has_every_ablation_once(table: pd.DataFrame) -> None:
-    for metric in ("agreement", "label_entropy"):
+    for metric in ("agreement", "recentred_agreement", "label_entropy"):
         found = select(table, metric=metric)
         assert len(found) == len(KINDS) * len(COMPONENTS) * (5 + 3)
         assert not found.duplicated(SITE).any()
@@ -116,6 +117,30 @@ def test_zero_and_mean_ablation_equal_plain_passes(
         mean = plain_answers(study, rows, replace(edit, operation=lambda activation, where: everyone))
         expected = (mean == study.predicted[rows]).mean()
         assert agreement(table, "mean", component, centre, span) == pytest.approx(expected)
+
+
+def test_what_an_edit_does_to_all_texts_alike_is_no_lost_answer(study: Study, table: pd.DataFrame) -> None:
+    clean, rows = study.clean.logits[study.agreed], study.agreed
+    one, other = torch.tensor([0.0, 9.0, *[0.0] * 11]), clean.roll(1, dims=0)
+    edited = torch.stack([clean, clean + one, other, other + one], dim=1)  # the second edit raises one label for all
+    alike = study.decide(edited - measure.shift(edited, clean))
+    assert (study.decide(edited)[:, 1] == 1).all()
+    assert (alike[:, 0] == study.predicted[rows]).all() and (alike[:, 1] == study.predicted[rows]).all()
+    assert (alike[:, 2] == alike[:, 3]).all() and (alike[:, 2] != study.predicted[rows]).any()
+    # zero in the last stream leaves nothing of a text: all scores are then the mean of the clean ones
+    answer = int((clean.mean(dim=0) - study.offsets).argmax())
+    kept = select(table, metric="recentred_agreement", method="zero", component="resid_post", layer=LAST)["value"]
+    assert kept.tolist() == pytest.approx([(study.predicted[rows] == answer).mean()])
+
+
+def test_recentred_agreement_equals_plain_passes(study: Study, table: pd.DataFrame) -> None:
+    rows = study.agreed
+    edit = Edit(component="attn_out", layers=(3,), operation=lambda activation, where: 0 * activation)  # type: ignore
+    scores = torch.stack([plain_logits(study, row, edit) for row in rows])
+    scores -= scores.mean(dim=0) - study.clean.logits[rows].mean(dim=0)
+    expected = ((scores - study.offsets).argmax(dim=1).numpy() == study.predicted[rows]).mean()
+    keys = dict(metric="recentred_agreement", method="zero", component="attn_out", layer=3, span=1)
+    assert select(table, **keys)["value"].tolist() == pytest.approx([expected])
 
 
 def test_the_floor_by_hand(study: Study, table: pd.DataFrame) -> None:

@@ -17,6 +17,7 @@ from emolib.paper.claims.tests import MISSED
 from emolib.paper.tables import paper_tables
 from emolib.study.run import REFERENCE
 from emolib.tables import paper, results
+from emolib.tables.results import select
 from helpers import ROOT
 from planted import LAYERS, MAKERS, bump, rising
 
@@ -214,6 +215,22 @@ def test_only_the_later_check_failing_is_partly(tables: dict[str, pd.DataFrame])
     change(tables, "ablation", 0.5, component="attn_out", span=1, layer=15)
     found = claims.verdict("C7", tables)
     assert found.outcome == "partly" and found.checks[-1].outcome == "fails" and found.n == 1000
+
+
+@pytest.mark.parametrize(("centre", "outcome"), [(12, "reproduced"), (15, "partly")])
+def test_a_dip_that_centred_offsets_move_is_reproduced_in_part(
+    tables: dict[str, pd.DataFrame], centre: int, outcome: str
+) -> None:
+    rows = select(tables["ablation"], metric="agreement", method="zero", span=3).assign(metric="recentred_agreement")
+    rows["value"] = np.where(
+        rows["component"] == "attn_out", 0.95 - bump(centre, 0.8)[rows["layer"].to_numpy(int)], 0.9
+    )
+    rows[["ci_low", "ci_high"]] = np.nan
+    tables["ablation"] = pd.concat([tables["ablation"], rows], ignore_index=True)
+    found = claims.verdict("C7", tables)
+    centred = {check.what: check.outcome for check in found.checks if "re-centred" in check.what}
+    assert found.outcome == outcome and len(centred) == 2
+    assert list(centred.values()) == ["holds", "holds" if outcome == "reproduced" else "fails"]
 
 
 def test_an_interval_over_the_threshold_leaves_a_check_open(tables: dict[str, pd.DataFrame]) -> None:

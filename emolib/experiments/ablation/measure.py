@@ -1,7 +1,9 @@
 """What the answer needs (paper appendix B, C.1; E4, E5; Figs 12, 14, 15): components removed at the last token.
 
 Zero and random ablation as in the paper; mean and resample ablation beside them, which stay closer to what the model
-is used to. Accuracy is agreement with the clean answer, on the texts where that is right (paper B).
+is used to. Accuracy is agreement with the clean answer, on the texts where that is right (paper B). An edit may also
+shift the scores of all texts alike, which offsets fitted without it turn into lost answers: re-centred agreement leaves
+that shift out.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy.stats import entropy
+from torch import Tensor
 
 from emolib import stats
 from emolib.engine.edits import Mean, Noise, Operation, Patch, Zero
@@ -25,6 +28,7 @@ def run(study: Study) -> pd.DataFrame:
     """Agreement with the clean answer under every ablation, and what a constant answer would score.
 
     agreement (0-1, over writers) and label_entropy (bits) by method, component, centre layer and span;
+    recentred_agreement, the same when each label's mean score over these texts stays what it is without the edit;
     constant_agreement, the share of the most frequent clean answer (`label`), is the floor. Random directions are drawn
     for each text and site, so the interval over texts holds their variation too. `quick` runs take every second
     window of three and, alone, its last layer. Raises ValueError when no text is answered right.
@@ -42,19 +46,27 @@ def run(study: Study) -> pd.DataFrame:
         for span in SPANS
         if (layers := [layer for layer in fitting(study, span) if not quick or layer % 2 == (span == 1)])
     )
-    answers = study.decide(study.intervene(edits, rows, name="ablation"))
+    logits = study.intervene(edits, rows, name="ablation")
+    answers, recentred = study.decide(logits), study.decide(logits - shift(logits, study.clean.logits[rows]))
     clean, groups, n = study.predicted[rows], study.groups[rows], len(rows)
     most = np.bincount(clean).argmax()
     agreement = stats.cluster_wilson(answers == clean[:, None], groups)
+    without_shift = stats.cluster_wilson(recentred == clean[:, None], groups)
     floor = stats.cluster_wilson(clean == most, groups)
     bits = stats.point([entropy(np.bincount(column), base=2) for column in answers.T])
     return pd.DataFrame(
         [
             *agreement.rows(edits.frame, metric="agreement", n=n),
+            *without_shift.rows(edits.frame, metric="recentred_agreement", n=n),
             *bits.rows(edits.frame, metric="label_entropy", n=n),
             *floor.rows(dict(metric="constant_agreement", label=EMOTIONS[most]), n=n),
         ]
     )
+
+
+def shift(edited: Tensor, clean: Tensor) -> Tensor:
+    """What each edit adds to each label in the mean of the texts [E, C]; of scores [N, E, C], clean [N, C]."""
+    return edited.mean(dim=0) - clean.mean(dim=0)
 
 
 def _operations(study: Study, rows: np.ndarray) -> dict[str, Operation]:

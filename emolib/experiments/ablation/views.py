@@ -5,7 +5,9 @@ from __future__ import annotations
 import pandas as pd
 
 from emolib.engine.sites import COMPONENTS
+from emolib.figures.panels import readable
 from emolib.tables import paper
+from emolib.tables.results import select
 
 PAPERS = ("zero", "random")  # the ablations that the paper has as well
 SUBLAYERS = COMPONENTS[:2]
@@ -16,6 +18,16 @@ def paper_agreement(*, span: int, component: tuple[str, ...] = COMPONENTS) -> pd
     """The same of the paper's model under its two ablations."""
     keys = dict(model=paper.DETAILED.id, prompt="T1-2shot", position="-1", span=span, component=component)
     return pd.concat([paper.values(f"{method}_ablation", **keys).assign(method=method) for method in PAPERS])
+
+
+OFFSETS = {"agreement": "as in the clean run", "recentred_agreement": "re-centred under the edit"}
+
+
+def centred(table: pd.DataFrame, method: str = "zero") -> pd.DataFrame:
+    """Agreement after an ablation of a sub-layer by its label offsets, in a panel for each sub-layer and span."""
+    rows = select(table, metric=list(OFFSETS), method=method, component=SUBLAYERS)
+    spans = rows["span"].map(lambda span: "one layer" if span == 1 else f"{span} layers")
+    return rows.assign(offsets=rows["metric"].map(OFFSETS), panel=rows["component"].map(readable) + ", " + spans)
 
 
 def lowest(rows: pd.DataFrame, *by: str) -> pd.DataFrame:

@@ -254,12 +254,26 @@ def middle_attention_is_needed(found: Evidence, level: Levels) -> list[Check]:
     if found.has("ablation", **exchanged):
         other = landmark("dip", found.curve("ablation", **exchanged))
         dip, where = other["depth"], f"{place(other)}, agreement {number(other)}"
+    centred = _recentred(found, keys, level)
     return [
         below("lowest agreement without a", a, m, "without m", where=place(a)),
         inside("depth of that dip", a["depth"], level.middle),
+        *centred,
         inside("depth of the dip with another event's a", dip, level.middle, where=where),
         in_place("dip", "a and m", [attention, forward]),
         at_least(what, later.loc[later["value"].idxmin()], level.spared),
+    ]
+
+
+def _recentred(found: Evidence, keys: Mapping[str, Any], level: Levels) -> list[Check]:
+    """The first two checks of C7 without what an edit does to all texts alike; where nothing is stored, one of them."""
+    keys, what = {**keys, "metric": "recentred_agreement"}, "offsets re-centred under the edit"
+    if not found.has("ablation", **keys):
+        return [inside(f"depth of the dip, {what}", None, level.middle)]
+    a, m = (landmark("dip", found.curve("ablation", component=name, **keys)) for name in ("attn_out", "mlp_out"))
+    return [
+        below(f"lowest agreement without a, {what}", a, m, "without m", where=place(a)),
+        inside(f"depth of the dip, {what}", a["depth"], level.middle),
     ]
 
 
