@@ -2,9 +2,11 @@
 
 `data/claims.yml` holds the claims in our words with the paper's values, the levels of each test and its words; `tests`
 has a function for each claim, `evidence` what these work with. A claim is tested where its gates are open: what it
-rests on is above chance and, where its run is stored, above the untrained twin's. It is then reproduced when all checks
-that have a number hold and the twin does not pass them as well, not reproduced when its core, the first of them, fails,
-and partly reproduced in all other cases. Verdicts keep their checks as data; text is made here, at the end. Loads no
+rests on is above chance and, where its run is stored, above the untrained twin's. It has three readings, each with
+checks of its own: as released, as described, and robust, with the controls that the paper does not have. In a reading it
+is reproduced when all its checks that have a number hold and the twin does not pass them as well, not reproduced when its
+core, the first of them, fails, and partly reproduced in all other cases; where all hold but a control of the robust
+reading has no number, that is not testable. Verdicts keep their checks as data; text is made here, at the end. Loads no
 model library.
 """
 
@@ -23,7 +25,18 @@ from typing import Any, Literal, get_args
 import numpy as np
 import pandas as pd
 
-from emolib.paper.claims.evidence import NUMBER, Check, Evidence, NotTestable, Tables, above, number
+from emolib.paper.claims.evidence import (
+    NUMBER,
+    READINGS,
+    ROBUST,
+    Check,
+    Evidence,
+    NotTestable,
+    Reading,
+    Tables,
+    above,
+    number,
+)
 from emolib.paper.claims.tests import CHANCE, GATES, TESTS
 from emolib.paper.tables import paper_tables
 from emolib.stats import landmarks
@@ -71,7 +84,7 @@ class Claim:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """The outcome of one claim for one set of tables, with its checks; `reason` is why it is not testable."""
+    """The outcome of one claim in one reading, for one set of tables, with its checks; `reason` is why it is not testable."""
 
     claim: str
     outcome: Outcome
@@ -127,30 +140,45 @@ def judge(found: Sequence[str]) -> Outcome:
     return "not" if marks[0] == "fails" else "partly"
 
 
-def verdict(name: str, tables: Tables, shut: Mapping[str, str] | None = None) -> Verdict:
-    """The verdict on one claim; `shut` is what `closed` says of each gate, where it was asked already.
+def verdict(
+    name: str, tables: Tables, reading: Reading = ROBUST, shut: Mapping[str, str] | None = None
+) -> Verdict:
+    """The verdict on one claim in one reading; `shut` is what `closed` says of each gate, where it was asked already.
 
-    Raises ValueError for an id that is not a claim.
+    Raises ValueError for an id that is not a claim, or a reading that is none.
     """
+    check_choice("reading", reading, Reading)
     if name not in claims():
         raise ValueError(f"{name!r} is not a claim: they are {', '.join(claims())}")
     twins = getattr(tables, "twins", ())
     gates = claims()[name].gates
     shut = {gate: closed(gate, tables, twins) for gate in gates} if shut is None else shut
     reason = next((shut[gate] for gate in gates if shut[gate]), "")
-    found = tested(name, tables)
-    if found.outcome == "reproduced" and any(tested(name, twin).outcome == "reproduced" for twin in twins):
+    found = tested(name, tables, reading)
+    if found.outcome == "reproduced" and any(tested(name, twin, reading).outcome == "reproduced" for twin in twins):
         reason = reason or "the untrained twin passes the same test, so this is nothing that the model has learnt"
     return Verdict(claim=name, outcome="not testable", reason=reason) if reason else found
 
 
-def tested(name: str, tables: Tables) -> Verdict:
-    """The verdict on one claim, whatever its gates and twins."""
+def tested(name: str, tables: Tables, reading: Reading = ROBUST) -> Verdict:
+    """The verdict on one claim in one reading, whatever its gates and twins."""
     try:
-        found = tuple(TESTS[name](Evidence(tables), SimpleNamespace(**claims()[name].levels)))
+        found = TESTS[name](Evidence(tables), SimpleNamespace(**claims()[name].levels))
     except NotTestable as missing:
         return Verdict(claim=name, outcome="not testable", reason=str(missing))
-    return Verdict(claim=name, outcome=judge([check.outcome for check in found]), checks=found)
+    own = tuple(check for check in found if reading in check.readings)
+    absent = [check for check in own if check.outcome == "no number"]
+    if len(absent) == len(own):
+        return Verdict(claim=name, outcome="not testable", checks=own, reason=_unmeasured(absent))
+    outcome = judge([check.outcome for check in own])
+    controls = [check for check in absent if check.readings == (ROBUST,)]
+    if outcome == "reproduced" and controls:
+        return Verdict(claim=name, outcome="not testable", checks=own, reason=_unmeasured(controls))
+    return Verdict(claim=name, outcome=outcome, checks=own)
+
+
+def _unmeasured(missing: Sequence[Check]) -> str:
+    return f"no number for {', '.join(check.what for check in missing) or 'any check of this reading'}"
 
 
 def closed(gate: str, tables: Tables, twins: Sequence[Tables] = ()) -> str:
@@ -178,13 +206,15 @@ def _percent(row: pd.Series) -> str:
     return f"{number(100 * row[[*NUMBER]].astype(float), 1)} %"
 
 
-def verdicts(tables: Tables) -> pd.DataFrame:
-    """One row a claim: claim, outcome, numbers (its checks in words), n (the smallest behind them), figure."""
+def verdicts(tables: Tables, readings: Sequence[Reading] = READINGS) -> pd.DataFrame:
+    """One row a claim and reading: claim, reading, outcome, numbers (its checks in words), n (the smallest behind
+    them), figure."""
     shut = {gate: closed(gate, tables, getattr(tables, "twins", ())) for gate in GATES}
-    found = [verdict(name, tables, shut) for name in claims()]
     rows = [
-        dict(claim=one.claim, outcome=one.outcome, numbers=one.numbers, n=one.n, figure=claims()[one.claim].figure)
-        for one in found
+        dict(claim=name, reading=reading, outcome=one.outcome, numbers=one.numbers, n=one.n, figure=about.figure)
+        for name, about in claims().items()
+        for reading in readings
+        for one in [verdict(name, tables, reading, shut)]
     ]
     return pd.DataFrame(rows).astype({"n": "Int64"})
 

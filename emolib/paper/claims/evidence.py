@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,10 @@ from emolib.engine.sites import layer_number
 from emolib.stats import landmarks
 
 Mark = Literal["holds", "open", "fails", "no number"]
+# Of a claim: as the paper's code tests it; as its text does; and with the controls that a reader of today asks for.
+Reading = Literal["as released", "as described", "robust"]
+READINGS: tuple[Reading, ...] = get_args(Reading)
+RELEASED, DESCRIBED, ROBUST = READINGS
 Tables = Mapping[str, pd.DataFrame]
 Row = Any  # a row of a table, a mapping with a `value`, or a bare number; None where nothing is stored
 NUMBER = ("value", "ci_low", "ci_high")
@@ -32,7 +36,10 @@ class NotTestable(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One number against one expectation: `what` was measured `where`, on `n` texts or pairs, and what came of it."""
+    """One number against one expectation: `what` was measured `where`, on `n` texts or pairs, and what came of it.
+
+    `readings` are those of the claim that it decides: a control is for the robust one alone.
+    """
 
     what: str
     outcome: Mark
@@ -43,6 +50,7 @@ class Check:
     where: str = ""
     n: int | None = None
     digits: int = 2
+    readings: tuple[Reading, ...] = READINGS
 
     @property
     def number(self) -> str:
@@ -112,6 +120,11 @@ def in_place(name: landmarks.Landmark, whose: str, curves: Iterable[pd.DataFrame
         at = int(landmarks.FIND[name](curve["value"].to_numpy(float)))
         near += [bool(values[i] > np.median(values)) for i in (at - 1, at + 1) if 0 <= i < len(values)]
     return enough(f"neighbours of the {name} of {whose} that are beyond the median too", sum(near), len(near))
+
+
+def only(reading: Reading, *checks: Check, also: Reading | None = None) -> list[Check]:
+    """The checks as ones that decide this reading of the claim, and another one, alone."""
+    return [replace(check, readings=(reading, *([also] if also else []))) for check in checks]
 
 
 def open_unless(condition: bool, check: Check) -> Check:

@@ -20,7 +20,10 @@ from scipy.stats import rankdata
 from emolib.engine.sites import layer_number
 from emolib.figures.palette import APPRAISAL_LABELS
 from emolib.paper.claims.evidence import (
+    DESCRIBED,
     NUMBER,
+    RELEASED,
+    ROBUST,
     Check,
     Evidence,
     NotTestable,
@@ -38,6 +41,7 @@ from emolib.paper.claims.evidence import (
     inside,
     landmark,
     number,
+    only,
     open_unless,
     place,
     positive,
@@ -66,6 +70,8 @@ MISSED = {"pleasantness": dict(sadness=1, joy=-1, guilt=-1), "other_responsblt":
 UNSHRUNK = {"whitened": "whitened differences of means", "mean_difference": "differences of means"}
 SINGLE = tuple(setting for setting in PRINTED if len(setting) == 1)
 TUNED = "tuned"  # directions whose penalty is chosen by how well unseen writers are predicted
+APART = "with the other appraisals projected out: "
+STEERED = ((TUNED, "directions that predict: ", ROBUST), ("raw", "as released: ", RELEASED), ("fixall", APART, DESCRIBED))
 FAIR = {"matched_sets": "random of like covariance", "shuffled_sets": "fitted on other writers' ratings"}
 SECOND = tuple(setting for setting in PRINTED if set(setting) == {"pleasantness", "predict_event"})
 # Labels that the theory allows to lead when two appraisals are pushed together.
@@ -137,8 +143,11 @@ def readable_by_the_middle(found: Evidence, level: Levels) -> list[Check]:
         inside(f"depth with {SATURATION:.2f} of the best probe", depth, level.middle, where=place(first), n=top),
         at_least("probe of the last layer", curve.iloc[-1], level.kept * top["value"]),
         at_least("best probe", top, level.times_chance * CHANCE, where=place(top)),
-        positive("best probe minus that of shuffled labels", gap),
-        beyond_text(found, "best probe of the writer's label minus the best of the text alone", target="writer"),
+        *only(
+            ROBUST,
+            positive("best probe minus that of shuffled labels", gap),
+            beyond_text(found, "best probe of the writer's label minus the best of the text alone", target="writer"),
+        ),
     ]
 
 
@@ -254,12 +263,18 @@ def middle_attention_is_needed(found: Evidence, level: Levels) -> list[Check]:
     if found.has("ablation", **exchanged):
         other = landmark("dip", found.curve("ablation", **exchanged))
         dip, where = other["depth"], f"{place(other)}, agreement {number(other)}"
-    centred = _recentred(found, keys, level)
     return [
-        below("lowest agreement without a", a, m, "without m", where=place(a)),
-        inside("depth of that dip", a["depth"], level.middle),
-        *centred,
-        inside("depth of the dip with another event's a", dip, level.middle, where=where),
+        *only(
+            RELEASED,
+            below("lowest agreement without a", a, m, "without m", where=place(a)),
+            inside("depth of that dip", a["depth"], level.middle),
+            also=DESCRIBED,
+        ),
+        *only(
+            ROBUST,
+            *_recentred(found, keys, level),
+            inside("depth of the dip with another event's a", dip, level.middle, where=where),
+        ),
         in_place("dip", "a and m", [attention, forward]),
         at_least(what, later.loc[later["value"].idxmin()], level.spared),
     ]
@@ -327,7 +342,7 @@ def attention_turns_to_the_text(found: Evidence, level: Levels) -> list[Check]:
     rest = [turn, enough("of these layers, those with more for the text than for demonstrations", ahead, len(middle))]
     times = found.one("attention", metric="enrichment", words="emotion_word_not_label", band="middle", **given)
     words = above("times the attention of matched words that emotion words draw", times, 1.0, digits=1)
-    return [*rest, words] if times is None else [words, *rest]
+    return [*only(ROBUST, words), *rest]
 
 
 @claim("C10")
@@ -349,7 +364,7 @@ def specific_to_emotion(found: Evidence, level: Levels) -> list[Check]:
     later = positive(what, shift if stored is None else stored, where=where, n=control, digits=0)
     where, row = f"{place(peak)}; emotion {number(peak)}", other.loc[peak["layer"]]
     first = at_most("first words that a transfers at its peak for emotion", row, level.little, where=where)
-    return [_no_more_of_topics(found, keys), later, first]
+    return [*only(ROBUST, _no_more_of_topics(found, keys)), later, first]
 
 
 def _no_more_of_topics(found: Evidence, keys: Mapping[str, Any]) -> Check:
@@ -434,13 +449,16 @@ def appraisals_are_readable(found: Evidence, level: Levels) -> list[Check]:
         all_hold(
             "best R2 above zero", [positive(word(name), row) for name, row in top.items()], n=next(iter(top.values()))
         ),
-        all_hold(
-            "best R2 above that of the label alone",
-            [_margin(word(name), row, label.loc[name], level.spread) for name, row in top.items()],
-        ),
-        all_hold(beside, partly, n=added["pleasantness"]) if partly else positive(beside, None),
         enough(f"appraisals whose last layer keeps {level.kept:g} of the peak of h, as released", kept, len(last)),
-        positive(ahead, None) if worst(words) == "no number" else all_hold(ahead, words),
+        *only(
+            ROBUST,
+            all_hold(
+                "best R2 above that of the label alone",
+                [_margin(word(name), row, label.loc[name], level.spread) for name, row in top.items()],
+            ),
+            all_hold(beside, partly, n=added["pleasantness"]) if partly else positive(beside, None),
+            positive(ahead, None) if worst(words) == "no number" else all_hold(ahead, words),
+        ),
     ]
 
 
@@ -473,11 +491,13 @@ def directions_align_then_fade(found: Evidence, level: Levels) -> list[Check]:
         "cosines with the sign of theory, over the first half", (means > 0).sum(), len(means), least, n=rows.iloc[0]
     )
     what, where = f"mean size of the cosines beyond depth {level.late:g}", f"{first:.2f} up to depth {level.early:g}"
-    checks = [_beyond_construction(found, level), signs, at_most(what, last, level.fade * first, where=where)]
-    for vector, words in UNSHRUNK.items():
-        left = found.one("geometry", metric="fade", vector=vector, set="all")
-        checks.append(at_most(f"share of the size that is left with {words}", left, level.fade))
-    return checks
+    keys = dict(metric="fade", set="all")
+    left = [
+        at_most(f"share of the size that is left with {words}", found.one("geometry", **keys, vector=vector), level.fade)
+        for vector, words in UNSHRUNK.items()
+    ]
+    fade = at_most(what, last, level.fade * first, where=where)
+    return [*only(ROBUST, _beyond_construction(found, level)), signs, fade, *only(ROBUST, *left)]
 
 
 def _beyond_construction(found: Evidence, level: Levels) -> Check:
@@ -579,7 +599,7 @@ def predicting(found: Evidence, level: Levels) -> Check:
 
 @claim("C14")
 def one_appraisal_moves_labels(found: Evidence, level: Levels) -> list[Check]:
-    """Robust where directions with a chosen penalty were run, then as released, then with others projected out."""
+    """Robust by directions with a chosen penalty, as described by ones without their part along other appraisals."""
     what, rows = "mean theory score", None
     checks = [at_least(f"{what}, directions that predict", score(found, level, SINGLE, TUNED), level.score)]
     checks += [beyond_sets(found, level, SINGLE), predicting(found, level)]
@@ -592,7 +612,7 @@ def one_appraisal_moves_labels(found: Evidence, level: Levels) -> list[Check]:
     moved = "labels that move, directions that predict,"
     if late is not None and len(late):
         checks.append(at_most(f"{moved} after {level.late:g}", averaged(late), level.still))
-    return [*checks, *_one_as_released(found, level)]
+    return [*only(ROBUST, *checks), *_one_as_released(found, level)]
 
 
 def _elsewhere(rows: pd.DataFrame | None, level: Levels, what: str) -> list[Check]:
@@ -623,28 +643,25 @@ def _one_as_released(found: Evidence, level: Levels) -> list[Check]:
     ahead = enough(what, (own > limit.reindex(own.index)).sum(), len(own), n=draws)
     checks.append(open_unless(draws >= level.draws, ahead))
     checks += _elsewhere(rows, level, "as released: mean theory score")
-
-    other = None
-    if found.has("modulation", metric="theory_score", vector="fixall"):
-        other = averaged(fitted(found, level, "fixall")[1])
-    what = "as described: mean theory score with the other appraisals projected out"
-    return [*checks, at_least(what, other, level.score)]
+    apart = at_least(f"{APART}mean theory score", score(found, level, SINGLE, "fixall"), level.score)
+    return [*only(RELEASED, *checks), *only(DESCRIBED, apart)]
 
 
 @claim("C15")
 def two_appraisals_combine(found: Evidence, level: Levels) -> list[Check]:
     checks = []
-    for vector, words in ((TUNED, "directions that predict: "), ("raw", "as released: ")):
+    for vector, words, reading in STEERED:
         first, second = (score(found, level, settings, vector) for settings in (tuple(LEADERS), SECOND))
         if vector == "raw" and first is None:
             pushed(found, tuple(LEADERS), "theory_score")  # says what is missing
-        checks += [
+        own = [
             at_least(f"{words}mean theory score with other-agency", first, level.score),
             at_least(f"{words}mean theory score with predictability", second, level.second),
             _leading(found, level, vector, words),
         ]
+        checks += only(reading, *own)
         if vector == TUNED:
-            checks.insert(1, beyond_sets(found, level, tuple(LEADERS)))
+            checks += only(ROBUST, beyond_sets(found, level, tuple(LEADERS)))
     return checks
 
 
@@ -674,7 +691,8 @@ def random_directions_are_empty(found: Evidence, level: Levels) -> list[Check]:
             "fitted directions give no pattern either, so there is no contrast: C14, "
             + ", ".join(f"{words} {number(row)}" for words, row in own.items() if row is not None)
         )
-    return [*_random_sets(found, level, tuned), _random_single(found, level, released)]
+    single = only(RELEASED, _random_single(found, level, released), also=DESCRIBED)
+    return [*only(ROBUST, *_random_sets(found, level, tuned)), *single]
 
 
 def _contrast(own: Any, level: Levels) -> bool:
@@ -686,9 +704,9 @@ def _contrast(own: Any, level: Levels) -> bool:
 
 def _random_sets(found: Evidence, level: Levels, own: Any) -> list[Check]:
     """Sets of random directions of like covariance against the mean of directions that predict."""
-    if own is None:
-        return []
     what = "share of sets of random directions of like covariance as far from zero as directions that predict"
+    if own is None:
+        return [at_most(what, None, level.share)]
     if not _contrast(own, level):
         return [at_most(what, None, level.share, where=f"no pattern of fitted directions, {number(own)}")]
     try:
@@ -734,7 +752,8 @@ def emotion_vectors_promote(found: Evidence, level: Levels) -> list[Check]:
     if found.has("promotion", metric="promotion_score", vector="random"):
         null = comparable(found.rows("promotion", metric="promotion_score", vector="random"))
         gap = difference(averaged(reach), averaged(null[null["depth"] >= start]))
-    return [*checks, at_least("the first of these minus that of random directions", gap, level.beyond_random)]
+    beyond = at_least("the first of these minus that of random directions", gap, level.beyond_random)
+    return [*checks, *only(ROBUST, beyond)]
 
 
 # Events that the model gets wrong, and stability over splits (paper C.6, A.3)
@@ -748,8 +767,8 @@ def misclassified_differ(found: Evidence, level: Levels) -> list[Check]:
     checks = [all_hold("differences with the paper's sign", parts, level.signs, where="")]
     if found.has("robustness", metric="rating_difference", check="misclassified", source="beyond_label"):
         beyond = [_signed(_difference(found, a, e, "beyond_label"), sign) for a, e, sign in cases]
-        return [*checks, all_hold(what, beyond, level.signs, where="")]
-    return [*checks, enough(what, None, len(cases), level.signs)]
+        return [*checks, *only(ROBUST, all_hold(what, beyond, level.signs, where=""))]
+    return [*checks, *only(ROBUST, enough(what, None, len(cases), level.signs))]
 
 
 def _shift(found: Evidence, appraisal: str, emotion: str, sign: int) -> Check:
