@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from emolib.paper.claims.tests import LEADERS, SECOND, SIGNS, SINGLE
+from emolib.paper.claims.tests import LEADERS, MISSED, SECOND, SIGNS, SINGLE, UNSHRUNK
 from emolib.texts.appraisals import EMOTIONS, NAMED, Setting
 
 LAYERS = 20
@@ -63,12 +63,16 @@ def ablation() -> list[dict[str, Any]]:
     for span in (1, 3):
         rows += curve(0.95 - bump(10, 0.6, span / 4), component="attn_out", span=span, **keys)
         rows += curve(0.95 - bump(12, 0.3), component="mlp_out", span=span, **keys)
-    return rows
+    centred = [dict(row, metric="recentred_agreement") for row in rows if row["span"] == 3]
+    exchanged = [dict(row, method="resample") for row in rows if row["span"] == 3 and row["component"] == "attn_out"]
+    return rows + centred + exchanged
 
 
 def attention() -> list[dict[str, Any]]:
     keys = dict(metric="mass", demonstrations="given", position="-1")
     rows = curve(0.1 + bump(12, 0.5, 4), segment="text", **keys)
+    words = dict(metric="enrichment", words="emotion_word_not_label", demonstrations="given", band="middle")
+    rows.append(dict(value=3.0, ci_low=2.8, ci_high=3.2, n=300, **words))
     return rows + curve(np.full(LAYERS, 0.1), segment="demonstration", **keys)
 
 
@@ -89,7 +93,10 @@ def geometry() -> list[dict[str, Any]]:
         for emotion, sign in signs.items():
             keys = dict(metric="cosine", vector="probe", emotion=emotion, appraisal=appraisal)
             rows += [dict(layer=i, value=sign * v, **keys) for i, v in enumerate(fade)]
-    return rows
+    rows += curve(fade + 0.3, metric="alignment", vector="probe")
+    rows += curve(fade - 0.3, metric="alignment_by_construction", vector="probe")
+    left = dict(metric="fade", set="all", value=0.25, ci_low=0.2, ci_high=0.3)
+    return rows + [dict(left, vector=vector) for vector in UNSHRUNK]
 
 
 def modulation() -> list[dict[str, Any]]:
@@ -97,7 +104,7 @@ def modulation() -> list[dict[str, Any]]:
     for setting in (*SINGLE, *LEADERS, *SECOND):
         for dose in (1.0, 2.0):
             keys = dict(dose=dose, unit="absolute", span=3, **setting.columns())
-            for vector in ("raw", "tuned"):
+            for vector in ("raw", "tuned", "fixall"):
                 rows += curve(bump(10, 0.8, 3), metric="theory_score", vector=vector, **keys)
             rows += curve(bump(10, 0.6, 3), metric="total_variation", vector="tuned", **keys)
             null = dict(metric="theory_score_null", layer=10, **keys)
@@ -109,7 +116,7 @@ def modulation() -> list[dict[str, Any]]:
                     draws = enumerate(np.linspace(-0.4, 0.4, 100))
                     rows += [dict(null, vector=vector, value=float(v), draw=i) for i, v in draws]
     for setting, allowed in LEADERS.items():
-        for vector in ("raw", "tuned"):
+        for vector in ("raw", "tuned", "fixall"):
             keys = dict(metric="count", vector=vector, unit="absolute", layer=10, span=3, dose=2.0, **setting.columns())
             rows += [dict(label=e, value=100.0 if e == allowed[0] else 1.0, **keys) for e in EMOTIONS]
     for name in ("pleasantness", "other_responsblt", "predict_event"):
@@ -136,6 +143,15 @@ def robustness() -> list[dict[str, Any]]:
         keys = dict(check="prompts", component="attn_out", position="-1", prompt=prompt)
         rows += curve(bump(10, 0.6), metric="transfer", span=3, **keys)
         rows += curve(0.9 - bump(10, 0.5), metric="agreement", method="zero", span=1, **keys)
+    same = dict(component="attn_out", span=3, position="-1")
+    rows += curve(bump(9, 0.6), metric="transfer", check="matched", texts="topic", **same)
+    rows += curve(np.full(LAYERS, -0.3), metric="transfer_change", check="topic", **same)
+    for appraisal, signs in MISSED.items():
+        gap = dict(metric="rating_difference", check="misclassified", source="beyond_label", appraisal=appraisal, n=80)
+        rows += [
+            dict(gap, emotion=emotion, value=0.5 * sign, ci_low=0.5 * sign - 0.1, ci_high=0.5 * sign + 0.1)
+            for emotion, sign in signs.items()
+        ]
     missed = {"sadness": (1.3, 1.6, 2.2, 3.2), "joy": (4.5, 4.2, 3.5, 3.1), "guilt": (1.9, 1.6, 2.8, 3.3)}
     for emotion, numbers in missed.items():
         names = [(a, s) for a in ("pleasantness", "other_responsblt") for s in ("correct", "missed")]

@@ -136,10 +136,14 @@ def drawn(tables: Tables, null: Null, times: int) -> Iterator[dict[str, pd.DataF
         }
 
 
+def outcomes(name: str, tables: Tables) -> set[str]:
+    return {one.outcome for one in claims.readings_of(name, tables).values()}
+
+
 def reproduced(
     tables: Tables, null: Null, names: Sequence[str], first: int = FIRST, draws: int = DRAWS
 ) -> dict[str, int]:
-    """In how many drawn tables each claim is reproduced, where it is in any; to be in none of the first is enough."""
+    """In how many drawn tables each claim is reproduced in any reading; to be in none of the first is enough."""
     places: dict[str, np.ndarray] = {}
     plain = evidence._places
 
@@ -158,7 +162,7 @@ def reproduced(
                 names = [*found]
             if not names:
                 break
-            found.update(name for name in names if claims.verdict(name, one).outcome == "reproduced")
+            found.update(name for name in names if "reproduced" in outcomes(name, one))
     return dict(found)
 
 
@@ -192,7 +196,7 @@ def test_a_spread_twice_as_large_as_sampling_alone_gives_is_not_stable(planted: 
         sd = 2 * 0.02 * np.sqrt(random.chisquare(9) / 9)
         drawn_ = table.copy()
         drawn_.loc[spread, [*evidence.NUMBER]] = [sd, sd * low, sd * high]
-        found += claims.tested("C19", {"robustness": drawn_}).outcome == "reproduced"
+        found += claims.tested("C19", {"robustness": drawn_})["robust"].outcome == "reproduced"
     assert found > 0 and rare(found, 1000), found
 
 
@@ -207,8 +211,9 @@ def twin() -> claims.RunTables:
 
 def test_an_untrained_twin_has_no_claim(twin: claims.RunTables) -> None:
     assert twin["behaviour"].attrs["provenance"]["parameters"]["model"] == "smollm2-135m@random:0"
-    found = claims.verdicts(twin).set_index("claim")["outcome"].to_dict()
-    assert found == {name: "not" if name == "C1" else "not testable" for name in NAMES}
+    found = claims.verdicts(twin)
+    assert found.loc[found["claim"] == "C1", "outcome"].eq("not").all()
+    assert found.loc[found["claim"] != "C1", "outcome"].eq("not testable").all()
 
 
 def answering(planted: dict[str, pd.DataFrame], share: float, n: int = 520) -> dict[str, pd.DataFrame]:
@@ -221,7 +226,7 @@ def answering(planted: dict[str, pd.DataFrame], share: float, n: int = 520) -> d
 
 def test_of_a_model_that_answers_by_chance_no_claim_but_the_first_is_tested(planted: dict[str, pd.DataFrame]) -> None:
     found = claims.verdicts(answering(planted, CHANCE)).set_index("claim")
-    assert found["outcome"].to_dict() == {name: "not" if name == "C1" else "not testable" for name in NAMES}
+    assert set(found.loc["C1", "outcome"]) == {"not"} and set(found.loc[NAMES[1:], "outcome"]) == {"not testable"}
     why = "this model names the writer's emotion no better than chance: 7.7 (5.7 to 10.3) %, chance 7.7 %"
     assert set(found.loc[NAMES[1:], "numbers"]) == {why}
 

@@ -3,11 +3,11 @@
 `data/claims.yml` holds the claims in our words with the paper's values, the levels of each test and its words; `tests`
 has a function for each claim, `evidence` what these work with. A claim is tested where its gates are open: what it
 rests on is above chance and, where its run is stored, above the untrained twin's. It has three readings, each with
-checks of its own: as released, as described, and robust, with the controls that the paper does not have. In a reading it
-is reproduced when all its checks that have a number hold and the twin does not pass them as well, not reproduced when its
-core, the first of them, fails, and partly reproduced in all other cases; where all hold but a control of the robust
-reading has no number, that is not testable. Verdicts keep their checks as data; text is made here, at the end. Loads no
-model library.
+its checks: as released, as described, and robust, with controls that the paper lacks. In one it is reproduced when all
+its checks that have a number hold and the twin does not pass them as well, not reproduced when its core, the first of
+them, fails, and partly reproduced in all other cases; where all hold but a control of the robust reading has no number,
+that is not testable. Verdicts keep their checks as data; text is made here, at the end. Loads no model
+library.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from html import escape
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal, get_args
@@ -25,9 +26,11 @@ from typing import Any, Literal, get_args
 import numpy as np
 import pandas as pd
 
+from emolib.engine.choices import check_choice
 from emolib.paper.claims.evidence import (
     NUMBER,
     READINGS,
+    RELEASED,
     ROBUST,
     Check,
     Evidence,
@@ -84,7 +87,7 @@ class Claim:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """The outcome of one claim in one reading, for one set of tables, with its checks; `reason` is why it is not testable."""
+    """The outcome of one claim in one reading for one set of tables, with its checks; `reason`: why not testable."""
 
     claim: str
     outcome: Outcome
@@ -140,40 +143,54 @@ def judge(found: Sequence[str]) -> Outcome:
     return "not" if marks[0] == "fails" else "partly"
 
 
-def verdict(
-    name: str, tables: Tables, reading: Reading = ROBUST, shut: Mapping[str, str] | None = None
-) -> Verdict:
-    """The verdict on one claim in one reading; `shut` is what `closed` says of each gate, where it was asked already.
-
-    Raises ValueError for an id that is not a claim, or a reading that is none.
-    """
+def verdict(name: str, tables: Tables, reading: Reading = ROBUST) -> Verdict:
+    """The verdict on one claim in one reading. Raises ValueError for an id that is not a claim, or for no reading."""
     check_choice("reading", reading, Reading)
+    return readings_of(name, tables)[reading]
+
+
+def readings_of(name: str, tables: Tables, shut: Mapping[str, str] | None = None) -> dict[Reading, Verdict]:
+    """The verdicts on one claim in its readings; `shut` is what `closed` says of each gate, where it was asked already.
+
+    Raises ValueError for an id that is not a claim.
+    """
     if name not in claims():
         raise ValueError(f"{name!r} is not a claim: they are {', '.join(claims())}")
     twins = getattr(tables, "twins", ())
     gates = claims()[name].gates
     shut = {gate: closed(gate, tables, twins) for gate in gates} if shut is None else shut
     reason = next((shut[gate] for gate in gates if shut[gate]), "")
-    found = tested(name, tables, reading)
-    if found.outcome == "reproduced" and any(tested(name, twin, reading).outcome == "reproduced" for twin in twins):
-        reason = reason or "the untrained twin passes the same test, so this is nothing that the model has learnt"
-    return Verdict(claim=name, outcome="not testable", reason=reason) if reason else found
+    if reason:
+        return {reading: Verdict(claim=name, outcome="not testable", reason=reason) for reading in READINGS}
+    found, *others = (tested(name, one) for one in (tables, *twins))
+    learnt = "the untrained twin passes the same test, so this is nothing that the model has learnt"
+    for reading, own in found.items():
+        if own.outcome == "reproduced" and any(other[reading].outcome == "reproduced" for other in others):
+            found[reading] = replace(own, outcome="not testable", reason=learnt)
+    return found
 
 
-def tested(name: str, tables: Tables, reading: Reading = ROBUST) -> Verdict:
-    """The verdict on one claim in one reading, whatever its gates and twins."""
+def tested(name: str, tables: Tables) -> dict[Reading, Verdict]:
+    """The verdicts on one claim in its readings, whatever its gates and twins."""
     try:
-        found = TESTS[name](Evidence(tables), SimpleNamespace(**claims()[name].levels))
+        found = _tried(name, tables)
     except NotTestable as missing:
-        return Verdict(claim=name, outcome="not testable", reason=str(missing))
+        return {reading: Verdict(claim=name, outcome="not testable", reason=str(missing)) for reading in READINGS}
+    return {reading: _read(name, reading, found) for reading in READINGS}
+
+
+def _tried(name: str, tables: Tables) -> Sequence[Check]:
+    return TESTS[name](Evidence(tables), SimpleNamespace(**claims()[name].levels))
+
+
+def _read(name: str, reading: Reading, found: Sequence[Check]) -> Verdict:
+    """The verdict in one reading from the checks of all of them."""
     own = tuple(check for check in found if reading in check.readings)
     absent = [check for check in own if check.outcome == "no number"]
-    if len(absent) == len(own):
-        return Verdict(claim=name, outcome="not testable", checks=own, reason=_unmeasured(absent))
-    outcome = judge([check.outcome for check in own])
     controls = [check for check in absent if check.readings == (ROBUST,)]
-    if outcome == "reproduced" and controls:
-        return Verdict(claim=name, outcome="not testable", checks=own, reason=_unmeasured(controls))
+    outcome = judge([check.outcome for check in own]) if len(absent) < len(own) else "not testable"
+    if outcome == "not testable" or (outcome == "reproduced" and controls):
+        return Verdict(claim=name, outcome="not testable", checks=own, reason=_unmeasured(controls or absent))
     return Verdict(claim=name, outcome=outcome, checks=own)
 
 
@@ -206,15 +223,14 @@ def _percent(row: pd.Series) -> str:
     return f"{number(100 * row[[*NUMBER]].astype(float), 1)} %"
 
 
-def verdicts(tables: Tables, readings: Sequence[Reading] = READINGS) -> pd.DataFrame:
+def verdicts(tables: Tables) -> pd.DataFrame:
     """One row a claim and reading: claim, reading, outcome, numbers (its checks in words), n (the smallest behind
     them), figure."""
     shut = {gate: closed(gate, tables, getattr(tables, "twins", ())) for gate in GATES}
     rows = [
         dict(claim=name, reading=reading, outcome=one.outcome, numbers=one.numbers, n=one.n, figure=about.figure)
         for name, about in claims().items()
-        for reading in readings
-        for one in [verdict(name, tables, reading, shut)]
+        for reading, one in readings_of(name, tables, shut).items()
     ]
     return pd.DataFrame(rows).astype({"n": "Int64"})
 
@@ -223,32 +239,42 @@ def checks(tables: Tables, names: Sequence[str] = ()) -> pd.DataFrame:
     """One row a check of the named claims, by default of all.
 
     Columns: claim, check, where, number, ci_low, ci_high (missing where nothing is stored), expectation, outcome
-    (holds, open, fails, no number), n, shown (the number with its interval, as text).
+    (holds, open, fails, no number), n, readings (the readings of the claim that it decides), shown (the number with its
+    interval, as text).
     """
-    names = names or list(claims())
-    rows = [dict(claim=name, **vars(one), shown=one.number) for name in names for one in verdict(name, tables).checks]
-    columns = ["claim", "what", "where", "value", "ci_low", "ci_high", "expected", "outcome", "n", "shown"]
+    rows = []
+    for name in names or list(claims()):
+        if any(one.checks for one in readings_of(name, tables).values()):  # in the order of the test: the core is first
+            rows += [dict(claim=name, **vars(one), shown=one.number) for one in _tried(name, tables)]
+    columns = ["claim", "what", "where", "value", "ci_low", "ci_high", "expected", "outcome", "n", "readings", "shown"]
     found = pd.DataFrame(rows, columns=columns).astype({"n": "Int64"})
     return found.rename(columns=dict(what="check", value="number", expected="expectation"))
 
 
 def verdict_line(name: str, tables: Tables) -> str:
-    """The outcome of a claim and its sentence, as Markdown."""
-    found, about = verdict(name, tables), claims()[name]
+    """The outcomes of a claim in its readings and its sentence, as Markdown."""
+    found, about = readings_of(name, tables), claims()[name]
     near = distance(name, tables)
     equal = f"{near['equal'].sum()} of {len(near)} within {about.tolerance:g}"
     beside = "" if near.empty else f" Beside the paper's own values of this model: {equal}."
-    reason = f" *Why:* {found.reason}." if found.reason else ""
-    return f"**{name}, {WORDS[found.outcome]}.** {about.sentence}{reason}{beside}"
+    outcomes: dict[Outcome, list[str]] = {}
+    for reading, one in found.items():
+        outcomes.setdefault(one.outcome, []).append(reading)
+    said = "; ".join(f"{' and '.join(which)}: {WORDS[outcome]}" for outcome, which in outcomes.items())
+    said = f"{WORDS[next(iter(outcomes))]}" if len(outcomes) == 1 else said
+    reasons = dict.fromkeys(one.reason for one in found.values() if one.reason)
+    reason = f" *Why:* {'; '.join(reasons)}." if reasons else ""
+    return f"**{name}, {said}.** {about.sentence}{reason}{beside}"
 
 
 def shown(found: pd.DataFrame) -> pd.DataFrame:
-    """Checks (the rows of `checks`) as readers see them, all texts: claim, check, number, expected, outcome."""
+    """Checks (the rows of `checks`) as readers see them: claim, check, decides, number, expected, outcome."""
     where = found["where"].map(lambda text: f" ({text})" if text else "")
     return pd.DataFrame(
         {
             "claim": found["claim"],
             "check": found["check"] + where,
+            "decides": found["readings"].map(lambda own: "all" if own == READINGS else ", ".join(own)),
             "number (95 % interval)": found["shown"],
             "expected": found["expectation"],
             "outcome": found["outcome"],
@@ -291,8 +317,8 @@ def paper_verdicts() -> pd.DataFrame:
 
 
 def unsupported(found: pd.DataFrame) -> pd.DataFrame:
-    """Of verdicts with a column `model` those that do not reproduce their claim, with the checks that decide."""
-    rows = found[found["outcome"].isin(["not", "partly"])]
+    """Of verdicts with a column `model` those that do not reproduce their claim as released, with what decides."""
+    rows = found[found["outcome"].isin(["not", "partly"]) & (found["reading"] == RELEASED)]
     return rows[["claim", "model", "outcome", "numbers"]].rename(columns={"numbers": "decided by"})
 
 
@@ -319,26 +345,33 @@ def distance(name: str, tables: Tables) -> pd.DataFrame:
 
 
 def grid(*parts: pd.DataFrame) -> pd.DataFrame:
-    """Verdicts as models x claims with one symbol a cell; each part has columns claim, model, outcome."""
+    """Verdicts as models and readings x claims with one symbol a cell; columns of each part: claim, model, reading,
+    outcome."""
     found = pd.concat(parts, ignore_index=True)
-    table = found.assign(symbol=found["outcome"].map(SYMBOLS)).pivot(index="model", columns="claim", values="symbol")
-    return table.loc[list(dict.fromkeys(found["model"])), list(claims())].rename_axis(index=None, columns=None)
+    by = ["model", "reading"]
+    table = found.assign(symbol=found["outcome"].map(SYMBOLS)).pivot(index=by, columns="claim", values="symbol")
+    order = pd.MultiIndex.from_frame(found[by].drop_duplicates())
+    return table.loc[order, list(claims())].rename_axis(index=[None, None], columns=None)
 
 
-def in_short(judged: Mapping[str, Tables]) -> pd.DataFrame:
-    """One row a claim, its sentence and whether each of the named sets of tables reproduces it, in a word."""
-    outcomes = {
-        name: [f"{SYMBOLS[outcome]}\N{NO-BREAK SPACE}{ANSWERS[outcome]}" for outcome in verdicts(tables)["outcome"]]
-        for name, tables in judged.items()
-    }
+def in_short(judged: Mapping[str, tuple[Tables, Reading]]) -> pd.DataFrame:
+    """One row a claim, its sentence and whether each of the named sets of tables reproduces it so read, in a word."""
+    outcomes = {}
+    for name, (tables, reading) in judged.items():
+        found = verdicts(tables)
+        own = found.loc[found["reading"] == reading, "outcome"]
+        outcomes[name] = [f"{SYMBOLS[outcome]}\N{NO-BREAK SPACE}{ANSWERS[outcome]}" for outcome in own]
     sentences = [f"{name} {about.sentence}" for name, about in claims().items()]
     return pd.DataFrame({"claim of the paper": sentences, **outcomes})
 
 
-def summary(found: pd.DataFrame) -> str:
-    """How many claims had which outcome, in words: "3 reproduced, 2 partly reproduced, …"."""
-    counts = found["outcome"].value_counts()
-    return ", ".join(f"{counts.get(name, 0)} {WORDS[name]}" for name in OUTCOMES)
+def summary(found: pd.DataFrame, *readings: Reading) -> str:
+    """How many claims had which outcome, a line of Markdown a reading: "- as released: 3 reproduced, 2 partly …"."""
+    parts = []
+    for reading in readings or READINGS:
+        counts = found.loc[found["reading"] == reading, "outcome"].value_counts()
+        parts.append(f"- {reading}: " + ", ".join(f"{counts.get(name, 0)} {WORDS[name]}" for name in OUTCOMES))
+    return "\n".join(parts)
 
 
 def described() -> str:
@@ -389,7 +422,7 @@ def document(tables: Tables) -> dict[str, Any]:
     """What the owner of a run can send: its parameters, what it was computed with, and every check, ready for JSON.
 
     Keys: parameters (those that decide numbers), model_revision, corpus_sha256, packages, tables (name to protocol and
-    digest of the rows), claims (id to outcome, reason, and checks as in `checks`). No text of a corpus and no path.
+    digest of the rows), claims (id to outcomes, reason, and checks as in `checks`). No text of a corpus and no path.
     Raises ValueError without a table, and for tables of more than one model or corpus.
     """
     made = {name: dict(table.attrs["provenance"]) for name, table in tables.items()}
@@ -401,15 +434,19 @@ def document(tables: Tables) -> dict[str, Any]:
         raise ValueError(f"{len(shared)} different models, corpora or parameters in these tables, expected one run's")
     found = {}
     for name in claims():
-        one, rows = verdict(name, tables), checks(tables, [name]).drop(columns="claim")
-        found[name] = dict(outcome=one.outcome, reason=one.reason, checks=json.loads(rows.to_json(orient="records")))
+        each, rows = readings_of(name, tables), checks(tables, [name]).drop(columns="claim")
+        found[name] = {
+            "outcomes": {reading: one.outcome for reading, one in each.items()},
+            "reasons": {reading: one.reason for reading, one in each.items() if one.reason},
+            "checks": json.loads(rows.to_json(orient="records")),
+        }
     about = next(iter(made.values()))
     stored = {name: dict(protocol=about.get("protocol"), rows=digest(tables[name])) for name, about in made.items()}
     return json.loads(shared.pop()) | dict(packages=about["packages"], tables=stored, claims=found)
 
 
 def contributed(root: str | Path = ".") -> pd.DataFrame:
-    """The verdicts of the runs in results/contributed, each a file that `document` made: claim, outcome, model.
+    """The verdicts of the runs in results/contributed, files that `document` made: claim, reading, outcome, model.
 
     A verdict is what its checks give, whatever the file says. Raises ValueError for a file of another form.
     """
@@ -417,14 +454,16 @@ def contributed(root: str | Path = ".") -> pd.DataFrame:
     for path in sorted((Path(root) / "results" / "contributed").glob("*.json")):
         try:
             sent = json.loads(path.read_text(encoding="utf-8"))
-            for name in claims():
-                marks = [check["outcome"] for check in sent["claims"][name]["checks"]]
-                outcome = judge(marks) if marks else "not testable"
-                model = paper.model_name(escape(sent["parameters"]["model"]))  # somebody else's file, for a page
-                rows.append(dict(claim=name, outcome=outcome, model=model))
+            model = paper.model_name(escape(sent["parameters"]["model"]))  # somebody else's file, for a page
+            for name, reading in product(claims(), READINGS):
+                own = [
+                    Check(what=one["check"], outcome=one["outcome"], readings=tuple(one["readings"]))
+                    for one in sent["claims"][name]["checks"]
+                ]
+                rows.append(dict(claim=name, reading=reading, outcome=_read(name, reading, own).outcome, model=model))
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path.name} is not what emolib verdicts writes ({error!r}): write it anew") from error
-    return pd.DataFrame(rows, columns=["claim", "outcome", "model"])
+    return pd.DataFrame(rows, columns=["claim", "reading", "outcome", "model"])
 
 
 def origins(runs: Mapping[str, Tables]) -> str:

@@ -71,7 +71,11 @@ UNSHRUNK = {"whitened": "whitened differences of means", "mean_difference": "dif
 SINGLE = tuple(setting for setting in PRINTED if len(setting) == 1)
 TUNED = "tuned"  # directions whose penalty is chosen by how well unseen writers are predicted
 APART = "with the other appraisals projected out: "
-STEERED = ((TUNED, "directions that predict: ", ROBUST), ("raw", "as released: ", RELEASED), ("fixall", APART, DESCRIBED))
+STEERED = (
+    (TUNED, "directions that predict: ", ROBUST),
+    ("raw", "as released: ", RELEASED),
+    ("fixall", APART, DESCRIBED),
+)
 FAIR = {"matched_sets": "random of like covariance", "shuffled_sets": "fitted on other writers' ratings"}
 SECOND = tuple(setting for setting in PRINTED if set(setting) == {"pleasantness", "predict_event"})
 # Labels that the theory allows to lead when two appraisals are pushed together.
@@ -432,12 +436,17 @@ def appraisals_are_readable(found: Evidence, level: Levels) -> list[Check]:
     rows = found.rows("appraisals", metric="r2", setting="as_released", appraisal=list(NAMED))
     top = {name: part.loc[part["value"].idxmax()] for name, part in rows.groupby("appraisal")}
     about = dict(metric="r2", baseline="label", set="agreed", appraisal=list(top))
-    label = found.rows("appraisals", model=rows["model"].unique().tolist() + ["data"], **about).set_index("appraisal")
+    about |= dict(model=rows["model"].unique().tolist() + ["data"])
+    label = found.rows("appraisals", **about).set_index("appraisal") if found.has("appraisals", **about) else None
     added = {}
     for name, row in top.items():  # at the best probe's site, not where the gain is largest, positive by chance alone
         site = dict(component=row["component"], layer=row["layer"])
         added[name] = found.one("appraisals", metric="partial_r2", appraisal=name, **site)
     partly = [positive(word(name), row) for name, row in added.items() if row is not None]
+    margins = (
+        [] if label is None else [_margin(word(name), row, label.loc[name], level.spread) for name, row in top.items()]
+    )
+    further = "best R2 above that of the label alone"
     beside = "share of the rest that a probe explains beside the label, on all events"
     words = [beyond_text(found, word(name), appraisal=name) for name in top]
     ahead = "best R2 above that of the best probe of the text alone, on all events"
@@ -452,10 +461,7 @@ def appraisals_are_readable(found: Evidence, level: Levels) -> list[Check]:
         enough(f"appraisals whose last layer keeps {level.kept:g} of the peak of h, as released", kept, len(last)),
         *only(
             ROBUST,
-            all_hold(
-                "best R2 above that of the label alone",
-                [_margin(word(name), row, label.loc[name], level.spread) for name, row in top.items()],
-            ),
+            all_hold(further, margins) if margins else positive(further, None),
             all_hold(beside, partly, n=added["pleasantness"]) if partly else positive(beside, None),
             positive(ahead, None) if worst(words) == "no number" else all_hold(ahead, words),
         ),
@@ -493,7 +499,9 @@ def directions_align_then_fade(found: Evidence, level: Levels) -> list[Check]:
     what, where = f"mean size of the cosines beyond depth {level.late:g}", f"{first:.2f} up to depth {level.early:g}"
     keys = dict(metric="fade", set="all")
     left = [
-        at_most(f"share of the size that is left with {words}", found.one("geometry", **keys, vector=vector), level.fade)
+        at_most(
+            f"share of the size that is left with {words}", found.one("geometry", **keys, vector=vector), level.fade
+        )
         for vector, words in UNSHRUNK.items()
     ]
     fade = at_most(what, last, level.fade * first, where=where)
@@ -606,12 +614,12 @@ def one_appraisal_moves_labels(found: Evidence, level: Levels) -> list[Check]:
     with suppress(NotTestable):
         rows = fitted(found, level, TUNED)[0]
     checks += _elsewhere(rows, level, f"{what}, directions that predict,")
+    late = None
     with suppress(NotTestable):
         rows = pushed(found, SINGLE, "total_variation", TUNED)
-    late = None if rows is None else rows[rows["depth"] >= level.late]
-    moved = "labels that move, directions that predict,"
-    if late is not None and len(late):
-        checks.append(at_most(f"{moved} after {level.late:g}", averaged(late), level.still))
+        late = rows[rows["depth"] >= level.late]
+    moved = f"labels that move, directions that predict, after {level.late:g}"
+    checks.append(at_most(moved, averaged(late) if late is not None and len(late) else None, level.still))
     return [*only(ROBUST, *checks), *_one_as_released(found, level)]
 
 
