@@ -35,6 +35,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Return what Sphinx wants to know about the extension."""
     app.connect("config-inited", add_assets)
     app.connect("doctree-read", draw_inline, priority=400)  # Sphinx copies images at 500
+    app.connect("doctree-read", put_setup_last, priority=400)  # before the contents of a page are listed
     app.connect("autodoc-process-docstring", as_text)
     app.connect("html-page-context", add_button, priority=502)  # the theme fills the header at 501
     app.connect("html-page-context", say_altered)
@@ -79,6 +80,20 @@ def draw_inline(app: Sphinx, doctree: nodes.document) -> None:
         if Path(path).parent == Path(app.srcdir) / DRAWINGS:
             svg = Path(path).read_text(encoding="utf-8")
             image.replace_self(nodes.raw("", svg, format="html", classes=["emolib-drawing"]))
+
+
+def put_setup_last(app: Sphinx, doctree: nodes.document) -> None:
+    """Return None after moving the folded cells that show nothing, parameters and imports, to the end of a chapter."""
+    cells = [one for one in doctree.findall(nodes.container) if "tag_hide-input" in one["classes"]]
+    silent = [one for one in cells if not any("cell_output" in part["classes"] for part in one.findall(nodes.container))]
+    if not silent:
+        return
+    section = nodes.section("", nodes.title("", "Set-up"), ids=["set-up"], names=["set-up"])
+    section += nodes.paragraph("", "The cells that come first when the notebook is run: its parameters, and what it imports.")
+    for cell in silent:
+        cell.parent.remove(cell)
+        section += cell
+    doctree[0] += section
 
 
 def add_button(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: object) -> None:
