@@ -17,6 +17,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import yaml
 from transformers import LlamaConfig
@@ -254,23 +255,30 @@ def calibrate(shape: Shape, run: Run, texts: Texts, threads: int) -> Rates:
         model = wrap_model(hf, byte_tokenizer(), name=f"{depth} layers")
         engines.append(Engine(model, prompts, torch.arange(len(EMOTIONS)), keep=KEEP))
         each.append(text_bytes(model, len(prompts[0]) + ROOM, run=max(texts.own, ROOM), keep=KEEP))
-    obstacle, more = engines[0].model.obstacle, DEPTHS[1] - DEPTHS[0]
+    obstacle = engines[0].model.obstacle
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         # As many at a time as in the run, unless that takes too long.
-        full = each[0] + (each[1] - each[0]) // more * (shape.layers - DEPTHS[0])
+        full = each[0] + (each[1] - each[0]) // (DEPTHS[1] - DEPTHS[0]) * (shape.layers - DEPTHS[0])
         batch = max(1, min(most, size // full))
         batch = max(min(batch, LEAST), int(batch * min(1.0, PATIENCE / sum(timed(engines[1], batch)))))
-        (read, replayed), (read_more, replayed_more) = (
-            [min(times) for times in zip(*(timed(engine, batch) for _ in range(3)), strict=True)] for engine in engines
-        )
+        # Turn about: what else the machine does then takes time from both.
+        fastest = np.min([[timed(engine, batch) for engine in engines] for _ in range(3)], axis=0)
     finally:
         torch.set_num_threads(before)
-    tokens = batch * more * (texts.own + (texts.shared if obstacle else 0))
-    least = 1e-9  # differences of what hardly takes time may be negative
-    replaying = max(least, replayed_more - replayed) / (batch * more * COLUMNS)
-    return Rates(max(least, read_more - read) / tokens, replaying, min(size, most * full), obstacle)
+    reading, replaying = (of_a_layer(*seconds) for seconds in fastest.T)
+    tokens = batch * (texts.own + (texts.shared if obstacle else 0))
+    return Rates(reading / tokens, replaying / (batch * COLUMNS), min(size, most * full), obstacle)
+
+
+def of_a_layer(shallow: float, deep: float) -> float:
+    """Seconds of a layer from those of models of the two `DEPTHS`.
+
+    Where a busy machine makes the deeper one the quicker, no more than a share of its time can be told, which is never
+    nothing.
+    """
+    return (deep - shallow) / (DEPTHS[1] - DEPTHS[0]) if deep > shallow else deep / DEPTHS[1]
 
 
 def timed(engine: Engine, batch: int) -> tuple[float, float]:

@@ -29,7 +29,8 @@ def fit_ridge(
 ) -> tuple[Tensor, Tensor]:
     """Weights [F, A, T, d] and bias [F, A, T] in raw units (float64), equal to scikit-learn's `Ridge` (E6).
 
-    `features` [n, d], `targets` [n, T], `train` [F, n] bool. The paper's: ``alphas=(5.0,), standardise="none"``.
+    `features` [n, d], `targets` [n, T], `train` [F, n] bool. The paper's: ``alphas=(5.0,), standardise="none"``. Raises
+    ValueError for a penalty that is not positive, or that is lost to rounding beside the features, and without a row.
     """
     train, targets = (torch.as_tensor(t, device=features.device) for t in (train, targets))
     check_shapes(features, train, "train")
@@ -144,7 +145,13 @@ def _solve(
     coefficients = data.new_empty(n_folds, len(alphas), d, targets.shape[1])
     for f in range(n_folds):
         for a, alpha in enumerate(alphas):
-            factor = torch.linalg.cholesky(gram[f] + alpha * torch.diag(penalty[f].double()))
+            factor, failed = torch.linalg.cholesky_ex(gram[f] + alpha * torch.diag(penalty[f].double()))
+            if failed:
+                raise ValueError(
+                    f"a ridge regression on {int(count[f])} rows cannot be solved: activations are as large as "
+                    f"{x.abs().max():.1g}, and beside their squares a penalty of {alpha:g} is lost to rounding; "
+                    "a model that was trained has none that large"
+                )
             coefficients[f, a] = torch.cholesky_solve(cross[f], factor)
     means = sums / count[:, None]
     intercepts = means[:, None, d:] - torch.einsum("fd,fadt->fat", means[:, :d], coefficients)

@@ -10,14 +10,14 @@ paper's stimuli are in `data/prompts.yml`. Loads no model library.
 
 from __future__ import annotations
 
+import multiprocessing
 import re
-import sys
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -93,11 +93,9 @@ class Prompt:
         options = dict(tokenize=False, add_generation_prompt=True, date_string=DATE)
         advice = f"choose {self.name.removesuffix(CHAT)}, or mend the template"
         try:
-            with _ending(SECONDS):
-                chat = tokenizer.apply_chat_template(turns, **options)
-        except Exception as error:  # a template is a program, and raises what it likes
-            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-            raise ValueError(f"prompt {self.name}: the model's chat template fails ({reason}): {advice}") from error
+            chat = _templated(tokenizer, turns, **options)
+        except (RuntimeError, TimeoutError) as error:
+            raise ValueError(f"prompt {self.name}: the model's chat template fails ({error}): {advice}") from error
         said, _, turn = chat.partition(MARK)
         if chat.count(MARK) != 1 or not said.endswith(asked):
             raise ValueError(f"prompt {self.name}: the model's chat template changes what it is given: {advice}")
@@ -156,21 +154,38 @@ def _control(tokenizer: Any, _size: int) -> re.Pattern[str]:
     return re.compile("|".join(names) or "(?!)")
 
 
-@contextmanager
-def _ending(seconds: float) -> Iterator[None]:
-    """Raises TimeoutError at the next line of Python, in whatever library, after so many seconds."""
-    end, before = time.monotonic() + seconds, sys.gettrace()
+def _templated(tokenizer: Any, turns: list[dict[str, str]], **options: Any) -> str:
+    """What the chat template of a tokenizer makes of the turns.
 
-    def look(*_: object) -> Any:
-        if time.monotonic() > end:
-            raise TimeoutError(f"it has not ended after {seconds:.0f} seconds")
-        return look
-
-    sys.settrace(look)
+    In a process of its own: a single operation of a template can last for ever, and then nothing but a kill ends it.
+    Raises TimeoutError after `SECONDS`, and RuntimeError with the reason of a template that fails.
+    """
+    fork = multiprocessing.get_context("fork")  # the child has the tokenizer at once
+    ours, theirs = fork.Pipe(duplex=False)
+    child = fork.Process(target=_send_templated, args=(theirs, tokenizer, turns, options), daemon=True)
+    with warnings.catch_warnings(category=DeprecationWarning, action="ignore"):  # that the parent has threads
+        child.start()
+    theirs.close()
     try:
-        yield
+        if not ours.poll(SECONDS):
+            raise TimeoutError(f"it has not ended after {SECONDS:.0f} seconds")
+        chat, reason = ours.recv()
+    except EOFError:
+        raise RuntimeError("it ended the process that it ran in") from None
     finally:
-        sys.settrace(before)
+        child.kill()
+        child.join()
+    if reason:
+        raise RuntimeError(reason)
+    return chat
+
+
+def _send_templated(pipe: Connection, tokenizer: Any, turns: list[dict[str, str]], options: Mapping[str, Any]) -> None:
+    try:
+        found = tokenizer.apply_chat_template(turns, **options), ""
+    except Exception as error:  # a template is a program, and raises what it likes
+        found = "", next(iter(str(error).strip().splitlines()), type(error).__name__)
+    pipe.send(found)
 
 
 def prompt_names() -> tuple[str, ...]:

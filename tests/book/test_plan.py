@@ -116,3 +116,9 @@ def test_a_dry_run_tells_and_computes_nothing(tiny_folder: Path, tiny_corpus: Pa
     for name in ("behaviour", "robustness", "time", "memory", "disk, cache"):
         assert f"\n{name}" in told
     assert {path.name for path in tmp_path.iterdir()} == {"Snakefile", "_toc.yml", "notebooks", "emolib"}
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(("shallow", "deep", "seconds"), [(1.0, 1.5, 0.25), (1.5, 1.2, 0.4), (1.2, 1.2, 0.4)])
+def test_a_layer_takes_time_however_busy_the_machine_was(shallow: float, deep: float, seconds: float) -> None:
+    assert plan.of_a_layer(shallow, deep) == pytest.approx(seconds)

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -64,14 +64,20 @@ def parts(tree: Path) -> list[psutil.Process]:
     return found
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_all_of_a_run_ends_when_it_is_told_to(number: int, tree: Path, called: subprocess.Popen[bytes]) -> None:
+@pytest.mark.parametrize(
+    ("number", "tell"),
+    [(signal.SIGTERM, os.kill), (signal.SIGHUP, os.killpg), (signal.SIGINT, os.kill), (signal.SIGINT, os.killpg)],
+)
+def test_all_of_a_run_ends_when_it_is_told_to(
+    number: int, tell: Callable[[int, int], None], tree: Path, called: subprocess.Popen[bytes]
+) -> None:
+    """One process is told, or, as by Ctrl-C and by a terminal that is closed, each of them at once."""
     commands = [" ".join(process.cmdline()) for process in parts(tree)]
     for part in ("snakemake", "emolib.book.run", "ipykernel"):
         assert any(part in command for command in commands), commands
     assert (tree / "at_work").read_text() == "1", "a notebook computes with the threads that Snakemake gives it"
     start = time.monotonic()
-    called.send_signal(number)
+    tell(called.pid, number)
     assert called.wait(10) == 128 + number
     assert time.monotonic() - start < 10 and parts(tree) == []
     left = {path.name for path in (tree / "runs" / Run().slug).glob("*")}

@@ -58,6 +58,15 @@ def noisy(n: int = 200, d: int = 12) -> tuple[torch.Tensor, np.ndarray, np.ndarr
     return torch.as_tensor(x), y, random.integers(0, 4, n)
 
 
+def test_activations_beside_which_the_penalty_is_nothing_are_refused_in_a_sentence() -> None:
+    x = torch.randn(20, 40, generator=torch.Generator().manual_seed(0)) * 1e11
+    train = torch.ones(1, 20, dtype=torch.bool)
+    with pytest.raises(
+        ValueError, match=r"on 20 rows cannot be solved: activations are as large as 4e\+11, .* of 5 is"
+    ):
+        fit_ridge(x, torch.ones(20, 1), train, alphas=(5.0,), standardise="none")
+
+
 def test_nested_ridge_equals_scikit_learn_with_its_alpha_chosen_inside() -> None:
     x, y, folds = noisy()
     grid = (0.1, 10.0, 1e3)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
+import multiprocessing
 from pathlib import Path
 
 import pandas as pd
@@ -218,6 +218,7 @@ FAILING = {
     "{{ messages[0].content + 1 }}": r"template fails \(can only concatenate str",
     "{% for m in messages": r"template fails \(.*unexpected",
     "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}": "fails .it has not ended",
+    "{{ 10 ** (10 ** 9) }}": "fails .it has not ended",
     "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}": "template fails .*recursion",
     "[user] hello [assistant]": "template changes what it is given",
     "{{ messages[0].content | upper }}": "template changes what it is given",
@@ -227,15 +228,15 @@ FAILING = {
 
 @pytest.mark.parametrize("template", FAILING)
 def test_a_template_that_is_no_use_is_refused_in_one_sentence(template: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prompts, "SECONDS", 0.3)
+    monkeypatch.setattr(prompts, "SECONDS", 0.5)
     tokenizer = task_tokenizer(chat=True)
     tokenizer.chat_template = template
-    before = sys.gettrace()
     with pytest.raises(
         ValueError, match=f"prompt T1-2shot-chat: .*{FAILING[template]}.*choose T1-2shot, or mend"
     ) as said:
         get_prompt("T1-2shot-chat").in_template(tokenizer)
-    assert "\n" not in str(said.value) and sys.gettrace() is before
+    assert "\n" not in str(said.value)
+    assert not multiprocessing.active_children(), "what does not end is ended"
 
 
 def spelled(characters: str) -> list[int]:
