@@ -113,9 +113,9 @@ data, llama = (views.named(table) for table in tables)
 #
 # The paper's vectors are fitted on one half of the writers in the agreed set and judged on texts of the other half, a
 # sample with the emotions as equal as they can be. Tuned vectors and differences of means may learn from all texts by
-# writers outside that other half, answered right or not. Lengths of pushes come in two units: $\beta$ as in the paper, which is absolute,
-# and a share of the mean length of the residual stream at the layer, without which layers and models cannot be
-# compared. The layer at which most is shown was chosen on texts of the fitting half, for raw and for tuned vectors each
+# writers outside that other half, answered right or not. Lengths of pushes come in two units: $\beta$ as in the paper,
+# which is absolute, and a share of the mean length of the residual stream at the layer, without which layers and models
+# cannot be compared. The layer at which most is shown was chosen on texts of the fitting half, for raw and for tuned vectors each
 # by their own scores, so the judged texts had no part in it.
 
 # %% tags=["hide-input"]
@@ -307,8 +307,8 @@ both = [acting, tuned] if tuned.centre != tuned.there else [acting]
 pd.concat([views.robust(data, one) for one in both]).style.hide()
 
 # %% [markdown]
-# Around the layer of the paper's depth and around the one chosen for tuned vectors. In parentheses, of vectors the 95 % interval over writers; of nulls, the range in which 95 % of new sets would lie.
-# *Against theory* is the share of the judged texts whose answer changes to a label of which theory expects fewer.
+# Around the layer of the paper's depth and around the one chosen for tuned vectors. In parentheses, of vectors the 95 %
+# interval over writers; of nulls, the range in which 95 % of new sets would lie. *Against theory* is the share of the judged texts whose answer changes to a label of which theory expects fewer.
 
 # %% [markdown]
 # ## Which vector?
@@ -402,6 +402,9 @@ views.counted_together(bars, {"guilt or shame": ["guilt", "shame"], "sadness or 
 # that lies within the cloud of its random directions is no evidence. Vectors are judged on writers that they were not
 # fitted on.
 
+# %% [markdown]
+# ## Verdict
+
 # %% tags=["hide-input"]
 few = pd.Series(paper_tables.thinned_scores(texts, **views.PAPER))
 theirs = views.paper_by_dose(llama, [views.MEAN]).set_index("dose")["value"]
@@ -415,10 +418,5 @@ say(
     f"{few.quantile(0.975):.2f}). {(beyond['value'] > beyond['limit']).sum()} of {len(beyond)} settings as released lie "
     "beyond 99 % of the random directions."
 )
-
-# %% [markdown]
-# ## Verdict
-
-# %% tags=["hide-input"]
 say(claims.chapter_verdicts("09_modulation", claims.run_tables(f"results/{run.slug}")))
 say(footer(data.attrs["provenance"]))

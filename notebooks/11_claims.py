@@ -53,7 +53,7 @@ if "google.colab" in sys.modules:
 # no answers whose place in the network could be asked for, whatever its curves look like; and what a twin of the model
 # with untrained weights shows as well, where its run is stored, is nothing that was learnt. With these gates, no claim is
 # reproduced in any reading more often than one time in twenty by tables from which the effects were taken out: the
-# project's tests draw 200 such tables.
+# project's tests draw 400 such tables.
 #
 # | verdict | when |
 # |---|---|
