@@ -398,9 +398,9 @@ views.counted_together(bars, {"guilt or shame": ["guilt", "shame"], "sadness or 
 # The chapter bears on three claims: one pushed appraisal moves labels as theory says, in a middle band of layers only
 # (C14); two combine as theory says (C15); random directions give no such pattern (C16). Labels are what moves here: no
 # text is generated. Where released and tuned directions part, the former say what the paper's code does at this number of
-# texts, and the latter what pushing an appraisal does. Random directions shift labels too, so it is the pattern that counts, and a score of one setting
-# that lies within the cloud of its random directions is no evidence. Vectors are judged on writers that they were not
-# fitted on.
+# texts, and the latter what pushing an appraisal does. Random directions shift labels too, so it is the pattern that
+# counts, and a score of one setting that lies within the cloud of its random directions is no evidence. Vectors are judged
+# on writers that they were not fitted on.
 
 # %% [markdown]
 # ## Verdict

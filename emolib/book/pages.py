@@ -86,14 +86,15 @@ def put_setup_last(app: Sphinx, doctree: nodes.document) -> None:
     """Return None after moving the folded cells that show nothing, parameters and imports, to the end of a chapter."""
     cells = [one for one in doctree.findall(nodes.container) if "tag_hide-input" in one["classes"]]
     silent = [one for one in cells if not any("cell_output" in part["classes"] for part in one.findall(nodes.container))]
-    if not silent:
+    chapter = next(iter(doctree.findall(nodes.section)), None)  # before it stands the cell for Colab, which is not shown
+    if not silent or chapter is None:
         return
     section = nodes.section("", nodes.title("", "Set-up"), ids=["set-up"], names=["set-up"])
     section += nodes.paragraph("", "The cells that come first when the notebook is run: its parameters, and what it imports.")
     for cell in silent:
         cell.parent.remove(cell)
         section += cell
-    doctree[0] += section
+    chapter += section
 
 
 def add_button(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: object) -> None:
