@@ -83,14 +83,19 @@ def draw_inline(app: Sphinx, doctree: nodes.document) -> None:
 
 
 def put_setup_last(app: Sphinx, doctree: nodes.document) -> None:
-    """Return None after moving the folded cells that show nothing, parameters and imports, to the end of a chapter."""
+    """Return None after moving the folded cells that show nothing to the end of a chapter: parameters and imports."""
     cells = [one for one in doctree.findall(nodes.container) if "tag_hide-input" in one["classes"]]
-    silent = [one for one in cells if not any("cell_output" in part["classes"] for part in one.findall(nodes.container))]
-    chapter = next(iter(doctree.findall(nodes.section)), None)  # before it stands the cell for Colab, which is not shown
+    shown = {id(cell) for cell in cells for part in cell.findall(nodes.container) if "cell_output" in part["classes"]}
+    silent = [cell for cell in cells if id(cell) not in shown]
+    chapter = next(
+        iter(doctree.findall(nodes.section)), None
+    )  # before it stands the cell for Colab, which is not shown
     if not silent or chapter is None:
         return
     section = nodes.section("", nodes.title("", "Set-up"), ids=["set-up"], names=["set-up"])
-    section += nodes.paragraph("", "The cells that come first when the notebook is run: its parameters, and what it imports.")
+    section += nodes.paragraph(
+        "", "The cells that come first when the notebook is run: parameters, and what it imports."
+    )
     for cell in silent:
         cell.parent.remove(cell)
         section += cell

@@ -20,7 +20,7 @@ from emolib.book.run import contradictory, experiment_of, files_sha256, measures
 from emolib.book.staging import stage_runs
 from emolib.engine.places import replace_text
 from emolib.engine.registry import sha256
-from emolib.study.run import REFERENCE, Run
+from emolib.study.run import LADDER, REFERENCE, Run
 
 CHAPTERS, MANIFEST = Path("book/chapters"), Path("book/manifest.json")
 # What decides how a page looks, beside the pages and the code that renders them.
@@ -97,9 +97,9 @@ def publish(root: Path, run: Run, names: list[str]) -> list[Path]:
 
 
 def published(root: Path) -> list[Path]:
-    """Return the committed chapters, and the tables of the committed run that they are drawn from."""
-    tables = root / "results" / REFERENCE.slug
-    return [*sorted((root / CHAPTERS).glob("*.ipynb")), *sorted(tables.glob("*.parquet"))]
+    """Return the committed chapters, and the tables of the committed runs that they are drawn from."""
+    tables = (path for run in LADDER for path in sorted((root / "results" / run.slug).glob("*.parquet")))
+    return [*sorted((root / CHAPTERS).glob("*.ipynb")), *tables]
 
 
 def altered(root: Path) -> dict[str, str]:
@@ -107,18 +107,19 @@ def altered(root: Path) -> dict[str, str]:
 
     A chapter or a table was changed, added or removed after the run that wrote both, or the table is of earlier code,
     or says something else than the run's others.
-    A chapter without an experiment of its own is drawn from all tables.
+    A chapter without an experiment of its own is drawn from all tables, those of the ladder's other runs among them.
     """
     manifest = root / MANIFEST
     known = json.loads(manifest.read_text(encoding="utf-8")) if manifest.is_file() else {}
     there = {path.relative_to(root).as_posix(): sha256(path) for path in published(root)}
     changed = [name for name in sorted({*known, *there}) if known.get(name) != there.get(name)]
-    tables = {Path(name).stem: name for name in changed if name.endswith(".parquet")}
+    everything = [name for name in changed if name.endswith(".parquet")]
+    tables = {Path(name).stem: name for name in everything if Path(name).parent.name == REFERENCE.slug}
     found = {}
     for name in notebook_names(root):
         chapter = (CHAPTERS / f"{name}.ipynb").as_posix()
         own = [tables[experiment_of(name)]] if experiment_of(name) in tables else []
-        from_all = [] if measures(name, root) else list(tables.values())
+        from_all = [] if measures(name, root) else everything
         if lost := [*([chapter] if chapter in changed else []), *own, *from_all]:
             found[name] = f"altered: {', '.join(lost)} is not what the run has written"
     older = {name: f"of earlier code: {reason}" for name, reason in stale_tables(REFERENCE, root).items()}

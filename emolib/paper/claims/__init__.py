@@ -43,7 +43,7 @@ from emolib.paper.claims.evidence import (
 from emolib.paper.claims.tests import CHANCE, GATES, TESTS
 from emolib.paper.tables import paper_tables
 from emolib.stats import landmarks
-from emolib.study.run import REFERENCE
+from emolib.study.run import LADDER, REFERENCE
 from emolib.tables import paper, schemas
 from emolib.tables.results import digest, readable
 from emolib.texts.sources import packaged
@@ -409,13 +409,14 @@ def stored_runs(root: str | Path = ".") -> dict[str, dict[str, pd.DataFrame]]:
 
 
 def shown_runs(slug: str, root: str | Path = ".") -> dict[str, dict[str, pd.DataFrame]]:
-    """The stored runs that a chapter of the named run sets beside one another: it, the reference, then all others.
+    """The stored runs that a chapter of the named run sets beside one another: it, the ladder, then all others.
 
     A chapter of the reference run is published, so what else was computed on one machine is not in it.
     """
     stored = stored_runs(root)
     others = stored if slug != REFERENCE.slug else ()
-    return {name: stored[name] for name in dict.fromkeys([slug, REFERENCE.slug, *others]) if name in stored}
+    ladder = (run.slug for run in LADDER)
+    return {name: stored[name] for name in dict.fromkeys([slug, *ladder, *others]) if name in stored}
 
 
 def document(tables: Tables) -> dict[str, Any]:
