@@ -165,14 +165,18 @@ everywhere = engine.replay(encoded, el.sweep(el.Zero(), small, components=["attn
 # an edit does to one event more than to others can change an answer.
 
 # %% tags=["hide-input"]
-figures.show(
-    figures.depth_curves(views.centred(data), x="depth", ylabel="agreement", panel="panel", hue="offsets", ylim=(0, 1)),
-    name="fig-ablation-centred",
-    caption="Agreement after zero ablation of one layer and of three, with the offsets of the clean run and with offsets "
-    "centred anew under the edit, 95 % intervals over writers. What lies between the curves is a shift of all events alike.",
-    alt="Agreement over depth after zero ablation with fixed and with re-centred offsets, attention and feed-forward.",
-)
-for panel, rows in views.centred(data).groupby("panel", sort=False):
+centred = views.centred(data)
+if len(centred):
+    figures.show(
+        figures.depth_curves(centred, x="depth", ylabel="agreement", panel="panel", hue="offsets", ylim=(0, 1)),
+        name="fig-ablation-centred",
+        caption="Agreement after zero ablation of one layer and of three, with the offsets of the clean run and with ones "
+        "centred anew under the edit, 95 % intervals over writers. Between the curves lies a shift of all events alike.",
+        alt="Agreement over depth after zero ablation with fixed and with re-centred offsets, attention and feed-forward.",
+    )
+else:
+    say(absent(data.attrs["provenance"]))
+for panel, rows in centred.groupby("panel", sort=False):
     low = landmarks.rows("dip", rows, "offsets")
     found = [f"{row['offsets']} **{spoken(row)}** at layer {layer_number(row['layer'])}" for _, row in low.iterrows()]
     say(f"Lowest agreement, {panel}, first and last {landmarks.EDGE} aside: {'; '.join(found)}.")

@@ -26,7 +26,7 @@ Reading = Literal["ridge", "mean_difference"]
 ALPHA = 5.0  # the ridge penalty of the paper's code
 # Penalties to choose from, in mean eigenvalues of the scatter of the features, which no model and layer shares.
 SHARES = tuple(10.0**power for power in range(-6, 2))
-FOLDS = 5
+FOLDS = 5  # at most: as many as there are writers
 
 
 class SteeringVectors:
@@ -97,11 +97,11 @@ class SteeringVectors:
 
 
 def writer_folds(groups: np.ndarray, *, seed: int) -> np.ndarray:
-    """Fold number [n] of every text; no writer is in two folds. Raises ValueError for fewer writers than folds."""
+    """Fold number [n] of every text; no writer is in two folds. Raises ValueError for a single writer."""
     names, codes = np.unique(np.asarray(groups), return_inverse=True)
-    if len(names) < FOLDS:
-        raise ValueError(f"{len(names)} writers cannot be split into {FOLDS} folds: fit on more texts")
-    return (np.random.default_rng(seed).permutation(len(names)) % FOLDS)[codes]
+    if len(names) < 2:
+        raise ValueError("texts of one writer cannot be split into folds: fit on those of two or more")
+    return (np.random.default_rng(seed).permutation(len(names)) % min(FOLDS, len(names)))[codes]
 
 
 def best_alphas(features: Tensor, targets: Tensor, folds: np.ndarray) -> np.ndarray:

@@ -232,9 +232,14 @@ def test_a_chosen_penalty_predicts_where_that_of_the_paper_fits_noise() -> None:
     assert alignment[1] > alignment[0]
 
 
-def test_fewer_writers_than_folds_are_refused(features: torch.Tensor, ratings: pd.DataFrame) -> None:
-    with pytest.raises(ValueError, match="4 writers cannot be split into 5 folds: fit on more texts"):
-        SteeringVectors(features, ratings, groups=np.arange(TEXTS) % 4)
+def test_each_of_few_writers_is_a_fold_and_a_single_one_is_refused(
+    features: torch.Tensor, ratings: pd.DataFrame
+) -> None:
+    folds = directions.writer_folds(np.arange(TEXTS) % 3, seed=0)
+    assert [len(set(folds[writer::3])) for writer in range(3)] == [1, 1, 1] and len(set(folds)) == 3
+    assert len(set(directions.writer_folds(np.arange(TEXTS), seed=0))) == directions.FOLDS
+    with pytest.raises(ValueError, match="texts of one writer cannot be split into folds"):
+        SteeringVectors(features, ratings, groups=np.zeros(TEXTS, dtype=int))
 
 
 def test_contrasts_have_the_covariance_of_the_activations() -> None:

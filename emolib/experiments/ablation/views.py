@@ -7,7 +7,6 @@ import pandas as pd
 from emolib.engine.sites import COMPONENTS
 from emolib.figures.panels import readable
 from emolib.tables import paper
-from emolib.tables.results import select
 
 PAPERS = ("zero", "random")  # the ablations that the paper has as well
 SUBLAYERS = COMPONENTS[:2]
@@ -24,10 +23,14 @@ OFFSETS = {"agreement": "as in the clean run", "recentred_agreement": "re-centre
 
 
 def centred(table: pd.DataFrame, method: str = "zero") -> pd.DataFrame:
-    """Agreement after an ablation of a sub-layer by its label offsets, in a panel for each sub-layer and span."""
-    rows = select(table, metric=list(OFFSETS), method=method, component=SUBLAYERS)
-    spans = rows["span"].map(lambda span: "one layer" if span == 1 else f"{span} layers")
-    return rows.assign(offsets=rows["metric"].map(OFFSETS), panel=rows["component"].map(readable) + ", " + spans)
+    """Agreement after an ablation of a sub-layer by its label offsets, in a panel for each sub-layer and span.
+
+    Without rows where a model has no sub-layers to remove.
+    """
+    rows = table[table["component"].isin(SUBLAYERS) & (table["method"] == method) & table["metric"].isin(OFFSETS)]
+    sites = zip(rows["component"], rows["span"], strict=True)
+    panels = [f"{readable(name)}, {'one layer' if span == 1 else f'{span} layers'}" for name, span in sites]
+    return rows.assign(offsets=rows["metric"].map(OFFSETS), panel=panels)
 
 
 def lowest(rows: pd.DataFrame, *by: str) -> pd.DataFrame:
