@@ -65,9 +65,9 @@ run: $(READY) ## run the experiments only
 plan: $(READY) ## say what a run would take: passes, time, memory, disk
 	@$(BIN)/emolib run --dry-run $(FLAGS)
 
-# Files are shared out in their order, with the longest near its beginning, among four processes: many wait for programs.
+# Files are shared out in their order, with the longest near its beginning, among three processes: many wait for programs.
 test: $(READY) ## run every test
-	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test-slurm: $(READY) ## run on a Slurm cluster of its own (Debian, as root)
 	@$(BIN)/python tests/slurm
