@@ -96,6 +96,13 @@ def write(frame: pd.DataFrame, path: str | Path, provenance: Mapping[str, Any]) 
     return path
 
 
+class Provenance(dict[str, Any]):
+    """What a table was made from. All that is taken out of the table has this one: pandas would copy it every time."""
+
+    def __deepcopy__(self, memo: object) -> Provenance:
+        return self
+
+
 def read(path: str | Path) -> pd.DataFrame:
     """The validated table stored at the path, its provenance in `.attrs["provenance"]`.
 
@@ -122,7 +129,7 @@ def read(path: str | Path) -> pd.DataFrame:
         frame = validate(frame, experiment_of(frame))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    frame.attrs["provenance"] = about
+    frame.attrs["provenance"] = Provenance(about)
     return frame
 
 

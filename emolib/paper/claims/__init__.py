@@ -173,14 +173,10 @@ def readings_of(name: str, tables: Tables, shut: Mapping[str, str] | None = None
 def tested(name: str, tables: Tables) -> dict[Reading, Verdict]:
     """The verdicts on one claim in its readings, whatever its gates and twins."""
     try:
-        found = _tried(name, tables)
+        found = TESTS[name](Evidence(tables), SimpleNamespace(**claims()[name].levels))
     except NotTestable as missing:
         return {reading: Verdict(claim=name, outcome="not testable", reason=str(missing)) for reading in READINGS}
     return {reading: _read(name, reading, found) for reading in READINGS}
-
-
-def _tried(name: str, tables: Tables) -> Sequence[Check]:
-    return TESTS[name](Evidence(tables), SimpleNamespace(**claims()[name].levels))
 
 
 def _read(name: str, reading: Reading, found: Sequence[Check]) -> Verdict:
@@ -242,18 +238,30 @@ def checks(tables: Tables, names: Sequence[str] = ()) -> pd.DataFrame:
     (holds, open, fails, no number), n, readings (the readings of the claim that it decides), shown (the number with its
     interval, as text).
     """
-    rows = []
-    for name in names or list(claims()):
-        if any(one.checks for one in readings_of(name, tables).values()):  # in the order of the test: the core is first
-            rows += [dict(claim=name, **vars(one), shown=one.number) for one in _tried(name, tables)]
+    return _table({name: readings_of(name, tables) for name in names or list(claims())})
+
+
+def _table(found: Mapping[str, Mapping[Reading, Verdict]]) -> pd.DataFrame:
+    rows = [dict(claim=name, **vars(one), shown=one.number) for name, each in found.items() for one in _together(each)]
     columns = ["claim", "what", "where", "value", "ci_low", "ci_high", "expected", "outcome", "n", "readings", "shown"]
-    found = pd.DataFrame(rows, columns=columns).astype({"n": "Int64"})
-    return found.rename(columns=dict(what="check", value="number", expected="expectation"))
+    table = pd.DataFrame(rows, columns=columns).astype({"n": "Int64"})
+    return table.rename(columns=dict(what="check", value="number", expected="expectation"))
 
 
-def verdict_line(name: str, tables: Tables) -> str:
-    """The outcomes of a claim in its readings and its sentence, as Markdown."""
-    found, about = readings_of(name, tables), claims()[name]
+def _together(each: Mapping[Reading, Verdict]) -> list[Check]:
+    """The checks of all readings, each once, in the order of each, the robust one first: cores come before the rest."""
+    left, found = [list(one.checks) for one in reversed([*each.values()])], list[Check]()
+    while left := [checks for checks in left if checks]:
+        behind = [check for checks in left for check in checks[1:]]
+        first = next(checks[0] for checks in left if not any(checks[0] is check for check in behind))
+        found.append(first)
+        left = [checks[checks[0] is first :] for checks in left]
+    return found
+
+
+def verdict_line(name: str, tables: Tables, found: Mapping[Reading, Verdict] | None = None) -> str:
+    """The outcomes of a claim in its readings (`found`, where they are known) and its sentence, as Markdown."""
+    found, about = found or readings_of(name, tables), claims()[name]
     near = distance(name, tables)
     equal = f"{near['equal'].sum()} of {len(near)} within {about.tolerance:g}"
     beside = "" if near.empty else f" Beside the paper's own values of this model: {equal}."
@@ -284,10 +292,11 @@ def shown(found: pd.DataFrame) -> pd.DataFrame:
 
 def verdict_table(name: str, tables: Tables) -> str:
     """The outcome of a claim, its sentence, and its checks as a table, in Markdown."""
-    frame = shown(checks(tables, [name])).drop(columns="claim")
+    found = readings_of(name, tables)
+    frame = shown(_table({name: found})).drop(columns="claim")
     rows = [list(frame), ["---"] * frame.shape[1], *frame.to_numpy().tolist()] if len(frame) else []
     table = "\n".join(f"| {' | '.join(cell.replace('|', ' ') for cell in row)} |" for row in rows)
-    return "\n\n".join([verdict_line(name, tables), table]).strip()
+    return "\n\n".join([verdict_line(name, tables, found), table]).strip()
 
 
 def chapter_verdicts(chapter: str, tables: Tables) -> str:
