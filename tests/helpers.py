@@ -61,6 +61,13 @@ def assert_agree(table: pd.DataFrame, other: pd.DataFrame) -> None:
     assert not [*found.failures()] and found.flips.empty, f"{found}: {found.largest()}"
 
 
+def committed() -> list[Path]:
+    """The folders of the tables that are committed: the reference run's, and those of the ladder that have any."""
+    from emolib.study.run import LADDER
+
+    return [folder for run in LADDER if (folder := ROOT / "results" / run.slug).is_dir()]
+
+
 def agreeing_table(model: str, folder: Path, table: pd.DataFrame) -> Path:
     """The file of the corpus with every other label what a model answers: there are agreed texts to work with.
 

@@ -32,7 +32,7 @@ from emolib.study.run import REFERENCE, Run
 from emolib.tables import results
 from emolib.texts.corpus import Corpus
 from emolib.texts.prompts import get_prompt
-from helpers import ROOT
+from helpers import ROOT, committed
 
 NOTEBOOKS = notebook_names(ROOT)
 CHAPTERS = sorted((ROOT / "book" / "chapters").glob("*.ipynb"))
@@ -326,7 +326,7 @@ def test_publishing_copies_the_reference_run_whole(tree: Path) -> None:
 @pytest.mark.parametrize("tampered", ["a value", "a sentence", "a table removed", "two tables exchanged", "seed"])
 def test_what_was_changed_after_the_run_is_named(tampered: str, tmp_path: Path) -> None:
     """A value with its digest, a sentence, a table of another run under this one's name: the chapters that show it."""
-    for folder in ("book/chapters", f"results/{REFERENCE.slug}", "notebooks"):
+    for folder in ("book/chapters", *(f"results/{tables.name}" for tables in committed()), "notebooks"):
         shutil.copytree(ROOT / folder, tmp_path / folder)
     shutil.copyfile(ROOT / MANIFEST, tmp_path / MANIFEST)
     (tmp_path / "emolib").symlink_to(ROOT / "emolib")

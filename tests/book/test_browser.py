@@ -29,7 +29,7 @@ from emolib.book import browser, colab
 from emolib.book.render import build, effective_toc
 from emolib.study.run import REFERENCE
 from emolib.tables import results
-from helpers import ROOT
+from helpers import ROOT, committed
 
 WORD, PLANTED = "quokkaphone", "book/how_to_read"
 ADDRESS = "https://github.com/someone/something/tree/trunk"
@@ -100,7 +100,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copy(ROOT / name, root)
     shutil.copytree(ROOT / "book", root / "book", ignore=shutil.ignore_patterns("run-*"))
     shutil.copytree(ROOT / "notebooks", root / "notebooks")
-    shutil.copytree(ROOT / "results" / REFERENCE.slug, root / "results" / REFERENCE.slug)
+    for tables in committed():
+        shutil.copytree(tables, root / "results" / tables.name)
     with (root / f"{PLANTED}.md").open("a") as page:
         page.write(f"\nA planted word: {WORD}.\n")
     with pytest.MonkeyPatch.context() as patch:
@@ -183,6 +184,15 @@ def watch(page: Any, base: str, problems: list[str]) -> None:
             else None
         ),
     )
+
+
+def test_the_set_up_of_a_chapter_stands_behind_all_that_it_shows(site: Path) -> None:
+    pages = sorted((site / "book" / "chapters").glob("*.html"))
+    texts = [page.read_text() for page in pages]
+    assert len(pages) == 16 and all(text.count('id="set-up"') == 1 for text in texts)
+    for text in texts:
+        before, _, last = text.partition('id="set-up"')
+        assert "corpus_path" in last and "corpus_path" not in before and "emolib-figure" not in last
 
 
 @pytest.mark.parametrize("mode", MODES)
