@@ -192,7 +192,7 @@ def test_the_set_up_of_a_chapter_stands_behind_all_that_it_shows(site: Path) -> 
     assert len(pages) == 16 and all(text.count('id="set-up"') == 1 for text in texts)
     for text in texts:
         before, _, last = text.partition('id="set-up"')
-        assert "corpus_path" in last and "corpus_path" not in before and "emolib-figure" not in last
+        assert "tag_parameters" in last and "tag_parameters" not in before and "emolib-figure" not in last
 
 
 @pytest.mark.parametrize("mode", MODES)
