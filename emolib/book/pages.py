@@ -87,15 +87,12 @@ def put_setup_last(app: Sphinx, doctree: nodes.document) -> None:
     cells = [one for one in doctree.findall(nodes.container) if "tag_hide-input" in one["classes"]]
     shown = {id(cell) for cell in cells for part in cell.findall(nodes.container) if "cell_output" in part["classes"]}
     silent = [cell for cell in cells if id(cell) not in shown]
-    chapter = next(
-        iter(doctree.findall(nodes.section)), None
-    )  # before it stands the cell for Colab, which is not shown
+    # Before the chapter stands the cell for Colab, which is not shown.
+    chapter = next(iter(doctree.findall(nodes.section)), None)
     if not silent or chapter is None:
         return
     section = nodes.section("", nodes.title("", "Set-up"), ids=["set-up"], names=["set-up"])
-    section += nodes.paragraph(
-        "", "The cells that come first when the notebook is run: parameters, and what it imports."
-    )
+    section += nodes.paragraph("", "The cells that come first when the notebook is run: parameters and imports.")
     for cell in silent:
         cell.parent.remove(cell)
         section += cell

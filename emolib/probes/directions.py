@@ -38,7 +38,7 @@ class SteeringVectors:
     Appraisals differ in how well they can be read, so one penalty for all would leave some mostly noise; choosing costs
     no more for each, since they share the factor of every penalty.
 
-    Raises ValueError when an appraisal is rated the same in all texts, or when there are fewer writers than folds.
+    Raises ValueError when an appraisal is rated the same in all texts, or when `groups` has a single writer.
     """
 
     def __init__(

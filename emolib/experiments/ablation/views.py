@@ -10,6 +10,7 @@ from emolib.tables import paper
 
 PAPERS = ("zero", "random")  # the ablations that the paper has as well
 SUBLAYERS = COMPONENTS[:2]
+OFFSETS = {"agreement": "as in the clean run", "recentred_agreement": "re-centred under the edit"}  # by metric
 ONE_VECTOR = ("zero", "mean", "resample")  # what they put in does not depend on the layer's own activation
 
 
@@ -17,9 +18,6 @@ def paper_agreement(*, span: int, component: tuple[str, ...] = COMPONENTS) -> pd
     """The same of the paper's model under its two ablations."""
     keys = dict(model=paper.DETAILED.id, prompt="T1-2shot", position="-1", span=span, component=component)
     return pd.concat([paper.values(f"{method}_ablation", **keys).assign(method=method) for method in PAPERS])
-
-
-OFFSETS = {"agreement": "as in the clean run", "recentred_agreement": "re-centred under the edit"}
 
 
 def centred(table: pd.DataFrame, method: str = "zero") -> pd.DataFrame:
