@@ -83,7 +83,9 @@ def measurements(root: Path) -> pd.DataFrame:
     pushed = frame["pleasantness"].notna()
     frame["setting"] = np.where(frame["settings"] == "printed", "mean of the printed settings", "")
     frame.loc[pushed, "setting"] = [_setting(row) for row in frame.loc[pushed, [*PUSHED]].to_dict("records")]
-    frame[CHOICES] = frame[CHOICES].map(_text)
+    for name in CHOICES:
+        codes, values = pd.factorize(frame[name])  # -1, so the last, where there is none
+        frame[name] = np.array([*map(_text, values), ""], dtype=object)[codes]
     return frame
 
 
@@ -127,7 +129,7 @@ def vega() -> str:
 
 
 def _text(value: object) -> str:
-    return value if isinstance(value, str) else "" if pd.isna(value) else f"{value:g}"
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 def _short(value: float) -> float | None:

@@ -105,7 +105,8 @@ def _made(experiment: str, values: pd.DataFrame) -> pd.DataFrame:
     parts = []
     for source, where, columns in MADE_OF[experiment]:
         rows = usual[usual["experiment"] == source]
-        parts.append(rows[rows.isin(dict(where))[[*where]].all(axis=1)].assign(**columns))
+        chosen = [rows[name].isin(wanted) for name, wanted in where.items()]
+        parts.append(rows[np.logical_and.reduce(chosen)].assign(**columns) if chosen else rows.assign(**columns))
     rows = pd.concat(parts, ignore_index=True).assign(experiment=experiment)
     return FINISH[experiment](rows) if experiment in FINISH else rows
 

@@ -78,6 +78,21 @@ def test_the_claims_are_nineteen_in_order_and_each_has_words_for_everything() ->
         assert set(claim.tables) <= set(MAKERS)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_claim_names_the_tables_that_it_reads(name: str, tables: dict[str, pd.DataFrame]) -> None:
+    class Watched(dict[str, pd.DataFrame]):
+        def __contains__(self, experiment: object) -> bool:
+            read.add(str(experiment))
+            return super().__contains__(experiment)
+
+    read: set[str] = set()
+    claims.tested(name, Watched(tables))
+    assert read <= set(claims.claims()[name].tables)
+    for gate in claims.claims()[name].gates:
+        claims.closed(gate, Watched(tables))
+    assert read >= set(claims.claims()[name].tables)
+
+
 # What a control would have to say for the robust reading to be not reproduced, or in part; the others stand.
 CONTROLS: list[tuple[str, str, str, Any, dict[str, Any]]] = [
     ("C2", "partly", "probing", 0.0, dict(metric="selectivity")),
