@@ -67,50 +67,55 @@ profile = "quick"
 corpus_path = ""
 
 # %% tags=["hide-input"]
+import pandas as pd
+
 from emolib import figures
 from emolib.engine.sites import layer_number
 from emolib.experiments import probing
 from emolib.experiments.probing import views
 from emolib.figures.display import say, spoken
-from emolib.paper import claims
-from emolib.study.freshness import measured, reference_table
+from emolib.paper import claims, overview
+from emolib.study.freshness import measured
 from emolib.study.run import Run
 from emolib.tables.provenance import footer
 from emolib.tables.results import select
 
 run = Run.of(globals())
-data, reference = measured(run, probing), reference_table(run, probing)
+data = measured(run, probing)
+
+# %% [markdown]
+# ## In short
+
+# %% tags=["hide-input"]
+released = overview.model_by_model(run, probing, views.released)
+look = dict(panel="run", x="depth", ylabel="held-out accuracy", lines={"chance": 1 / 13}, ylim=(0, 1))
+figures.show(
+    figures.depth_curves(released, paper=overview.behind(views.paper_released(position="-1"), released), **look),
+    name="fig-probing-depth",
+    caption="Accuracy of linear probes at the last token by depth, in each model, on events that the probe has not seen "
+    "and the model itself labels as the writer did; 95 % intervals. Dashed: the paper's Llama 3.2 1B (its Figure 13).",
+    alt="Probe accuracy over depth for attention output, feed-forward output and residual stream, a panel for each model.",
+)
+
+# %% tags=["hide-input"]
+top, stream = (overview.model_by_model(run, probing, view) for view in (views.best_released, views.saturation))
+theirs = views.paper_saturations()
+say(
+    f"The best probe of the residual stream names the emotion of {overview.listed(top, '.0%')} of these events. 95 % of "
+    f"that is first reached at depth {overview.listed(stream)}; in the paper's ten models, between {theirs.min():.2f} and "
+    f"{theirs.max():.2f}."
+)
 
 # %% [markdown]
 # ## By depth, as the paper did it
 #
-# Probes are trained on four fifths of the *agreed set*, the events that the model answers as the writer did, with raw
-# features and a fixed penalty, and judged on the other fifth. Writer's and model's label are the same there by
-# definition. Depth is the layer divided by the number of layers, so that models of different depth share an axis.
+# These probes are trained on four fifths of the *agreed set*, the events that the model answers as the writer did, with
+# raw features and a fixed penalty, and judged on the other fifth. Writer's and model's label are the same there by
+# definition. Depth is the layer divided by the number of layers, so that models of different depth share an axis. The
+# depth at which the probe of the residual stream first has 95 % of its maximum, in the paper's models and in ours:
 
 # %% tags=["hide-input"]
-released = views.released(data)
-behind = None if reference is None else views.released(reference)
-look = dict(x="depth", ylabel="held-out accuracy", panel="component", lines={"chance": 1 / 13}, ylim=(0, 1))
-figures.show(
-    figures.depth_curves(released, paper=views.paper_released(position="-1"), reference=behind, **look),
-    name="fig-probing-depth",
-    caption="Held-out accuracy of linear probes at the last token, agreed set, with 95 % intervals "
-    f"({released['n'].iloc[0]} test events). Dashed: the paper's Llama 3.2 1B (its Figure 13).",
-    alt="Probe accuracy over depth for attention output, feed-forward output and residual stream, ours and the paper's.",
-)
-
-# %% tags=["hide-input"]
-top, theirs = views.best(released), views.paper_saturations()
-stream = select(data, metric="saturation_depth", setting="as_released", component="resid_post").iloc[0]
-say(
-    f"In the residual stream the best probe is right for **{spoken(top, '.1%')}** of the held-out events, after layer "
-    f"{layer_number(top['layer'])} of {top['n_layers']}. 95 % of that maximum is first reached at depth "
-    f"**{spoken(stream)}**. The paper's ten models reach it between {theirs.min():.2f} and {theirs.max():.2f}."
-)
-
-# %% tags=["hide-input"]
-depths = theirs.to_frame("depth of 95 % of the maximum").T.assign(**{run.model: stream["value"]}).T
+depths = pd.concat([theirs, stream.set_index("run")["value"]]).to_frame("depth of 95 % of the maximum")
 depths.sort_values(depths.columns[0]).style.format("{:.2f}")
 
 # %% [markdown]
@@ -194,7 +199,7 @@ say(f"In the last layer's residual stream: {'; '.join(late)}.")
 # %% tags=["hide-input"]
 both, theirs, gain = views.nonlinear(data)
 figures.show(
-    figures.depth_curves(both, hue="probe", paper=theirs, **look),
+    figures.depth_curves(both, hue="probe", paper=theirs, **(look | {"panel": "component"})),
     name="fig-probing-nonlinear",
     caption="Linear and non-linear probes on the same events; dashed, the paper's non-linear probe (Figure 13, bottom).",
     alt="Held-out accuracy over depth of the linear and the non-linear probe, in three panels.",

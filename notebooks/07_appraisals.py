@@ -66,13 +66,33 @@ from emolib.engine.sites import layer_number
 from emolib.experiments import appraisals
 from emolib.experiments.appraisals import views
 from emolib.figures import readable, say, spoken
-from emolib.paper import claims
+from emolib.paper import claims, overview
 from emolib.study.freshness import measured, reference_table
 from emolib.study.run import Run
 from emolib.tables.provenance import footer
 
 run = Run.of(globals())
 data, reference = measured(run, appraisals), reference_table(run, appraisals)
+
+# %% [markdown]
+# ## In short
+
+# %% tags=["hide-input"]
+rated = overview.model_by_model(run, appraisals, views.by_appraisal)
+figures.show(
+    figures.depth_curves(
+        rated, hue="appraisal", panel="run", x="depth", ylabel="held-out $R^2$", lines={"the mean rating": 0}
+    ),
+    name="fig-appraisals-models",
+    caption="How much of writers' ratings of six appraisals a linear probe of the residual stream predicts, in each model, "
+    "on all events by writers it has not seen.",
+    alt="R2 of six appraisals over depth, a panel for each model.",
+)
+known, added = (overview.model_by_model(run, appraisals, view) for view in (views.most_read, views.most_added))
+say(
+    f"Pleasantness is read best, with $R^2$ {overview.listed(known)}. Of what the name of the emotion leaves unexplained, the "
+    f"activations explain this share for the appraisal where it is largest: {overview.listed(added)}."
+)
 
 # %% [markdown]
 # ## As the paper did it

@@ -150,13 +150,15 @@ def label_axes(axes: list[Axes], xlabel: str, ylabel: str) -> None:
         ax.set_ylabel(ylabel)
 
 
-def legend(fig: Figure, look: Look, column: str, sources: Frames, lines: Mapping[str, float]) -> None:
+def legend(
+    fig: Figure, look: Look, column: str, sources: Frames, lines: Mapping[str, float], *, ours: str = OURS
+) -> None:
     """Put one legend under the figure: colour and marker per name, line style per source, the named levels."""
     shown = look.items() if len(look) > 1 else ()
     handles = [Line2D([], [], color=c, marker=m, label=readable(name, column)) for name, (c, m) in shown]
     for key in sources if len(sources) > 1 else ():
         width = 2 if key == "ours" else 1.3
-        handles.append(Line2D([], [], color=INK, linestyle=LINES[key], linewidth=width, label=SOURCES[key]))
+        handles.append(Line2D([], [], color=INK, linestyle=LINES[key], linewidth=width, label=(SOURCES | {"ours": ours})[key]))
     for name, level in lines.items():
         handles.append(Line2D([], [], color=INK, linestyle=(0, (1, 3)), linewidth=1, label=f"{name} ({level:.2f})"))
     legend_below(fig, handles)

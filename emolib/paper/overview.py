@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -16,13 +18,16 @@ from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
 from emolib.engine.registry import parse, registry
+from emolib.figures.display import spoken
 from emolib.figures.palette import CYCLE, INK
 from emolib.figures.panels import label_axes, panels, styled
 from emolib.paper.claims.evidence import Evidence, NotTestable, Tables, landmark
 from emolib.paper.claims.tests import probe_curve, transfer_curve
 from emolib.paper.tables import paper_tables
-from emolib.study.run import REFERENCE
+from emolib.study import freshness
+from emolib.study.run import LADDER, REFERENCE, Run
 from emolib.tables import paper
+from emolib.tables.results import readable
 
 DEPTHS = {
     "probe saturation": "where the probe of the residual stream first has 95 % of its maximum",
@@ -101,6 +106,37 @@ def run_name(tables: Tables, slug: str) -> str:
     extra = [stated[name] for name in usual if stated.get(name, usual[name]) != usual[name]]
     name = paper.model_name(stated.get("model", slug))
     return f"{name} ({', '.join(extra)})" if extra else name
+
+
+def model_by_model(
+    run: Run, experiment: ModuleType, view: Callable[[pd.DataFrame], pd.DataFrame], root: str | Path = "."
+) -> pd.DataFrame:
+    """What `view` takes from an experiment's table of this run and of each committed run that has one, column `run`.
+
+    The smallest model comes first; one of unknown size last. Raises ValueError when no run has that table.
+    """
+    parts = {}
+    for one in sorted({one.slug: one for one in (*LADDER, run)}.values(), key=lambda one: _size(one.model)):
+        path = freshness.table_path(one, experiment, root)
+        if path.is_file() and (table := readable(path)) is not None:
+            parts[run_name({path.stem: table}, one.slug)] = view(table)
+    if not parts:
+        raise ValueError(f"no run has a table of {freshness.name_of(experiment)}: measure it first (emolib run)")
+    return pd.concat([rows.assign(run=name) for name, rows in parts.items()], ignore_index=True)
+
+
+def behind(rows: pd.DataFrame, shown: pd.DataFrame) -> pd.DataFrame:
+    """The paper's rows once for each run of `model_by_model`: the same curve behind every panel."""
+    return pd.concat([rows.assign(run=name) for name in shown["run"].unique()], ignore_index=True)
+
+
+def listed(rows: pd.DataFrame, form: str = ".2f") -> str:
+    """The number of each run of `model_by_model`, one row a run, as a sentence says it: "A **0.42 (0.34 to 0.51)**"."""
+    return "; ".join(f"{row['run']} **{spoken(row, form)}**" for _, row in rows.iterrows())
+
+
+def _size(model: str) -> float:
+    return float(np.nan_to_num(parameters(model), nan=np.inf))
 
 
 def depths(found: pd.DataFrame) -> pd.DataFrame:

@@ -32,7 +32,7 @@ from helpers import ROOT, agreeing_table, tiny_table
 NOTEBOOKS = notebook_names(ROOT)
 PLACE = colab.Repository(owner="owner", name="name")
 RUNNER = """
-import functools, json, os, sys, traceback
+import functools, gc, json, os, sys, traceback
 from pathlib import Path
 
 import matplotlib
@@ -51,6 +51,7 @@ for notebook in map(Path, sys.argv[4:]):
     empty = folder / notebook.stem
     empty.mkdir()
     os.chdir(empty)
+    gc.freeze()  # a new session collects garbage, and all that is imported would be looked through each time
     shell.reset(new_session=True)
     outcome = "ran"
     for cell in json.loads(notebook.read_text())["cells"]:

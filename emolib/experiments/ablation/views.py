@@ -6,7 +6,9 @@ import pandas as pd
 
 from emolib.engine.sites import COMPONENTS
 from emolib.figures.panels import readable
+from emolib.stats import landmarks
 from emolib.tables import paper
+from emolib.tables.results import select
 
 PAPERS = ("zero", "random")  # the ablations that the paper has as well
 SUBLAYERS = COMPONENTS[:2]
@@ -18,6 +20,17 @@ def paper_agreement(*, span: int, component: tuple[str, ...] = COMPONENTS) -> pd
     """The same of the paper's model under its two ablations."""
     keys = dict(model=paper.DETAILED.id, prompt="T1-2shot", position="-1", span=span, component=component)
     return pd.concat([paper.values(f"{method}_ablation", **keys).assign(method=method) for method in PAPERS])
+
+
+def zeroed(table: pd.DataFrame) -> pd.DataFrame:
+    """Agreement after zero ablation of single layers, by the clean run's label offsets."""
+    return select(table, metric="agreement", method="zero", span=1)
+
+
+def least_kept(table: pd.DataFrame) -> pd.DataFrame:
+    """The row of the attention output whose removal keeps the fewest labels, the first and last layers aside; none in a
+    model without."""
+    return landmarks.rows("dip", zeroed(table).query("component == 'attn_out'"), "component")
 
 
 def centred(table: pd.DataFrame, method: str = "zero") -> pd.DataFrame:

@@ -46,6 +46,21 @@ def ours(data: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([rows, at_layers(label_alone(data, "all"), rows["layer"].unique(), source="label only")])
 
 
+def by_appraisal(data: pd.DataFrame) -> pd.DataFrame:
+    """R2 of our probes of six appraisals in the residual stream."""
+    return select(data, metric="r2", appraisal=list(NAMED), **STREAM)
+
+
+def most_read(data: pd.DataFrame) -> pd.DataFrame:
+    """The row of the highest R2 of pleasantness."""
+    return select(by_appraisal(data), appraisal="pleasantness").nlargest(1, "value")
+
+
+def most_added(data: pd.DataFrame) -> pd.DataFrame:
+    """The row of the appraisal with the largest partial R2 at the best layer."""
+    return beyond_label(data).head(1)
+
+
 def best_layer(data: pd.DataFrame) -> int:
     """The 0-based layer of the residual stream with the highest mean R2 over appraisals."""
     return int(select(data, metric="r2", **STREAM).groupby("layer")["value"].mean().idxmax())

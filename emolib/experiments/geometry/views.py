@@ -85,6 +85,11 @@ def alignment(data: pd.DataFrame) -> pd.DataFrame:
     return rows.sort_values("metric", key=lambda names: names.map(list(ALIGNMENT).index), kind="stable")
 
 
+def aligned(data: pd.DataFrame) -> pd.DataFrame:
+    """Alignment of probe directions by layer, measured and by construction."""
+    return select(alignment(data), vector="probe", kind=["measured", "both shuffled"])
+
+
 def alignment_by_half(data: pd.DataFrame) -> pd.DataFrame:
     """A row per kind of vector: mean alignment in the first and second half of the layers, measured and from two halves
     of the writers; layers beyond both shuffled (interval against range), and layers of two halves above 0."""

@@ -29,6 +29,17 @@ def paper_outcomes(**keys: object) -> pd.DataFrame:
     return at_last_layer(paper.values("patching", **keys))
 
 
+def transferred(table: pd.DataFrame) -> pd.DataFrame:
+    """The share transferred alone, of single layers."""
+    return select(outcomes(table, span=1), metric="transfer")
+
+
+def turn(table: pd.DataFrame, landmark: Landmark, component: str) -> pd.DataFrame:
+    """The row that says at which depth the curve of single layers turns; none where the component was not patched."""
+    rows = table[(table["metric"] == f"{landmark}_depth") & (table["component"] == component) & (table["span"] == 1)]
+    return rows.reset_index(drop=True)
+
+
 def by_token(table: pd.DataFrame) -> pd.DataFrame:
     """Transfer at every token: single layers of the stream, the widest windows of three or less of the others."""
     rows = select(table, metric="transfer", source="other_label")

@@ -27,6 +27,16 @@ def best(table: pd.DataFrame, **keys: object) -> pd.Series:
     return landmarks.row("peak", rows.sort_values("layer"))
 
 
+def best_released(table: pd.DataFrame) -> pd.DataFrame:
+    """The row of the best of these probes in the residual stream."""
+    return best(table, **RELEASED).to_frame().T
+
+
+def saturation(table: pd.DataFrame) -> pd.DataFrame:
+    """The row that says at which depth these probes of the residual stream first have 95 % of their maximum."""
+    return select(table, metric="saturation_depth", setting="as_released", component="resid_post")
+
+
 def paper_saturations() -> pd.Series:
     """The same depth of each of the paper's models by name, rising."""
     curves = paper.values("emotion_probe", prompt="T1-2shot", position="-1", component="resid_post")
