@@ -106,25 +106,25 @@ def altered(root: Path) -> dict[str, str]:
     """Return by chapter, such as "05_probing", why what it shows is not what was computed, or not what would be now.
 
     A chapter or a table was changed, added or removed after the run that wrote both, or the table is of earlier code,
-    or says something else than the run's others.
-    A chapter without an experiment of its own is drawn from all tables, those of the ladder's other runs among them.
+    or says something else than the run's others. A chapter is drawn from its experiment's tables of all committed runs,
+    one without an experiment of its own from all tables.
     """
     manifest = root / MANIFEST
     known = json.loads(manifest.read_text(encoding="utf-8")) if manifest.is_file() else {}
     there = {path.relative_to(root).as_posix(): sha256(path) for path in published(root)}
     changed = [name for name in sorted({*known, *there}) if known.get(name) != there.get(name)]
     everything = [name for name in changed if name.endswith(".parquet")]
-    tables = {Path(name).stem: name for name in everything if Path(name).parent.name == REFERENCE.slug}
     found = {}
     for name in notebook_names(root):
         chapter = (CHAPTERS / f"{name}.ipynb").as_posix()
-        own = [tables[experiment_of(name)]] if experiment_of(name) in tables else []
-        from_all = [] if measures(name, root) else everything
-        if lost := [*([chapter] if chapter in changed else []), *own, *from_all]:
+        tables = [one for one in everything if not measures(name, root) or Path(one).stem == experiment_of(name)]
+        if lost := [*([chapter] if chapter in changed else []), *tables]:
             found[name] = f"altered: {', '.join(lost)} is not what the run has written"
-    older = {name: f"of earlier code: {reason}" for name, reason in stale_tables(REFERENCE, root).items()}
-    against = {name: f"inconsistent: {reason}" for name, reason in contradictory(REFERENCE.slug, root).items()}
-    return older | against | found
+    for run in LADDER:
+        against = {name: f"inconsistent: {reason}" for name, reason in contradictory(run.slug, root).items()}
+        older = {name: f"of earlier code: {reason}" for name, reason in stale_tables(run, root).items()}
+        found = older | against | found
+    return found
 
 
 def _redirect(page: str, root: Path) -> str:
