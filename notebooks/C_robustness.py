@@ -23,13 +23,16 @@ import sys
 
 repository = ""
 if "google.colab" in sys.modules:
-    if importlib.util.find_spec("emolib") is None:
-        if not repository:
-            raise ValueError("set repository, above, to the address of the project: git+https://github.com/owner/name")
-        subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", f"emolib @ {repository}"], check=True)
-    subprocess.run([sys.executable, "-m", "emolib.cli", "fetch", "smollm2-135m"], check=True)
-    if "numpy" in sys.modules and sys.modules["numpy"].__version__ != importlib.metadata.version("numpy"):
-        raise RuntimeError("packages were replaced: choose Runtime, Restart session, then run all; it starts at once")
+    there = importlib.util.find_spec("emolib") is not None
+    if there or repository:
+        if not there:
+            wanted = f"emolib[chapters] @ {repository}"
+            subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", wanted], check=True)
+        subprocess.run([sys.executable, "-m", "emolib.cli", "fetch", "smollm2-135m"], check=True)
+        if "numpy" in sys.modules and sys.modules["numpy"].__version__ != importlib.metadata.version("numpy"):
+            raise RuntimeError("packages were replaced: choose Runtime, Restart session, then run all")
+    else:
+        print("Where is the project? Set repository, above, to git+https://github.com/owner/name. Then run all.")
 
 # %% [markdown]
 # # C Robustness: does it depend on how we ask?

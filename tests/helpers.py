@@ -8,11 +8,17 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
+import sys
+import venv
+from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from packaging.requirements import Requirement
 
 from emolib.texts.corpus import APPRAISALS, EMOTIONS
 from emolib.texts.prompts import get_prompt
@@ -50,6 +56,41 @@ def tiny_table(n: int = TINY_TEXTS, *, writers: int = TINY_WRITERS, seed: int = 
     for column in APPRAISALS:
         table[column] = random.integers(1, 6, n)
     return table
+
+
+def needed(project: str, extra: str = "") -> set[str]:
+    """The installed packages that a package with that extra needs, and those need in turn; itself included."""
+    found: set[tuple[str, str]] = set()
+    waiting = [(project, ""), (project, extra)]
+    while waiting:
+        name, wanted = waiting.pop()
+        if (name, wanted) not in found:
+            found.add((name, wanted))
+            lines = map(Requirement, metadata.requires(name) or [])
+            met = [one for one in lines if one.marker is None or one.marker.evaluate({"extra": wanted})]
+            waiting += [(one.name, other) for one in met for other in ("", *one.extras)]
+    return {name for name, _ in found}
+
+
+def isolated(home: Path, wheel: Path, extra: str = "", also: Sequence[str] = ()) -> Path:
+    """The folder of packages of a new environment with the wheel and what it needs with that extra, and nothing else
+    but packages that are named `also`.
+
+    Those packages are links to the ones here: gigabytes are not fetched again. That nothing is missing is pip's word,
+    which may ask no index.
+    """
+    venv.create(home, with_pip=False)
+    (packages,) = home.glob("lib/python*/site-packages")
+    for name in (needed("emolib", extra) | {*also}) - {"emolib"}:
+        package = metadata.distribution(name)
+        tops = {file.parts[0] for file in package.files or []} - {"..", "__pycache__"}
+        for top in tops:
+            if not top.endswith(".pth") and not (packages / top).exists():
+                (packages / top).symlink_to(Path(str(package.locate_file(top))))
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "--python", home]
+    source = f"{wheel}[{extra}]" if extra else str(wheel)
+    subprocess.run([*pip, "install", "--no-index", "--no-compile", source], check=True)
+    return packages
 
 
 def assert_agree(table: pd.DataFrame, other: pd.DataFrame) -> None:

@@ -20,7 +20,7 @@ from emolib.book.run import contradictory, experiment_of, files_sha256, measures
 from emolib.book.staging import stage_runs
 from emolib.engine.places import replace_text
 from emolib.engine.registry import sha256
-from emolib.study.run import LADDER, REFERENCE, Run
+from emolib.study.run import LADDER, Run
 
 CHAPTERS, MANIFEST = Path("book/chapters"), Path("book/manifest.json")
 # What decides how a page looks, beside the pages and the code that renders them.

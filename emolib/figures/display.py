@@ -106,3 +106,8 @@ def spoken(row: Any, form: str = ".2f") -> str:
 def say(markdown: str) -> None:
     """Display a computed sentence or paragraph as Markdown."""
     display(Markdown(markdown))
+
+
+def glue(name: str, shown: Any) -> None:
+    """Display something under a name, by which {glue} shows it on other pages of the book too."""
+    display(shown, metadata={"scrapbook": {"name": name, "mime_prefix": ""}})

@@ -158,7 +158,9 @@ def legend(
     handles = [Line2D([], [], color=c, marker=m, label=readable(name, column)) for name, (c, m) in shown]
     for key in sources if len(sources) > 1 else ():
         width = 2 if key == "ours" else 1.3
-        handles.append(Line2D([], [], color=INK, linestyle=LINES[key], linewidth=width, label=(SOURCES | {"ours": ours})[key]))
+        handles.append(
+            Line2D([], [], color=INK, linestyle=LINES[key], linewidth=width, label=(SOURCES | {"ours": ours})[key])
+        )
     for name, level in lines.items():
         handles.append(Line2D([], [], color=INK, linestyle=(0, (1, 3)), linewidth=1, label=f"{name} ({level:.2f})"))
     legend_below(fig, handles)

@@ -155,8 +155,12 @@ def experiment_of(frame: pd.DataFrame) -> str:
 
 
 def digest(frame: pd.DataFrame) -> str:
-    """The sha256 of names, types and values of a table, row by row, hexadecimal."""
-    head = json.dumps([[name, str(kind)] for name, kind in frame.dtypes.items()])
+    """The sha256 of names, types and values of a table, row by row, hexadecimal.
+
+    Texts are texts, whatever a version of pandas calls their type.
+    """
+    kinds = {name: "str" if str(kind) == "object" else str(kind) for name, kind in frame.dtypes.items()}
+    head = json.dumps([*kinds.items()])
     rows = pd.util.hash_pandas_object(frame, index=False, categorize=False).to_numpy()
     return hashlib.sha256(head.encode() + rows.tobytes()).hexdigest()
 

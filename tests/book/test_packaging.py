@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 import tomllib
-import venv
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -21,7 +20,7 @@ from packaging.version import Version
 import emolib
 from emolib.book.doctor import memory_gb, models_table
 from emolib.engine.registry import registered_file, registry
-from helpers import ROOT
+from helpers import ROOT, isolated
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CORE = [Requirement(line) for line in PROJECT["dependencies"]]
@@ -34,7 +33,14 @@ TEST_EXTRA = EXTRAS["test"]
 LOCKED = [extra for name, extra in EXTRAS.items() if name not in ("test", "slurm")]
 DEPENDENCIES = [*CORE, *(one for extra in LOCKED for one in extra)]
 # What a notebook on Colab finds installed, of its public list of August 2026: the core must leave all of it alone.
-COLAB = {"python": "3.13.0", "torch": "2.11.0", "numpy": "2.1.3", "pandas": "2.2.3", "ipykernel": "6.17.1"}
+COLAB = {
+    "python": "3.13.0",
+    "torch": "2.11.0",
+    "numpy": "2.1.3",
+    "pandas": "2.2.3",
+    "ipykernel": "6.17.1",
+    "ipython": "7.34.0",
+}
 PACKAGES = {path.parent.name for path in (ROOT / "emolib").glob("*/__init__.py")} | {"cli"}
 # Declared without being imported: started as a program, or needed by transformers to read the embedded model.
 NOT_IMPORTED = {
@@ -163,38 +169,11 @@ def test_runtime_code_imports_no_test_package() -> None:
         assert not owners & only_tests, path.name
 
 
-def needed(requirements: list[Requirement]) -> set[str]:
-    """The installed packages that these need, and those need in turn."""
-    found: set[tuple[str, str]] = set()
-    waiting = [(one.name, extra) for one in requirements for extra in ("", *one.extras)]
-    while waiting:
-        name, extra = waiting.pop()
-        if (name, extra) not in found:
-            found.add((name, extra))
-            lines = map(Requirement, metadata.requires(name) or [])
-            met = [one for one in lines if one.marker is None or one.marker.evaluate({"extra": extra})]
-            waiting += [(one.name, wanted) for one in met for wanted in ("", *one.extras)]
-    return {name for name, _ in found}
-
-
 @pytest.fixture(scope="module")
 def core(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment with the wheel and what its core needs, and nothing else.
-
-    Those packages are links to the ones here: gigabytes are not fetched again. That nothing is missing is pip's word,
-    which may ask no index.
-    """
+    """An environment with the wheel and what its core needs, and nothing else."""
     home = tmp_path_factory.mktemp("core")
-    venv.create(home, with_pip=False)
-    (packages,) = home.glob("lib/python*/site-packages")
-    for name in needed(CORE):
-        package = metadata.distribution(name)
-        tops = {file.parts[0] for file in package.files or []} - {"..", "__pycache__"}
-        for top in tops:
-            if not top.endswith(".pth") and not (packages / top).exists():
-                (packages / top).symlink_to(Path(str(package.locate_file(top))))
-    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "--python", home]
-    subprocess.run([*pip, "install", "--no-index", "--no-compile", wheel], check=True)
+    isolated(home, wheel)
     return home
 
 
@@ -269,8 +248,8 @@ def test_the_layers_in_the_docstring_are_those_of_the_contract() -> None:
     assert told == layers and set.union(*layers) == PACKAGES
 
 
-def test_the_core_leaves_what_colab_has_alone() -> None:
-    for requirement in CORE:
+def test_a_notebook_leaves_what_colab_has_alone() -> None:
+    for requirement in [*CORE, *EXTRAS["probes"], *EXTRAS["chapters"]]:
         if requirement.name in COLAB:
             assert requirement.specifier.contains(COLAB[requirement.name]), requirement
         assert not any(one.operator == "==" for one in requirement.specifier), (

@@ -95,7 +95,10 @@ def flat(table: pd.DataFrame, random: np.random.Generator) -> pd.DataFrame:
 
 def permuted(table: pd.DataFrame, random: np.random.Generator) -> pd.DataFrame:
     """What was measured, each number with its interval at another place, and with any sign where signs matter."""
-    numbers, kinds = table[[*evidence.NUMBER]].to_numpy(float, copy=True), table.groupby(groups(table), dropna=False).ngroup()
+    numbers, kinds = (
+        table[[*evidence.NUMBER]].to_numpy(float, copy=True),
+        table.groupby(groups(table), dropna=False).ngroup(),
+    )
     order = random.random(len(table))
     numbers[np.argsort(kinds, kind="stable")] = numbers[np.lexsort((order, kinds))]
     turned = table["metric"].isin(SIGNED).to_numpy() & (random.random(len(table)) < 0.5)
@@ -126,9 +129,9 @@ def drawn(tables: Tables, null: Null, draws: Iterable[int]) -> Iterator[dict[str
     # plain columns, which are quicker to look into
     plain = {"str": object, "Int64": float}
     bare = {
-        name: table[~table["metric"].str.fullmatch(READ_OFF)].astype(
-            {column: plain[str(kind)] for column, kind in table.dtypes.items() if str(kind) in plain}
-        ).copy()  # in few blocks of memory
+        name: table[~table["metric"].str.fullmatch(READ_OFF)]
+        .astype({column: plain[str(kind)] for column, kind in table.dtypes.items() if str(kind) in plain})
+        .copy()  # in few blocks of memory
         for name, table in tables.items()
     }
     for draw in draws:  # each table by itself: a row or a table more draws no other

@@ -242,3 +242,11 @@ def test_a_planted_window_is_found_wherever_it_is() -> None:
     assert results.last_of_window(both, "method")["apart"].tolist() == [0.0] * 8
     both.loc[7, "value"] += 0.25
     assert results.last_of_window(both, "method")["apart"].tolist() == pytest.approx([0, 0.25, *[0] * 6])
+
+
+def test_a_digest_is_the_same_under_earlier_pandas_which_has_no_type_for_texts() -> None:
+    table = results.tidy(
+        [dict(model="m", metric="accuracy", value=0.5, layer=None), dict(model="n", metric="é", value=1)], "probing"
+    )
+    texts = {name: object for name, kind in table.dtypes.items() if str(kind) == "str"}
+    assert texts and results.digest(table.astype(texts)) == results.digest(table)
