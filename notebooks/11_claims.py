@@ -108,7 +108,8 @@ say(
     f"Of nineteen claims, this run:\n\n{claims.summary(claims.verdicts(tables))}\n\nThe paper's own values of "
     f"{paper.DETAILED.name}:\n\n{claims.summary(claims.verdicts(theirs), claims.RELEASED)}"
 )
-claims.grid(judged, claims.contributed(), published[published["reading"] == claims.RELEASED])
+everything = claims.grid(judged, claims.contributed(), published[published["reading"] == claims.RELEASED])
+everything.style.set_table_attributes('class="upright"')
 
 # %% [markdown]
 # The claims in one line each, and whether they are reproduced:

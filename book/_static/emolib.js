@@ -2,7 +2,7 @@
 // Wide tables, formulas and listings scroll in their own box, so the box takes the keyboard's focus.
 window.emolibSortable = (table) => {
   const merged = table.querySelector("thead [colspan]:not([colspan='1']), tbody [rowspan]:not([rowspan='1'])");
-  if (!table.tHead || table.tHead.rows.length !== 1 || merged || table.tBodies[0].rows.length < 8) return;
+  if (!table.tHead || table.tHead.rows.length !== 1 || merged || table.matches(".upright") || table.tBodies[0].rows.length < 8) return;
   table.classList.add("sortable");
   for (const heading of table.tHead.rows[0].cells) {
     if (!heading.textContent.trim()) { heading.classList.add("no-sort"); continue; }

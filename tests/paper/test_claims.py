@@ -349,7 +349,9 @@ def test_verdicts_are_one_row_a_claim_and_reading(tables: dict[str, pd.DataFrame
     assert list(found["reading"]) == [*claims.READINGS] * 19 and set(found["outcome"]) == {"reproduced"}
     assert list(found.columns) == ["claim", "reading", "outcome", "numbers", "n", "figure"]
     table = claims.grid(found.assign(model="planted"))
-    assert table.eq("●").all(axis=None) and list(table.index) == [("planted", one) for one in claims.READINGS]
+    assert table.eq("●").all(axis=None) and list(table) == [f"planted, {one}" for one in claims.READINGS]
+    alone = found[found["reading"] == "robust"].assign(model="alone")
+    assert list(claims.grid(alone)) == ["alone"] and list(table.index) == NAMES
     counts = "19 reproduced, 0 partly reproduced, 0 not reproduced, 0 not testable"
     assert claims.summary(found, "robust") == f"- robust: {counts}"
     assert claims.summary(found) == "\n".join(f"- {reading}: {counts}" for reading in claims.READINGS)

@@ -354,13 +354,14 @@ def distance(name: str, tables: Tables) -> pd.DataFrame:
 
 
 def grid(*parts: pd.DataFrame) -> pd.DataFrame:
-    """Verdicts as models and readings x claims with one symbol a cell; columns of each part: claim, model, reading,
-    outcome."""
+    """Verdicts as claims x models with one symbol a cell, a column for each reading ("llama, robust"; of one reading the
+    model alone); columns of each part: claim, model, reading, outcome."""
     found = pd.concat(parts, ignore_index=True)
-    by = ["model", "reading"]
-    table = found.assign(symbol=found["outcome"].map(SYMBOLS)).pivot(index=by, columns="claim", values="symbol")
-    order = pd.MultiIndex.from_frame(found[by].drop_duplicates())
-    return table.loc[order, list(claims())].rename_axis(index=[None, None], columns=None)
+    several = found.groupby("model")["reading"].transform("nunique") > 1
+    column = found["model"].where(~several, found["model"] + ", " + found["reading"])
+    table = found.assign(symbol=found["outcome"].map(SYMBOLS), column=column)
+    table = table.pivot(index="claim", columns="column", values="symbol")
+    return table.loc[list(claims()), [*column.drop_duplicates()]].rename_axis(index=None, columns=None)
 
 
 def in_short(judged: Mapping[str, tuple[Tables, Reading]]) -> pd.DataFrame:
