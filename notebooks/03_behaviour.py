@@ -62,12 +62,14 @@ profile = "quick"
 corpus_path = ""
 
 # %% tags=["hide-input"]
+from functools import partial
+
 from emolib import figures
 from emolib.experiments import behaviour
 from emolib.experiments.behaviour import views
 from emolib.figures.display import say, spoken
-from emolib.paper import claims
-from emolib.study.freshness import measured, reference_table
+from emolib.paper import claims, overview
+from emolib.study.freshness import measured
 from emolib.study.run import Run
 from emolib.tables import paper
 from emolib.tables.provenance import footer
@@ -75,7 +77,7 @@ from emolib.tables.results import select
 from emolib.texts.corpus import corpus_note
 
 run = Run.of(globals())
-data, reference = measured(run, behaviour), reference_table(run, behaviour)
+data = measured(run, behaviour)
 
 # %% [markdown]
 # ## How often it is right
@@ -94,7 +96,8 @@ data, reference = measured(run, behaviour), reference_table(run, behaviour)
 # chapters.
 
 # %% tags=["hide-input"]
-points = views.accuracy_points(data, reference, scoring=scoring)
+runs = overview.model_by_model(run, behaviour, partial(views.accuracies, scoring=scoring))
+points = views.accuracy_points(runs, data)
 raw, calibrated = (views.accuracies(data, scoring=scoring, calibration=kind).iloc[0] for kind in views.AS)
 figure = figures.interval_points(
     points,
@@ -110,8 +113,8 @@ figure = figures.interval_points(
 figures.show(
     figure,
     name="fig-behaviour-accuracy",
-    caption=f"Accuracy over thirteen labels on {raw['n']:,} events. Points: this run and, where the corpus has them, human "
-    "readers, with 95 % intervals that treat a writer's events as one cluster. Diamonds: the ten models of the paper "
+    caption=f"Accuracy over thirteen labels on {raw['n']:,} events. Points: this run, the other committed "
+    "ones and, where the corpus has them, human readers, with 95 % intervals that treat a writer's events as one cluster. Diamonds: the ten models of the paper "
     f"(its Figure 11), on crowd-enVENT. {corpus_note(run.corpus)}",
     alt=f"Accuracy of {run.model}: {raw['value']:.2f} as scored, {calibrated['value']:.2f} calibrated, chance 0.08; "
     "the paper's models lie between 0.41 and 0.57.",

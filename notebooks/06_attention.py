@@ -76,13 +76,37 @@ from emolib.experiments import attention
 from emolib.experiments.attention import views
 from emolib.figures import readable, say, spoken
 from emolib.figures.palette import SEGMENT_COLOURS
-from emolib.paper import claims
+from emolib.paper import claims, overview
 from emolib.study.freshness import measured, reference_table
 from emolib.study.run import Run
 from emolib.tables.provenance import footer
 
 run = Run.of(globals())
 data, reference = measured(run, attention), reference_table(run, attention)
+
+# %% [markdown]
+# ## In short
+
+# %% tags=["hide-input"]
+tops = overview.model_by_model(run, attention, views.tops)
+figures.show(
+    figures.depth_curves(
+        tops,
+        hue="part",
+        panel="run",
+        paper=overview.behind(views.tops(views.published()), tops),
+        **dict(x="depth", ylabel="share of events", ylim=(0, 1)),
+    ),
+    name="fig-attention-models",
+    caption="Share of events whose most attended token, in any head, lies in the event itself, in one of the two "
+    "demonstrations, or is the last cue behind the event, in each model; the first token is left out. Dashed: the paper's "
+    "Llama 3.2 1B (the counts behind its Figure 4).",
+    alt="Share of events by the place of the most attended token, over depth, a panel for each model.",
+)
+most = overview.model_by_model(run, attention, views.most_in_the_event)
+say(
+    f"Where the event is looked at most, it holds the most attended token of this share of events: {overview.listed(most, '.0%')}."
+)
 
 # %% [markdown]
 # ## How much each part gets

@@ -93,7 +93,7 @@ figures.show(
 )
 known, added = (overview.model_by_model(run, appraisals, view) for view in (views.most_read, views.most_added))
 say(
-    f"Pleasantness is read best, with $R^2$ {overview.listed(known)}. Of what the name of the emotion leaves unexplained, the "
+    f"Pleasantness is read with $R^2$ {overview.listed(known)}. Of what the name of the emotion leaves unexplained, the "
     f"activations explain this share for the appraisal where it is largest: {overview.listed(added)}."
 )
 

@@ -91,6 +91,8 @@ profile = "quick"
 corpus_path = ""
 
 # %% tags=["hide-input"]
+from functools import partial
+
 import pandas as pd
 
 from emolib import figures
@@ -99,7 +101,7 @@ from emolib.experiments import modulation
 from emolib.experiments.modulation import views
 from emolib.figures.display import say, spoken
 from emolib.figures.flows import label_flows
-from emolib.paper import claims
+from emolib.paper import claims, overview
 from emolib.paper import tables as paper_tables
 from emolib.study.freshness import measured
 from emolib.study.run import Run
@@ -110,6 +112,27 @@ from emolib.tables.results import select
 run = Run.of(globals())
 tables = measured(run, modulation), paper_tables.paper_tables(paper.DETAILED.id)["modulation"]
 data, llama = (views.named(table) for table in tables)
+
+# %% [markdown]
+# ## In short
+
+# %% tags=["hide-input"]
+steered = overview.model_by_model(run, modulation, views.by_kind)
+look = dict(hue="what", panel="run", x="depth", ylabel="mean theory score", ylim=(-1, 1), lines={"no relation": 0.0})
+figures.show(
+    figures.depth_curves(steered, **look),
+    name="fig-modulation-models",
+    caption="How far labels move as people's ratings say that they should (1: in exactly that order, 0: no relation) when "
+    "directions of appraisals are added around a layer: mean over the printed settings, in each model, with 95 % intervals "
+    "over writers. Directions as the paper fits them, with a chosen penalty, and differences of means.",
+    alt="Mean theory score over depth for three kinds of directions, a panel for each model.",
+)
+at = {kind: overview.model_by_model(run, modulation, partial(views.at_paper_depth, vector=kind)) for kind in views.READ}
+say(
+    f"At the paper's depth directions as released reach {overview.listed(at['raw'])}; directions that predict the ratings by "
+    f"writers they have not seen reach {overview.listed(at['tuned'])}; differences of means "
+    f"{overview.listed(at['mean_difference'])}."
+)
 
 # %% [markdown]
 # ## Where, how hard, and on which texts
@@ -283,17 +306,6 @@ figures.show(
 # %% tags=["hide-input"]
 acting = tuned._replace(centre=tuned.there)  # at the paper's depth, where the claims are judged and most sets are drawn
 around, fair = f"layer {layer_number(acting.centre)}, {dose:g} of the norm", views.fair_nulls(data, acting)
-figures.show(
-    figures.depth_curves(
-        views.tuned_by_depth(data), hue="what", x="depth", ylabel="theory score, mean of settings", ylim=(-1, 1)
-    ),
-    name="fig-modulation-tuned",
-    caption=f"Mean theory score of the paper's 14 settings around each layer, {dose:g} of the norm, by how the "
-    "directions were fitted, 95 % intervals over writers.",
-    alt="Mean theory score over depth of released, tuned and mean-difference vectors.",
-)
-
-# %% tags=["hide-input"]
 figures.show(
     figures.against_null(
         select(data, metric="theory_score", vector="tuned", setting=[*views.SETTINGS, views.MEAN], **acting.at),

@@ -97,8 +97,8 @@ tables, theirs = chosen.get(run.slug, {}), claims.paper_tables(paper.DETAILED.na
 # %% [markdown]
 # ## All at a glance
 #
-# Runs of ours first, then those that readers have sent, then the paper's models in the order of its Table 1, as released:
-# most controls of the robust reading were not measured there. For nine of them the paper has no numbers on tokens,
+# A row is a claim, a column a model in one reading: runs of ours first, then those that readers have sent, then the
+# paper's models in the order of its Table 1, as released: most controls of the robust reading were not measured there. For nine of them the paper has no numbers on tokens,
 # prompts, appraisals or steering either, which were studied on Llama 3.2 1B alone.
 
 # %% tags=["hide-input"]
@@ -127,8 +127,7 @@ glue("claims-in-short", short)  # the first page shows it too
 # %% [markdown]
 # ## This run, claim by claim
 #
-# Under each verdict stand the checks, the core first, with the readings that each decides and intervals in brackets. *a*
-# is the attention output, *m* the feed-forward output, *h* the residual stream.
+# Under each verdict stand the checks, the core first, with the readings that each decides and intervals in brackets.
 
 # %% tags=["hide-input"]
 say("\n\n".join(claims.verdict_table(name, tables) for name in claims.claims()))

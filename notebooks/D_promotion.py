@@ -82,7 +82,7 @@ from emolib.engine.sites import layer_number
 from emolib.experiments import promotion
 from emolib.experiments.promotion import views
 from emolib.figures.display import say
-from emolib.paper import claims
+from emolib.paper import claims, overview
 from emolib.paper.tables import paper_tables
 from emolib.study.freshness import measured
 from emolib.study.run import Run
@@ -92,6 +92,27 @@ from emolib.tables.results import select
 
 run = Run.of(globals())
 data, llama = measured(run, promotion), paper_tables(paper.DETAILED.id)["promotion"]
+
+# %% [markdown]
+# ## In short
+
+# %% tags=["hide-input"]
+pushed = overview.model_by_model(run, promotion, views.by_model)
+figures.show(
+    figures.depth_curves(
+        pushed,
+        hue="vector",
+        panel="run",
+        x="depth",
+        ylabel="mean promotion score",
+        ylim=(-1, 1),
+        lines={"no effect": 0.0},
+    ),
+    name="fig-promotion-models",
+    caption="How much a tenth of the residual stream's length of an emotion's direction, added around a layer, raises that "
+    "emotion's share of answers (1: all of them, 0: none), mean over emotions, in each model; against random directions.",
+    alt="Mean promotion score over depth for probe vectors, differences of means and random directions, a panel a model.",
+)
 
 # %% [markdown]
 # ## How hard is a push?

@@ -17,7 +17,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
-from emolib.engine.registry import parse, registry
+from emolib.engine.registry import TWIN, parse, registry
 from emolib.figures.display import spoken
 from emolib.figures.palette import CYCLE, INK
 from emolib.figures.panels import label_axes, panels, styled
@@ -100,12 +100,20 @@ def parameters(model: str) -> float:
 
 
 def run_name(tables: Tables, slug: str) -> str:
-    """How figures name a run: its model, and what differs from the reference run."""
+    """How figures name a run: its model, and what differs from the reference run; never as a model of the paper."""
     usual = {name: str(value) for name, value in REFERENCE.parameters().items() if name not in ("model", "device")}
     stated = Evidence(tables).parameters("model", *usual)
     extra = [stated[name] for name in usual if stated.get(name, usual[name]) != usual[name]]
-    name = paper.model_name(stated.get("model", slug))
+    name = paper.model_name(_titled(stated["model"]) if "model" in stated else slug)
+    extra = extra or ["run here"] * (name in {model.name for model in paper.PAPER_MODELS})
     return f"{name} ({', '.join(extra)})" if extra else name
+
+
+def _titled(model: str) -> str:
+    """A registered model by its title, anything else as it is."""
+    base, behind, seed = model.partition(TWIN)
+    title = registry().get(base, {}).get("title", base).removesuffix(" Instruct")
+    return f"{title}{behind}{seed}"
 
 
 def model_by_model(
@@ -131,8 +139,9 @@ def behind(rows: pd.DataFrame, shown: pd.DataFrame) -> pd.DataFrame:
 
 
 def listed(rows: pd.DataFrame, form: str = ".2f") -> str:
-    """The number of each run of `model_by_model`, one row a run, as a sentence says it: "A **0.42 (0.34 to 0.51)**"."""
-    return "; ".join(f"{row['run']} **{spoken(row, form)}**" for _, row in rows.iterrows())
+    """The number of each run of `model_by_model`, a row a run, in words: "**0.42 (0.34 to 0.51)** in A and ... in B"."""
+    each = [f"**{spoken(row, form)}** in {row['run']}" for _, row in rows.iterrows()]
+    return " and ".join([", ".join(each[:-1]), each[-1]] if len(each) > 1 else each) or "(not measured)"
 
 
 def _size(model: str) -> float:

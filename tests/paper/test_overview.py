@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
+from emolib.experiments import probing
 from emolib.paper import overview as models_overview
 from emolib.paper.overview import against_size, overview, parameters, run_name, trends
+from emolib.study import freshness
+from emolib.study.run import LADDER, Run
 from emolib.tables import paper, results
 from emolib.tables.results import select
 
@@ -92,14 +97,37 @@ def test_landmarks_of_a_planted_run_and_what_it_lacks(run: dict[str, pd.DataFram
     assert mine.loc["agreement without attention", "value"] == 0.2
     assert mine.loc["accuracy", "value"] == 0.3, "the run's calibration"
     assert mine["parameters"].unique().tolist() == [134515008.0]
-    assert mine["model"].unique().tolist() == ["smollm2-135m (situations, quick)"]
+    assert mine["model"].unique().tolist() == ["SmolLM2 135M (situations, quick)"]
 
 
 def test_a_full_run_on_the_paper_s_corpus_has_a_short_name(run: dict[str, pd.DataFrame]) -> None:
     for table in run.values():
         table.attrs["provenance"]["parameters"] |= {"corpus": "crowd-envent", "profile": "full"}
-    assert run_name(run, "slug") == "smollm2-135m"
+    assert run_name(run, "slug") == "SmolLM2 135M"
     assert run_name({}, "a-slug") == "a-slug"
+    for table in run.values():
+        table.attrs["provenance"]["parameters"]["model"] = paper.PAPER_MODELS[0].id
+    assert run_name(run, "slug") == "Llama 3.2 1B (run here)", "not the paper's column"
+
+
+def test_all_committed_runs_and_this_one_stand_side_by_side_the_smallest_first(tmp_path: Path) -> None:
+    own = Run(model="somebody/unknown", corpus="crowd-envent", profile="full")
+    for one in (own, *reversed(LADDER)):
+        model = one.model
+        rows = [
+            dict(model=model, metric="accuracy", component="resid_post", layer=0, value=0.5, ci_low=0.4, ci_high=0.6)
+        ]
+        about = {"parameters": one.public, "seed": 0}
+        path = freshness.table_path(one, probing, tmp_path)
+        results.write(results.tidy(rows, "probing", n_layers=2), path, about)
+    found = models_overview.model_by_model(own, probing, lambda table: table.head(1), tmp_path)
+    assert found["run"].tolist() == ["SmolLM2 135M", "Qwen 2.5 Coder 1.5B (mixed)", "unknown"]
+    assert models_overview.listed(found.head(2)) == (
+        "**0.50 (0.40 to 0.60)** in SmolLM2 135M and **0.50 (0.40 to 0.60)** in Qwen 2.5 Coder 1.5B (mixed)"
+    )
+    assert len(models_overview.behind(found[["value"]].head(1), found)) == 3
+    with pytest.raises(ValueError, match="no run has a table of probing"):
+        models_overview.model_by_model(own, probing, lambda table: table, tmp_path / "none")
 
 
 def test_parameters_by_name_and_id() -> None:
@@ -111,7 +139,7 @@ def test_parameters_by_name_and_id() -> None:
 def test_views_put_the_smallest_model_first(published: pd.DataFrame, run: dict[str, pd.DataFrame]) -> None:
     found = overview({"slug": run})
     order = models_overview.by_size(found)
-    assert order[:2] == ["smollm2-135m (situations, quick)", "Llama 3.2 1B"] and len(order) == 11
+    assert order[:2] == ["SmolLM2 135M (situations, quick)", "Llama 3.2 1B"] and len(order) == 11
     shown = models_overview.depths(found)
     assert shown["model"].drop_duplicates().tolist() == order
     assert shown["metric"].head(3).tolist() == ["probe saturation", "ablation dip", "probe saturation"]

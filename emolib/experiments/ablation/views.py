@@ -22,15 +22,16 @@ def paper_agreement(*, span: int, component: tuple[str, ...] = COMPONENTS) -> pd
     return pd.concat([paper.values(f"{method}_ablation", **keys).assign(method=method) for method in PAPERS])
 
 
-def zeroed(table: pd.DataFrame) -> pd.DataFrame:
-    """Agreement after zero ablation of single layers, by the clean run's label offsets."""
-    return select(table, metric="agreement", method="zero", span=1)
+def zeroed(table: pd.DataFrame, metric: str = "agreement") -> pd.DataFrame:
+    """Agreement after zero ablation of single layers, by the clean run's label offsets or re-centred ones."""
+    return select(table, metric=metric, method="zero", span=1)
 
 
-def least_kept(table: pd.DataFrame) -> pd.DataFrame:
+def least_kept(table: pd.DataFrame, metric: str = "agreement") -> pd.DataFrame:
     """The row of the attention output whose removal keeps the fewest labels, the first and last layers aside; none in a
     model without."""
-    return landmarks.rows("dip", zeroed(table).query("component == 'attn_out'"), "component")
+    rows = table[(table["metric"] == metric) & (table["method"] == "zero") & (table["span"] == 1)]
+    return landmarks.rows("dip", rows[rows["component"] == "attn_out"], "component")
 
 
 def centred(table: pd.DataFrame, method: str = "zero") -> pd.DataFrame:

@@ -39,6 +39,17 @@ def counts(table: pd.DataFrame, parts: tuple[str, ...] = PARTS) -> pd.DataFrame:
     return rows.assign(**shares).sort_values("metric", kind="stable").replace({"metric": TOPS})
 
 
+def tops(table: pd.DataFrame) -> pd.DataFrame:
+    """Where in the prompt the most attended token lies, ours or the paper's: the event, the final cue, the rest."""
+    rows = counts(table, ("demo_1", "demo_2", "evaluated_text", "final_cue"))
+    return rows[rows["metric"] == TOPS["top1_count"]].reset_index(drop=True)
+
+
+def most_in_the_event(table: pd.DataFrame) -> pd.DataFrame:
+    """The row of the layer at which most often the event holds the most attended token."""
+    return tops(table).query("part == 'evaluated_text'").nlargest(1, "value")
+
+
 def published() -> pd.DataFrame:
     """The paper's counts of its Llama."""
     return paper.values("attention", model=paper.DETAILED.id, metric="top1_count")

@@ -20,13 +20,11 @@ def accuracies(table: pd.DataFrame, **keys: object) -> pd.DataFrame:
     return rows.assign(answers=rows["calibration"].map(AS))
 
 
-def accuracy_points(table: pd.DataFrame, reference: pd.DataFrame | None, *, scoring: str) -> pd.DataFrame:
-    """A point for each calibration of the run and of the reference run, and for the corpus's readers, named `who`."""
-    runs = {table["model"].iloc[0]: table, "reference run": reference}
-    found = {name: accuracies(frame, scoring=scoring) for name, frame in runs.items() if frame is not None}
+def accuracy_points(runs: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """A point for each calibration of each run (`accuracies`, column `run`) and for the corpus's readers, as `who`."""
     readers = table[(table["metric"] == "accuracy") & (table["reader"] != "")]
-    points = [rows.assign(who=f"{name}, " + rows["answers"]) for name, rows in found.items()]
-    return pd.concat([*points, readers.assign(who=readers["reader"].map(READERS))])
+    points = runs.assign(who=runs["run"] + ", " + runs["answers"])
+    return pd.concat([points, readers.assign(who=readers["reader"].map(READERS))])
 
 
 def paper_accuracies() -> pd.DataFrame:

@@ -124,6 +124,16 @@ def tuned_by_depth(table: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(what=rows["vector"].map(READ))
 
 
+def by_kind(table: pd.DataFrame) -> pd.DataFrame:
+    """`tuned_by_depth` of a table that is not `named` yet."""
+    return tuned_by_depth(named(table))
+
+
+def at_paper_depth(table: pd.DataFrame, vector: str) -> pd.DataFrame:
+    """The mean theory score of a kind of vector at the layer that is as deep as the paper's."""
+    return select(by_kind(table), vector=vector, layer=place(table).there)
+
+
 def fair_nulls(table: pd.DataFrame, where: Place) -> pd.DataFrame:
     """Theory scores of the sets of `FAIR` nulls at the centre of the place, each set against its own expectations."""
     return select(table, metric="theory_score_null", vector=[*FAIR], **where.at)

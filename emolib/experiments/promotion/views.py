@@ -23,6 +23,11 @@ def means(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.groupby(["vector", "push", "layer", "n_layers"], as_index=False, sort=False)["value"].mean()
 
 
+def by_model(table: pd.DataFrame) -> pd.DataFrame:
+    """Scores averaged over emotions at a tenth of the norm, by vector and layer."""
+    return means(select(scores(table), unit="norm", dose=DOSE))
+
+
 def at_paper_depth(rows: pd.DataFrame) -> pd.DataFrame:
     """Scores of each emotion at a tenth of the norm, at the measured layer nearest to the paper's depth."""
     rows = select(rows, unit="norm", dose=DOSE)

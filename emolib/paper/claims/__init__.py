@@ -354,8 +354,10 @@ def distance(name: str, tables: Tables) -> pd.DataFrame:
 
 
 def grid(*parts: pd.DataFrame) -> pd.DataFrame:
-    """Verdicts as claims x models with one symbol a cell, a column for each reading ("llama, robust"; of one reading the
-    model alone); columns of each part: claim, model, reading, outcome."""
+    """Verdicts as claims x models with one symbol a cell; columns of each part: claim, model, reading, outcome.
+
+    A model judged in several readings has a column for each ("llama, robust").
+    """
     found = pd.concat(parts, ignore_index=True)
     several = found.groupby("model")["reading"].transform("nunique") > 1
     column = found["model"].where(~several, found["model"] + ", " + found["reading"])

@@ -2,7 +2,7 @@
 
 The first check is the claim's core. Layers are compared as fractions of depth, so that the tests work on any model. The
 levels stand in `data/claims.yml`; they are those of the paper's own figures, widened to what a reader would still call
-the same finding. In the checks *a* is the attention output, *m* the feed-forward output, *h* the residual stream.
+the same finding.
 """
 
 from __future__ import annotations
@@ -160,9 +160,12 @@ def feed_forward_follows(found: Evidence, level: Levels) -> list[Check]:
     a, m, h = (probe_curve(found, name) for name in ("attn_out", "mlp_out", "resid_post"))
     both = [redrawn(rank_correlation, curve, h) for curve in (m, a)]
     gap = redrawn(lambda a, m, h: rank_correlation(m, h) - rank_correlation(a, h), a, m, h)
-    what = "rank correlation with the curve of h over layers"
-    where = f"m {both[0]['value']:.2f}, a {both[1]['value']:.2f}"
-    return [positive(f"{what}, m minus a", gap, where=where, n=m.iloc[0]), at_least(f"{what}, a", both[1], level.trend)]
+    what = "rank correlation with the curve of the stream over layers"
+    where = f"feed-forward {both[0]['value']:.2f}, attention {both[1]['value']:.2f}"
+    return [
+        positive(f"{what}, feed-forward minus attention", gap, where=where, n=m.iloc[0]),
+        at_least(f"{what}, attention", both[1], level.trend),
+    ]
 
 
 def rank_correlation(one: np.ndarray, two: np.ndarray) -> np.ndarray:
@@ -215,17 +218,20 @@ def residual_stream_carries_late(found: Evidence, level: Levels) -> list[Check]:
     curve = found.stream("patching", metric="transfer", source="other_label", **LAST)
     onset = landmarks.row("onset", curve)
     if onset is None:
-        return [at_least("transfer of h at its highest", landmark("peak", curve)["value"], ONSET)]
+        return [at_least("transfer of the stream at its highest", landmark("peak", curve)["value"], ONSET)]
     stored = found.one("patching", metric="onset_depth", component="resid_post")
-    depth, what = onset["depth"] if stored is None else stored, f"depth at which transfer of h reaches {ONSET:.2f}"
+    depth, what = (
+        onset["depth"] if stored is None else stored,
+        f"depth at which transfer of the stream reaches {ONSET:.2f}",
+    )
     checks = [inside(what, depth, level.onset, where=place(onset), n=onset)]
     early, late = curve[curve["depth"] <= level.early], curve[curve["depth"] >= level.late]
     if len(early):
         top = landmark("peak", early)
-        checks.append(at_most(f"highest transfer of h before depth {level.early:g}", top, level.little))
+        checks.append(at_most(f"highest transfer of the stream before depth {level.early:g}", top, level.little))
     if len(late):
         low = late.loc[late["value"].idxmin()]
-        checks.append(at_least(f"lowest transfer of h beyond depth {level.late:g}", low, level.nearly_all))
+        checks.append(at_least(f"lowest transfer of the stream beyond depth {level.late:g}", low, level.nearly_all))
     return checks
 
 
@@ -239,14 +245,18 @@ def attention_then_feed_forward(found: Evidence, level: Levels) -> list[Check]:
     depth = found.one("patching", metric="peak_depth", component="attn_out", span=span)
     if lag is None:
         lag = redrawn(lambda a, m: m.argmax(-1) - a.argmax(-1), attention, forward)
-    where = f"span {span}: a peaks at {place(a)}, m at {place(m)}, with {m['value']:.2f} of the pairs"
+    where = (
+        f"span {span}: attention peaks at {place(a)}, feed-forward at {place(m)}, with {m['value']:.2f} of the pairs"
+    )
     wide = (attention["value"] >= a["value"] / 2).mean()
     return [
-        at_least("layers from the peak of a to that of m", lag, level.later, where=where, digits=0, n=a),
-        at_least("transfer of a at its peak", a, level.peak),
-        inside("depth of the peak of a", a["depth"] if depth is None else depth, level.middle),
+        at_least(
+            "layers from the peak of attention to that of feed-forward", lag, level.later, where=where, digits=0, n=a
+        ),
+        at_least("transfer of attention at its peak", a, level.peak),
+        inside("depth of the peak of attention", a["depth"] if depth is None else depth, level.middle),
         at_most("share of layers with half of that or more", wide, level.narrow),
-        in_place("peak", "a and m", [attention, forward]),
+        in_place("peak", "attention and feed-forward", [attention, forward]),
     ]
 
 
@@ -258,10 +268,10 @@ def middle_attention_is_needed(found: Evidence, level: Levels) -> list[Check]:
     a, m = landmark("dip", attention), landmark("dip", forward)
     single, exchanged = keys | dict(span=1, component="attn_out"), keys | dict(method="resample", component="attn_out")
     if found.has("ablation", **single):
-        what, curve = "lowest agreement without one later a", found.curve("ablation", **single)
+        what, curve = "lowest agreement without one later attention output", found.curve("ablation", **single)
         later = curve[curve["layer"] > landmark("dip", curve)["layer"]]
     else:
-        what, later = "lowest agreement without a later window of a", attention.iloc[:-EDGE]
+        what, later = "lowest agreement without a later window of attention", attention.iloc[:-EDGE]
         later = later[later["layer"] > a["layer"] + 2]
     dip, where = None, ""
     if found.has("ablation", **exchanged):
@@ -270,16 +280,16 @@ def middle_attention_is_needed(found: Evidence, level: Levels) -> list[Check]:
     return [
         *only(
             RELEASED,
-            below("lowest agreement without a", a, m, "without m", where=place(a)),
+            below("lowest agreement without attention", a, m, "without feed-forward", where=place(a)),
             inside("depth of that dip", a["depth"], level.middle),
             also=DESCRIBED,
         ),
         *only(
             ROBUST,
             *_recentred(found, keys, level),
-            inside("depth of the dip with another event's a", dip, level.middle, where=where),
+            inside("depth of the dip with another event's attention output", dip, level.middle, where=where),
         ),
-        in_place("dip", "a and m", [attention, forward]),
+        in_place("dip", "attention and feed-forward", [attention, forward]),
         at_least(what, later.loc[later["value"].idxmin()], level.spared),
     ]
 
@@ -291,7 +301,7 @@ def _recentred(found: Evidence, keys: Mapping[str, Any], level: Levels) -> list[
         return [inside(f"depth of the dip, {what}", None, level.middle)]
     a, m = (landmark("dip", found.curve("ablation", component=name, **keys)) for name in ("attn_out", "mlp_out"))
     return [
-        below(f"lowest agreement without a, {what}", a, m, "without m", where=place(a)),
+        below(f"lowest agreement without attention, {what}", a, m, "without feed-forward", where=place(a)),
         inside(f"depth of the dip, {what}", a["depth"], level.middle),
     ]
 
@@ -364,10 +374,10 @@ def specific_to_emotion(found: Evidence, level: Levels) -> list[Check]:
     shift = int(control["layer"] - emotion["layer"])
     stored = found.one("robustness", metric="onset_shift", check="first_word") if shift > 0 else None
     where = f"emotion from {place(emotion)}, first word from {place(control)}"
-    what = "layers by which h carries the first word later"
+    what = "layers by which the stream carries the first word later"
     later = positive(what, shift if stored is None else stored, where=where, n=control, digits=0)
     where, row = f"{place(peak)}; emotion {number(peak)}", other.loc[peak["layer"]]
-    first = at_most("first words that a transfers at its peak for emotion", row, level.little, where=where)
+    first = at_most("first words that attention transfers at its peak for emotion", row, level.little, where=where)
     return [*only(ROBUST, _no_more_of_topics(found, keys)), later, first]
 
 
@@ -403,12 +413,12 @@ def any_prompt(found: Evidence, level: Levels) -> list[Check]:
     moved = found.rows("robustness", metric="transfer", span=3, **keys)
     if moved["prompt"].nunique() < level.prompts:
         raise NotTestable(f"patching under fewer than {level.prompts} of the paper's prompts")
-    checks = [_same_place(found, level, moved, "peak", "other prompts under which transfer of a peaks")]
+    checks = [_same_place(found, level, moved, "peak", "other prompts under which transfer of attention peaks")]
     zeroed = dict(metric="agreement", method="zero", span=1, **keys)
     if found.has("robustness", **zeroed):
         rows = found.rows("robustness", **zeroed)
-        checks.append(_same_place(found, level, rows, "dip", "other prompts under which zeroing a hurts most"))
-    return [*checks, in_place("peak", "a under each prompt", by_prompt(moved).values())]
+        checks.append(_same_place(found, level, rows, "dip", "other prompts under which zeroing attention hurts most"))
+    return [*checks, in_place("peak", "attention under each prompt", by_prompt(moved).values())]
 
 
 def by_prompt(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -458,7 +468,9 @@ def appraisals_are_readable(found: Evidence, level: Levels) -> list[Check]:
         all_hold(
             "best R2 above zero", [positive(word(name), row) for name, row in top.items()], n=next(iter(top.values()))
         ),
-        enough(f"appraisals whose last layer keeps {level.kept:g} of the peak of h, as released", kept, len(last)),
+        enough(
+            f"appraisals whose last layer keeps {level.kept:g} of the peak of the stream, as released", kept, len(last)
+        ),
         *only(
             ROBUST,
             all_hold(further, margins) if margins else positive(further, None),
