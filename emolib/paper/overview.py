@@ -139,7 +139,7 @@ def behind(rows: pd.DataFrame, shown: pd.DataFrame) -> pd.DataFrame:
 
 
 def listed(rows: pd.DataFrame, form: str = ".2f") -> str:
-    """The number of each run of `model_by_model`, a row a run, in words: "**0.42 (0.34 to 0.51)** in A and ... in B"."""
+    """The number of each run of `model_by_model`, a row a run, in words: "**0.42 (0.34 to 0.51)** in A and ...in B"."""
     each = [f"**{spoken(row, form)}** in {row['run']}" for _, row in rows.iterrows()]
     return " and ".join([", ".join(each[:-1]), each[-1]] if len(each) > 1 else each) or "(not measured)"
 

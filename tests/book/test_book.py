@@ -28,7 +28,7 @@ from emolib.book.run import INJECTED, measures, measuring, notebook_names, resul
 from emolib.book.staging import adopted, as_words, stage_runs
 from emolib.engine.registry import sha256
 from emolib.figures.display import MIME
-from emolib.study.run import REFERENCE, Run
+from emolib.study.run import LADDER, REFERENCE, Run
 from emolib.tables import results
 from emolib.texts.corpus import Corpus
 from emolib.texts.prompts import get_prompt
@@ -323,7 +323,9 @@ def test_publishing_copies_the_reference_run_whole(tree: Path) -> None:
     assert "published 02_b" in read(tree / "book" / "chapters" / "02_b.ipynb").cells[0].source
 
 
-@pytest.mark.parametrize("tampered", ["a value", "a sentence", "a table removed", "two tables exchanged", "seed"])
+@pytest.mark.parametrize(
+    "tampered", ["a value", "a sentence", "a table removed", "two tables exchanged", "seed", "another model's value"]
+)
 def test_what_was_changed_after_the_run_is_named(tampered: str, tmp_path: Path) -> None:
     """A value with its digest, a sentence, a table of another run under this one's name: the chapters that show it."""
     for folder in ("book/chapters", *(f"results/{tables.name}" for tables in committed()), "notebooks"):
@@ -338,6 +340,11 @@ def test_what_was_changed_after_the_run_is_named(tampered: str, tmp_path: Path) 
         frame.loc[0, "value"] += 0.01
         results.write(frame, tables / "probing.parquet", about)
         expected = {"05_probing"} | of_all
+    elif tampered == "another model's value":
+        path = tables.with_name(LADDER[1].slug) / "patching.parquet"
+        frame = results.read(path)
+        results.write(frame.assign(n=frame["n"] + 1), path, frame.attrs["provenance"])
+        expected = {"06_patching"} | of_all
     elif tampered == "seed":
         results.write(frame, tables / "probing.parquet", about | {"parameters": about["parameters"] | {"seed": 1}})
         expected = {"05_probing"} | of_all
