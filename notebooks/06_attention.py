@@ -168,10 +168,10 @@ print(event)
 #
 # One token is taken for each event and layer: the one with the largest weight in any head, the first token left out. The
 # panels show for which share of the agreed events it lies in each part of the prompt: a demonstration with its label
-# (*demo 1*, *demo 2*), the event, the last "Answer:" behind it (*final cue*), and the rest. So counts the paper's code.
-# Its text speaks of the three most attended tokens; where these were counted, a second curve shows the share of events
-# with at least *one of the three* in that part. Three tokens can lie in three parts, so these shares add up to more than
-# one. Of a model that answers fewer than twenty events as their writers did, the whole sample is counted.
+# (*demo 1*, *demo 2*), the event, the last "Answer:" behind it (*final cue*), and the rest. The paper's code
+# counts in this way. The paper's text speaks of the three most attended tokens instead. A second curve, where it was
+# counted, shows the share of events with at least *one of the three* in that part. Three tokens can lie in three parts, so
+# these shares add up to more than one.
 
 # %% tags=["hide-input"]
 shown, behind = views.counts(data), None if reference is None else views.counts(reference)
@@ -238,8 +238,8 @@ say(f"Mean share of the text in the second half of the layers: {'; '.join(later)
 #
 # *Enrichment* is how many times as much weight a kind of token gets as other tokens of the same event at the same fifth
 # of the text; 1 means no preference. *Content words* are compared with the other words. In crowd-enVENT emotion words
-# are masked by "...": laid over the text as written, the masked one shows which words were *emotion words*, so that
-# those can be read in place. They are compared with content words of the same frequency, once all of them and once
+# are masked by "...". Where a masked text differs from the text as written, the word that was masked is an *emotion word*;
+# these are looked up in the text as written. They are compared with content words of the same frequency, once all of them and once
 # without the answer labels themselves, which a model could look for as mere words. The *mask* is compared with all other
 # tokens, and with punctuation alone, which models look at whatever it says.
 

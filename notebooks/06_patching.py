@@ -273,8 +273,7 @@ figures.show(
 # {\langle e_b^{\text{base}} - e_b^{\text{source}}\rangle}.$$
 #
 # *Denoising* asks how much of the source's emotion comes in with the patch, *noising* how much of the base's own goes
-# ({cite:t}`heimersheim2024`). 0 is untouched, 1 is all of it. Noising asks the mirror question: how much of an event's
-# own evidence is lost when another event's activation is written over it. For the plain logit difference $z_s - z_b$ the
+# ({cite:t}`heimersheim2024`). 0 is untouched, 1 is all of it. For the plain logit difference $z_s - z_b$ the
 # two directions say the same thing: swapping a pair turns one into the other, and every pair is used in both directions.
 # That single number, a weighted mean of the two, is the curve called *both*.
 
@@ -316,9 +315,8 @@ for span in (1, 3):
 # The chapter bears on three claims: the residual stream carries nothing that decides early and everything after a
 # critical layer (C5), attention outputs carry it only in a band in the middle and feed-forward outputs a little later
 # (C6), and wider windows transfer more while the place stays the same (C8). Depth is the layer over the number of layers.
-# Intervals of places resample the writers of bases and sources, which makes them wide rather than narrow
-# (`emolib.stats.pairs.over_texts`); a depth beyond 1 means never. First the paper's ten models, with its windows of five
-# layers.
+# Intervals of places resample the writers of both texts of a pair, and are if anything too wide. A depth beyond 1 says that
+# it never happens. In the table below, the paper's models and this one, with windows of five layers.
 
 # %% tags=["hide-input"]
 views.places(data, run.model).style.format("{:.2f}")

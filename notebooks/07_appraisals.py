@@ -120,21 +120,15 @@ figures.show(
 )
 
 # %% tags=["hide-input"]
-best = [
-    f"{readable(row.Index)} **{row.ours:.2f}** ({row.label:.2f}; {row.paper:.2f})"
-    for row in views.best_released(data).itertuples()
-]
-say(
-    "Best $R^2$ of any site, in brackets that of the label alone on the same events, and the paper's best: "
-    f"{'; '.join(best)}."
-)
+say("The best $R^2$ of any site, beside that of the label alone on the same events, and beside the paper's best:")
+views.best_released(data).rename(index=readable, columns=views.BEST).style.format("{:.2f}")
 
 # %% [markdown]
 # ## All events, and what the label alone explains
 #
 # Now the probes see all events, standardised features, and an $\alpha$ for each appraisal and fold that was chosen on the
-# other folds; all events of a writer stay in one fold. *Label only* is here the baseline of all events: for each of them
-# the mean rating that the emotion its writer named has in the other folds. *Shuffled* is the control: ratings handed to
+# other folds; all events of a writer stay in one fold. *Label only* knows nothing but the emotion that the writer named:
+# it predicts the mean rating which events of that emotion have in the other folds. *Shuffled* is the control: ratings handed to
 # other writers ([](05_probing.ipynb) does the same with labels).
 
 # %% tags=["hide-input"]
@@ -232,7 +226,7 @@ say(f"From the writers' own ratings: {own}. At the best layer drawn: {best}. Cha
 # The chapter bears on claim C12: appraisals are linearly decodable from the middle on. The paper adds that they are
 # strong *towards the end*; whether $R^2$ falls again after its peak is therefore tested. The highest point of a curve
 # lies above its end by chance alone. So the peak is looked for on one half of the writers, and the fall from there to
-# the last layer measured on the other half, both ways. The *best* of many sites is chosen on the events it is reported
+# the last layer is measured on the other half; then the halves change places. The *best* of many sites is chosen on the events it is reported
 # for, and is therefore optimistic: an interval that excludes zero there is weak evidence, and the figure of partial
 # $R^2$ above, of one layer for all appraisals, the better one. A probe reads what can be read. That the model *uses* an
 # appraisal is the question of the chapter on [modulation](09_modulation.ipynb). Peak and fall, for this run:

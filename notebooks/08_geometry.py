@@ -106,8 +106,8 @@ figures.show(
 # ## The paper's plane
 #
 # The paper's figure has the cosine with pleasantness across and that with other-agency (it was another person's doing)
-# upwards. Each emotion walks from its first layer (ring) to its last (dot). How far chance alone reaches stands with the
-# curves below.
+# upwards. Each emotion walks from its first layer (ring) to its last (dot). How far chance alone would take
+# them is drawn with the curves below.
 
 # %% tags=["hide-input"]
 figures.show(
@@ -138,15 +138,10 @@ figures.show(
 )
 
 # %% tags=["hide-input"]
-reach = [
-    f"{views.NAMES[name]} ±{row['reach'].iloc[0]:.2f} and ±{row['reach'].iloc[-1]:.2f}, beyond "
-    f"**{row['beyond'].iloc[0]:.0%}** and **{row['beyond'].iloc[-1]:.0%}**"
-    for name, row in views.chance(data).iterrows()
-]
 say(
-    "How far shuffled ratings reach, on average over the twelve pairs, in the first and in the second half of the layers, "
-    f"and the share of our cosines that lie beyond: {'; '.join(reach)}."
+    "Mean over the twelve pairs and over half of the layers: how far from zero shuffled ratings reach, and how often ours lie beyond."
 )
+views.reach(data)
 
 # %% tags=["hide-input"]
 signs = views.expected_signs(data)

@@ -122,8 +122,8 @@ figures.show(
 # %% [markdown]
 # ## What they answer
 #
-# A model that is right equally often may still answer differently: labels that one hardly ever gives are frequent with
-# another. That matters for everything done on the agreed set, in which a label that is never given has no event. Where a
+# A model that is right equally often may still answer differently: a label that the one
+# hardly ever gives may be a frequent answer of the other. That matters for everything done on the agreed set, in which a label that is never given has no event. Where a
 # vocabulary splits labels and the last piece alone is scored, as released, some can never be given at all
 # ([appendix A](../A_data_models_task.md)).
 

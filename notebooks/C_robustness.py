@@ -191,16 +191,16 @@ say(
 # Twelve of the paper's thirteen demonstrations are, nearly word for word, events of crowd-enVENT ({cite:t}`troiano2023`):
 # they are evaluated with their answer in view. And its texts are *masked*: emotion words are replaced by "...", which
 # keeps a model from spotting keywords but is itself a trace, because some emotions are masked more often than others.
-# Events that masking left alone are the control: there the two columns differ by calibration only. Prompts that show an
-# event also have more demonstrations than those that do not, so the difference is compared with that of other events of the
-# same emotion.
+# Events without a masked word are the control: their text is the same both times, so their accuracies differ by
+# calibration alone. Prompts that show an event also have more demonstrations than those that do not. What showing it adds
+# is therefore compared with what the same prompts add for other events of its emotion.
 
 # %% tags=["hide-input"]
 changes, pooled = views.leaked(data)
 answered = [f"{row['what']} {spoken(row, '.0%')}" for _, row in pooled.iterrows()]
 say(
-    f"With these events in, accuracy changes by at most **{changes['value'].abs().max():.2%}** under any prompt. They "
-    f"themselves are answered right under prompts that show them, and that do not: {'; '.join(answered)}."
+    f"Counting these events in changes the accuracy by at most **{changes['value'].abs().max():.2%}** under any prompt. Of "
+    f"these events themselves the model answers right: {'; '.join(answered)}."
     if len(changes)
     else "No two events of this corpus are demonstrations."
 )

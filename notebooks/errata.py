@@ -74,8 +74,8 @@ tables = claims.stored_runs().get(run.slug, {})
 # %% [markdown]
 # ## Computed cases
 #
-# One row a comparison of two numbers: first the paper's side, where it has a number, then the corrected or the contrasting
-# one. Where the quantity names two things, the numbers follow its order. The grade stands behind the case.
+# Each row compares two numbers: what the paper states or implies, and what is right or stands against it. A quantity that
+# names two things has them in this order.
 
 # %% tags=["hide-input"]
 found = errata.from_paper() + errata.from_run(tables)

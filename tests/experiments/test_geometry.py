@@ -332,6 +332,10 @@ def test_views_are_the_table() -> None:
     null = select(views.cosines(data, "cosine_null"), vector="probe")
     null = null[null["depth"] <= 0.5]
     assert reach == pytest.approx(((null["ci_high"] - null["ci_low"]) / 2).mean())
+    shown = views.reach(data)
+    assert (
+        shown.loc[views.NAMES["probe"], "shuffled ratings reach, first half"] == f"±{reach:.2f}" and shown.shape[1] == 4
+    )
     layer = views.clearest_layer(data)
     spots, shares = views.emotion_places(data)
     assert len(spots) == 13 and shares[0] > shares[1] > 0

@@ -11,6 +11,7 @@ from emolib.tables import paper
 from emolib.tables.results import at_layers, select
 from emolib.texts.appraisals import APPRAISALS, NAMED
 
+BEST = {"ours": "this run", "label": "label alone", "paper": "paper, Llama 3.2 1B"}  # the columns of `best_released`
 STREAM = dict(component="resid_post", setting="ours", target="writer", set="all")
 
 

@@ -66,6 +66,14 @@ def chance(data: pd.DataFrame) -> pd.DataFrame:
     return pairs.groupby(["vector", "half"])[["reach", "beyond"]].mean().unstack("half").loc[list(NAMES)]
 
 
+def reach(data: pd.DataFrame) -> pd.DataFrame:
+    """What `chance` says, as text: a row a kind of vector, a column for each number and half of the layers."""
+    found = chance(data)
+    words = {"reach": ("shuffled ratings reach", "±{:.2f}"), "beyond": ("of our cosines beyond", "{:.0%}")}
+    columns = {f"{words[what][0]}, {half}": found[what, half].map(words[what][1].format) for what, half in found}
+    return pd.DataFrame(columns).rename(index=NAMES)
+
+
 def expected_signs(data: pd.DataFrame) -> pd.DataFrame:
     """For each of the twelve pairs how far the emotion's mean rating lies from that of all emotions, and the share of
     the layers of the first half in which the cosine has that sign, a column per kind of vector."""

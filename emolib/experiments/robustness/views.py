@@ -21,10 +21,10 @@ KINDS = {
     "saturation_shift": "saturation of probes",
 }
 LEAKED = {
-    ("shown", ""): "shown",
-    ("hidden", ""): "hidden",
-    ("shown_minus_hidden", ""): "difference",
-    ("shown_minus_hidden", "class"): "beyond that of other events of the same emotion",
+    ("shown", ""): "under prompts that show them",
+    ("hidden", ""): "under prompts that do not",
+    ("shown_minus_hidden", ""): "a difference of",
+    ("shown_minus_hidden", "class"): "more than for other events of the same emotion by",
 }
 DEPTHS = tuple(f"{landmark}_depth" for landmark in ("peak", "dip", "onset", "saturation"))
 TASK_COLUMNS = ("accuracy", "balanced_accuracy", "majority_share", "agreed_count", *DEPTHS)
