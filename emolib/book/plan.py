@@ -31,6 +31,7 @@ from emolib.engine.layouts import find_layout
 from emolib.engine.loading import describe
 from emolib.engine.model import resolve_device, wrap_model
 from emolib.engine.tiny import byte_tokenizer
+from emolib.stats.sampling import ENOUGH
 from emolib.study.clean import KEEP, cache_bytes
 from emolib.study.run import Run
 from emolib.tables import results
@@ -145,7 +146,7 @@ def estimate(name: str, run: Run, shape: Shape, texts: Texts, *, agreed: float, 
     """
     base = measured(run)
     row = base["experiments"][name]
-    grown = {"texts": texts.number / base["texts"], "agreed": texts.number * agreed / base["agreed"]}
+    grown = {"texts": texts.number / base["texts"], "agreed": min(ENOUGH, texts.number * agreed) / base["agreed"]}
     more, deep = grown.get(GROWS.get(name, ""), 1.0), shape.layers / base["layers"]
     wide = (shape.width + base["width"]) / (2 * base["width"])
     (reads, _, read), (replays, _, replayed), (passes, _, passed) = (row[kind] for kind in KINDS)

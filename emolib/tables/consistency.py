@@ -12,6 +12,8 @@ from typing import TypeAlias
 
 import pandas as pd
 
+from emolib.stats.sampling import ENOUGH
+
 # What is counted, of which emotion ("" for all), and how many a table says there are.
 Counts: TypeAlias = Iterator[tuple[str, str, float]]
 TEXTS, RIGHT, TESTED = "texts", "texts answered right", "texts that the paper's probe is tested on"
@@ -51,8 +53,12 @@ def contradictions(tables: Mapping[str, pd.DataFrame]) -> dict[str, str]:
 def _counts(name: str, table: pd.DataFrame) -> Counts:
     yield from _answers(table) if name == "behaviour" else _means(table) if name == "appraisals" else ()
     for keys, what in COUNTS.get(name, ()):
-        rows = table[table.isin(keys)[[*keys]].all(axis=1)]
-        yield from ((what, "", n) for n in rows["n"].dropna().unique())
+        rows = table
+        for column, wanted in keys.items():
+            rows = rows[rows[column].isin(wanted)]
+        found = rows["n"].dropna().unique()
+        # so many are a sample, which says no more than that there are at least as many
+        yield from ((what, "", n) for n in found if not (name == "ablation" and n == ENOUGH))
 
 
 def _answers(table: pd.DataFrame) -> Counts:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from emolib import stats
+from emolib.stats import sampling
 from emolib.stats.sampling import balanced_rows, halves
 
 LABELS = np.array([0] * 50 + [1] * 50 + [2] * 3 + [3] * 20)
@@ -48,3 +50,13 @@ def test_halves_keep_writers_whole_and_are_halves() -> None:
     assert not set(groups[first]) & set(groups[~first])
     assert 500 <= first.sum() <= 500 + np.bincount(groups).max()
     assert (halves(groups, seed=1) != first).mean() > 0.3
+
+
+def test_of_many_texts_enough_are_drawn_and_their_interval_is_narrow() -> None:
+    few, many = np.arange(7)[::-1], np.arange(5 * sampling.ENOUGH)
+    assert sampling.enough(few, seed=0).tolist() == list(range(7))
+    drawn = sampling.enough(many, seed=0)
+    assert len(np.unique(drawn)) == sampling.ENOUGH and (np.diff(drawn) > 0).all() and drawn.max() > 4 * sampling.ENOUGH
+    assert not np.array_equal(drawn, sampling.enough(many, seed=1))
+    ends = stats.wilson(sampling.ENOUGH / 2, sampling.ENOUGH)
+    assert float(ends.ci_high - ends.ci_low) <= 0.05

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from emolib.stats.sampling import ENOUGH
 from emolib.study.run import REFERENCE
 from emolib.tables import results
 from emolib.tables.consistency import COUNTS, contradictions
@@ -54,3 +55,9 @@ def test_a_forged_count_is_found_in_the_files(name: str, keys: dict[str, object]
             table.loc[forged, column] += step
         results.write(table, tmp_path / f"{one}.parquet", table.attrs["provenance"])
     assert name in contradictions(tables(tmp_path))
+
+
+def test_a_sample_of_the_texts_answered_right_contradicts_nothing() -> None:
+    own = tables(STORED["reference"])
+    assert contradictions(own | {"ablation": own["ablation"].assign(n=ENOUGH)}) == {}
+    assert "ablation" in contradictions(own | {"ablation": own["ablation"].assign(n=ENOUGH - 1)})

@@ -18,6 +18,7 @@ from emolib import stats
 from emolib.engine.edits import Mean, Noise, Operation, Patch, Zero
 from emolib.engine.sweeps import joined, sweep
 from emolib.interventions.interchange import fitting
+from emolib.stats.sampling import enough
 from emolib.study.study import Study
 from emolib.texts.corpus import EMOTIONS
 
@@ -30,10 +31,10 @@ def run(study: Study) -> pd.DataFrame:
     agreement (0-1, over writers) and label_entropy (bits) by method, component, centre layer and span;
     recentred_agreement, the same when each label's mean score over these texts stays what it is without the edit;
     constant_agreement, the share of the most frequent clean answer (`label`), is the floor. Random directions are drawn
-    for each text and site, so the interval over texts holds their variation too. `quick` runs take every second
-    window of three and, alone, its last layer. Raises ValueError when no text is answered right.
+    for each text and site, so the interval over texts holds their variation too. Of many texts answered right a sample is
+    `enough`; `quick` runs take every second window of three and, alone, its last layer. Raises ValueError when no text is answered right.
     """
-    rows = study.agreed
+    rows = enough(study.agreed, seed=study.run.seed)
     if len(rows) < 2:
         raise ValueError(
             f"the model answers {len(rows)} of {len(study.truth)} texts right and ablation needs two: try "
