@@ -31,8 +31,9 @@ def run(study: Study) -> pd.DataFrame:
     agreement (0-1, over writers) and label_entropy (bits) by method, component, centre layer and span;
     recentred_agreement, the same when each label's mean score over these texts stays what it is without the edit;
     constant_agreement, the share of the most frequent clean answer (`label`), is the floor. Random directions are drawn
-    for each text and site, so the interval over texts holds their variation too. Of many texts answered right a sample is
-    `enough`; `quick` runs take every second window of three and, alone, its last layer. Raises ValueError when no text is answered right.
+    for each text and site, so the interval over texts holds their variation too. Where many texts are answered right, a
+    sample of them is `enough`; `quick` runs take every second window of three and, alone, its last layer. Raises
+    ValueError when no text is answered right.
     """
     rows = enough(study.agreed, seed=study.run.seed)
     if len(rows) < 2:
