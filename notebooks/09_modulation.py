@@ -91,8 +91,6 @@ profile = "quick"
 corpus_path = ""
 
 # %% tags=["hide-input"]
-from functools import partial
-
 import pandas as pd
 
 from emolib import figures
@@ -127,7 +125,7 @@ figures.show(
     "over writers. Directions as the paper fits them, with a chosen penalty, and differences of means.",
     alt="Mean theory score over depth for three kinds of directions, a panel for each model.",
 )
-at = {kind: overview.model_by_model(run, modulation, partial(views.at_paper_depth, vector=kind)) for kind in views.READ}
+at = dict(iter(overview.model_by_model(run, modulation, views.at_paper_depth).groupby("vector", sort=False)))
 say(
     f"At the paper's depth directions as released reach {overview.listed(at['raw'])}; directions that predict the ratings by "
     f"writers they have not seen reach {overview.listed(at['tuned'])}; differences of means "

@@ -130,7 +130,7 @@ def test_without_any_run_the_paper_is_there(tmp_path: Path) -> None:
 
 def test_reference_run_is_stored_under_a_readable_name() -> None:
     frame = explorer.stored(ROOT / "results" / REFERENCE.slug / "ablation.parquet", ROOT)
-    assert set(frame["who"]) == {"smollm2-135m"} and frame["layer"].notna().all()
+    assert set(frame["who"]) == {"SmolLM2 135M"} and frame["layer"].notna().all()
 
 
 PAGE = """<!doctype html><meta charset="utf-8"><title>explorer</title><div id="emolib-explorer"></div>

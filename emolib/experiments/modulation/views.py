@@ -129,9 +129,9 @@ def by_kind(table: pd.DataFrame) -> pd.DataFrame:
     return tuned_by_depth(named(table))
 
 
-def at_paper_depth(table: pd.DataFrame, vector: str) -> pd.DataFrame:
-    """The mean theory score of a kind of vector at the layer that is as deep as the paper's."""
-    return select(by_kind(table), vector=vector, layer=place(table).there)
+def at_paper_depth(table: pd.DataFrame) -> pd.DataFrame:
+    """The mean theory score of each kind of vector at the layer that is as deep as the paper's."""
+    return select(by_kind(table), layer=place(table).there)
 
 
 def fair_nulls(table: pd.DataFrame, where: Place) -> pd.DataFrame:
