@@ -98,9 +98,8 @@ figures.show(
         **dict(x="depth", ylabel="share of events", ylim=(0, 1)),
     ),
     name="fig-attention-models",
-    caption="Share of events whose most attended token, in any head, lies in the event itself, in one of the two "
-    "demonstrations, or is the last cue behind the event, in each model; the first token is left out. Dashed: the paper's "
-    "Llama 3.2 1B (the counts behind its Figure 4).",
+    caption="Share of events whose most attended token, in any head, lies in the event itself, or is the last cue behind "
+    "it, in each model; the first token is left out. Dashed: the paper's Llama 3.2 1B (the counts behind its Figure 4).",
     alt="Share of events by the place of the most attended token, over depth, a panel for each model.",
 )
 most = overview.model_by_model(run, attention, views.most_in_the_event)

@@ -119,7 +119,7 @@ everything.style.set_table_attributes('class="upright"')
 committed = [run.slug, *(one.slug for one in LADDER)]
 beside = {run_name(found, slug): (found, claims.ROBUST) for slug, found in chosen.items() if slug in committed}
 beside[f"{paper.DETAILED.name} (paper)"] = theirs, claims.RELEASED
-short = claims.in_short(beside).style.hide()
+short = claims.in_short(beside).style.hide().set_table_attributes('class="short"')
 glue("claims-in-short", short)  # the first page shows it too
 
 # %% [markdown]

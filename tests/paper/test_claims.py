@@ -191,10 +191,10 @@ def test_in_short_has_each_claim_with_the_outcome_of_each_set_of_tables(tables: 
     sets = {reading: (tables, reading) for reading in claims.READINGS}
     found = claims.in_short({**sets, "nothing": ({}, "robust")})
     assert found["claim of the paper"].str.split().str[0].tolist() == NAMES
-    assert set(found["robust"]) == set(found["as released"]) == {"●\N{NO-BREAK SPACE}yes"}
-    apart = found["as described"] != "●\N{NO-BREAK SPACE}yes"
+    assert set(found["robust"]) == set(found["as released"]) == {"● yes"}
+    apart = found["as described"] != "● yes"
     assert found.loc[apart, "claim of the paper"].str.split().str[0].tolist() == ["C14", "C15"]
-    assert set(found["nothing"]) == {"–\N{NO-BREAK SPACE}untested"}
+    assert set(found["nothing"]) == {"– untested"}
 
 
 def test_a_chapter_ends_with_the_verdicts_it_carries(tables: dict[str, pd.DataFrame]) -> None:

@@ -40,8 +40,8 @@ def counts(table: pd.DataFrame, parts: tuple[str, ...] = PARTS) -> pd.DataFrame:
 
 
 def tops(table: pd.DataFrame) -> pd.DataFrame:
-    """Where in the prompt the most attended token lies, ours or the paper's: the event, the final cue, the rest."""
-    rows = counts(table, ("demo_1", "demo_2", "evaluated_text", "final_cue"))
+    """How often the most attended token lies in the event, ours or the paper's, and how often it is the final cue."""
+    rows = counts(table, ("evaluated_text", "final_cue"))
     return rows[rows["metric"] == TOPS["top1_count"]].reset_index(drop=True)
 
 

@@ -372,7 +372,7 @@ def in_short(judged: Mapping[str, tuple[Tables, Reading]]) -> pd.DataFrame:
     for name, (tables, reading) in judged.items():
         found = verdicts(tables)
         own = found.loc[found["reading"] == reading, "outcome"]
-        outcomes[name] = [f"{SYMBOLS[outcome]}\N{NO-BREAK SPACE}{ANSWERS[outcome]}" for outcome in own]
+        outcomes[name] = [f"{SYMBOLS[outcome]} {ANSWERS[outcome]}" for outcome in own]
     sentences = [f"{name} {about.sentence}" for name, about in claims().items()]
     return pd.DataFrame({"claim of the paper": sentences, **outcomes})
 
