@@ -79,7 +79,7 @@ def depth_curves(
             ax.axhline(level, color=INK, linewidth=1, linestyle=(0, (1, 3)))
         ax.xaxis.set_major_locator(MaxNLocator(8 if len(names) == 1 else 4, integer=axis == "layer"))
     label_axes(axes, "layer" if axis == "layer" else "depth" if len(names) > 1 else DEPTH, ylabel)
-    legend(fig, look, hue, frames, lines or {}, ours="as titled" if panel == "run" else OURS)
+    legend(fig, look, hue, frames, lines or {}, ours="this book" if panel == "run" else OURS)
     return fig
 
 
