@@ -89,7 +89,8 @@ def isolated(home: Path, wheel: Path, extra: str = "", also: Sequence[str] = ())
                 (packages / top).symlink_to(Path(str(package.locate_file(top))))
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "--python", home]
     source = f"{wheel}[{extra}]" if extra else str(wheel)
-    subprocess.run([*pip, "install", "--no-index", "--no-compile", source], check=True)
+    settings = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # it is not there already
+    subprocess.run([*pip, "install", "--no-index", "--no-compile", source], check=True, env=settings)
     return packages
 
 
