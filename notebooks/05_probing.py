@@ -104,7 +104,7 @@ figures.show(
 top, stream = (overview.model_by_model(run, probing, view) for view in (views.best_released, views.saturation))
 theirs = views.paper_saturations()
 say(
-    f"The best probe of the residual stream names the emotion of {overview.listed(top, '.0%')} of these events. 95 % of "
+    f"The best probe of the residual stream is right for this share of these events: {overview.listed(top, '.0%')}. 95 % of "
     f"that is first reached at depth {overview.listed(stream)}; in the paper's ten models, between {theirs.min():.2f} and "
     f"{theirs.max():.2f}."
 )

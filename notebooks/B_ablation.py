@@ -107,9 +107,9 @@ figures.show(
 )
 least = [overview.model_by_model(run, ablation, partial(views.least_kept, metric=metric)) for metric in views.OFFSETS]
 say(
-    "Without the single attention output that is missed most, the first and last layers aside, labels stay as they were in "
-    f"{overview.listed(least[0], '.0%')}. Where labels are compared after the shift that the removal gives to all events "
-    f"alike is taken out (*A shift is not a loss*, below), the lowest share is {overview.listed(least[1], '.0%')}."
+    "Without the single attention output that is missed most, the first and last layers aside, this share of labels stays as "
+    f"it was: {overview.listed(least[0], '.0%')}. With the shift that a removal gives to all events alike taken out (*A shift "
+    f"is not a loss*, below), the lowest share is {overview.listed(least[1], '.0%')}."
 )
 
 # %% [markdown]

@@ -22,9 +22,9 @@ def paper_agreement(*, span: int, component: tuple[str, ...] = COMPONENTS) -> pd
     return pd.concat([paper.values(f"{method}_ablation", **keys).assign(method=method) for method in PAPERS])
 
 
-def zeroed(table: pd.DataFrame, metric: str = "agreement") -> pd.DataFrame:
-    """Agreement after zero ablation of single layers, by the clean run's label offsets or re-centred ones."""
-    return select(table, metric=metric, method="zero", span=1)
+def zeroed(table: pd.DataFrame) -> pd.DataFrame:
+    """Agreement after zero ablation of single layers, by the clean run's label offsets."""
+    return select(table, metric="agreement", method="zero", span=1)
 
 
 def least_kept(table: pd.DataFrame, metric: str = "agreement") -> pd.DataFrame:
