@@ -141,6 +141,15 @@ say(
 # which is absolute, and a share of the mean length of the residual stream at the layer, without which layers and models
 # cannot be compared. The layer at which most is shown was chosen on texts of the fitting half, for raw and for tuned vectors each
 # by their own scores, so the judged texts had no part in it.
+#
+# ## Do the vectors read what they are called?
+#
+# A direction of pleasantness should tell how pleasant an event was for a writer whom it has not seen. The paper's penalty,
+# $\alpha = 5$ on raw activations, hardly restrains a fit with as many weights as the stream is wide: it follows the noise
+# of its own texts, and where R² on unseen writers is below zero it predicts worse than the mean rating does. Pushing along
+# such a vector then says little of the appraisal (see the [errata](errata.ipynb), M18). With a penalty chosen by
+# cross-validation over writers, one for each layer and appraisal, and likewise with plain differences of means, the
+# directions predict as far as the curves below say.
 
 # %% tags=["hide-input"]
 place, tuned, base = views.place(data), views.place(data, "tuned"), views.baseline(data)
@@ -152,27 +161,9 @@ say(
     f"is a share of {4 / norm[place.centre]:.3f} and a share of {dose:g} is β = {dose * norm[place.centre]:.1f}; over the "
     f"layers the length runs from {norm.min():.0f} to {norm.max():.0f}."
 )
-
-# %% [markdown]
-# ## Do the vectors read what they are called?
-#
-# A direction of pleasantness should tell how pleasant an event was for a writer whom it has not seen. The paper's penalty,
-# $\alpha = 5$ on raw activations, hardly restrains a fit with as many weights as the stream is wide: it follows the noise
-# of its own texts, and where R² on unseen writers is below zero it predicts worse than the mean rating does. Pushing along
-# such a vector then says little of the appraisal (see the [errata](errata.ipynb), M18). With a penalty chosen by
-# cross-validation over writers, one for each layer and appraisal, and likewise with plain differences of means, the
-# directions predict as far as the curves below say.
-
-# %% tags=["hide-input"]
+look = dict(hue="direction", panel="appraisal", ylabel="R² on unseen writers", ylim=(-1, 1), lines={"mean rating": 0.0})
 figures.show(
-    figures.depth_curves(
-        views.what_is_read(data),
-        hue="direction",
-        panel="appraisal",
-        ylabel="R² on unseen writers",
-        ylim=(-1, 1),
-        lines={"mean rating": 0.0},
-    ),
+    figures.depth_curves(views.what_is_read(data), **look),
     name="fig-modulation-read",
     caption="R² of the ratings that each direction reads from the residual stream, on all texts by writers of the judged "
     "half, with 95 % intervals over writers; below −1 not drawn. A difference of means reads by a line fitted where it was.",
@@ -180,7 +171,10 @@ figures.show(
 )
 
 # %% [markdown]
-# ## What the labels become
+# ## What the labels become, and who moves where
+#
+# Counts hide which texts move. The ribbons show, for pleasantness, what the label was and what it becomes. The paper's
+# figure of this kind is captioned layer 9 but was drawn at layer 10 (see the [errata](errata.ipynb)).
 
 # %% tags=["hide-input"]
 figures.show(
@@ -190,6 +184,13 @@ figures.show(
     "parentheses, the paper's Llama 3.2 1B around its layer 9 at β = 2 (its Figure 7). Our sample has the emotions in "
     "more equal shares than the paper's agreed set, so compare each bar with its own baseline.",
     alt="Stacked bars of predicted labels without push and for eight pushes, ours and the paper's.",
+)
+figures.show(
+    label_flows(views.pushed(data, views.SINGLE[:2], metric="flow", **place.at), before="no push", after="pushed"),
+    name="fig-modulation-flow",
+    caption=f"Labels before and after a push of pleasantness around layer {where}, {dose:g} of the norm, {texts} judged "
+    "texts. Pale ribbons keep their label.",
+    alt="Two flow diagrams of labels before and after pleasantness is pushed up and down.",
 )
 
 # %% [markdown]
@@ -316,6 +317,7 @@ figures.show(
     "of random directions with the covariance of the activations and the same accumulated length.",
     alt="Theory score of tuned vectors with interval for each setting over a cloud of scores of matched random directions.",
 )
+score = dict(xlabel="theory score", xlim=(-1, 1))
 both = [acting, tuned] if tuned.centre != tuned.there else [acting]
 pd.concat([views.robust(data, one) for one in both]).style.hide()
 
@@ -324,6 +326,66 @@ pd.concat([views.robust(data, one) for one in both]).style.hide()
 # interval over writers; of nulls, the range in which 95 % of new sets would lie. *Against theory* is the share of the judged texts whose answer changes to a label of which theory expects fewer.
 
 # %% [markdown]
+# ## Would it do to say so?
+#
+# Behind each judged event stands, instead of a push, a plain sentence for each appraisal: "The event was pleasant.",
+# "Someone else was responsible for the event." and the like, up and down, none with a word of an emotion. Texts, scores
+# and calibration are the same. Sentences that say nothing of appraisals ("The event took place.") tell what any sentence
+# does; *beyond* starts from the answers that follow as many of those. Steering tells something that the model would not
+# do when told so only where it does better. A failure would be a score of pushes below that of sentences.
+#
+# Expectations may also come from outside of any corpus: *by the meta-analysis* takes them from the correlations of
+# appraisals with emotions that {cite:t}`yeo2024` found over many studies of people, for those of our emotions that were
+# studied: not trust and neutral, for predictability eight of thirteen, and often with few studies behind a number.
+
+# %% tags=["hide-input"]
+gain, means = views.beyond_saying(data, acting), select(data, metric="theory_score", settings="printed")
+told = {way: select(means, vector=way).iloc[0] for way in ("prompted", "prompted_beyond_neutral")}
+say(
+    f"Saying so reaches a mean theory score of **{spoken(told['prompted'])}**, and "
+    f"{spoken(told['prompted_beyond_neutral'])} beyond what any sentence does. Pushes around {around} with directions that "
+    f"predict score **{spoken(gain, '+.2f')}** more than saying so, on the same texts. Ratings and meta-analysis "
+    f"expect much the same: their mean rank correlation is {views.agreement(data):.2f}."
+)
+figures.show(
+    figures.interval_points(views.pushed_and_said(data, acting), by="setting", hue="way", **score),
+    name="fig-modulation-said",
+    caption=f"Theory score of pushes around {around} with directions that predict, and of saying the same; 95 % intervals.",
+    alt="Theory scores by setting, of pushes, of sentences, and of sentences beyond what a neutral one does.",
+)
+views.instead(data, acting).style.hide()
+
+# %% [markdown]
+# *Labels moved* is the share of the texts by which the counts of labels differ from those before. In parentheses, of
+# random and shuffled vectors the range in which 95 % of new sets would lie, else 95 % intervals over writers.
+#
+# ## What else does a push move?
+#
+# A push of pleasantness may move all that the model makes of an event. Directions that predict, fitted on other writers,
+# read all rated appraisals behind the window, in standard deviations of the rating. In people appraisals go together
+# too: what is pleasant is not unpleasant. A failure would be that what is pushed is not read to move in its direction, or
+# no more than what was left alone.
+
+# %% tags=["hide-input"]
+behind, reads = views.on_and_off(data, acting), layer_number(views.read_layer(data))
+on, off = (select(behind, metric=metric, settings="printed").iloc[0] for metric in ("on_target", "off_target"))
+say(
+    f"Read at layer {reads}, behind pushes around {around}, what is pushed moves by **{spoken(on)}** standard deviations of "
+    f"its rating, and other appraisals by {spoken(off)} in size: {off['value'] / on['value']:.2f} times as much. In the "
+    f"ratings by people an appraisal goes with the others by a correlation of {views.in_people(data):.2f} in size."
+)
+figures.show(
+    figures.interval_points(behind, by="setting", hue="read", xlabel="standard deviations of the rating"),
+    name="fig-modulation-beside",
+    caption=f"What is read at layer {reads} behind pushes around {around} with directions that predict; 95 % intervals.",
+    alt="By setting, how far the pushed appraisal is read to move, and the mean size by which all others are.",
+)
+views.moved_beside(data, acting).style.hide()
+
+# %% [markdown]
+# The three appraisals that are read to move most beside what is pushed; in parentheses, how they go with it in people's
+# ratings, as correlations of which the sign counts.
+#
 # ## Which vector?
 #
 # The paper speaks of *unique* effects, with the other appraisals held fixed, but its code injects the raw sum. Holding
@@ -364,21 +426,6 @@ figures.show(
     caption=f"Theory score by length of push around layer {where}, raw vectors, 95 % intervals; diamonds: the paper's "
     "counts at its layer 9. A push that is too strong gives one label to all texts, and the order of the others is lost.",
     alt="Theory score by dose for pleasantness and other-agency up and down and for the mean of settings.",
-)
-
-# %% [markdown]
-# ## Who moves where
-#
-# Counts hide which texts move. The ribbons show, for pleasantness, what the label was and what it becomes. The paper's
-# figure of this kind is captioned layer 9 but was drawn at layer 10 (see the [errata](errata.ipynb)).
-
-# %% tags=["hide-input"]
-figures.show(
-    label_flows(views.pushed(data, views.SINGLE[:2], metric="flow", **place.at), before="no push", after="pushed"),
-    name="fig-modulation-flow",
-    caption=f"Labels before and after a push of pleasantness around layer {where}, {dose:g} of the norm, {texts} judged "
-    "texts. Pale ribbons keep their label.",
-    alt="Two flow diagrams of labels before and after pleasantness is pushed up and down.",
 )
 
 # %% [markdown]

@@ -218,11 +218,48 @@ class Engine:
         """
         if not isinstance(encoding, Encoding):
             return Encodings(encoding).in_order([self.replay(batch, edits) for batch in encoding])
-        groups = list(self._groups(edits))
-        if self.model.obstacle and groups:
+        if self.model.obstacle and edits:
+            for edit in edits:
+                self._check_kept(edit)
             return self.forward(encoding.rows.tolist(), edits)
         logits = encoding.logits.new_empty(len(encoding.rows), len(edits), len(self.answers))
-        for first, length, chunk in groups:
+        for chunk, hidden, _ in self._replayed(encoding, edits):
+            logits[:, onto(torch.tensor(chunk), logits.device)] = self.model.unembed(hidden, self.answers)
+        return logits
+
+    def read_under(
+        self, encoding: Encoding, edits: Sequence[Edit], component: Component, layer: int
+    ) -> Float[Tensor, "batch edit d_model"]:
+        """What a component of a layer is at the last token under each edit, as in a full forward pass with that edit.
+
+        Raises ValueError as `replay` does, and for an edit that begins behind the layer, which cannot change it.
+        """
+        check_layers((layer,), self.model.n_layers, model=self.model.name)
+        self.model.check(component)
+        for edit in edits:
+            self._check_kept(edit)
+            if edit.layers[0] > layer:
+                raise ValueError(
+                    f"an edit begins at layer {edit.layers[0]} and layer {layer} is to be read, which is as it was: "
+                    "read a later layer"
+                )
+        parts: dict[int, Tensor] = {}
+        if self.model.obstacle:
+            rows = encoding.rows.tolist()
+            for index, edit in enumerate(edits):
+                found = self._whole([self.ids[row] for row in rows], rows, [edit], read=[component])[0]
+                parts[index] = found[component][layer, :, -1]
+        else:
+            for chunk, _, activations in self._replayed(encoding, edits, read=[component], only=layer):
+                parts |= dict(zip(chunk, activations[component].unbind(1), strict=True))
+        return torch.stack([parts[index] for index in range(len(edits))], 1)
+
+    def _replayed(
+        self, encoding: Encoding, edits: Sequence[Edit], *, read: Collection[Component] = (), only: int | None = None
+    ) -> Iterator[tuple[list[int], Tensor, dict[Any, Tensor]]]:
+        """By group of edits that are run together: their indices, what goes into the unembedding, and what is in `read`
+        at the layer `only`, both [batch, edit, d_model] at the last token."""
+        for first, length, chunk in self._groups(edits):
             plan = defaultdict(list)
             for column, index in enumerate(chunk):
                 for layer in edits[index].layers:
@@ -231,22 +268,18 @@ class Engine:
             tokens = encoding.tokens[:, -length:].repeat(1, len(chunk))
             positions = encoding.positions[:, -length:].repeat(1, len(chunk))
             stream = encoding.resid_pre[first, :, -length:].repeat(1, len(chunk), 1)
-            hidden = self._chains(encoding, tokens, positions, length, plan, first=first, stream=stream)
-            columns = onto(torch.tensor(chunk), logits.device)
-            logits[:, columns] = self.model.unembed(hidden[:, length - 1 :: length], self.answers)
-        return logits
+            activations, hidden = self._chains(
+                encoding, tokens, positions, length, plan, first=first, stream=stream, read=read, only=only
+            )
+            last = slice(length - 1, None, length)
+            yield chunk, hidden[:, last], {name: values[0, :, last] for name, values in activations.items()}
 
     def _groups(self, edits: Sequence[Edit]) -> Iterator[tuple[int, int, list[int]]]:
         """First layer to run, number of tokens to run, and the indices of the edits that share both, ROOM at a time."""
         groups = defaultdict(list)
         for index, edit in enumerate(edits):
-            self._check(edit)
-            if edit.position == "all" or -edit.position > self.keep:
-                raise ValueError(
-                    f"position {edit.position} cannot be replayed: this engine keeps -1..-{self.keep}; raise keep, or "
-                    'use forward for position="all"'
-                )
-            groups[edit.layers[0], -edit.position].append(index)
+            self._check_kept(edit)
+            groups[edit.layers[0], -int(edit.position)].append(index)
         for (first, length), members in groups.items():
             at_once = max(1, ROOM // length)
             for begin in range(0, len(members), at_once):
@@ -285,6 +318,15 @@ class Engine:
         """Nothing when the model has the edit's layers and component; else raises ValueError."""
         check_layers(edit.layers, self.model.n_layers, model=self.model.name)
         self.model.check(edit.component)
+
+    def _check_kept(self, edit: Edit) -> None:
+        """Nothing when the edit can be replayed; else raises ValueError."""
+        self._check(edit)
+        if edit.position == "all" or -edit.position > self.keep:
+            raise ValueError(
+                f"position {edit.position} cannot be replayed: this engine keeps -1..-{self.keep}; raise keep, or "
+                'use forward for position="all"'
+            )
 
     def _whole(
         self,
@@ -344,7 +386,7 @@ class Engine:
             return self._whole(ids, rows, [None], tail=1 + follow.shape[1])[1][:, 0]
         tokens = torch.cat([onto(encoding.tokens[:, -1:], follow.device), follow], 1)
         positions = encoding.positions[:, -1:] + torch.arange(tokens.shape[1])
-        return self._chains(encoding, tokens, positions, tokens.shape[1], {})
+        return self._chains(encoding, tokens, positions, tokens.shape[1], {})[1]
 
     def _chains(
         self,
@@ -356,13 +398,28 @@ class Engine:
         *,
         first: int = 0,
         stream: Float[Tensor, "batch query d_model"] | None = None,
-    ) -> Float[Tensor, "batch query d_model"]:
-        """What goes into the unembedding from chains of `length` tokens, which see the cache and themselves."""
+        read: Collection[Component] = (),
+        only: int | None = None,
+    ) -> tuple[dict[Any, Float[Tensor, "layer batch query d_model"]], Float[Tensor, "batch query d_model"]]:
+        """What is in `read` and what goes into the unembedding, of chains of `length` tokens, which see the cache and
+        themselves."""
         chain = torch.arange(tokens.shape[1]) // length
         start = positions[:, ::length].repeat_interleave(length, 1)
         inputs = self._inputs(tokens, positions, start, encoding.key_positions, positions, chain, cache=encoding.cache)
         rows, passes = encoding.rows.tolist(), positions.numel() // length
-        return self._trace("replaying", inputs, positions, plan, rows, first=first, stream=stream, passes=passes)[1]
+        return self._trace(
+            "replaying",
+            inputs,
+            positions,
+            plan,
+            rows,
+            first=first,
+            stream=stream,
+            read=read,
+            only=only,
+            tail=tokens.shape[1],
+            passes=passes,
+        )
 
     def _inputs(self, *given: Tensor, cache: Cache | None) -> dict[str, Any]:
         """What the model is called with to run tokens behind a cache, of these and what `attention_masks` is given."""
@@ -382,15 +439,18 @@ class Engine:
         first: int = 0,
         stream: Float[Tensor, "batch query d_model"] | None = None,
         read: Collection[Component | Literal["resid_pre"]] = (),
+        only: int | None = None,
+        tail: int | None = None,
         passes: int | None = None,
     ) -> tuple[dict[Any, Float[Tensor, "layer batch pos d_model"]], Float[Tensor, "batch query d_model"]]:
         """What is in `read`, components and the stream before each layer, at the last tokens; what the head is given.
 
-        Edits are in `plan`, `positions` are on the CPU; layers before `first` are not run: the `stream` enters there.
-        It counts as `passes` of a `kind`, one a row unless said.
+        Read are as many tokens as are kept, unless `tail` says how many, at every layer that is run or at that called
+        `only`. Edits are in `plan`, `positions` are on the CPU; layers before `first` are not run: the `stream` enters
+        there. It counts as `passes` of a `kind`, one a row unless said.
         """
         sites = [(name, self.model.modules(name), name in read) for name in self.model.components]
-        layers, head, keep = self.model.modules("resid_post"), self.model.head(), self.keep
+        layers, head, keep = self.model.modules("resid_post"), self.model.head(), tail or self.keep
         home = self.model.device
         scales, n_layers, want = {name: self.model.scale(name) for name, *_ in sites}, len(layers), "resid_pre" in read
         index, shape, others = torch.tensor(rows), tuple(positions.shape), [None] * (self.model.anatomy.returned - 1)
@@ -404,10 +464,11 @@ class Engine:
                 if want:
                     found["resid_pre"].append(layers[layer].input[:, -keep:].to(home, copy=True))
                 for name, modules, is_read in sites:
-                    if is_read or (layer, name) in plan:
+                    wanted = is_read and only in (None, layer)
+                    if wanted or (layer, name) in plan:
                         output, scale = unwrap(modules[layer].output, shape), scales[name]
                         edit_in_place(output, plan.get((layer, name), ()), (layer, name), index, positions, scale)
-                        if is_read:
+                        if wanted:
                             found[name].append((output[:, -keep:] * scale).to(home))
             activations = nnsight.save({name: torch.stack(values) for name, values in found.items()})
             hidden = nnsight.save(head.input.clone())

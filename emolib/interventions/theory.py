@@ -7,10 +7,21 @@ frequencies (E10). Loads no model library.
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from emolib.stats.scores import Array, Statistic
 from emolib.texts.appraisals import EMOTIONS
+from emolib.texts.sources import packaged
+
+
+def meta_analysis() -> pd.DataFrame:
+    """How strongly appraisals go with emotions in people, correlations [13 emotions, 4 appraisals], NaN where unknown.
+
+    From outside of any corpus of ours: Yeo and Ong (2024), see `data/meta_analysis.yml`.
+    """
+    known = packaged("meta_analysis.yml")["appraisals"]
+    return pd.DataFrame({name: row["r"] for name, row in known.items()}, dtype=float).reindex(list(EMOTIONS))
 
 
 def theory_score(expected: ArrayLike, counts: ArrayLike, baseline: ArrayLike) -> Array:
@@ -47,24 +58,42 @@ def label_counts(answers: ArrayLike, weights: ArrayLike | None = None) -> Array:
 def score_statistic(expected: Array, answers: NDArray[np.integer], clean: NDArray[np.integer]) -> Statistic:
     """Return the statistic "theory score of each column of `answers` [n, k]", expectations [k, 13], for `bootstrap`.
 
-    `clean` [n] are the answers without the intervention: a resample changes the baseline too.
+    `clean` are the answers without the intervention, [n] or of each column [n, k]: a resample changes the baseline too.
+    Each column is scored over the labels of which its own expectation is known.
     """
-    return lambda weights: theory_score(expected, label_counts(answers, weights), label_counts(clean[:, None], weights))
+    base = np.reshape(clean, (len(clean), -1))
+
+    def statistic(weights: Array) -> Array:
+        counts, before = label_counts(answers, weights), label_counts(base, weights)
+        before = np.broadcast_to(before, counts.shape)
+        groups: dict[bytes, list[int]] = {}
+        for column, known in enumerate(np.isfinite(expected)):
+            groups.setdefault(known.tobytes(), []).append(column)
+        scores = np.empty(counts.shape[:2])
+        for columns in groups.values():
+            scores[:, columns] = theory_score(expected[columns], counts[:, columns], before[:, columns])
+        return scores
+
+    return statistic
 
 
 def variation_statistic(answers: NDArray[np.integer], clean: NDArray[np.integer]) -> Statistic:
-    """Return the statistic "total variation from the baseline, of each column of `answers` [n, k]"."""
-    return lambda weights: total_variation(label_counts(answers, weights), label_counts(clean[:, None], weights))
+    """Return the statistic "total variation from the baseline, of each column of `answers` [n, k]".
+
+    `clean` [n] or [n, k] are the answers of the baseline.
+    """
+    base = np.reshape(clean, (len(clean), -1))
+    return lambda weights: total_variation(label_counts(answers, weights), label_counts(base, weights))
 
 
 def against(expected: Array, answers: NDArray[np.integer], clean: NDArray[np.integer]) -> Array:
-    """Return 1 for each of `answers` [n, k] that is another than `clean` [n] and a label expected to become rarer.
+    """Return 1 for each of `answers` [n, k] that is another than `clean`, [n] or [n, k], and expected to become rarer.
 
     `expected` [k, 13] are the shifts that theory expects of each of the k interventions; else 0.
     """
     ids = np.asarray(answers)
     rarer = np.take_along_axis(np.asarray(expected, dtype=float).T < 0, ids, axis=0)
-    return (rarer & (ids != np.asarray(clean)[:, None])).astype(float)
+    return (rarer & (ids != np.reshape(clean, (len(ids), -1)))).astype(float)
 
 
 def _centred_ranks(values: Array) -> Array:

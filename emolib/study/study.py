@@ -19,7 +19,7 @@ from torch import Tensor
 
 from emolib import stats
 from emolib.engine.context import check_prompts
-from emolib.engine.edits import Edit, fingerprint
+from emolib.engine.edits import Add, Edit, fingerprint
 from emolib.engine.engine import Encodings, Engine, token_ids
 from emolib.engine.labels import LabelTokens, calibration_offsets, label_tokens
 from emolib.engine.loading import load
@@ -254,6 +254,34 @@ class Study:
                 self._spared[0] += shard.keep()
                 found[[[place[row]] for row in batch], chunk] = shard.load("logits").float()
         return found
+
+    def read_under(self, edits: Sequence[Edit], rows: Rows, component: Component, layer: int) -> Tensor:
+        """What a component of a layer is at the last token [n_rows, n_edits, d] under each edit, on the CPU.
+
+        Not kept: for few edits. Raises ValueError for edits that `Engine.read_under` refuses.
+        """
+        found: dict[int, Tensor] = {}
+        for batch in self.engine.batches([int(row) for row in rows]):
+
+            def read(part: Sequence[int]) -> dict[str, Tensor]:
+                own = [lighter(edit, torch.tensor(part)) for edit in edits] if self.run.remote else edits
+                return {"read": self.engine.read_under(self.engine.encode(part), own, component, layer).cpu()}
+
+            found |= dict(zip(batch, self.engine.in_parts(batch, read)["read"], strict=True))
+        return torch.stack([found[int(row)] for row in rows])
+
+    def answers_to(self, note: str, rows: Rows, *, name: str) -> np.ndarray:
+        """The answers [n_rows], ids of `words`, where `note` is said right behind each of the texts `rows`.
+
+        Calibrated as the clean answers are, with the same offsets. One pass over each text, kept in shards; `name` is
+        what progress is called.
+        """
+        other = self.variant(rows=rows, prompt=replace(self.prompt, note=note), truth=self.truth[np.asarray(rows)])
+        last, model = other.model.n_layers - 1, other.model
+        # Adding nothing at the end: what is asked is the answer alone, and kept as that to any edit is.
+        nothing = Add({last: torch.zeros(model.width)}, 0.0)
+        edit = Edit(component="resid_post", layers=(last,), operation=nothing, position="all" if model.obstacle else -1)
+        return self.decide(other.intervene([edit], np.arange(len(rows)), name=name)[:, 0])
 
     def measure(self, experiment: ModuleType) -> pd.DataFrame:
         """The experiment's table: the stored one where it is fresh, else measured now, and stored.

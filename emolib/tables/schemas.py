@@ -75,7 +75,8 @@ OWN: Mapping[str, Mapping[str, Kind]] = {
         "pc": COUNT,
     },
     # a column for each appraisal that is pushed, +1 or -1, 0 where a setting leaves it alone; `settings` "printed":
-    # the mean over those that the paper prints; flow: `label` before, `answer` after
+    # the mean over those that the paper prints; flow: `label` before, `answer` after; read_shift: `label` is the
+    # appraisal that is read
     "modulation": {
         **_STEERED,
         "answer": TEXT,

@@ -47,8 +47,9 @@ class Prompt:
     """A prompt: `prefix + text + suffix` is what the model reads, and its next token answers with one of `labels`.
 
     `demonstrations` are (text, label) pairs in order; `opening` stands before each text, `cue` behind it, `separator`
-    behind the label of each. `chat` asks for the chat template of a tokenizer: `before` and `turn` are what that puts
-    before everything and between text and cue (`in_template`).
+    behind the label of each; `note` is said right behind the text itself, not behind demonstrations.
+    `chat` asks for the chat template of a tokenizer: `before` and `turn` are what that puts before everything and
+    between text and cue (`in_template`).
     """
 
     name: str
@@ -58,6 +59,7 @@ class Prompt:
     separator: str = ""
     opening: str = " Context: "
     cue: str = " Answer:"
+    note: str = ""
     chat: bool = False
     before: str = ""
     turn: str = ""
@@ -72,7 +74,7 @@ class Prompt:
     @property
     def suffix(self) -> str:
         """Everything after the text."""
-        return self.turn + (self.cue.strip() if self.turn else self.cue)
+        return self.note + self.turn + (self.cue.strip() if self.turn else self.cue)
 
     def in_template(self, tokenizer: Any) -> Prompt:
         """The prompt as the user's turn of the tokenizer's chat template, the assistant's turn begun with the cue.

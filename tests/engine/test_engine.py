@@ -7,6 +7,7 @@ import resource
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -167,6 +168,56 @@ def test_reading_equals_hooks_and_adds_up(model):
             assert torch.allclose(encoding.activations[component][layer, index], expected, atol=1e-3)
     total = encoding.resid_pre + encoding.activations["attn_out"] + encoding.activations["mlp_out"]
     assert torch.allclose(total, encoding.activations["resid_post"], atol=1e-3)
+
+
+def read_by_hook(model: Model, row: int, edit: Edit, component: Component, layer: int) -> torch.Tensor:
+    """A component at the last token [d] in a plain pass with an edit, whose own hooks come first."""
+    seen = []
+
+    def keep(operation):
+        def watched(activation, where):
+            new = operation(activation, where) if where.layer in edit.layers and component == edit.component else None
+            seen.append(activation if new is None else new)
+            return seen[-1]
+
+        return watched
+
+    if component == edit.component and layer in edit.layers:  # the edit itself says what it leaves behind
+        plain(model, PROMPTS[row], replace(edit, operation=keep(edit.operation)), row=row)
+        return seen[edit.layers.index(layer)][0]
+    module = model.modules(component, view=model.hf)[layer]
+    handle = module.register_forward_hook(lambda _module, _args, output: seen.append(unwrap(output)[0, -1].clone()))
+    plain(model, PROMPTS[row], edit, row=row)
+    handle.remove()
+    return seen[0]
+
+
+def test_what_is_read_under_edits_equals_hooks(model):
+    kinds, last = operations(model), model.n_layers - 1
+    edits = [
+        Edit(component="resid_post", layers=(0, 1), operation=kinds["add"]),
+        Edit(component="attn_out", layers=(1,), operation=kinds["noise"], position=-3),
+        Edit(component="mlp_out", layers=(0,), operation=kinds["zero"]),
+        Edit(component="resid_post", layers=(1,), operation=kinds["patch"]),
+    ]
+    engine = Engine(model, PROMPTS, LABELS, keep=3)
+    for rows in ([0], ROWS):
+        encoding = engine.encode(rows, read=COMPONENTS)
+        for component, layer in (("resid_post", 1), ("resid_post", last), ("attn_out", last), ("mlp_out", 2)):
+            found = engine.read_under(encoding, edits, component, layer)
+            assert found.shape == (len(rows), len(edits), model.width)
+            for index, row in enumerate(rows):
+                for column, edit in enumerate(edits):
+                    expected = read_by_hook(model, row, edit, component, layer)
+                    assert (found[index, column] - expected).abs().max() < 1e-3, (component, layer, edit)
+            clean = encoding.activations[component][layer][:, None, -1]
+            moved = (found - clean).abs().amax(dim=(0, 2)) > 0.01
+            # the last token looks back at the edited one a layer later at the earliest
+            assert moved[[0, 2, 3]].all() and (moved[1] or (component, layer) != ("resid_post", last))
+    with pytest.raises(ValueError, match="an edit begins at layer 1 and layer 0 is to be read, which is as it was"):
+        engine.read_under(engine.encode([0]), edits, "resid_post", 0)
+    with pytest.raises(ValueError, match="position -5 cannot be replayed"):
+        engine.read_under(engine.encode([0]), [replace(edits[0], position=-5)], "resid_post", last)
 
 
 def test_identity_and_repeated_replay_leave_the_clean_logits(model):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 from matplotlib.patches import PathPatch, Rectangle
 from scipy.stats import spearmanr
 
@@ -29,6 +31,8 @@ from emolib.tables import results
 from emolib.tables.paper import values
 from emolib.tables.results import select
 from emolib.texts.appraisals import ACTING, APPRAISALS, EMOTIONS, PRINTED, PUSHED, SETTINGS, Setting, expected_shifts
+from emolib.texts.sources import packaged
+from helpers import ROOT
 
 UP, DOWN = Setting(pleasantness=1).columns(), Setting(pleasantness=-1).columns()
 
@@ -146,13 +150,30 @@ def planted(*, theory_holds: bool, profile: str = "full", seed: int = 0) -> Any:
         n, 13, generator=torch.Generator().manual_seed(seed)
     )
 
+    def moves(edits: list[Any], last: int = n_layers) -> torch.Tensor:
+        assert all(isinstance(edit.operation, Add) for edit in edits)
+        parts = [[edit.operation.vectors[layer] for layer in edit.layers if layer <= last] for edit in edits]
+        return torch.stack([edit.operation.coefficient * sum(part) for edit, part in zip(edits, parts, strict=True)])
+
     def intervene(edits: list[Any], rows: np.ndarray, *, name: str) -> torch.Tensor:
         assert name
-        moves = [
-            sum(edit.operation.coefficient * edit.operation.vectors[layer] for layer in edit.layers) for edit in edits
-        ]
-        assert all(isinstance(edit.operation, Add) for edit in edits)
-        return clean[rows][:, None] + (torch.stack(moves) @ reading.T)[None]
+        return clean[rows][:, None] + (moves(edits) @ reading.T)[None]
+
+    def read_under(edits: list[Any], rows: np.ndarray, component: str, layer: int) -> torch.Tensor:
+        assert component == "resid_post"
+        return stream[rows][:, None] + moves(edits, layer)
+
+    def answers_to(note: str, rows: np.ndarray, *, name: str) -> np.ndarray:
+        """Sentences are believed, each by as much as a push; and any sentence makes anger likelier."""
+        assert name and note.startswith(" ") and note.endswith(".")
+        logits = clean[rows].clone()
+        logits[:, EMOTIONS.index("anger")] += 2.0 * note.count(".")
+        for name, pair in packaged("said.yml")["sentences"].items():
+            for sign, sentence in zip((1, -1), pair, strict=True):
+                if sentence in note.lstrip().replace(". ", ".|").split("|"):
+                    carrier = torch.tensor(carriers[APPRAISALS.index(name)], dtype=torch.float32)
+                    logits += 2.0 * sign * carrier @ reading.T
+        return logits.argmax(-1).numpy()
 
     return SimpleNamespace(
         run=SimpleNamespace(profile=profile, seed=seed),
@@ -170,6 +191,8 @@ def planted(*, theory_holds: bool, profile: str = "full", seed: int = 0) -> Any:
         stacked=lambda component: stream.expand(n_layers, -1, -1),
         decide=lambda logits: logits.argmax(-1).numpy(),
         intervene=intervene,
+        read_under=read_under,
+        answers_to=answers_to,
     )
 
 
@@ -282,6 +305,113 @@ def test_lengths_of_windows_and_what_projection_leaves(world: pd.DataFrame) -> N
     assert ((fix3 >= fixall - 1e-9) & (fix3 <= 1 + 1e-9) & (fixall > 0)).all()
 
 
+# Appraisals that are said, what pushes move beside, and expectations from elsewhere.
+
+
+def test_what_is_said_names_appraisals_and_no_emotion() -> None:
+    said = packaged("said.yml")
+    shown = {name for setting in modulation.SAID for name in setting}
+    assert set(said["sentences"]) == shown == set(PUSHED) - {"chance_control"}
+    both = modulation.said(Setting(pleasantness=-1, other_responsblt=1))
+    assert both == "The event was unpleasant. Someone else was responsible for the event."
+    sentences = [*(one for pair in said["sentences"].values() for one in pair), *said["neutral"]]
+    assert len({*sentences}) == len(sentences) and all(one.endswith(".") and one.count(".") == 1 for one in sentences)
+    words = {word.strip(".").lower() for one in sentences for word in one.split()}
+    lexicon = yaml.safe_load((ROOT / "tests/texts/affect_words.yml").read_text(encoding="utf-8"))
+    barred = {word for word in words if any(re.fullmatch(p, word) for p in " ".join(lexicon.values()).split())}
+    assert barred <= {"pleasant", "unpleasant"}  # which are the appraisal itself
+    of_appraisals = {"pleasant", "unpleasant", "responsible", "predictable", "unpredictable", "someone", "nobody", "i"}
+    assert not {w.strip(".").lower() for one in said["neutral"] for w in one.split()} & of_appraisals
+
+
+def counted(table: pd.DataFrame, **keys: Any) -> np.ndarray:
+    found = select(table, metric="count", **keys).set_index("label")["value"]
+    return found.loc[list(EMOTIONS)].to_numpy(dtype=float)
+
+
+def test_what_is_said_is_scored_against_nothing_said_and_against_sentences_that_say_nothing(
+    world: pd.DataFrame,
+) -> None:
+    events = planted(theory_holds=True).events
+    expected = expected_shifts(events.groupby("emotion").mean().loc[list(EMOTIONS)], modulation.SAID)
+    clean = views.baseline(world).set_index("label")["value"].loc[list(EMOTIONS)].to_numpy(dtype=float)
+    scores = {"prompted": [], "prompted_beyond_neutral": []}
+    for setting, profile in zip(modulation.SAID, expected, strict=True):
+        counts = counted(world, vector="prompted", **setting.columns())
+        bases = [clean, counted(world, vector="prompted_neutral", draw=len(setting) - 1)]
+        for vector, base in zip(scores, bases, strict=True):
+            by_hand = spearmanr(profile, np.log((counts + 0.5) / (base + 0.5))).statistic
+            keys = dict(vector=vector, **setting.columns())
+            assert value(world, metric="theory_score", **keys) == pytest.approx(by_hand)
+            moved = np.abs(counts - base).sum() / 2 / base.sum()
+            assert value(world, metric="total_variation", **keys) == pytest.approx(moved)
+            if setting in PRINTED:
+                scores[vector].append(by_hand)
+    for vector, each in scores.items():
+        mean = select(world, metric="theory_score", vector=vector, settings="printed").iloc[0]
+        assert mean["value"] == pytest.approx(np.mean(each)) and mean["ci_low"] < mean["value"] < mean["ci_high"]
+    # in this world sentences are believed, and any sentence promotes anger, which the second baseline has taken out
+    assert min(np.mean(each) for each in scores.values()) > 0.8
+    assert not np.allclose(*scores.values())
+    neutral = select(world, metric="total_variation", vector="prompted_neutral").set_index("draw")["value"]
+    assert 0 <= neutral[0] < neutral[1]
+    assert set(select(world, vector="prompted")["layer"].isna()) == {True}  # it is no place in the model
+
+
+def test_a_push_is_read_as_what_was_pushed_and_as_nothing_else(world: pd.DataFrame) -> None:
+    study = planted(theory_holds=True)
+    outside = steering.outside_judged(study)
+    spread = study.events.loc[outside, list(APPRAISALS)].std(ddof=0)
+    fitting, _ = steering.fitted_and_judged(study, modulation.FULL.texts)
+    norm = float(study.stacked("resid_post")[0, fitting].norm(dim=-1).mean())
+    at = dict(vector="tuned", unit="norm", dose=0.1, span=3)
+    for setting in PRINTED:
+        keys = at | setting.columns()
+        read = select(world, metric="read_shift", **keys).set_index("label")["value"]
+        assert len(read) == 20
+        # carriers are orthogonal, so that a push of unit length shares itself among the appraisals of the setting
+        for name in read.index:
+            by_hand = 3 * 0.1 * norm * setting.get(name, 0) / np.sqrt(len(setting)) / spread[name]
+            assert read[name] == pytest.approx(by_hand, rel=0.05, abs=0.15)
+        on, off = (value(world, metric=metric, **keys) for metric in ("on_target", "off_target"))
+        assert on == pytest.approx(np.mean([sign * read[name] for name, sign in setting.items()]))
+        assert off == pytest.approx(read.drop(list(setting)).abs().mean()) and off < 0.05 * on
+    shown = select(world, metric="on_target", **at)
+    assert value(shown, settings="printed") == pytest.approx(shown.loc[shown["settings"] == "", "value"].mean())
+    assert value(world, metric="read_layer") == 2  # the last of three
+    together = select(world, metric="rating_correlation", label="unpleasantness", **UP)["value"].item()
+    ratings = study.events[outside]
+    assert together == pytest.approx(ratings["pleasantness"].corr(ratings["unpleasantness"]))
+
+
+def test_a_meta_analysis_scores_the_emotions_that_it_knows(world: pd.DataFrame) -> None:
+    known = theory.meta_analysis()
+    assert list(known.index) == list(EMOTIONS) and known.notna().sum().to_dict() == {
+        "pleasantness": 11,
+        "other_responsblt": 11,
+        "predict_event": 8,
+        "self_responsblt": 10,
+    }
+    z = (known - known.mean()) / known.std(ddof=0)
+    base = views.baseline(world).set_index("label")["value"].loc[list(EMOTIONS)].to_numpy(dtype=float)
+    at = dict(vector="tuned", unit="norm", dose=0.1, span=3, layer=1)
+    for keys, wanted in ((at, "tuned"), (dict(vector="prompted"), "prompted")):
+        for setting, profile in {
+            Setting(other_responsblt=-1): -z["other_responsblt"],
+            Setting(pleasantness=1, predict_event=-1): z["pleasantness"] - z["predict_event"],
+        }.items():
+            moved = np.log((counted(world, **keys, **setting.columns()) + 0.5) / (base + 0.5))
+            some = profile.notna().to_numpy()
+            by_hand = spearmanr(profile[some], moved[some]).statistic
+            found = value(world, metric="meta_analysis_score", **keys, **setting.columns())
+            assert found == pytest.approx(by_hand), wanted
+    agreement = select(world, metric="meta_analysis_agreement")
+    assert len(agreement) == len(modulation.SAID)
+    assert set(select(agreement, predict_event=1, pleasantness=0)["n"]) == {8}
+    nulls = select(world, metric="meta_analysis_score", vector="matched_sets", settings="printed")["value"]
+    assert len(nulls) == 100 and nulls.abs().max() < 1
+
+
 # Random directions as a null: in a world without theory it must reject as often as it says.
 
 WIDTH, TEXTS, DRAWS = 24, 300, 230
@@ -313,7 +443,7 @@ def expected() -> dict[Setting, np.ndarray]:
 def null(vector: str, vectors: dict[tuple[str, Any], torch.Tensor], expected: Any) -> tuple[pd.DataFrame, Any, Any]:
     ids, clean = read(vectors)
     cell = Cell(vector, 3, Dose(1.0), 1, [pushed for _, pushed in vectors])
-    return pd.DataFrame(modulation._null(cell, ids, clean, expected, None, None)), ids, clean
+    return pd.DataFrame(modulation._null(cell, ids, clean, expected, {})), ids, clean
 
 
 def test_a_mean_over_settings_is_beyond_its_null_as_often_as_it_should_be(expected: dict[Setting, np.ndarray]) -> None:

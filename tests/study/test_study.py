@@ -582,6 +582,33 @@ def test_a_variant_is_the_study_of_its_own_texts_and_prompt(fresh: Fresh) -> Non
     assert torch.allclose(other.offsets, other.clean.logits.mean(0))
 
 
+def test_answers_to_what_is_said_behind_texts_are_those_of_plain_transformers(fresh: Fresh, plain_llama: Any) -> None:
+    opened, rows, note = fresh(calibration="batch"), [77, 4, 140, 3], " The rain was loud."
+    hf, tokenizer = plain_llama
+    found = opened.answers_to(note, rows, name="said")
+    expected = []
+    for row in rows:
+        text = opened.prompt.prefix + opened.events["text"][row] + note + " Answer:"
+        with torch.no_grad():
+            logits = hf(**tokenizer(text, return_tensors="pt")).logits[0, -1]
+        ids = [tokenizer.encode(f" {word}", add_special_tokens=False)[0] for word in EMOTIONS]
+        expected.append(int((logits[ids] - opened.offsets).argmax()))
+    assert found.tolist() == expected
+    assert (found != opened.predicted[rows]).any()  # else the note was not read
+
+
+def test_what_is_read_under_edits_is_in_the_order_of_the_rows(fresh: Fresh) -> None:
+    opened, rows = fresh(), [77, 4, 140, 3]
+    push = Add(torch.ones(opened.model.n_layers, opened.model.width), 0.5)
+    edits = [Edit(component="resid_post", layers=(1, layer), operation=push) for layer in (1, 2)]
+    found = opened.read_under(edits, rows, "resid_post", 2)
+    for index, row in enumerate(rows):
+        alone = opened.engine.read_under(opened.engine.encode([row]), edits, "resid_post", 2)[0]
+        assert torch.allclose(found[index], alone, atol=1e-4)
+    clean = opened.activations("resid_post", 2)[rows].float()
+    assert not torch.allclose(found[:, 0], clean, atol=1e-2)
+
+
 def test_a_task_with_other_answers_needs_the_right_ones(fresh: Fresh) -> None:
     opened = fresh()
     control = replace(opened.prompt, name="control", labels=("joy", "fear"))

@@ -18,6 +18,11 @@ hardly vary, and add up to more over a window than fitted ones do. Those of `mat
 activations, those of `shuffled_sets` are fitted, with the penalties of the tuned ones, on ratings handed to other
 writers; each has, before settings are put together, the length of the weights in whose place it stands, and each
 setting adds up over the window to the same length as the tuned one.
+
+An appraisal may also be said instead of pushed, in a sentence behind the event (`data/said.yml`): `prompted`. What any
+sentence does is told by neutral ones (`prompted_neutral`), and left out of `prompted_beyond_neutral`, which counts from
+the answers that follow as many neutral sentences. What else a push moves is read behind it (`_read_behind`), and the
+expectations may be those of a meta-analysis of people's appraisals instead of the ratings of these texts.
 """
 
 from __future__ import annotations
@@ -29,6 +34,7 @@ from typing import Any, Literal, NamedTuple, cast
 import numpy as np
 import pandas as pd
 import torch
+from scipy.stats import spearmanr
 from torch import Tensor
 
 from emolib import stats
@@ -48,9 +54,10 @@ from emolib.probes.directions import (
     unit,
 )
 from emolib.stats.sampling import balanced_rows
-from emolib.stats.scores import Array, Statistic, mean, r2
+from emolib.stats.scores import Array, Statistic, difference, mean, r2
 from emolib.study.study import Study
 from emolib.tables.paper import DETAILED
+from emolib.texts import sources
 from emolib.texts.appraisals import ACTING, EMOTIONS, PRINTED, PUSHED, SETTINGS, Setting, expected_shifts, label_means
 
 RESAMPLES = 500
@@ -62,6 +69,9 @@ RANDOM, PER_LAYER, SETS = "random", "random_per_layer", "random_sets"
 MATCHED, SHUFFLED = "matched_sets", "shuffled_sets"
 FAIR = (MATCHED, SHUFFLED)
 RANDOMS = (RANDOM, PER_LAYER, SETS, *FAIR)
+PROMPTED, NEUTRAL, BEYOND = "prompted", "prompted_neutral", "prompted_beyond_neutral"
+SAID = tuple(setting for setting in PUSHES if "chance_control" not in setting)  # those that the chapter shows
+LATER = 4  # layers behind a window where it is read what a push has moved
 TUNED: Mapping[str, Kind] = {"tuned": "raw", "mean_difference": "mean_difference"}  # how settings are put together
 COUNTED = 3  # random draws whose label counts are kept: as many as the paper shows
 CHOICE = SHARES[1]  # the dose at which the centre is chosen
@@ -132,7 +142,11 @@ def run(study: Study) -> pd.DataFrame:
     texts) and alpha (the penalty), of each appraisal, as if it were pushed up; selection_score (on fitting texts, by
     centre), decisive (with its `reason`), residual_norm, kept_share (of the squared length, after projection),
     accumulated_norm (of unit vectors summed over the window; of `FAIR` ones of what is pushed at a dose of 1, the
-    mean of the draws).
+    mean of the draws). meta_analysis_score (as theory_score, expectations and emotions of `theory.meta_analysis`),
+    meta_analysis_agreement (rank correlation of both expectations, over n emotions), beyond_saying (theory_score of a
+    push minus that of saying the same, on the same texts). At the paper's depth, read_layer
+    and there read_shift (of the rating `label`, in its standard deviations), on_target (of what is pushed, in its
+    direction) and off_target (mean size over other appraisals); rating_correlation (of `label` with what is pushed).
     Raises ValueError for a corpus without ratings, too few right answers or writers, or a model too shallow for a
     window.
     """
@@ -172,9 +186,19 @@ def run(study: Study) -> pd.DataFrame:
                 (cell.vector, pushed, cell.dose.unit): {layer: share[layer] * one for layer, one in window.items()}
                 for pushed, window in sets.items()
             }
+    outer = dict(zip(SAID, expected_shifts(theory.meta_analysis(), SAID), strict=True))
+    told, neutral = _told(study, judged)
+    rows += [*_agreement(expected, outer), *_said(told, neutral, clean, expected, study, judged, outer)]
+    rows += _read_behind(study, judged, stream, tuned, data, vectors, decisive["raw"][-1])
     for cell, ids in zip(cells, steering.answers(study, cells, vectors, judged, name="modulation"), strict=True):
-        measure = _null if cell.vector in RANDOMS else _scores
-        found = [*measure(cell, ids, clean, expected, study, judged)]
+        if cell.vector in RANDOMS:
+            found = [*_null(cell, ids, clean, expected, outer)]
+        else:
+            close = cell.vector in ("raw", *TUNED) and (cell.span, cell.dose) == (3, CHOICE)
+            close &= cell.centre in decisive["tuned" if cell.vector in TUNED else "raw"]
+            found = [*_scores(cell.pushed, ids, clean, expected, study, judged, outer if close else {})]
+            if close:
+                found += _beyond_saying(cell, ids, told, clean, expected, study, judged)
         if (cell.vector, cell.span, cell.centre) == ("raw", 3, decisive["raw"][0]):
             found += _flows(cell, ids, clean)
         rows += [row | cell.columns | dict(n=len(clean)) for row in found]
@@ -315,22 +339,25 @@ def _read(
 
 
 def _scores(
-    cell: Cell, ids: np.ndarray, clean: np.ndarray, expected: Expected, study: Study, judged: np.ndarray
+    pushed: Sequence[Setting],
+    ids: np.ndarray,
+    clean: np.ndarray,
+    expected: Expected,
+    study: Study,
+    judged: np.ndarray,
+    outer: Expected,
 ) -> Iterator[Row]:
-    profile = np.stack([expected[setting] for setting in cell.pushed])
-    score = theory.score_statistic(profile, ids, clean)
-    shown = [cell.pushed.index(setting) for setting in PRINTED if setting in cell.pushed]
-    whole = len(shown) == len(PRINTED)
+    """What settings do to answers `clean`, [n] or of each setting [n, k]; by the expectations `outer` too, if any."""
+    profile = np.stack([expected[setting] for setting in pushed])
+    shown = [pushed.index(setting) for setting in PRINTED if setting in pushed]
+    keys, whole = [setting.columns() for setting in pushed], len(shown) == len(PRINTED)
+    means = [dict(settings="printed")] if whole else []
 
-    def with_mean(weights: Array) -> Array:
-        columns = score(weights)
-        return np.column_stack([columns, columns[:, shown].mean(axis=1)]) if whole else columns
-
-    keys = [setting.columns() for setting in cell.pushed]
     for key, counts in zip(keys, label_counts(ids)[0], strict=True):
         yield from stats.point(counts).rows(LABELS, metric="count", **key)
-    means = [dict(settings="printed")] if whole else []
-    yield from _symmetric(study, judged, with_mean, -1, 1).rows([*keys, *means], metric="theory_score")
+    score = theory.score_statistic(profile, ids, clean)
+    scored = _symmetric(study, judged, with_mean(score, shown) if whole else score, -1, 1)
+    yield from scored.rows([*keys, *means], metric="theory_score")
     moved = _symmetric(study, judged, theory.variation_statistic(ids, clean), 0, 1)
     yield from moved.rows(keys, metric="total_variation")
     against = theory.against(profile, ids, clean)
@@ -338,6 +365,22 @@ def _scores(
     if whole:
         share = study.interval(mean(against[:, shown].mean(axis=1)), judged, n_resamples=RESAMPLES)
         yield from share.rows(means, metric="against_theory")
+    if outer:
+        known = [index for index, setting in enumerate(pushed) if setting in outer]
+        base = clean if clean.ndim == 1 else clean[:, known]
+        score = theory.score_statistic(np.stack([outer[pushed[index]] for index in known]), ids[:, known], base)
+        scored = _symmetric(study, judged, with_mean(score, [known.index(index) for index in shown]), -1, 1)
+        yield from scored.rows([*(keys[index] for index in known), *means], metric="meta_analysis_score")
+
+
+def with_mean(statistic: Statistic, columns: Sequence[int]) -> Statistic:
+    """The statistic with one more column: the mean of some of its own."""
+
+    def wider(weights: Array) -> Array:
+        values = statistic(weights)
+        return np.column_stack([values, values[:, columns].mean(axis=1)])
+
+    return wider
 
 
 def _symmetric(study: Study, judged: np.ndarray, statistic: Statistic, low: float, high: float) -> stats.Interval:
@@ -346,9 +389,7 @@ def _symmetric(study: Study, judged: np.ndarray, statistic: Statistic, low: floa
     return found.map(lambda values: values.clip(low, high))
 
 
-def _null(
-    cell: Cell, ids: np.ndarray, clean: np.ndarray, expected: Expected, study: Study, judged: np.ndarray
-) -> Iterator[Row]:
+def _null(cell: Cell, ids: np.ndarray, clean: np.ndarray, expected: Expected, outer: Expected) -> Iterator[Row]:
     """Single directions are scored against every setting, and count what they move; sets give one score each, the mean
     over the printed settings, each against its own expectation."""
     counts, base = label_counts(ids)[0], label_counts(clean[:, None])[0, 0]
@@ -357,6 +398,8 @@ def _null(
         found = {"theory_score_null": theory.theory_score(profile, counts, base)}
         if cell.vector in FAIR:
             found["against_theory"] = theory.against(profile, ids, clean).mean(axis=0)
+            other = np.stack([outer[pushed[1]] for pushed in cell.pushed])
+            found["meta_analysis_score"] = theory.score_statistic(other, ids, clean)(np.ones((1, len(ids))))[0]
             own = [dict(draw=draw) | setting.columns() for draw, setting, _ in cell.pushed]
             yield from stats.point(found["theory_score_null"]).rows(own, metric="theory_score_null")
         for metric, values in found.items():
@@ -380,3 +423,117 @@ def _flows(cell: Cell, ids: np.ndarray, clean: np.ndarray) -> Iterator[Row]:
         for (old, new), count in Counter(zip(clean.tolist(), answer.tolist(), strict=True)).items():
             key = setting.columns() | dict(label=EMOTIONS[old], answer=EMOTIONS[new])
             yield key | dict(metric="flow", value=float(count))
+
+
+def _agreement(expected: Expected, outer: Expected) -> Iterator[Row]:
+    """How far the ratings of these texts and the meta-analysis expect the same."""
+    for setting, profile in outer.items():
+        known = np.isfinite(profile) & np.isfinite(expected[setting])
+        same = float(spearmanr(profile[known], expected[setting][known]).statistic)
+        yield setting.columns() | dict(metric="meta_analysis_agreement", value=same, n=int(known.sum()))
+
+
+def said(setting: Setting) -> str:
+    """What is said behind an event: a sentence for each appraisal of the setting."""
+    sentences = sources.packaged("said.yml")["sentences"]
+    return " ".join(sentences[name][sign < 0] for name, sign in setting.items())
+
+
+def _told(study: Study, judged: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Answers [n, 16] where settings are said behind the judged texts, and [n, 2] where neutral sentences are.
+
+    One more pass over each text for each of them.
+    """
+    plain = sources.packaged("said.yml")["neutral"]
+    notes = [*map(said, SAID), *(" ".join(plain[: n + 1]) for n in range(len(plain)))]
+    name = "modulation, {} of {} said"
+    each = [study.answers_to(f" {note}", judged, name=name.format(n + 1, len(notes))) for n, note in enumerate(notes)]
+    return np.stack(each[: len(SAID)], axis=1), np.stack(each[len(SAID) :], axis=1)
+
+
+def _said(
+    ids: np.ndarray,
+    neutral: np.ndarray,
+    clean: np.ndarray,
+    expected: Expected,
+    study: Study,
+    judged: np.ndarray,
+    outer: Expected,
+) -> Iterator[Row]:
+    """What the answers become where appraisals are said, against nothing said and against neutral sentences."""
+    told = dict(n=len(judged))
+    for row in _scores(SAID, ids, clean, expected, study, judged, outer):
+        yield row | told | dict(vector=PROMPTED)
+    base = neutral[:, [len(setting) - 1 for setting in SAID]]
+    for row in _scores(SAID, ids, base, expected, study, judged, outer):
+        if row["metric"] != "count":
+            yield row | told | dict(vector=BEYOND)
+    draws = [dict(draw=draw, vector=NEUTRAL) for draw in range(neutral.shape[1])]
+    moved = _symmetric(study, judged, theory.variation_statistic(neutral, clean), 0, 1)
+    yield from moved.rows(draws, metric="total_variation", **told)
+    for draw, counts in zip(draws, label_counts(neutral)[0], strict=True):
+        yield from stats.point(counts).rows(LABELS, metric="count", **draw, **told)
+
+
+def _beyond_saying(
+    cell: Cell,
+    ids: np.ndarray,
+    told: np.ndarray,
+    clean: np.ndarray,
+    expected: Expected,
+    study: Study,
+    judged: np.ndarray,
+) -> Iterator[Row]:
+    """How much better the cell's pushes follow theory than what is said, of the printed settings, on the same texts."""
+    profile = np.stack([expected[setting] for setting in PRINTED])
+    pair = [
+        theory.score_statistic(profile, answers[:, [order.index(setting) for setting in PRINTED]], clean)
+        for answers, order in ((ids, list(cell.pushed)), (told, SAID))
+    ]
+    gap = _symmetric(study, judged, with_mean(difference(*pair), range(len(PRINTED))), -2, 2)
+    settings = [*(setting.columns() for setting in PRINTED), dict(settings="printed")]
+    yield from gap.rows(settings, metric="beyond_saying")
+
+
+def _read_behind(
+    study: Study, judged: np.ndarray, stream: Tensor, tuned: SteeringVectors, data: Texts, vectors: Vectors, centre: int
+) -> Iterator[Row]:
+    """What directions that predict, fitted on other writers, read `LATER` layers behind pushes of the printed settings.
+
+    Ratings go together in people too: rating_correlation says how far.
+    """
+    layer = min(centre + 1 + LATER, study.model.n_layers - 1)
+    yield PLACE | dict(metric="read_layer", span=3, layer=centre, value=float(layer))
+    cells = [Cell(vector, 3, CHOICE, centre, PRINTED) for vector in ("raw", *TUNED)]
+    edits = steering.edits(cells, vectors, study.model.n_layers)
+    moved = study.read_under(edits, judged, "resid_post", layer).double() - stream[layer, judged].double()[:, None]
+    spread = data.ratings[list(tuned.names)].to_numpy(dtype=float).std(axis=0)
+    shifts = (moved @ tuned.ridge[layer].T.to(moved)).numpy() / spread  # [text, edit, appraisal]
+    average, shape = mean(shifts.reshape(len(judged), -1)), (-1, *shifts.shape[1:])
+    signs = np.array([[setting.get(name, 0) for name in tuned.names] for setting in PRINTED] * len(cells))
+
+    def aimed(weights: Array) -> Array:
+        found = average(weights).reshape(shape)
+        on = (found * signs).sum(axis=2) / (signs != 0).sum(axis=1)
+        off = np.where(signs == 0, np.abs(found), 0).sum(axis=2) / (signs == 0).sum(axis=1)
+        each = np.stack([on, off], axis=1).reshape(len(found), 2, len(cells), len(PRINTED))
+        return np.concatenate([each, each.mean(axis=3, keepdims=True)], axis=3).reshape(len(found), -1)
+
+    settings = [setting.columns() for setting in PRINTED]
+    keys = [cell.columns | setting for cell in cells for setting in settings]
+    each = study.interval(average, judged, n_resamples=RESAMPLES)
+    read = [key | dict(label=name) for key in keys for name in tuned.names]
+    yield from each.rows(read, metric="read_shift", n=len(judged))
+    both: list[Row] = [cell.columns | dict(metric=metric) for metric in ("on_target", "off_target") for cell in cells]
+    wide = [key | setting for key in both for setting in (*settings, dict(settings="printed"))]
+    yield from study.interval(aimed, judged, n_resamples=RESAMPLES).rows(wide, n=len(judged))
+    together = data.ratings[list(tuned.names)].astype(float).corr()
+    for setting in PRINTED:
+        if len(setting) == 1:
+            ((own, sign),) = setting.items()
+            for name in tuned.names:
+                if name != own:
+                    value = sign * float(together.loc[own, name])
+                    yield setting.columns() | dict(
+                        metric="rating_correlation", label=name, value=value, n=len(data.groups)
+                    )

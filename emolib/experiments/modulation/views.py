@@ -14,7 +14,7 @@ import pandas as pd
 from emolib import stats
 from emolib.engine.sites import layer_number
 from emolib.figures.display import spoken
-from emolib.figures.panels import with_push
+from emolib.figures.panels import readable, with_push
 from emolib.interventions.theory import theory_score
 from emolib.tables.results import select
 from emolib.texts.appraisals import PRINTED, PUSHED, Setting
@@ -26,6 +26,12 @@ AGENCY = [str(Setting(self_responsblt=sign)) for sign in (1, -1)]
 PAPER = dict(layer=8, dose=2.0)  # where and how hard the paper pushes, layer 9 of 16
 NULL = dict(metric="theory_score_null", vector=["random", "random_sets"])
 FAIR = dict(matched_sets="random, covariance of the activations", shuffled_sets="fitted on other writers' ratings")
+SAID = dict(
+    tuned="pushed, penalty chosen",
+    raw="pushed, as released",
+    prompted="said",
+    prompted_beyond_neutral="said, beyond what any sentence does",
+)
 READ = dict(raw="ridge, as released (α = 5)", tuned="ridge, penalty chosen", mean_difference="difference of means")
 
 
@@ -161,6 +167,82 @@ def robust(table: pd.DataFrame, where: Place) -> pd.DataFrame:
     found = pd.DataFrame(rows, columns=["vector", "theory score", "against theory", "draws"])
     found.insert(0, "layer", layer_number(where.centre))
     return found
+
+
+def pushed_and_said(table: pd.DataFrame, where: Place) -> pd.DataFrame:
+    """Theory scores of pushes with directions that predict and of what is said instead, by setting; column `way`."""
+    keys = dict(metric="theory_score", setting=[*SETTINGS, MEAN, *AGENCY])
+    ways = [select(table, vector=way, **keys, **(where.at if way == "tuned" else {})) for way in SAID if way != "raw"]
+    rows = pd.concat(ways)
+    return rows.assign(way=rows["vector"].map(SAID))
+
+
+def instead(table: pd.DataFrame, where: Place) -> pd.DataFrame:
+    """One row a way to change an appraisal, pushed at the centre of the place or said: the mean over settings.
+
+    Columns: theory score by the ratings of these texts and by the meta-analysis, and against theory, with intervals as
+    text, and labels moved, the total variation. Below them the nulls of `FAIR`, with the range of 95 % of new sets, and
+    neutral sentences.
+    """
+    metrics, rows = ("theory_score", "meta_analysis_score", "against_theory"), []
+    for way, words in SAID.items():
+        at = where.at if way in READ else {}
+        means = [select(table, metric=metric, vector=way, settings="printed", **at).iloc[0] for metric in metrics]
+        moved = select(table, metric="total_variation", vector=way, setting=SETTINGS, **at)["value"].mean()
+        rows.append([words, *map(spoken, means), f"{moved:.2f}"])
+    for null, words in FAIR.items():
+        bands = []
+        for metric in ("theory_score_null", *metrics[1:]):
+            draws = select(table, metric=metric, vector=null, settings="printed", **where.at)["value"]
+            bands.append(stats.null_band(draws.to_numpy(dtype=float)).rows({})[0])
+        rows.append([words, *map(spoken, bands), ""])
+    for row in select(table, metric="total_variation", vector="prompted_neutral").to_dict("records"):
+        rows.append([("a neutral sentence", "two neutral sentences")[int(row["draw"])], "", "", "", spoken(row)])
+    return pd.DataFrame(rows, columns=["", "theory score", "by the meta-analysis", "against theory", "labels moved"])
+
+
+def beyond_saying(table: pd.DataFrame, where: Place, vector: str = "tuned") -> pd.Series:
+    """How much better pushes follow theory than saying so, on the same texts: the row of the mean over settings."""
+    return select(table, metric="beyond_saying", vector=vector, settings="printed", **where.at).iloc[0]
+
+
+def agreement(table: pd.DataFrame) -> float:
+    """The mean rank correlation, over the printed settings, of what ratings and meta-analysis expect."""
+    return float(select(table, metric="meta_analysis_agreement", setting=SETTINGS)["value"].mean())
+
+
+def on_and_off(table: pd.DataFrame, where: Place, vector: str = "tuned") -> pd.DataFrame:
+    """What is read behind pushes, by setting: of what is pushed, and of all else; column `read`."""
+    words = dict(on_target="what is pushed, in its direction", off_target="other appraisals, mean size")
+    rows = select(table, metric=[*words], vector=vector, **where.at)
+    return rows.assign(read=rows["metric"].map(words))
+
+
+def read_layer(table: pd.DataFrame) -> int:
+    """The layer, from 0, at which it is read what pushes move."""
+    return int(select(table, metric="read_layer")["value"].iloc[0])
+
+
+def in_people(table: pd.DataFrame) -> float:
+    """The mean size of the correlation, in ratings, of what is pushed with each other appraisal."""
+    return float(select(table, metric="rating_correlation")["value"].abs().mean())
+
+
+def moved_beside(table: pd.DataFrame, where: Place, vector: str = "tuned") -> pd.DataFrame:
+    """One row a setting of one appraisal: how far it is read to be moved, and the three others that are moved most.
+
+    In parentheses, how these go with the appraisal in the ratings of people, as correlations.
+    """
+    rows = []
+    for setting in (setting for setting in PRINTED if len(setting) == 1):
+        ((name, _),) = setting.items()
+        keys = dict(metric="read_shift", vector=vector, setting=str(setting), **where.at)
+        read = select(table, **keys).set_index("label")["value"]
+        people = select(table, metric="rating_correlation", setting=str(setting)).set_index("label")["value"]
+        most = read.drop(name).sort_values(key=abs, ascending=False)[:3]
+        shown = "; ".join(f"{readable(other)} {value:+.2f} ({people[other]:+.2f})" for other, value in most.items())
+        rows.append([str(setting), f"{readable(name)} {read[name]:+.2f}", shown])
+    return pd.DataFrame(rows, columns=["pushed", "read of it", "others that are moved most (in people)"])
 
 
 def lengths(table: pd.DataFrame, where: Place) -> pd.Series:
