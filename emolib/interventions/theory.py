@@ -33,7 +33,12 @@ def theory_score(expected: ArrayLike, counts: ArrayLike, baseline: ArrayLike) ->
     profile = np.asarray(expected, dtype=float)
     known = np.isfinite(profile).reshape(-1, profile.shape[-1]).all(axis=0)
     moved = np.log((np.asarray(counts, dtype=float) + 0.5) / (np.asarray(baseline, dtype=float) + 0.5))
-    a, b = (_centred_ranks(values[..., known]) for values in (profile, moved))
+    return rank_correlation(profile[..., known], moved[..., known])
+
+
+def rank_correlation(first: Array, second: Array) -> Array:
+    """Return Spearman's correlation [...] of numbers [..., C], -1 to 1; 0 where either does not vary."""
+    a, b = _centred_ranks(first), _centred_ranks(second)
     scale = np.sqrt((a**2).sum(axis=-1) * (b**2).sum(axis=-1))
     return np.divide((a * b).sum(axis=-1), scale, out=np.zeros(np.shape(scale)), where=scale > 0)
 

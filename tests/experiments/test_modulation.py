@@ -412,6 +412,29 @@ def test_a_meta_analysis_scores_the_emotions_that_it_knows(world: pd.DataFrame) 
     assert len(nulls) == 100 and nulls.abs().max() < 1
 
 
+def test_views_show_what_is_said_beside_what_is_pushed(world: pd.DataFrame) -> None:
+    named, where = views.named(world), views.place(world, "tuned")
+    shown = views.pushed_and_said(named, where)
+    assert list(shown["way"].unique()) == [views.SAID[way] for way in ("tuned", "prompted", "prompted_beyond_neutral")]
+    assert set(shown.groupby("way").size()) == {14 + 1 + 2}
+    table = views.instead(named, where).set_index("")
+    assert len(table) == 4 + 2 + 2
+    own = select(world, metric="meta_analysis_score", vector="prompted", settings="printed").iloc[0]
+    assert table.loc["said", "by the meta-analysis"] == views.spoken(own)
+    pair = [
+        select(world, metric="theory_score", settings="printed", vector="tuned", **where.at)["value"].item(),
+        select(world, metric="theory_score", settings="printed", vector="prompted")["value"].item(),
+    ]
+    gain = views.beyond_saying(named, where)
+    assert gain["value"] == pytest.approx(pair[0] - pair[1]) and gain["ci_low"] <= gain["value"] <= gain["ci_high"]
+    behind = views.on_and_off(named, where)
+    assert behind["read"].nunique() == 2 and set(behind.groupby("read").size()) == {15}
+    beside = views.moved_beside(named, where)
+    assert len(beside) == 6 and all(row.count(";") == 2 for row in beside.iloc[:, 2])
+    assert beside.iloc[0, 1].startswith("pleasantness +") and beside.iloc[1, 1].startswith("pleasantness -")
+    assert views.read_layer(world) == 2 and 0 < views.in_people(world) < 1 and -1 <= views.agreement(named) <= 1
+
+
 # Random directions as a null: in a world without theory it must reject as often as it says.
 
 WIDTH, TEXTS, DRAWS = 24, 300, 230

@@ -34,7 +34,6 @@ from typing import Any, Literal, NamedTuple, cast
 import numpy as np
 import pandas as pd
 import torch
-from scipy.stats import spearmanr
 from torch import Tensor
 
 from emolib import stats
@@ -429,7 +428,7 @@ def _agreement(expected: Expected, outer: Expected) -> Iterator[Row]:
     """How far the ratings of these texts and the meta-analysis expect the same."""
     for setting, profile in outer.items():
         known = np.isfinite(profile) & np.isfinite(expected[setting])
-        same = float(spearmanr(profile[known], expected[setting][known]).statistic)
+        same = float(theory.rank_correlation(profile[known], expected[setting][known]))
         yield setting.columns() | dict(metric="meta_analysis_agreement", value=same, n=int(known.sum()))
 
 
