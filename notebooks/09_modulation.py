@@ -328,24 +328,17 @@ pd.concat([views.robust(data, one) for one in both]).style.hide()
 # %% [markdown]
 # ## Would it do to say so?
 #
-# Behind each judged event stands, instead of a push, a plain sentence for each appraisal: "The event was pleasant.",
-# "Someone else was responsible for the event." and the like, up and down, none with a word of an emotion. Texts, scores
-# and calibration are the same. Sentences that say nothing of appraisals ("The event took place.") tell what any sentence
-# does; *beyond* starts from the answers that follow as many of those. Steering tells something that the model would not
-# do when told so only where it does better. A failure would be a score of pushes below that of sentences.
-#
-# Expectations may also come from outside of any corpus: *by the meta-analysis* takes them from the correlations of
-# appraisals with emotions that {cite:t}`yeo2024` found over many studies of people, for those of our emotions that were
-# studied: not trust and neutral, for predictability eight of thirteen, and often with few studies behind a number.
+# Instead of a push, a plain sentence for each appraisal stands behind each judged event, up or down: "The event was
+# pleasant.", "Nobody else was responsible for the event." Texts, scores and calibration are the same.
 
 # %% tags=["hide-input"]
 gain, means = views.beyond_saying(data, acting), select(data, metric="theory_score", settings="printed")
 told = {way: select(means, vector=way).iloc[0] for way in ("prompted", "prompted_beyond_neutral")}
 say(
-    f"Saying so reaches a mean theory score of **{spoken(told['prompted'])}**, and "
-    f"{spoken(told['prompted_beyond_neutral'])} beyond what any sentence does. Pushes around {around} with directions that "
-    f"predict score **{spoken(gain, '+.2f')}** more than saying so, on the same texts. Ratings and meta-analysis "
-    f"expect much the same: their mean rank correlation is {views.agreement(data):.2f}."
+    f"Saying so reaches a mean theory score of **{spoken(told['prompted'])}**, or "
+    f"{spoken(told['prompted_beyond_neutral'])} beyond what any sentence does. The score of pushes around {around}, with "
+    f"directions that predict, minus that of saying so is **{spoken(gain, '+.2f')}** on the same texts. What people's ratings of "
+    f"these texts expect and what a meta-analysis does have a mean rank correlation of {views.agreement(data):.2f}."
 )
 figures.show(
     figures.interval_points(views.pushed_and_said(data, acting), by="setting", hue="way", **score),
@@ -356,23 +349,26 @@ figures.show(
 views.instead(data, acting).style.hide()
 
 # %% [markdown]
-# *Labels moved* is the share of the texts by which the counts of labels differ from those before. In parentheses, of
-# random and shuffled vectors the range in which 95 % of new sets would lie, else 95 % intervals over writers.
+# Steering has a use of its own only where it does better than telling the model so; a failure is a score of pushes below
+# that of sentences. Of the sentences none names an emotion. Others say nothing of appraisals ("The event took place.") and
+# tell what any sentence does: *beyond* counts from the answers that follow as many of those. *By the meta-analysis* takes
+# its expectations from outside of any corpus, the correlations of appraisals with emotions that {cite:t}`yeo2024` found over
+# many studies of people. They know neither trust nor neutral, predictability with eight of the thirteen, and some numbers
+# rest on a single study. *Labels moved* is the share of the texts by which the counts of labels differ from those before. In
+# parentheses, of random and shuffled vectors the range in which 95 % of new sets would lie, else 95 % intervals.
 #
 # ## What else does a push move?
 #
 # A push of pleasantness may move all that the model makes of an event. Directions that predict, fitted on other writers,
-# read all rated appraisals behind the window, in standard deviations of the rating. In people appraisals go together
-# too: what is pleasant is not unpleasant. A failure would be that what is pushed is not read to move in its direction, or
-# no more than what was left alone.
+# read all rated appraisals some layers behind the window, in standard deviations of the rating.
 
 # %% tags=["hide-input"]
 behind, reads = views.on_and_off(data, acting), layer_number(views.read_layer(data))
 on, off = (select(behind, metric=metric, settings="printed").iloc[0] for metric in ("on_target", "off_target"))
 say(
     f"Read at layer {reads}, behind pushes around {around}, what is pushed moves by **{spoken(on)}** standard deviations of "
-    f"its rating, and other appraisals by {spoken(off)} in size: {off['value'] / on['value']:.2f} times as much. In the "
-    f"ratings by people an appraisal goes with the others by a correlation of {views.in_people(data):.2f} in size."
+    f"its rating in the direction of the push, and other appraisals by {spoken(off)} in size. In people's ratings an "
+    f"appraisal that is pushed goes with the others by a correlation of {views.in_people(data):.2f} in size, on average."
 )
 figures.show(
     figures.interval_points(behind, by="setting", hue="read", xlabel="standard deviations of the rating"),
@@ -383,8 +379,9 @@ figures.show(
 views.moved_beside(data, acting).style.hide()
 
 # %% [markdown]
-# The three appraisals that are read to move most beside what is pushed; in parentheses, how they go with it in people's
-# ratings, as correlations of which the sign counts.
+# The table has the three appraisals that are read to move most beside what is pushed; in parentheses, how they go with it in
+# people's ratings, a correlation turned as the push is. In people appraisals go together too: what is pleasant is not
+# unpleasant. A failure is that what is pushed is not read to move in its direction, or no more than what was left alone.
 #
 # ## Which vector?
 #
@@ -460,7 +457,9 @@ views.counted_together(bars, {"guilt or shame": ["guilt", "shame"], "sadness or 
 # text is generated. Where released and tuned directions part, the former say what the paper's code does at this number of
 # texts, and the latter what pushing an appraisal does. Random directions shift labels too, so it is the pattern that
 # counts, and a score of one setting that lies within the cloud of its random directions is no evidence. Vectors are judged
-# on writers that they were not fitted on.
+# on writers that they were not fitted on. A sentence is no dose: how hard it pushes is not in our hands, and another wording
+# may push harder. Directions that read what was moved are of the kind that was pushed, so part of what they read is the push
+# itself, carried along by the stream.
 
 # %% [markdown]
 # ## Verdict

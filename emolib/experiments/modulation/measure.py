@@ -518,13 +518,13 @@ def _read_behind(
         each = np.stack([on, off], axis=1).reshape(len(found), 2, len(cells), len(PRINTED))
         return np.concatenate([each, each.mean(axis=3, keepdims=True)], axis=3).reshape(len(found), -1)
 
-    settings = [setting.columns() for setting in PRINTED]
+    settings: list[Row] = [setting.columns() for setting in PRINTED]
     keys = [cell.columns | setting for cell in cells for setting in settings]
     each = study.interval(average, judged, n_resamples=RESAMPLES)
     read = [key | dict(label=name) for key in keys for name in tuned.names]
     yield from each.rows(read, metric="read_shift", n=len(judged))
     both: list[Row] = [cell.columns | dict(metric=metric) for metric in ("on_target", "off_target") for cell in cells]
-    wide = [key | setting for key in both for setting in (*settings, dict(settings="printed"))]
+    wide = [key | setting for key in both for setting in [*settings, dict(settings="printed")]]
     yield from study.interval(aimed, judged, n_resamples=RESAMPLES).rows(wide, n=len(judged))
     together = data.ratings[list(tuned.names)].astype(float).corr()
     for setting in PRINTED:
