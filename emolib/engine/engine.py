@@ -166,17 +166,20 @@ class Engine:
         return free_memory() // 2 if self.model.device.type == "cpu" else self.memory_bytes * self.max_texts
 
     @overload
-    def encode(self, rows: None = None, *, read: Collection[Component] = ()) -> Encodings: ...
+    def encode(self, rows: None = None, *, read: Collection[Component] = (), room: int = ROOM) -> Encodings: ...
     @overload
-    def encode(self, rows: Sequence[int], *, read: Collection[Component] = ()) -> Encoding: ...
-    def encode(self, rows: Sequence[int] | None = None, *, read: Collection[Component] = ()) -> Encoding | Encodings:
+    def encode(self, rows: Sequence[int], *, read: Collection[Component] = (), room: int = ROOM) -> Encoding: ...
+    def encode(
+        self, rows: Sequence[int] | None = None, *, read: Collection[Component] = (), room: int = ROOM
+    ) -> Encoding | Encodings:
         """The Encoding of the texts `rows`, run as one batch; without `rows` those of all texts, in good batches.
 
-        One pass over what follows the shared prefix, the components in `read` read at all layers at once. Encodings
+        One pass over what follows the shared prefix, the components in `read` read at all layers at once. There is
+        `room` for as many tokens to be run behind the texts at a time. Encodings
         hold the keys and values of their texts: for thousands of texts go through `batches`, one after the other.
         """
         if rows is None:
-            return Encodings(self.encode(batch, read=read) for batch in self.batches())
+            return Encodings(self.encode(batch, read=read, room=room) for batch in self.batches())
         tokens, own = pad([self.ids[row][len(self.prefix) :] for row in rows], start=len(self.prefix))
         shared = torch.arange(len(self.prefix)).expand(len(rows), -1)
         wanted: list[Any] = ["resid_pre", *read]
@@ -186,7 +189,7 @@ class Engine:
             hidden = hidden[:, 0]
         else:
             layers = [
-                SlotLayer(*(old.expand(len(rows), -1, -1, -1) for old in states), room=tokens.shape[1] + ROOM)
+                SlotLayer(*(old.expand(len(rows), -1, -1, -1) for old in states), room=tokens.shape[1] + room)
                 for states in self._prefix_states()
             ]
             cache = Cache(layers=[*layers])
@@ -298,6 +301,38 @@ class Engine:
                 total = total + steps[:, torch.arange(len(follow) - 1, device=first.device), follow[1:]].sum(-1)
             columns.append(total)
         return torch.stack(columns, 1)
+
+    def follow(
+        self, rows: Sequence[int], endings: Sequence[Sequence[Sequence[int]]]
+    ) -> Float[Tensor, "batch ending answer"]:
+        """Logits of the answers where the prompts of the texts `rows` go on, equal to those of the whole prompts.
+
+        Each text has its own `endings`, equally many, of one or more token ids each. A text is read once, and its
+        endings are run beside one another behind it.
+        """
+        count = len(endings[0])
+        if self.model.obstacle:
+            wholes = [[[*self.ids[row], *own[n]] for row, own in zip(rows, endings, strict=True)] for n in range(count)]
+            hidden = torch.cat([self._whole(ids, rows, [None])[1][:, :, -1] for ids in wholes], 1)
+            return self.model.unembed(hidden.to(self.model.device), self.answers)
+        length = 1 + max(len(one) for own in endings for one in own)  # the last token of the text is run with each
+        names = [f"row {row}" for row in rows]
+        check_prompts(self.model.hf, [self.ids[row] for row in rows], names, more=length - 1)
+        encoding = self.encode(rows, room=max(ROOM, length))
+        at_once, parts = max(ROOM, length) // length, []
+        for begin in range(0, count, at_once):
+            some = [own[begin : begin + at_once] for own in endings]
+            # Padded on the right, where nothing looks back from.
+            chains = [
+                [[self.ids[row][-1], *one, *[0] * (length - 1 - len(one))] for one in own]
+                for row, own in zip(rows, some, strict=True)
+            ]
+            tokens = torch.tensor(chains).flatten(1)
+            positions = (encoding.positions[:, -1:] + torch.arange(length)).repeat(1, len(some[0]))
+            hidden = self._chains(encoding, tokens, positions, length, {})[1]
+            ends = [[number * length + len(one) for number, one in enumerate(own)] for own in some]
+            parts.append(hidden[torch.arange(len(rows))[:, None], torch.tensor(ends)])
+        return self.model.unembed(torch.cat(parts, 1), self.answers)
 
     def greedy(self, encoding: Encoding, n_tokens: int) -> Int[Tensor, "batch {n_tokens}"]:
         """The `n_tokens` most probable next tokens, one after the other, over the whole vocabulary."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from emolib import stats
 from emolib.engine.context import check_prompts
-from emolib.engine.edits import Add, Edit, fingerprint
+from emolib.engine.edits import Edit, fingerprint
 from emolib.engine.engine import Encodings, Engine, token_ids
 from emolib.engine.labels import LabelTokens, calibration_offsets, label_tokens
 from emolib.engine.loading import load
@@ -270,18 +271,29 @@ class Study:
             found |= dict(zip(batch, self.engine.in_parts(batch, read)["read"], strict=True))
         return torch.stack([found[int(row)] for row in rows])
 
-    def answers_to(self, note: str, rows: Rows, *, name: str) -> np.ndarray:
-        """The answers [n_rows], ids of `words`, where `note` is said right behind each of the texts `rows`.
+    def answers_to(self, notes: Sequence[str], rows: Rows, *, name: str) -> np.ndarray:
+        """The answers [n_rows, n_notes], ids of `words`, where a note is said right behind each of the texts `rows`.
 
-        Calibrated as the clean answers are, with the same offsets. One pass over each text, kept in shards; `name` is
-        what progress is called.
+        Calibrated as the clean answers are, with the same offsets. A text is read once, and what the prompts with
+        their notes do not share is run behind it; kept in shards. `name` is what progress is called.
         """
-        other = self.variant(rows=rows, prompt=replace(self.prompt, note=note), truth=self.truth[np.asarray(rows)])
-        last, model = other.model.n_layers - 1, other.model
-        # Adding nothing at the end: what is asked is the answer alone, and kept as that to any edit is.
-        nothing = Add({last: torch.zeros(model.width)}, 0.0)
-        edit = Edit(component="resid_post", layers=(last,), operation=nothing, position="all" if model.obstacle else -1)
-        return self.decide(other.intervene([edit], np.arange(len(rows)), name=name)[:, 0])
+        texts, prompts = self.events["text"].iloc[[*rows]], [replace(self.prompt, note=note) for note in notes]
+        ids = [token_ids(self.tokenizer, [asked.read(self.tokenizer, text) for asked in prompts]) for text in texts]
+        shared = [len(os.path.commonprefix([min(own), max(own), min(own, key=len)[:-1]])) for own in ids]
+        heads = [own[0][:end] for own, end in zip(ids, shared, strict=True)]
+        endings = [[one[end:] for one in own] for own, end in zip(ids, shared, strict=True)]
+        engine = Engine(self.model, heads, self.labels.ids(self.run.scoring))
+
+        def read(part: Sequence[int]) -> dict[str, Tensor]:
+            return {"logits": engine.follow(part, [endings[index] for index in part])}
+
+        folder, batches = self._cache("notes", asked=ids), engine.batches()
+        found = torch.empty(len(ids), len(notes), len(self.words))
+        for number, batch in enumerate(shards.progress(batches, name, [len(batch) for batch in batches])):
+            shard = shards.Shard(folder / f"{number:05d}.safetensors", partial(engine.in_parts, batch, read))
+            self._spared[0] += shard.keep()
+            found[batch] = shard.load("logits").float()
+        return self.decide(found)
 
     def measure(self, experiment: ModuleType) -> pd.DataFrame:
         """The experiment's table: the stored one where it is fresh, else measured now, and stored.

@@ -268,6 +268,19 @@ def test_whole_label_log_probability(model):
             assert abs(found[index, column] - expected) < TOLERANCE
 
 
+def test_prompts_that_go_on_equal_whole_prompts(model):
+    engine = Engine(model, PROMPTS, LABELS)
+    endings = [[[70], [80, 81, 95], [90] * 40], [[72, 73], [81], [91, 60] * 9], [[74], [82, 70, 71, 99], [92]]]
+    for rows in ([0], ROWS):
+        found = engine.follow(rows, [endings[row] for row in rows])
+        for index, row in enumerate(rows):
+            for column, ending in enumerate(endings[row]):
+                whole = plain(model, [*engine.ids[row], *ending], None, LABELS)
+                assert (found[index, column] - whole).abs().max() < TOLERANCE
+    many = [[[number + 60, 61]] * 20 for number in range(3)]  # more than are run at once
+    assert torch.allclose(engine.follow(ROWS, many)[:, :1], engine.follow(ROWS, many)[:, 19:], atol=TOLERANCE)
+
+
 def test_greedy_equals_generate(model):
     engine = Engine(model, PROMPTS, LABELS)
     found = engine.greedy(engine.encode([0, 2]), 4)

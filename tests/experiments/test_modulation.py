@@ -163,9 +163,13 @@ def planted(*, theory_holds: bool, profile: str = "full", seed: int = 0) -> Any:
         assert component == "resid_post"
         return stream[rows][:, None] + moves(edits, layer)
 
-    def answers_to(note: str, rows: np.ndarray, *, name: str) -> np.ndarray:
+    def answers_to(notes: list[str], rows: np.ndarray, *, name: str) -> np.ndarray:
+        assert name
+        return np.stack([answer_to(note, rows) for note in notes], axis=1)
+
+    def answer_to(note: str, rows: np.ndarray) -> np.ndarray:
         """Sentences are believed, each by as much as a push; and any sentence makes anger likelier."""
-        assert name and note.startswith(" ") and note.endswith(".")
+        assert note.startswith(" ") and note.endswith(".")
         logits = clean[rows].clone()
         logits[:, EMOTIONS.index("anger")] += 2.0 * note.count(".")
         for name, pair in packaged("said.yml")["sentences"].items():

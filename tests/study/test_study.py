@@ -583,18 +583,26 @@ def test_a_variant_is_the_study_of_its_own_texts_and_prompt(fresh: Fresh) -> Non
 
 
 def test_answers_to_what_is_said_behind_texts_are_those_of_plain_transformers(fresh: Fresh, plain_llama: Any) -> None:
-    opened, rows, note = fresh(calibration="batch"), [77, 4, 140, 3], " The rain was loud."
+    opened, rows = fresh(calibration="batch"), [77, 4, 140, 3]
+    notes = [
+        " The rain was loud.",
+        " Rain.",
+        " Everyone waited outside before dinner, and nobody laughed quietly twice.",
+    ]
     hf, tokenizer = plain_llama
-    found = opened.answers_to(note, rows, name="said")
-    expected = []
-    for row in rows:
-        text = opened.prompt.prefix + opened.events["text"][row] + note + " Answer:"
-        with torch.no_grad():
-            logits = hf(**tokenizer(text, return_tensors="pt")).logits[0, -1]
-        ids = [tokenizer.encode(f" {word}", add_special_tokens=False)[0] for word in EMOTIONS]
-        expected.append(int((logits[ids] - opened.offsets).argmax()))
-    assert found.tolist() == expected
-    assert (found != opened.predicted[rows]).any()  # else the note was not read
+    ids = [tokenizer.encode(f" {word}", add_special_tokens=False)[0] for word in EMOTIONS]
+    for some in (notes, notes[:1]):
+        found, expected = opened.answers_to(some, rows, name="said"), np.empty((len(rows), len(some)), dtype=int)
+        for index, row in enumerate(rows):
+            for column, note in enumerate(some):
+                text = opened.prompt.prefix + opened.events["text"][row] + note + " Answer:"
+                with torch.no_grad():
+                    logits = hf(**tokenizer(text, return_tensors="pt")).logits[0, -1]
+                expected[index, column] = (logits[ids] - opened.offsets).argmax()
+        assert found.tolist() == expected.tolist()
+        assert (found != opened.predicted[rows][:, None]).any()  # else the note was not read
+    again = opened.answers_to(notes[:1], rows, name="said")
+    assert again.tolist() == found.tolist()
 
 
 def test_what_is_read_under_edits_is_in_the_order_of_the_rows(fresh: Fresh) -> None:

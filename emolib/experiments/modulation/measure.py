@@ -439,15 +439,11 @@ def said(setting: Setting) -> str:
 
 
 def _told(study: Study, judged: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Answers [n, 16] where settings are said behind the judged texts, and [n, 2] where neutral sentences are.
-
-    One more pass over each text for each of them.
-    """
+    """Answers [n, 16] where settings are said behind the judged texts, and [n, 2] where neutral sentences are."""
     plain = sources.packaged("said.yml")["neutral"]
     notes = [*map(said, SAID), *(" ".join(plain[: n + 1]) for n in range(len(plain)))]
-    name = "modulation, {} of {} said"
-    each = [study.answers_to(f" {note}", judged, name=name.format(n + 1, len(notes))) for n, note in enumerate(notes)]
-    return np.stack(each[: len(SAID)], axis=1), np.stack(each[len(SAID) :], axis=1)
+    ids = study.answers_to([f" {note}" for note in notes], judged, name="modulation, said")
+    return ids[:, : len(SAID)], ids[:, len(SAID) :]
 
 
 def _said(
