@@ -343,7 +343,7 @@ say(
 figures.show(
     figures.interval_points(views.pushed_and_said(data, acting), by="setting", hue="way", **score),
     name="fig-modulation-said",
-    caption=f"Theory score of pushes around {around} with directions that predict, and of saying the same; 95 % intervals.",
+    caption=f"Theory score of pushes around {around}, with directions that predict, and of saying the same; 95 % intervals.",
     alt="Theory scores by setting, of pushes, of sentences, and of sentences beyond what a neutral one does.",
 )
 views.instead(data, acting).style.hide()
@@ -364,16 +364,18 @@ views.instead(data, acting).style.hide()
 
 # %% tags=["hide-input"]
 behind, reads = views.on_and_off(data, acting), layer_number(views.read_layer(data))
+zero = {"unmoved": 0.0}
 on, off = (select(behind, metric=metric, settings="printed").iloc[0] for metric in ("on_target", "off_target"))
 say(
     f"Read at layer {reads}, behind pushes around {around}, what is pushed moves by **{spoken(on)}** standard deviations of "
-    f"its rating in the direction of the push, and other appraisals by {spoken(off)} in size. In people's ratings an "
-    f"appraisal that is pushed goes with the others by a correlation of {views.in_people(data):.2f} in size, on average."
+    f"its rating in the direction of the push, and other appraisals by {spoken(off)} in size, "
+    f"{off['value'] / on['value']:.2f} of that. In people's ratings an appraisal that is pushed goes with the others by a "
+    f"correlation of {views.in_people(data):.2f} in size, on average."
 )
 figures.show(
-    figures.interval_points(behind, by="setting", hue="read", xlabel="standard deviations of the rating"),
+    figures.interval_points(behind, by="setting", hue="read", xlabel="standard deviations of the rating", lines=zero),
     name="fig-modulation-beside",
-    caption=f"What is read at layer {reads} behind pushes around {around} with directions that predict; 95 % intervals.",
+    caption=f"What is read at layer {reads} behind pushes around {around}, with directions that predict; 95 % intervals.",
     alt="By setting, how far the pushed appraisal is read to move, and the mean size by which all others are.",
 )
 views.moved_beside(data, acting).style.hide()
