@@ -364,7 +364,7 @@ views.instead(data, acting).style.hide()
 
 # %% tags=["hide-input"]
 behind, reads = views.on_and_off(data, acting), layer_number(views.read_layer(data))
-zero = {"unmoved": 0.0}
+ends = (min(0.0, behind["ci_low"].min()), 1.05 * behind["ci_high"].max())
 on, off = (select(behind, metric=metric, settings="printed").iloc[0] for metric in ("on_target", "off_target"))
 say(
     f"Read at layer {reads}, behind pushes around {around}, what is pushed moves by **{spoken(on)}** standard deviations of "
@@ -373,7 +373,7 @@ say(
     f"correlation of {views.in_people(data):.2f} in size, on average."
 )
 figures.show(
-    figures.interval_points(behind, by="setting", hue="read", xlabel="standard deviations of the rating", lines=zero),
+    figures.interval_points(behind, by="setting", hue="read", xlabel="standard deviations of the rating", xlim=ends),
     name="fig-modulation-beside",
     caption=f"What is read at layer {reads} behind pushes around {around}, with directions that predict; 95 % intervals.",
     alt="By setting, how far the pushed appraisal is read to move, and the mean size by which all others are.",
