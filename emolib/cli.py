@@ -269,7 +269,7 @@ def verdicts(slug: Annotated[str, typer.Argument(metavar="RUN", help="a folder i
     path = root / "results" / "contributed" / f"{name}.json"
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(claims.document(tables), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    print(f"{path.relative_to(root)}\n{claims.summary(claims.verdicts(tables))}")
+    print(f"{path.relative_to(root)}\n{claims.summary(tables)}")
     return 0
 
 

@@ -105,8 +105,8 @@ tables, theirs = chosen.get(run.slug, {}), claims.paper_tables(paper.DETAILED.na
 published = claims.paper_verdicts()
 judged = claims.verdicts_by({run_name(found, slug): found for slug, found in chosen.items()})
 say(
-    f"Of nineteen claims, this run:\n\n{claims.summary(claims.verdicts(tables))}\n\nThe paper's own values of "
-    f"{paper.DETAILED.name}:\n\n{claims.summary(claims.verdicts(theirs), claims.RELEASED)}"
+    f"Of nineteen claims, this run:\n\n{claims.summary(tables)}\n\nThe paper's own values of "
+    f"{paper.DETAILED.name}:\n\n{claims.summary(theirs, claims.RELEASED)}"
 )
 everything = claims.grid(judged, claims.contributed(), published[published["reading"] == claims.RELEASED])
 everything.style.set_table_attributes('class="upright"')

@@ -134,6 +134,13 @@ def parameters(name: str) -> int | None:
     return sum(map(_numbers, place.glob("*.safetensors"))) if place.is_dir() else None
 
 
+def known_parameters(name: str) -> int | None:
+    """The parameters of a registered name or hub id, or of its twin, as the model's card counts; None for any other."""
+    known, base = registry(), parse(name).base
+    entry = known.get(base) or next((one for one in known.values() if one["hub"] == base), None)
+    return int(entry["parameters"]) if entry else None
+
+
 def _numbers(checkpoint: Path) -> int:
     """How many numbers a safetensors file says it holds; 0 of one that says nothing, which loading then refuses."""
     from safetensors import SafetensorError, safe_open

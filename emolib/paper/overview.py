@@ -6,7 +6,7 @@ carries the answer, where removing attention bites and how deep, how well the mo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
@@ -17,21 +17,24 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
-from emolib.engine.registry import TWIN, parse, registry
+from emolib.engine.registry import TWIN, known_parameters, registry
 from emolib.figures.display import spoken
 from emolib.figures.palette import CYCLE, INK
 from emolib.figures.panels import label_axes, panels, styled
-from emolib.paper.claims.evidence import Evidence, NotTestable, Tables, landmark
+from emolib.paper.claims import checks, claims
+from emolib.paper.claims.evidence import NUMBER, RELEASED, ROBUST, Evidence, NotTestable, Tables, averaged, landmark
 from emolib.paper.claims.tests import probe_curve, transfer_curve
 from emolib.paper.tables import paper_tables
 from emolib.study import freshness
 from emolib.study.run import LADDER, REFERENCE, Run
 from emolib.tables import paper
 from emolib.tables.results import readable
+from emolib.texts.appraisals import NAMED
 
 DEPTHS = {
     "probe saturation": "where the probe of the residual stream first has 95 % of its maximum",
     "patching onset": "from where overwriting the residual stream carries half of the answers",
+    "attention band": "where five layers of attention carry the most answers",
     "ablation dip": "where removing three layers of attention hurts most",
 }
 SIZES = {
@@ -39,7 +42,18 @@ SIZES = {
     "attention transfer": "best transfer of attention",
     "agreement without attention": "agreement without attention",
     "agreement without feed-forward": "agreement without feed-forward",
+    "emotion beyond the words": "emotion: probe minus text alone",
+    "appraisals beyond the label": "appraisals: R² beside the label",
+    "steering as released": "theory score, as released",
+    "steering that predicts": "theory score, directions that predict",
 }
+# Those that are the number of a claim's check: the claim, and how the check begins.
+CHECKED = {
+    "emotion beyond the words": ("C2", "best probe of the writer's label minus"),
+    "steering as released": ("C14", "as released: mean theory score"),
+    "steering that predicts": ("C14", "mean theory score, directions that predict"),
+}
+KIN = {"Ministral": "Mistral"}  # families by the first word of a model's name, and who belongs to one
 USUAL = dict(prompt="T1-2shot", position="-1")
 Row = dict[str, Any]
 
@@ -52,10 +66,10 @@ def overview(runs: Mapping[str, Tables]) -> pd.DataFrame:
     """
     rows: list[Row] = []
     for model in paper.PAPER_MODELS:
-        about = dict(model=model.name, source="paper", parameters=parameters(model.id))
+        about = dict(model=model.name, source="paper", parameters=_size(model.id))
         rows += [about | row for row in landmarks(paper_tables(model.id))]
     for slug, tables in runs.items():
-        size = parameters(Evidence(tables).parameters("model").get("model", ""))
+        size = _size(Evidence(tables).parameters("model").get("model", ""))
         rows += [dict(model=run_name(tables, slug), source="ours", parameters=size) | row for row in landmarks(tables)]
     return pd.DataFrame(rows)
 
@@ -65,38 +79,130 @@ def landmarks(tables: Tables) -> Iterator[Row]:
     found = Evidence(tables)
     calibration = found.parameters("calibration").get("calibration", "none")
     patched = dict(metric="transfer", source="other_label", position="-1")
-    stored = found.one("probing", metric="saturation_depth", setting="as_released", component="resid_post")
+    stored = {
+        "probe saturation": found.one(
+            "probing", metric="saturation_depth", setting="as_released", component="resid_post"
+        ),
+        "patching onset": found.one("patching", metric="onset_depth", component="resid_post"),
+        "attention band": found.one("patching", metric="peak_depth", component="attn_out", span=5),
+    }
 
     def dip(component: str) -> pd.Series:
         keys = dict(metric="agreement", method="zero", component=component, position="-1", span=3)
         return landmark("dip", found.curve("ablation", **keys))
 
+    def beside_label() -> pd.Series:
+        rows = found.rows("appraisals", metric="partial_r2", appraisal=list(NAMED))
+        return pd.Series(averaged(rows.loc[rows.groupby("appraisal")["value"].idxmax()]))
+
     # The row of each; a depth is that of the row, unless it is stored with its interval.
-    rows: dict[str, Callable[[], pd.Series]] = {
+    rows: dict[str, Callable[[], Any]] = {
         "accuracy": lambda: found.rows("behaviour", metric="accuracy", calibration=calibration).iloc[0],
-        "probe saturation": lambda: (
-            landmark("saturation", probe_curve(found, "resid_post")) if stored is None else stored
-        ),
+        "probe saturation": lambda: landmark("saturation", probe_curve(found, "resid_post")),
         "patching onset": lambda: landmark("onset", found.stream("patching", **patched)),
         "attention transfer": lambda: landmark("peak", transfer_curve(found, "attn_out")),
+        "attention band": lambda: landmark("peak", transfer_curve(found, "attn_out")),
         "agreement without attention": lambda: dip("attn_out"),
         "ablation dip": lambda: dip("attn_out"),
         "agreement without feed-forward": lambda: dip("mlp_out"),
+        "appraisals beyond the label": beside_label,
     }
     for name, find in rows.items():
         with suppress(NotTestable):
             row = find()
-            ends = {key: row[key] for key in ("value", "ci_low", "ci_high", "n")}
-            if name in DEPTHS and row is not stored:
+            ends = {key: row[key] for key in (*NUMBER, "n")}
+            if stored.get(name) is not None:
+                ends |= {key: stored[name][key] for key in NUMBER}
+            elif name in DEPTHS:
                 ends |= dict(value=row["depth"], ci_low=np.nan, ci_high=np.nan)
             yield dict(layers=found.n_layers, metric=name, **ends)
+    asked = checks(tables, sorted({claim for claim, _ in CHECKED.values()}))
+    for name, (claim, start) in CHECKED.items():
+        own = asked[(asked["claim"] == claim) & asked["check"].str.startswith(start)].head(1)
+        for row in own.rename(columns={"number": "value"}).dropna(subset="value").to_dict("records"):
+            yield dict(layers=found.n_layers, metric=name, **{key: row[key] for key in (*NUMBER, "n")})
 
 
-def parameters(model: str) -> float:
-    """The number of parameters of a registered name or hub id, or of its twin; NaN for any other model."""
-    known, base = registry(), parse(model).base
-    entry = known.get(base) or next((one for one in known.values() if one["hub"] == base), None)
-    return float(entry["parameters"]) if entry else np.nan
+def checked(runs: Mapping[str, Tables]) -> pd.DataFrame:
+    """The `claims.checks` of stored runs, columns also run (as figures name it) and parameters, the smallest first."""
+    parts = []
+    for slug, tables in runs.items():
+        size = _size(Evidence(tables).parameters("model").get("model", ""))
+        parts.append(checks(tables).assign(run=run_name(tables, slug), parameters=size))
+    return pd.concat(parts, ignore_index=True).sort_values("parameters", kind="stable")
+
+
+def quoted(found: pd.DataFrame, claim: str, check: str, column: str = "shown") -> str:
+    """What each run has of a check of `checked`, in words: "**0.42 (0.34 to 0.51)** in A and ... in B".
+
+    `check` is how it begins, `column` what is told. Raises ValueError for a check that no run has.
+    """
+    own = found[(found["claim"] == claim) & found["check"].str.startswith(check)]
+    if own.empty:
+        raise ValueError(f"{claim} has no check that begins {check!r}: {found.loc[found['claim'] == claim, 'check']}")
+    own = own[(own["outcome"] != "no number") & (own[column] != "")].drop_duplicates("run")
+    return _each(own["run"], own[column])
+
+
+def patterns(judged: pd.DataFrame) -> pd.DataFrame:
+    """How the verdict on each claim goes with the models, in one reading (the rows of `claims.verdicts_by`).
+
+    `judged` has columns claim, outcome, model, parameters. Columns: claim, pattern ("in all", "in none", "from a size
+    on", "in some", "in one model alone", "nowhere testable"), holds (models that pass), tested, smallest (parameters of
+    the smallest model that passes).
+    """
+    rows = []
+    for claim, part in judged.groupby("claim", sort=False):
+        part = part[part["outcome"] != "not testable"].sort_values("parameters")
+        held = (part["outcome"] == "reproduced").to_numpy()
+        first = int(held.argmax()) if held.any() else len(held)
+        if len(held) < 2:
+            pattern = "in one model alone" if len(held) else "nowhere testable"
+        elif held.all() or not held.any():
+            pattern = "in all" if held.all() else "in none"
+        else:
+            pattern = "from a size on" if held[first:].all() else "in some"
+        smallest = part["parameters"].iloc[first] if held.any() else np.nan
+        rows.append(dict(claim=claim, pattern=pattern, holds=int(held.sum()), tested=len(held), smallest=smallest))
+    return pd.DataFrame(rows)
+
+
+def sized(judged: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
+    """Verdicts by model with the parameters that `overview` has of each."""
+    return judged.assign(parameters=judged["model"].map(found.groupby("model")["parameters"].first()))
+
+
+def told(found: pd.DataFrame) -> str:
+    """The `patterns` as a list in Markdown, a line each, with the sentences of the claims."""
+    heads = {
+        "in all": "**In every model that was tested**",
+        "from a size on": "**From a size on**",
+        "in some": "**In some models, not by size**",
+        "in none": "**In none**",
+        "in one model alone": "**Tested in one model alone**",
+        "nowhere testable": "**Not testable anywhere yet**",
+    }
+    lines = []
+    for pattern, head in heads.items():
+        own = found[found["pattern"] == pattern]
+        if len(own):
+            lines += [f"{head}:", "", *(f"- {_pattern(row)}" for row in own.itertuples()), ""]
+    return "\n".join(lines)
+
+
+def _pattern(row: Any) -> str:
+    about = f"{row.claim}, {claims()[row.claim].sentence}"
+    if row.pattern == "from a size on":
+        return f"{about} From {row.smallest / 1e9:.1f} billion parameters on ({row.holds} of {row.tested} models)."
+    return about if row.pattern == "nowhere testable" else f"{about} {row.holds} of {row.tested}."
+
+
+def by_method(judged: pd.DataFrame) -> pd.DataFrame:
+    """The claims whose verdict on one model differs between the readings: claim, model, and each reading's outcome."""
+    table = judged.pivot(index=["claim", "model"], columns="reading", values="outcome")[[RELEASED, ROBUST]]
+    known = (table != "not testable").all(axis=1) & (table[RELEASED] != table[ROBUST])
+    order = {name: number for number, name in enumerate(claims())}
+    return table[known].reset_index().sort_values("claim", key=lambda names: names.map(order)).rename_axis(columns=None)
 
 
 def run_name(tables: Tables, slug: str) -> str:
@@ -124,7 +230,8 @@ def model_by_model(
     The smallest model comes first; one of unknown size last. Raises ValueError when no run has that table.
     """
     parts = {}
-    for one in sorted({one.slug: one for one in (*LADDER, run)}.values(), key=lambda one: _size(one.model)):
+    shown = {one.slug: one for one in (*LADDER, run)}.values()
+    for one in sorted(shown, key=lambda one: known_parameters(one.model) or np.inf):
         path = freshness.table_path(one, experiment, root)
         if path.is_file() and (table := readable(path)) is not None:
             parts[run_name({path.stem: table}, one.slug)] = view(table)
@@ -140,12 +247,18 @@ def behind(rows: pd.DataFrame, shown: pd.DataFrame) -> pd.DataFrame:
 
 def listed(rows: pd.DataFrame, form: str = ".2f") -> str:
     """The number of each run of `model_by_model`, a row a run, in words: "**0.42 (0.34 to 0.51)** in A and ...in B"."""
-    each = [f"**{spoken(row, form)}** in {row['run']}" for _, row in rows.iterrows()]
+    return _each(rows["run"], [spoken(row, form) for _, row in rows.iterrows()])
+
+
+def _each(runs: Iterable[str], numbers: Iterable[str]) -> str:
+    each = [f"**{number}** in {run}" for run, number in zip(runs, numbers, strict=True)]
     return " and ".join([", ".join(each[:-1]), each[-1]] if len(each) > 1 else each) or "(not measured)"
 
 
 def _size(model: str) -> float:
-    return float(np.nan_to_num(parameters(model), nan=np.inf))
+    """The parameters of a model, NaN if unknown."""
+    size = known_parameters(model)
+    return np.nan if size is None else float(size)
 
 
 def depths(found: pd.DataFrame) -> pd.DataFrame:
@@ -216,26 +329,37 @@ def numbers(found: pd.DataFrame) -> pd.DataFrame:
     return table.rename(columns={"parameters": "parameters (10⁹)"}).rename_axis(columns=None)
 
 
-@styled
-def against_size(found: pd.DataFrame) -> Figure:
-    """The SIZES landmarks over parameters, a panel each: the paper's models hollow, ours filled, with intervals.
+def families(found: pd.DataFrame) -> pd.DataFrame:
+    """Landmarks within the families of which the paper has two sizes: landmark, families, and in how many it grows."""
+    rows = []
+    for metric in (*SIZES, *DEPTHS):
+        part = found[(found["metric"] == metric) & (found["source"] == "paper")].dropna(subset=["parameters", "value"])
+        part = part.assign(family=part["model"].str.split().str[0].replace(KIN)).sort_values("parameters")
+        pairs = [own["value"].to_numpy() for _, own in part.groupby("family") if len(own) == 2]
+        rows.append(dict(landmark=metric, families=len(pairs), grows=sum(big > small for small, big in pairs)))
+    return pd.DataFrame(rows)
 
-    Raises ValueError without a row of SIZES.
+
+@styled
+def against_size(found: pd.DataFrame, names: Mapping[str, str]) -> Figure:
+    """Landmarks over parameters, a panel each titled by its words: the paper's models hollow, ours filled, intervals.
+
+    Raises ValueError when none of the named landmarks is there.
     """
-    rows = found[found["metric"].isin(list(SIZES))].dropna(subset=["parameters"])
-    names = [name for name in SIZES if (rows["metric"] == name).any()]
-    if not names:
-        raise ValueError(f"no landmark of {list(SIZES)} in the table: give the result of overview")
-    fig, axes = panels(len(names), height=2.1, below=0.5, columns=2)
-    for ax, name in zip(axes, names, strict=True):
+    rows = found[found["metric"].isin(list(names))].dropna(subset=["parameters"])
+    there = [name for name in names if (rows["metric"] == name).any()]
+    if not there:
+        raise ValueError(f"no landmark of {list(names)} in the table: give the result of overview")
+    fig, axes = panels(len(there), height=2.1, below=0.5, columns=2)
+    for ax, name in zip(axes, there, strict=True):
         for source, fill, colour in (("paper", "none", INK), ("ours", CYCLE[0], CYCLE[0])):
             part = rows[(rows["metric"] == name) & (rows["source"] == source)]
             ax.vlines(part["parameters"] / 1e9, part["ci_low"], part["ci_high"], color=colour, linewidth=1)
             ax.plot(part["parameters"] / 1e9, part["value"], "o", color=colour, markerfacecolor=fill, label=source)
-        ax.set(title=SIZES[name], xscale="log", ylim=(0, 1))
+        ax.set(title=names[name], xscale="log", ylim=(min(0, rows["ci_low"].min() - 0.02), 1))
         ax.set_xticks([0.1, 1, 10], ["0.1", "1", "10"])
         ax.minorticks_off()
-    label_axes(axes, "parameters (billions)", "share")
+    label_axes(axes, "parameters (billions)", "share" if names is SIZES else "depth")
     handles, _ = axes[0].get_legend_handles_labels()
     fig.legend(handles, ["the paper's ten models", "this book's runs"], loc="outside lower center", ncols=2)
     return fig

@@ -191,10 +191,10 @@ def test_in_short_has_each_claim_with_the_outcome_of_each_set_of_tables(tables: 
     sets = {reading: (tables, reading) for reading in claims.READINGS}
     found = claims.in_short({**sets, "nothing": ({}, "robust")})
     assert found["claim of the paper"].str.split().str[0].tolist() == NAMES
-    assert set(found["robust"]) == set(found["as released"]) == {"● yes"}
-    apart = found["as described"] != "● yes"
+    assert set(found["robust"]) == set(found["as released"]) == {"● supported"}
+    apart = found["as described"] != "● supported"
     assert found.loc[apart, "claim of the paper"].str.split().str[0].tolist() == ["C14", "C15"]
-    assert set(found["nothing"]) == {"– untested"}
+    assert set(found["nothing"]) == {"– not testable"}
 
 
 def test_a_chapter_ends_with_the_verdicts_it_carries(tables: dict[str, pd.DataFrame]) -> None:
@@ -352,14 +352,34 @@ def test_verdicts_are_one_row_a_claim_and_reading(tables: dict[str, pd.DataFrame
     assert table.eq("●").all(axis=None) and list(table) == [f"planted, {one}" for one in claims.READINGS]
     alone = found[found["reading"] == "robust"].assign(model="alone")
     assert list(claims.grid(alone)) == ["alone"] and list(table.index) == NAMES
-    counts = "19 reproduced, 0 partly reproduced, 0 not reproduced, 0 not testable"
-    assert claims.summary(found, "robust") == f"- robust: {counts}"
-    assert claims.summary(found) == "\n".join(f"- {reading}: {counts}" for reading in claims.READINGS)
+    counts = "19 supported, 0 partly supported, 0 not supported, 0 not testable"
+    assert claims.summary(tables, "robust") == f"- robust: {counts}"
+    assert claims.summary(tables) == "\n".join(f"- {reading}: {counts}" for reading in claims.READINGS)
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    {
+        None: "supported, partly supported, not supported",  # no run: the paper's own values
+        "smollm2-135m": "seen, partly seen, not seen",
+        "somebody/unknown": "seen, partly seen, not seen",
+        "meta-llama/Llama-3.2-1B-Instruct": "reproduced, partly reproduced, not reproduced",
+        "qwen2.5-coder-1.5b@random:3": "reproduced, partly reproduced, not reproduced",
+    }.items(),
+)
+def test_a_verdict_is_called_by_whose_it_is(tables: dict[str, pd.DataFrame], model: str | None, words: str) -> None:
+    for table in tables.values():
+        table.attrs = {} if model is None else {"provenance": {"parameters": {"model": model}}}
+    whose = claims.standing(tables)
+    assert ", ".join(claims.word(outcome, whose) for outcome in claims.OUTCOMES[:3]) == words
+    assert claims.word("not testable", whose) == "not testable"
+    assert claims.verdict_line("C1", tables).startswith(f"**C1, {words.partition(',')[0]}.**")
+    assert claims.standing(claims.paper_tables("Llama 3.2 1B")) == "paper" and claims.standing({}) == "other"
 
 
 def test_verdict_line_names_the_outcome_and_the_numbers(tables: dict[str, pd.DataFrame]) -> None:
     line = claims.verdict_line("C2", tables)
-    assert line.startswith("**C2, reproduced.**")
+    assert line.startswith("**C2, supported.**")
     assert claims.verdict_line("C2", {}).endswith("*Why:* no behaviour table.")
     with pytest.raises(ValueError, match="C20"):
         claims.verdict_line("C20", tables)

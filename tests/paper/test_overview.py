@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from emolib.experiments import probing
 from emolib.paper import overview as models_overview
-from emolib.paper.overview import against_size, overview, parameters, run_name, trends
+from emolib.paper.overview import against_size, overview, run_name, trends
 from emolib.study import freshness
 from emolib.study.run import LADDER, Run
 from emolib.tables import paper, results
@@ -130,12 +130,6 @@ def test_all_committed_runs_and_this_one_stand_side_by_side_the_smallest_first(t
         models_overview.model_by_model(own, probing, lambda table: table, tmp_path / "none")
 
 
-def test_parameters_by_name_and_id() -> None:
-    assert parameters("smollm2-135m") == parameters("HuggingFaceTB/SmolLM2-135M-Instruct") == 134515008
-    assert parameters("smollm2-135m@random:0") == 134515008
-    assert np.isnan(parameters("somebody/unknown"))
-
-
 def test_views_put_the_smallest_model_first(published: pd.DataFrame, run: dict[str, pd.DataFrame]) -> None:
     found = overview({"slug": run})
     order = models_overview.by_size(found)
@@ -158,11 +152,67 @@ def test_trend_is_spearman_over_the_paper_s_models(published: pd.DataFrame) -> N
 
 
 def test_panels_show_every_model_once(published: pd.DataFrame, run: dict[str, pd.DataFrame]) -> None:
-    figure = against_size(overview({"slug": run}))
+    figure = against_size(overview({"slug": run}), models_overview.SIZES)
     assert isinstance(figure, Figure)
     titles = [ax.get_title() for ax in figure.axes]
-    assert titles == list(models_overview.SIZES.values())
+    here = ["accuracy", "attention transfer", "agreement without attention", "agreement without feed-forward"]
+    assert titles == [models_overview.SIZES[name] for name in (*here, "steering as released")], "what has a row"
     points = {ax.get_title(): [len(line.get_xdata()) for line in ax.lines] for ax in figure.axes}
     assert points["accuracy"] == [10, 1] and points["best transfer of attention"] == [10, 0]
     with pytest.raises(ValueError, match="no landmark"):
-        against_size(published[published["metric"] == "ablation dip"])
+        against_size(published[published["metric"] == "ablation dip"], models_overview.SIZES)
+
+
+def test_a_pattern_says_how_verdicts_go_with_size() -> None:
+    sizes = {"a": 1e8, "b": 1e9, "c": 8e9, "d": np.nan}
+    outcomes = {
+        "C1": ("not", "reproduced", "reproduced"),
+        "C2": ("reproduced", "partly", "reproduced"),
+        "C3": ("reproduced", "not testable", "reproduced"),
+        "C4": ("not", "partly", "not testable"),
+        "C5": ("not testable", "reproduced", "not testable"),
+        "C6": ("not testable",) * 3,
+    }
+    rows = [
+        dict(claim=claim, model=model, outcome=outcome, parameters=sizes[model], reading="robust")
+        for claim, each in outcomes.items()
+        for model, outcome in zip(sizes, each, strict=False)
+    ]
+    found = models_overview.patterns(
+        pd.DataFrame(rows).sample(frac=1, random_state=0).sort_values("claim", kind="stable")
+    )
+    patterns = ["from a size on", "in some", "in all", "in none", "in one model alone", "nowhere testable"]
+    assert found["pattern"].tolist() == patterns
+    assert found["holds"].tolist() == [2, 2, 2, 0, 1, 0] and found["tested"].tolist() == [3, 3, 2, 2, 1, 0]
+    assert found["smallest"].tolist()[:2] == [1e9, 1e8]
+    words = models_overview.told(found)
+    assert "From 1.0 billion parameters on (2 of 3 models)." in words and words.count("\n- C") == 6
+
+
+def test_what_the_method_decides_is_found_by_comparing_readings() -> None:
+    rows = [
+        dict(claim=claim, model="m", reading=reading, outcome=outcome)
+        for claim, each in {"C10": ("partly", "not"), "C2": ("not", "not"), "C7": ("not", "not testable")}.items()
+        for reading, outcome in zip(("as released", "robust"), each, strict=True)
+    ]
+    assert models_overview.by_method(pd.DataFrame(rows)).to_dict("records") == [
+        {"claim": "C10", "model": "m", "as released": "partly", "robust": "not"}
+    ]
+
+
+def test_a_check_is_quoted_for_each_run_that_has_it(run: dict[str, pd.DataFrame]) -> None:
+    found = models_overview.checked({"one": run, "two": {}})
+    assert models_overview.quoted(found, "C1", "accuracy") == "**0.30** in SmolLM2 135M (situations, quick)"
+    assert models_overview.quoted(found, "C1", "accuracy", "outcome").startswith("**fails** in ")
+    with pytest.raises(ValueError, match="C1 has no check that begins 'skill'"):
+        models_overview.quoted(found, "C1", "skill")
+
+
+def test_families_of_two_sizes(published: pd.DataFrame) -> None:
+    found = models_overview.families(published).set_index("landmark")
+    assert found.loc["accuracy", ["families", "grows"]].tolist() == [5, 5]
+    small, big = (
+        select(published, model=f"{name}", metric="patching onset")["value"].item()
+        for name in ("Gemma 2 2B", "Gemma 2 9B")
+    )
+    assert found.loc["patching onset", "families"] == 5 and small != big

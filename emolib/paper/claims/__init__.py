@@ -27,6 +27,7 @@ import numpy as np
 import pandas as pd
 
 from emolib.engine.choices import check_choice
+from emolib.engine.registry import known_parameters, registry
 from emolib.paper.claims.evidence import (
     NUMBER,
     READINGS,
@@ -50,15 +51,13 @@ from emolib.texts.sources import packaged
 
 Outcome = Literal["reproduced", "partly", "not", "not testable"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
-WORDS = {
-    "reproduced": "reproduced",
-    "partly": "partly reproduced",
-    "not": "not reproduced",
-    "not testable": "not testable",
-}
-ANSWERS = {"reproduced": "yes", "partly": "partly", "not": "no", "not testable": "untested"}  # where a column is narrow
+# What an outcome is called, by whose it is: a claim is reproduced, or is not, in a model of the size of the paper's; in
+# any other model, of which the paper claims nothing, something is seen; the paper's own values support what it says.
+Standing = Literal["in range", "other", "paper"]
+STEMS: Mapping[Standing, str] = {"in range": "reproduced", "other": "seen", "paper": "supported"}
 SYMBOLS = {"reproduced": "●", "partly": "◐", "not": "○", "not testable": "–"}
 TWIN = re.compile(r"-random-\d+")  # what a twin's folder has in its name
+SMALLEST = min(entry["parameters"] for entry in registry().values() if "paper" in entry)  # of the paper's models
 LANDMARKS = {name: getattr(landmarks, name) for name in ("SATURATION", "ONSET", "EDGE")}
 
 
@@ -103,6 +102,22 @@ class Verdict:
     def n(self) -> int | None:
         """The smallest number of texts or pairs behind a check."""
         return min((check.n for check in self.checks if check.n is not None), default=None)
+
+
+def standing(tables: Tables) -> Standing:
+    """Whose tables they are: the paper's, those of a model as large as one of the paper's at least, or any other's."""
+    if tables and not any("provenance" in table.attrs for table in tables.values()):
+        return "paper"
+    stated = Evidence(tables).parameters("model")
+    size = known_parameters(stated["model"]) if stated else None
+    return "in range" if size is not None and size >= SMALLEST else "other"
+
+
+def word(outcome: Outcome, whose: Standing) -> str:
+    """What an outcome is called: "partly reproduced", "not seen", "supported"."""
+    if outcome == "not testable":
+        return outcome
+    return f"{outcome} {STEMS[whose]}" if outcome in ("partly", "not") else STEMS[whose]
 
 
 class RunTables(dict[str, pd.DataFrame]):
@@ -268,8 +283,9 @@ def verdict_line(name: str, tables: Tables, found: Mapping[Reading, Verdict] | N
     outcomes: dict[Outcome, list[str]] = {}
     for reading, one in found.items():
         outcomes.setdefault(one.outcome, []).append(reading)
-    said = "; ".join(f"{' and '.join(which)}: {WORDS[outcome]}" for outcome, which in outcomes.items())
-    said = f"{WORDS[next(iter(outcomes))]}" if len(outcomes) == 1 else said
+    words = {outcome: word(outcome, standing(tables)) for outcome in outcomes}
+    said = "; ".join(f"{' and '.join(which)}: {words[outcome]}" for outcome, which in outcomes.items())
+    said = words[next(iter(outcomes))] if len(outcomes) == 1 else said
     reasons = dict.fromkeys(one.reason for one in found.values() if one.reason)
     reason = f" *Why:* {'; '.join(reasons)}." if reasons else ""
     return f"**{name}, {said}.** {about.sentence}{reason}{beside}"
@@ -367,22 +383,22 @@ def grid(*parts: pd.DataFrame) -> pd.DataFrame:
 
 
 def in_short(judged: Mapping[str, tuple[Tables, Reading]]) -> pd.DataFrame:
-    """One row a claim, its sentence and whether each of the named sets of tables reproduces it so read, in a word."""
+    """One row a claim, its sentence and what each of the named sets of tables says of it so read, in a word or two."""
     outcomes = {}
     for name, (tables, reading) in judged.items():
         found = verdicts(tables)
         own = found.loc[found["reading"] == reading, "outcome"]
-        outcomes[name] = [f"{SYMBOLS[outcome]} {ANSWERS[outcome]}" for outcome in own]
+        outcomes[name] = [f"{SYMBOLS[outcome]} {word(outcome, standing(tables))}" for outcome in own]
     sentences = [f"{name} {about.sentence}" for name, about in claims().items()]
     return pd.DataFrame({"claim of the paper": sentences, **outcomes})
 
 
-def summary(found: pd.DataFrame, *readings: Reading) -> str:
+def summary(tables: Tables, *readings: Reading) -> str:
     """How many claims had which outcome, a line of Markdown a reading: "- as released: 3 reproduced, 2 partly …"."""
-    parts = []
+    found, whose, parts = verdicts(tables), standing(tables), []
     for reading in readings or READINGS:
         counts = found.loc[found["reading"] == reading, "outcome"].value_counts()
-        parts.append(f"- {reading}: " + ", ".join(f"{counts.get(name, 0)} {WORDS[name]}" for name in OUTCOMES))
+        parts.append(f"- {reading}: " + ", ".join(f"{counts.get(name, 0)} {word(name, whose)}" for name in OUTCOMES))
     return "\n".join(parts)
 
 

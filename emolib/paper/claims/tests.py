@@ -290,7 +290,7 @@ def middle_attention_is_needed(found: Evidence, level: Levels) -> list[Check]:
             inside("depth of the dip with another event's attention output", dip, level.middle, where=where),
         ),
         in_place("dip", "attention and feed-forward", [attention, forward]),
-        at_least(what, later.loc[later["value"].idxmin()], level.spared),
+        at_least(what, later.loc[later["value"].idxmin()] if len(later) else None, level.spared),
     ]
 
 
