@@ -111,8 +111,8 @@ def landmarks(tables: Tables) -> Iterator[Row]:
         with suppress(NotTestable):
             row = find()
             ends = {key: row[key] for key in (*NUMBER, "n")}
-            if stored.get(name) is not None:
-                ends |= {key: stored[name][key] for key in NUMBER}
+            if (kept := stored.get(name)) is not None:
+                ends |= {key: kept[key] for key in NUMBER}
             elif name in DEPTHS:
                 ends |= dict(value=row["depth"], ci_low=np.nan, ci_high=np.nan)
             yield dict(layers=found.n_layers, metric=name, **ends)

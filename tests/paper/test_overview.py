@@ -211,8 +211,7 @@ def test_a_check_is_quoted_for_each_run_that_has_it(run: dict[str, pd.DataFrame]
 def test_families_of_two_sizes(published: pd.DataFrame) -> None:
     found = models_overview.families(published).set_index("landmark")
     assert found.loc["accuracy", ["families", "grows"]].tolist() == [5, 5]
-    small, big = (
-        select(published, model=f"{name}", metric="patching onset")["value"].item()
-        for name in ("Gemma 2 2B", "Gemma 2 9B")
-    )
-    assert found.loc["patching onset", "families"] == 5 and small != big
+    onsets = select(published, metric="patching onset").set_index("model")["value"]
+    pairs = [("Llama 3.2 1B", "Llama 3.1 8B"), ("Gemma 2 2B", "Gemma 2 9B"), ("Phi 3.5 mini", "Phi 3 medium")]
+    pairs += [("OLMo 2 7B", "OLMo 2 13B"), ("Ministral 8B", "Mistral Nemo 12B")]
+    assert found.loc["patching onset"].tolist() == [5, sum(onsets[big] > onsets[small] for small, big in pairs)]
