@@ -37,16 +37,17 @@ if "google.colab" in sys.modules:
 # %% [markdown]
 # # All models
 #
-# **Question.** What holds in every model, from a hundred million to fourteen billion parameters, and what changes with
-# size?
+# **Question.** What holds in every model, from a hundred million to fourteen billion parameters, what begins at a size,
+# and what was the method?
 #
 # The paper compares ten models by heat maps with one column a layer ({cite:t}`tak2025`, its Figures 2, 3, 11 and 12), so
 # that a network of 16 layers ends where one of 42 has hardly begun. Here all share one axis, the layer divided by the
-# number of layers, and every curve is reduced to the point that matters. The same rules find these points in the paper's
-# values and in every stored run of ours:
+# number of layers, and every curve is reduced to the point that matters, by the same rules for the paper's values and for
+# every stored run of ours:
 #
 # - **probe saturation**: where the probe of the residual stream first reaches 95 % of its maximum;
 # - **patching onset**: the first layer whose residual stream, overwritten, carries at least half of the answers along;
+# - **attention band**: the middle of the five neighbouring layers whose attention outputs carry the most answers along;
 # - **ablation dip**: where zeroing three neighbouring attention outputs hurts most, the first and last three aside.
 
 # %% tags=["parameters", "hide-input"]
@@ -64,8 +65,10 @@ profile = "quick"
 corpus_path = ""
 
 # %% tags=["hide-input"]
+import pandas as pd
+
 from emolib import figures
-from emolib.figures.display import say
+from emolib.figures.display import glue, say
 from emolib.paper import claims
 from emolib.paper import overview as models
 from emolib.study.run import Run
@@ -73,6 +76,65 @@ from emolib.study.run import Run
 stored = claims.shown_runs(Run.of(globals()).slug)
 found = models.overview(stored)
 order = models.by_size(found)
+own = claims.verdicts_by({models.run_name(tables, slug): tables for slug, tables in stored.items()})
+theirs = claims.paper_verdicts().query("reading == 'as released'")
+together = models.sized(pd.concat([own.query("reading == 'as released'"), theirs]), found)
+pattern = models.patterns(together)
+
+# %% [markdown]
+# ## In short
+
+# %% tags=["hide-input"]
+figures.show(
+    models.against_size(found, models.DEPTHS),
+    name="fig-models-places",
+    caption="Where in the network four landmarks lie, by number of parameters. Filled: the runs of this book, with 95 % "
+    "intervals where they are stored. Hollow: the paper's ten models, from its Figures 2, 3, 11 and 12.",
+    alt="Four panels over the number of parameters: depth of probe saturation, patching onset, attention band, ablation dip.",
+)
+trends = models.trends(found, "paper", "ours").merge(models.families(found), on="landmark")
+first = {name: models.DEPTHS[name] for name in ("patching onset", "attention band")}
+drawn = figures.bundle(
+    models.against_size(found, first),
+    name="fig-first-page",
+    caption="Where in the network the answer is settled, by size of the model: from which depth on the residual stream "
+    "carries half of the answers along when it is overwritten (left), and where attention carries most of them (right). "
+    "Hollow: the ten models of the study. Filled: ours, with 95 % intervals.",
+    alt="Depth of two landmarks falls with the number of parameters, the study's ten models and this book's together.",
+)
+glue("first-figure", drawn, here=False)
+say(models.spread(found, "patching onset"))
+say(models.moves(trends, "patching onset") + " " + models.moves(trends, "attention band"))
+counted = pattern["pattern"].value_counts()
+say(
+    f"Tested as the paper tested them, **{counted.get('in all', 0)}** of the nineteen claims hold in every model that has "
+    f"numbers for it, **{counted.get('from a size on', 0)}** from a size on, **{counted.get('in some', 0)}** in some models "
+    f"whatever their size, **{counted.get('in none', 0)}** in none; **{counted.get('in few', 0)}** can be tested in fewer "
+    "than three models."
+)
+
+# %% [markdown]
+# ## What holds everywhere, and what begins at a size
+#
+# Each claim in the reading *as released*, the only one for which the paper's ten models have numbers, over all models that
+# can be tested on it. For most claims beyond C7 the paper published numbers of one model alone, so that *every model* means
+# few. A claim counts as holding where its verdict is whole ([What reproduces](11_claims.ipynb) has the tests).
+# Where some models pass, they are named.
+
+# %% tags=["hide-input"]
+say(models.told(pattern))
+
+# %% [markdown]
+# ## What was the method
+#
+# Some verdicts turn round when the controls of the *robust* reading are put in, on the same model and the same texts.
+# There the difference is one of method, not of size. What each control is stands with the claim in
+# [What reproduces](11_claims.ipynb).
+
+# %% tags=["hide-input"]
+differs = models.by_method(own)
+say(f"Of the runs of this book, **{differs['claim'].nunique()}** claims have another verdict with the controls:")
+differs.style.hide()
 
 # %% [markdown]
 # ## Where things happen
@@ -86,24 +148,78 @@ figures.show(
         models.depths(found), xlabel="depth (layer / number of layers)", by="model", hue="metric", xlim=(0, 1)
     ),
     name="fig-models-depth",
-    caption="Three landmarks on one depth axis: the paper's ten models, from its Figures 2, 3 and 12, and the stored runs "
-    "of this book (the intervals are theirs). Patching onsets stand at the layer that is overwritten last, which the "
-    "paper's figures draw two layers earlier.",
-    alt="For each model three marks between depth 0 and 1: probe saturation, patching onset and ablation dip.",
+    caption="The landmarks of each model on one depth axis: the paper's ten models and the stored runs of this book (the "
+    "intervals are theirs). Patching onsets stand at the layer that is overwritten last, which the paper's figures draw "
+    "two layers earlier.",
+    alt="For each model marks between depth 0 and 1: probe saturation, patching onset, attention band and ablation dip.",
 )
-
-# %% tags=["hide-input"]
 apart, dips = models.onset_minus_saturation(found).abs(), models.values_of(found, "ablation dip")
 say(
-    f"Probe saturation and patching onset, two methods that share no computation, lie at most **{apart.max():.2f}** of the "
-    f"depth apart in the {len(apart)} models that have both. The ablation dip lies between {dips.min():.2f} and "
-    f"{dips.max():.2f}."
+    f"Probe saturation and patching onset lie at most **{apart.max():.2f}** of the depth apart in the {len(apart)} models "
+    "that have both. That is less of a coincidence than it looks: both are about the answer that the model is going to "
+    "give, one by reading it, the other by carrying it along. The ablation dip lies between "
+    f"{dips.min():.2f} and {dips.max():.2f}."
+)
+
+# %% [markdown]
+# ## How much
+#
+# Transfer asks whether a site is *sufficient* for the answer, removal whether it is *necessary*. In the values of
+# {cite:t}`tak2025` the first weakens with size but remains, and the second weakens more. A window of three layers is also a
+# smaller share of a deeper network, so that the comparison is not quite fair to the claim. What appraisals add beside the
+# label, what activations add to words, and how pushes follow theory is known of our runs and, for one of these, of one
+# model of the paper.
+
+# %% tags=["hide-input"]
+figures.show(
+    models.against_size(found, models.SIZES),
+    name="fig-models-size",
+    caption="Accuracy over thirteen labels; best transfer of attention in windows of five layers (three where five were not "
+    "run); agreement with the clean answer after zeroing three layers of attention, and of feed-forward, at the "
+    "worst place; best probe of the writer's label minus the best of the text alone; share of the rest that appraisal probes "
+    "explain beside the label, mean of six; mean theory score of pushes of one appraisal. Hollow: the paper's models.",
+    alt="Panels over the number of parameters: accuracy, transfer, agreement, probes beyond words and label, theory scores.",
+)
+
+# %% [markdown]
+# ## Does depth move with size, or with family?
+#
+# Ranks over all models that have a number, the paper's and ours. Several trends are looked at, so that each has its
+# probability alone (p) and corrected for their number by the method of Benjamini and Hochberg (q). Families differ in
+# more than size; the last columns count, in the paper's families of two sizes, how often the larger has the larger value.
+
+# %% tags=["hide-input"]
+clear = trends[trends["q"] < 0.05]
+said = ", ".join(f"{row.landmark} ({row.correlation:+.2f})" for row in clear.itertuples()) or "none"
+say(
+    f"Clear at q below 0.05: **{said}**. Of the {len(trends)} landmarks the others show no trend that this few models allow."
+)
+trends.style.format(precision=3).format("{:+.2f}", subset="correlation").hide()
+
+# %% [markdown]
+# ## Training objective and data
+#
+# The paper asks what training has to do with it, and its models cannot say: all ten are instruction-tuned, and differ in
+# family, size and data at once. The models that can be run here without a network are as few and as mixed: an
+# instruction-tuned general model (SmolLM2), one tuned for code (Qwen 2.5 Coder), each with weights of four bits. Two models
+# that differ in size, family, data and precision at once can show that a finding is *not* bound to one of them, when both
+# show it; they cannot say which of these makes a difference, when one does not.
+#
+# Two comparisons can. A model beside its *random twin*, the same network and tokenizer with weights that were never trained
+# (`MODEL=NAME@random:0`), says what training as such has brought about: what a twin shows as well is no finding, and no claim
+# here passes where its twin does. A base model beside its instruction-tuned form says what tuning changed; it takes weights
+# from the hub, and [one command](../run_your_model.md) for each.
+
+# %% tags=["hide-input"]
+twins = {slug: len(getattr(tables, "twins", ())) for slug, tables in stored.items()}
+say(
+    "Twins stored: " + ", ".join(f"**{n}** of {models.run_name(stored[slug], slug)}" for slug, n in twins.items()) + "."
 )
 
 # %% [markdown]
 # ## The curves behind the marks
 #
-# The same three methods layer by layer, in the paper's models. What to look at is the shape: a rise, a step, a dip, and
+# The same methods layer by layer, in the paper's models. What to look at is the shape: a rise, a step, a dip, and
 # whether they come at one depth. Curves of our runs are in the chapters on [probing](05_probing.ipynb),
 # [patching](06_patching.ipynb) and [ablation](B_ablation.ipynb), with intervals.
 
@@ -122,9 +238,9 @@ figures.show(
 # %% [markdown]
 # ## What they answer
 #
-# A model that is right equally often may still answer differently: a label that the one
-# hardly ever gives may be a frequent answer of the other. That matters for everything done on the agreed set, in which a label that is never given has no event. Where a
-# vocabulary splits labels and the last piece alone is scored, as released, some can never be given at all
+# A model that is right equally often may still answer differently: a label that one model hardly ever gives may be a frequent
+# answer of another. That matters for everything done on the agreed set, in which a label that is never given has no event.
+# Where a vocabulary splits labels and the last piece alone is scored, as released, some can never be given at all
 # ([appendix A](../A_data_models_task.md)).
 
 # %% tags=["hide-input"]
@@ -137,30 +253,6 @@ figures.show(
 )
 
 # %% [markdown]
-# ## What size changes
-#
-# Transfer asks whether a site is *sufficient* for the answer, removal whether it is *necessary*. In the values of
-# {cite:t}`tak2025` the first weakens with size but remains; the second all but vanishes: the large models hardly notice
-# the loss of three attention layers. A window of three is also a smaller share of a deeper network, so that the
-# comparison is not quite fair to the claim.
-
-# %% tags=["hide-input"]
-figures.show(
-    models.against_size(found),
-    name="fig-models-size",
-    caption="Accuracy over thirteen labels; best transfer of attention in windows of five layers (three where five were not "
-    "run); agreement with the clean answer after zeroing three layers of attention, and of feed-forward, at the "
-    "worst place. Hollow: the paper's models (its Figures 3, 11, 12) with intervals from their number of texts or pairs.",
-    alt="Four panels over the number of parameters: accuracy, attention transfer, agreement without attention and without MLP.",
-)
-trends = models.trends(found)
-say(
-    "Rank correlation with the number of parameters over the paper's ten models: "
-    + "; ".join(f"{row.landmark} **{row.correlation:+.2f}** (p = {row.p:.3f})" for row in trends.itertuples())
-    + ". Ten models of five families are few, and families differ in more than size."
-)
-
-# %% [markdown]
 # ## All numbers
 
 # %% tags=["hide-input"]
@@ -169,12 +261,9 @@ models.numbers(found).style.format(precision=2, na_rep="–").hide()
 # %% [markdown]
 # ## What this shows and what it does not
 #
-# The chapter bears on the parts of claims C2, C5, C6 and C7 that speak of all models. How many of the paper's ten pass
-# the test of each as released, without controls:
+# A pattern over models is only as good as the number of models behind it. That a claim holds *from a size on* says where the
+# smallest model that passes lies among those that were run, not that size is the reason. And depth is counted in layers: a
+# deep network may do in more layers what a shallow one does in few.
 
 # %% tags=["hide-input"]
-judged = claims.paper_verdicts().query("reading == 'as released'")
-passed = judged[judged["outcome"] == "reproduced"].groupby("claim").size()
-named = {name: claims.claims()[name].sentence for name in ("C2", "C5", "C6", "C7")}
-say("\n".join(f"- {name}, {sentence} **{passed.get(name, 0)} of 10**" for name, sentence in named.items()))
 say(claims.origins(stored))

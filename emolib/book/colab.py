@@ -35,6 +35,11 @@ class Repository:
         """The address as pip takes it."""
         return f"git+https://github.com/{self.owner}/{self.name}@{self.branch}"
 
+    @property
+    def page(self) -> str:
+        """The address of the code for a reader."""
+        return f"https://github.com/{self.owner}/{self.name}/tree/{self.branch}"
+
     def colab(self, notebook: str) -> str:
         """Return the address that opens the source of a chapter, such as "05_probing", in Colab."""
         base = "https://colab.research.google.com/github"

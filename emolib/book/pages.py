@@ -66,6 +66,10 @@ def add_assets(app: Sphinx, config: Config) -> None:
     package, script = MATHJAX
     shutil.copyfile(str(metadata.distribution(package).locate_file(script)), folder / "mathjax.js")
     config.mathjax_path = "mathjax.js"
+    config.release = metadata.version("emolib")
+    place = colab.repository(Path(app.srcdir))
+    code = f"[{place.owner}/{place.name}]({place.page})" if place else "the repository that this book was made from"
+    config.myst_substitutions |= {"code": code}
     if (Path(app.srcdir) / f"{EXPLORER}.md").is_file():
         data = f"window.emolibExplorer = {json.dumps(explorer.payload(Path(app.srcdir)), separators=(',', ':'))};\n"
         (folder / "explorer-data.js").write_text(data, encoding="utf-8")

@@ -13,6 +13,7 @@ from html import escape
 from typing import Any
 
 import matplotlib as mpl
+from IPython.core.formatters import format_display_data
 from IPython.display import Markdown, display
 from markdown_it import MarkdownIt
 from matplotlib.figure import Figure
@@ -24,6 +25,7 @@ MIME = "application/vnd.emolib.figure+json"
 NAME = re.compile(r"^[a-z][a-z0-9-]*$")
 # Figures are narrow, so that their text stays readable on a phone; a wide page shows them this much larger.
 LARGEST = 1.1
+ELSEWHERE = "application/papermill.record/"  # what MyST-NB takes out of a page, and gives to {glue} alone
 FIGURE_CSS = "margin:1em 0;background:none"
 CAPTION_CSS = "font-size:0.9em;line-height:1.4;margin-top:0.4em"
 
@@ -108,6 +110,12 @@ def say(markdown: str) -> None:
     display(Markdown(markdown))
 
 
-def glue(name: str, shown: Any) -> None:
-    """Display something under a name, by which {glue} shows it on other pages of the book too."""
-    display(shown, metadata={"scrapbook": {"name": name, "mime_prefix": ""}})
+def glue(name: str, shown: Any, *, here: bool = True) -> None:
+    """Display something under a name, by which {glue} shows it on other pages of the book too; not `here`: only there.
+
+    `shown` is anything that a notebook displays, or a figure as `bundle` gives it.
+    """
+    prefix = "" if here else ELSEWHERE
+    parts = shown if isinstance(shown, dict) else format_display_data(shown)[0]
+    data = {f"{prefix}{kind}": part for kind, part in parts.items() if kind != MIME}
+    display(data, raw=True, metadata={"scrapbook": {"name": name, "mime_prefix": prefix}})

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from scipy.stats import spearmanr
+from scipy.stats import false_discovery_control, spearmanr
 
 from emolib.engine.registry import TWIN, known_parameters, registry
 from emolib.figures.display import spoken
 from emolib.figures.palette import CYCLE, INK
 from emolib.figures.panels import label_axes, panels, styled
-from emolib.paper.claims import checks, claims
+from emolib.paper.claims import checks, claims, data
 from emolib.paper.claims.evidence import NUMBER, RELEASED, ROBUST, Evidence, NotTestable, Tables, averaged, landmark
 from emolib.paper.claims.tests import probe_curve, transfer_curve
 from emolib.paper.tables import paper_tables
@@ -54,6 +54,7 @@ CHECKED = {
     "steering that predicts": ("C14", "mean theory score, directions that predict"),
 }
 KIN = {"Ministral": "Mistral"}  # families by the first word of a model's name, and who belongs to one
+FEW = 3  # models below which verdicts make no pattern
 USUAL = dict(prompt="T1-2shot", position="-1")
 Row = dict[str, Any]
 
@@ -132,38 +133,80 @@ def checked(runs: Mapping[str, Tables]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True).sort_values("parameters", kind="stable")
 
 
+def best_rows(runs: Mapping[str, Tables], experiment: str, **keys: Any) -> pd.DataFrame:
+    """Of each run that has rows of an experiment with these keys the one of the largest value, column `run` first."""
+    rows = []
+    for slug, tables in runs.items():
+        with suppress(NotTestable):
+            own = Evidence(tables).rows(experiment, **keys)
+            rows.append({"run": run_name(tables, slug), **own.loc[own["value"].idxmax()]})
+    return pd.DataFrame(rows, columns=None if rows else ["run", *NUMBER])
+
+
 def quoted(found: pd.DataFrame, claim: str, check: str, column: str = "shown") -> str:
     """What each run has of a check of `checked`, in words: "**0.42 (0.34 to 0.51)** in A and ... in B".
 
     `check` is how it begins, `column` what is told. Raises ValueError for a check that no run has.
     """
-    own = found[(found["claim"] == claim) & found["check"].str.startswith(check)]
-    if own.empty:
-        raise ValueError(f"{claim} has no check that begins {check!r}: {found.loc[found['claim'] == claim, 'check']}")
+    own = _checks_of(found, dict(claim=claim, check=check))
     own = own[(own["outcome"] != "no number") & (own[column] != "")].drop_duplicates("run")
     return _each(own["run"], own[column])
+
+
+def doubts(found: pd.DataFrame) -> pd.DataFrame:
+    """What a critic would say, what is measured against it, and the outcome of that check in each run of `checked`."""
+    rows = []
+    for one in data()["doubts"]:
+        own = _checks_of(found, one).drop_duplicates("run").set_index("run")["outcome"].replace("no number", "–")
+        rows.append({"a critic would say": one["doubt"], "what is measured": one["measured"], **own})
+    return pd.DataFrame(rows).reindex(columns=[*list(rows[0])[:2], *found["run"].unique()]).fillna("–")
+
+
+def written_for(found: pd.DataFrame) -> str:
+    """A sentence: whether the runs of `checked` agree with what the discussion takes for granted, and where not."""
+    apart = []
+    for one in data()["written_for"]:
+        own = _checks_of(found, one)
+        own = own[~own["outcome"].isin([*one["outcomes"], "no number"])]
+        apart += [f"that {one['says']} ({one['claim']}), not in {run}" for run in own["run"].unique()]
+    if not apart:
+        return (
+            "All runs shown here agree with what the text of this page takes for granted, as far as they were measured."
+        )
+    return f"**Where the runs shown here differ from the text of this page:** {'; '.join(apart)}."
+
+
+def _checks_of(found: pd.DataFrame, about: Mapping[str, Any]) -> pd.DataFrame:
+    """The rows of `checked` that an entry of claims.yml names. Raises ValueError for a check that no run has."""
+    own = found[(found["claim"] == about["claim"]) & found["check"].str.startswith(about["check"])]
+    if own.empty:
+        known = ", ".join(found.loc[found["claim"] == about["claim"], "check"].unique())
+        raise ValueError(f"{about['claim']} has no check that begins {about['check']!r}: {known or 'none'}")
+    return own
 
 
 def patterns(judged: pd.DataFrame) -> pd.DataFrame:
     """How the verdict on each claim goes with the models, in one reading (the rows of `claims.verdicts_by`).
 
     `judged` has columns claim, outcome, model, parameters. Columns: claim, pattern ("in all", "in none", "from a size
-    on", "in some", "in one model alone", "nowhere testable"), holds (models that pass), tested, smallest (parameters of
-    the smallest model that passes).
+    on", "in some"; "in few" where fewer than three models can be tested), holds (names of the models that pass),
+    tested, smallest (parameters of the smallest model that passes).
     """
     rows = []
     for claim, part in judged.groupby("claim", sort=False):
         part = part[part["outcome"] != "not testable"].sort_values("parameters")
         held = (part["outcome"] == "reproduced").to_numpy()
-        first = int(held.argmax()) if held.any() else len(held)
-        if len(held) < 2:
-            pattern = "in one model alone" if len(held) else "nowhere testable"
+        if len(held) < FEW:
+            pattern = "in few"
         elif held.all() or not held.any():
             pattern = "in all" if held.all() else "in none"
         else:
-            pattern = "from a size on" if held[first:].all() else "in some"
-        smallest = part["parameters"].iloc[first] if held.any() else np.nan
-        rows.append(dict(claim=claim, pattern=pattern, holds=int(held.sum()), tested=len(held), smallest=smallest))
+            pattern = "from a size on" if held[held.argmax() :].all() else "in some"
+        passing = part[held]
+        smallest = passing["parameters"].min()
+        rows.append(
+            dict(claim=claim, pattern=pattern, holds=tuple(passing["model"]), tested=len(held), smallest=smallest)
+        )
     return pd.DataFrame(rows)
 
 
@@ -177,10 +220,9 @@ def told(found: pd.DataFrame) -> str:
     heads = {
         "in all": "**In every model that was tested**",
         "from a size on": "**From a size on**",
-        "in some": "**In some models, not by size**",
+        "in some": "**In some models, whatever their size**",
         "in none": "**In none**",
-        "in one model alone": "**Tested in one model alone**",
-        "nowhere testable": "**Not testable anywhere yet**",
+        "in few": f"**Tested in fewer than {FEW} models**, which shows no pattern",
     }
     lines = []
     for pattern, head in heads.items():
@@ -191,10 +233,10 @@ def told(found: pd.DataFrame) -> str:
 
 
 def _pattern(row: Any) -> str:
-    about = f"{row.claim}, {claims()[row.claim].sentence}"
+    about = f"{row.claim}, {claims()[row.claim].sentence} {len(row.holds)} of {row.tested}"
     if row.pattern == "from a size on":
-        return f"{about} From {row.smallest / 1e9:.1f} billion parameters on ({row.holds} of {row.tested} models)."
-    return about if row.pattern == "nowhere testable" else f"{about} {row.holds} of {row.tested}."
+        return f"{about}, from {row.smallest / 1e9:.1f} billion parameters on."
+    return f"{about}: {', '.join(row.holds)}." if 0 < len(row.holds) < row.tested else f"{about}."
 
 
 def by_method(judged: pd.DataFrame) -> pd.DataFrame:
@@ -308,17 +350,28 @@ def onset_minus_saturation(found: pd.DataFrame) -> pd.Series:
     return (values_of(found, "patching onset") - values_of(found, "probe saturation")).dropna()
 
 
-def trends(found: pd.DataFrame, source: str = "paper") -> pd.DataFrame:
-    """Spearman's correlation of each landmark with the number of parameters.
+def spread(found: pd.DataFrame, metric: str) -> str:
+    """A sentence: where a landmark lies in our runs, and between which values in the paper's models."""
+    rows = found[found["metric"] == metric].dropna(subset="value").sort_values("parameters")
+    own, theirs = rows[rows["source"] == "ours"], rows.loc[rows["source"] == "paper", "value"]
+    numbers = _each(own["model"], [f"{value:.2f}" for value in own["value"]])
+    beside = f"; the paper's models: {theirs.min():.2f} to {theirs.max():.2f}" if len(theirs) else ""
+    return f"{metric.capitalize()}, {DEPTHS[metric]}: depth {numbers}{beside}."
 
-    Columns: landmark, correlation, p, n (the models).
+
+def trends(found: pd.DataFrame, *sources: str) -> pd.DataFrame:
+    """Spearman's correlation of each landmark that three models have at least with the number of parameters.
+
+    Columns: landmark, correlation, p, n (the models), q (p after Benjamini and Hochberg, over these landmarks).
     """
     rows = []
     for metric in (*SIZES, *DEPTHS):
-        part = found[(found["metric"] == metric) & (found["source"] == source)].dropna(subset=["parameters", "value"])
-        result = spearmanr(part["parameters"], part["value"])
-        rows.append(dict(landmark=metric, correlation=result.statistic, p=result.pvalue, n=len(part)))
-    return pd.DataFrame(rows)
+        part = found[(found["metric"] == metric) & found["source"].isin(sources)].dropna(subset=["parameters", "value"])
+        if len(part) > 2:
+            result = spearmanr(part["parameters"], part["value"])
+            rows.append(dict(landmark=metric, correlation=result.statistic, p=result.pvalue, n=len(part)))
+    table = pd.DataFrame(rows)
+    return table.assign(q=false_discovery_control(table["p"]))
 
 
 def numbers(found: pd.DataFrame) -> pd.DataFrame:
@@ -327,6 +380,19 @@ def numbers(found: pd.DataFrame) -> pd.DataFrame:
     table = table[[name for name in (*SIZES, *DEPTHS) if name in table]].reset_index().sort_values("parameters")
     table["parameters"] /= 1e9
     return table.rename(columns={"parameters": "parameters (10⁹)"}).rename_axis(columns=None)
+
+
+def moves(trends: pd.DataFrame, metric: str) -> str:
+    """A sentence: whether a landmark goes with size over all models (a row of `trends`), and within families."""
+    row = trends.set_index("landmark").loc[metric]
+    how = "shows no clear trend" if row["q"] >= 0.05 else f"{'rises' if row['correlation'] > 0 else 'falls'}"
+    within = row["grows"] if row["correlation"] > 0 else row["families"] - row["grows"]
+    side = "higher" if row["correlation"] > 0 else "lower"
+    return (
+        f"With the size of the model the depth of the {metric} {how}: rank correlation **{row['correlation']:+.2f}** "
+        f"over {row['n']} models (q = {row['q']:.3f}); it is {side} in the larger model of **{within} of "
+        f"{row['families']}** families."
+    )
 
 
 def families(found: pd.DataFrame) -> pd.DataFrame:

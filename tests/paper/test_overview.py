@@ -145,7 +145,7 @@ def test_views_put_the_smallest_model_first(published: pd.DataFrame, run: dict[s
 
 
 def test_trend_is_spearman_over_the_paper_s_models(published: pd.DataFrame) -> None:
-    found = trends(published).set_index("landmark").loc["agreement without attention"]
+    found = trends(published, "paper").set_index("landmark").loc["agreement without attention"]
     ranks = select(published, metric="agreement without attention")[["parameters", "value"]].rank()
     assert found["correlation"] == pytest.approx(np.corrcoef(ranks["parameters"], ranks["value"])[0, 1])
     assert found["n"] == 10 and 0 < found["p"] < 0.05
@@ -168,9 +168,9 @@ def test_a_pattern_says_how_verdicts_go_with_size() -> None:
     outcomes = {
         "C1": ("not", "reproduced", "reproduced"),
         "C2": ("reproduced", "partly", "reproduced"),
-        "C3": ("reproduced", "not testable", "reproduced"),
-        "C4": ("not", "partly", "not testable"),
-        "C5": ("not testable", "reproduced", "not testable"),
+        "C3": ("reproduced", "not testable", "reproduced", "reproduced"),
+        "C4": ("not", "partly", "not testable", "not"),
+        "C5": ("not testable", "reproduced", "not"),
         "C6": ("not testable",) * 3,
     }
     rows = [
@@ -181,12 +181,14 @@ def test_a_pattern_says_how_verdicts_go_with_size() -> None:
     found = models_overview.patterns(
         pd.DataFrame(rows).sample(frac=1, random_state=0).sort_values("claim", kind="stable")
     )
-    patterns = ["from a size on", "in some", "in all", "in none", "in one model alone", "nowhere testable"]
+    patterns = ["from a size on", "in some", "in all", "in none", "in few", "in few"]
     assert found["pattern"].tolist() == patterns
-    assert found["holds"].tolist() == [2, 2, 2, 0, 1, 0] and found["tested"].tolist() == [3, 3, 2, 2, 1, 0]
+    assert found["holds"].tolist() == [("b", "c"), ("a", "c"), ("a", "c", "d"), (), ("b",), ()]
+    assert found["tested"].tolist() == [3, 3, 3, 3, 2, 0]
     assert found["smallest"].tolist()[:2] == [1e9, 1e8]
     words = models_overview.told(found)
-    assert "From 1.0 billion parameters on (2 of 3 models)." in words and words.count("\n- C") == 6
+    assert "2 of 3, from 1.0 billion parameters on." in words and words.count("\n- C") == 6
+    assert "1 of 2: b." in words and "0 of 3." in words
 
 
 def test_what_the_method_decides_is_found_by_comparing_readings() -> None:
