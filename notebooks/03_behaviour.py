@@ -226,3 +226,7 @@ say(
 # %% tags=["hide-input"]
 say(claims.chapter_verdicts("03_behaviour", claims.run_tables(f"results/{run.slug}")))
 say(footer(data.attrs["provenance"]))
+
+# %% [markdown]
+# **Next.** What the model answers is settled; [the method in code](04_method.ipynb) shows how its answers are taken apart,
+# and [Probing](05_probing.ipynb) asks from which layer on the answer can be read.

@@ -220,3 +220,7 @@ say(f"Averaged over layers, the non-linear probe differs from the linear one by 
 # %% tags=["hide-input"]
 say(claims.chapter_verdicts("05_probing", claims.run_tables(f"results/{run.slug}")))
 say(footer(data.attrs["provenance"]))
+
+# %% [markdown]
+# **Next.** What can be read may have stood in the words all along: [Wording](05_wording.ipynb) gives probes the text alone. And
+# what can be read need not be used: [Patching](06_patching.ipynb) moves it.

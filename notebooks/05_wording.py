@@ -245,3 +245,7 @@ say("Neither has been tested in this run yet.") if decided.empty else decided
 
 # %% tags=["hide-input"]
 say(footer(data.attrs["provenance"]))
+
+# %% [markdown]
+# **Next.** Reading says what is there. [Patching](06_patching.ipynb) asks what the model does with it, by moving activations
+# from one event to another.

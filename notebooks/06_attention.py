@@ -294,3 +294,6 @@ views.turn(data)
 # %% tags=["hide-input"]
 say(claims.chapter_verdicts("06_attention", claims.run_tables(f"results/{run.slug}")))
 say(footer(data.attrs["provenance"]))
+
+# %% [markdown]
+# **Next.** Where attention looks does not say whether its output is needed: [Ablation](B_ablation.ipynb) removes it.

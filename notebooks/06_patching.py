@@ -335,3 +335,7 @@ views.places(data, run.model).style.format("{:.2f}")
 # %% tags=["hide-input"]
 say(claims.chapter_verdicts("06_patching", claims.run_tables(f"results/{run.slug}")))
 say(footer(data.attrs["provenance"]))
+
+# %% [markdown]
+# **Next.** Attention brings the answer to the last token: [Attention](06_attention.ipynb) looks at what it attends to there, and
+# [Ablation](B_ablation.ipynb) takes it away.

@@ -241,3 +241,7 @@ views.peak_and_fall(data)
 # %% tags=["hide-input"]
 say(claims.chapter_verdicts("07_appraisals", claims.run_tables(f"results/{run.slug}")))
 say(footer(data.attrs["provenance"]))
+
+# %% [markdown]
+# **Next.** Appraisals and emotions can both be read; [Geometry](08_geometry.ipynb) asks whether their directions stand to each other
+# as the theory says.

@@ -274,3 +274,6 @@ say(
 # %% tags=["hide-input"]
 say(claims.chapter_verdicts("08_geometry", claims.run_tables(f"results/{run.slug}")))
 say(footer(data.attrs["provenance"]))
+
+# %% [markdown]
+# **Next.** Directions that lie as the theory says need not act so: [Modulation](09_modulation.ipynb) pushes activations along them.

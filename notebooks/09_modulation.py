@@ -481,3 +481,7 @@ say(
 )
 say(claims.chapter_verdicts("09_modulation", claims.run_tables(f"results/{run.slug}")))
 say(footer(data.attrs["provenance"]))
+
+# %% [markdown]
+# **Next.** [Promotion](D_promotion.ipynb) pushes along the directions of emotions themselves; [Robustness](C_robustness.ipynb) asks
+# whether prompt, split and question matter; the [Discussion](10_discussion.ipynb) puts everything together.

@@ -78,17 +78,17 @@ of, best = partial(models.quoted, models.checked(stored)), partial(models.best_r
 # ## In short
 
 # %% tags=["hide-input"]
-place = models.spread(found, "patching onset")
-words = of("C2", "best probe of the writer")
-pushed = of("C14", "mean theory score, directions that predict"), of("C14", "as released: mean")
+trends = models.trends(found, "paper", "ours").merge(models.families(found), on="landmark")
+pushed = of("C14", "mean theory score, directions that predict"), of("C14", "as released: mean theory score")
 short = f"""
-- **An answer arrives late, in one place.** {place} The shape is the paper's; the depth is the model's own.
-- **That place is not one of emotion alone.** Where attention carries most of the emotion, the share of *topics* that it
-  carries is larger by {of("C10", "share of topics minus")}.
-- **Words tell much of it.** The best probe of activations names the writer's emotion better than the best probe of the
-  words alone by {words} in balanced accuracy.
-- **Pushing appraisals follows the theory with directions that read them**, mean score {pushed[0]}, and not with the
-  paper's, {pushed[1]} (0 is chance, 1 the theory's whole order of labels)."""
+- **An answer is settled late and in one place**, as the study says. Overwriting the last token's residual stream carries
+  half of the answers along from depth {models.where(found, "patching onset")} on. {models.moves(trends, "patching onset")}
+- **That place is not one of emotion alone.** Where attention carries most of the emotion it carries more of the events'
+  *topics*. Share of topics minus that of emotions: {of("C10", "share of topics minus")}.
+- **Words tell much of it.** Balanced accuracy of the best probe of activations minus that of the best probe of the words
+  alone: {of("C2", "best probe of the writer")}.
+- **Pushing appraisals follows the theory with directions that read them**, not with the study's. Mean theory score, 0 by
+  chance and 1 at best: {pushed[0]}; with the study's directions {pushed[1]}."""
 say(short)
 
 # %% [markdown]
@@ -100,10 +100,9 @@ say(short)
 
 # %% tags=["hide-input"]
 say(
-    f"Overwriting the last token's residual stream carries half of the answers along from depth {of('C5', 'depth at')} on "
-    f"(the claim, from the paper's models: 0.45 to 0.68), and before depth 0.35 at most {of('C5', 'highest transfer')} of "
-    f"them. Five layers of attention carry most around depth {of('C6', 'depth of the peak')}, and feed-forward outputs "
-    f"{of('C6', 'layers from the peak')} layers later."
+    f"Depth from which the residual stream carries half of the answers: {of('C5', 'depth at')}; the largest share before "
+    f"depth 0.35: {of('C5', 'highest transfer')}. Depth at which five layers of attention carry most: "
+    f"{of('C6', 'depth of the peak')}; layers from there to the peak of feed-forward outputs: {of('C6', 'layers from')}."
 )
 
 # %% [markdown]
@@ -123,13 +122,13 @@ say(
 changed = dict(metric="accuracy", check="text", set="changed")
 masked, written = (models.listed(best("robustness", text=kind, **changed)) for kind in ("masked", "original"))
 say(
-    f"The same texts can be asked for their topic. At the layer where attention carries most of the emotion, topics are "
-    f"carried along more often, by {of('C10', 'share of topics minus')}. The study's own control, the first word of a text, "
-    f"is carried later by {of('C10', 'layers by which')} layers; but a first word is copied, not understood."
+    f"The same texts can be asked for their topic. Share of topics minus share of emotions that attention carries, at the "
+    f"layer where it carries most emotions: {of('C10', 'share of topics minus')}. The study's own control asks for the first "
+    f"word of a text, which is copied, not understood. Layers by which it is carried later: {of('C10', 'layers by which')}."
 )
 say(
-    f"What is inferred depends on what is left to infer. Texts whose words of emotion are masked, as the study's are, get "
-    f"the writer's label in {masked}; the same texts as they were written, in {written}."
+    f"What is inferred depends on what is left to infer. Share of the writer's labels in answers to texts whose words of "
+    f"emotion are masked, as the study's are: {masked}; to the same texts as they were written: {written}."
 )
 
 # %% [markdown]
@@ -146,9 +145,9 @@ features = [
 ]
 said = best("behaviour", metric="balanced_accuracy", calibration="batch")
 say(
-    f"A classifier that sees nothing but weighted words names the writer's emotion with a balanced accuracy of "
-    f"{models.listed(features[0])}. The best probe of activations reaches {models.listed(features[1])}. What the models "
-    f"*answer* is right in {models.listed(said)}, equal weight to each emotion."
+    f"How well is the writer's emotion named, each emotion counting alike? By a classifier that sees nothing but weighted "
+    f"words: {models.listed(features[0])}. By the best probe of activations: {models.listed(features[1])}. By what the "
+    f"models *answer*: {models.listed(said)}."
 )
 
 # %% [markdown]
@@ -161,10 +160,9 @@ say(
 
 # %% tags=["hide-input"]
 say(
-    f"Patching: at its peak, attention of five layers is sufficient for {of('C6', 'transfer of attention')} of the answers. "
-    f"Removal: with three layers of attention zeroed, at worst {of('C7', 'lowest agreement without attention')} of the "
-    "answers remain; with the scores' offsets centred anew under the edit, "
-    f"{of('C7', 'lowest agreement without attention, offsets')}."
+    f"Share of answers that five layers of attention carry along, at best: {of('C6', 'transfer of attention')}. Share of "
+    f"answers that remain with three layers of attention zeroed, at worst: {of('C7', 'lowest agreement without attention')}; "
+    f"with the scores' offsets centred anew under the edit: {of('C7', 'lowest agreement without attention, offsets')}."
 )
 
 # %% [markdown]
@@ -178,10 +176,10 @@ say(
 
 # %% tags=["hide-input"]
 say(
-    f"All six appraisals that the study names can be read above zero for {of('C12', 'best R2 above zero')} of six, above what "
-    f"the emotion's label alone predicts for {of('C12', 'best R2 above that of the label')}, and above the best probe of the "
-    f"text alone for {of('C12', 'best R2 above that of the best probe of the text')}. Beside the label, a probe explains a "
-    f"share of the rest for {of('C12', 'share of the rest')}."
+    f"Of the six appraisals that the study names, how many can be read better than not at all: {of('C12', 'best R2 above zero')}; "
+    f"better than from the emotion's label: {of('C12', 'best R2 above that of the label')}; better than from the text alone: "
+    f"{of('C12', 'best R2 above that of the best probe of the text')}; how many beside the label, on all events: "
+    f"{of('C12', 'share of the rest')}."
 )
 
 # %% [markdown]
@@ -194,16 +192,16 @@ say(
 
 # %% tags=["hide-input"]
 say(
-    f"The cosines between emotion and appraisal directions have the theory's sign in "
-    f"{of('C13', 'cosines with the sign')} of twelve cases. Beyond depth 0.75 the released probes' cosines shrink to "
-    f"{of('C13', 'mean size')}; directions that are no classifier's keep "
-    f"{of('C13', 'share of the size that is left with differences')} of their size."
+    f"Of twelve cosines between emotions and appraisals, how many have the theory's sign in the first half of the layers: "
+    f"{of('C13', 'cosines with the sign')}. Mean size of the released probes' cosines beyond depth 0.75: "
+    f"{of('C13', 'mean size')}. Share of the size that directions keep which are no classifier's, differences of means: "
+    f"{of('C13', 'share of the size that is left with differences')}."
 )
 say(
-    f"Pushed at the paper's depth, one appraisal at a time: mean theory score {pushed[1]} with the released directions, "
-    f"{of('C14', 'with the other appraisals projected out: mean')} with what they share with the others removed, {pushed[0]} "
-    "with directions that predict unseen writers' ratings. The last also move labels near the end of the network "
-    f"({of('C14', 'mean theory score, directions that predict, after')}), where the study saw nothing move."
+    f"Mean theory score of pushing one appraisal at the paper's depth, with its directions: {pushed[1]}; without what they "
+    f"share with the others: {of('C14', 'with the other appraisals projected out: mean')}; with directions that predict "
+    f"unseen writers' ratings: {pushed[0]}. With the last, pushed after depth 0.85, where the study saw nothing move: "
+    f"{of('C14', 'mean theory score, directions that predict, after')}."
 )
 
 # %% [markdown]

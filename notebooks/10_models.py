@@ -103,8 +103,14 @@ drawn = figures.bundle(
     alt="Depth of two landmarks falls with the number of parameters, the study's ten models and this book's together.",
 )
 glue("first-figure", drawn, here=False)
-say(models.spread(found, "patching onset"))
-say(models.moves(trends, "patching onset") + " " + models.moves(trends, "attention band"))
+say(
+    f"Overwriting the residual stream carries half of the answers along from depth {models.where(found, 'patching onset')} "
+    f"on. {models.moves(trends, 'patching onset')}"
+)
+say(
+    f"Attention carries the most answers along at depth {models.where(found, 'attention band')}. "
+    f"{models.moves(trends, 'attention band')}"
+)
 counted = pattern["pattern"].value_counts()
 say(
     f"Tested as the paper tested them, **{counted.get('in all', 0)}** of the nineteen claims hold in every model that has "
@@ -267,3 +273,6 @@ models.numbers(found).style.format(precision=2, na_rep="–").hide()
 
 # %% tags=["hide-input"]
 say(claims.origins(stored))
+
+# %% [markdown]
+# **Next.** [What reproduces](11_claims.ipynb) has every verdict with the numbers that decide it.

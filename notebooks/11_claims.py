@@ -60,10 +60,14 @@ if "google.colab" in sys.modules:
 #
 # | verdict | when |
 # |---|---|
-# | ● reproduced | all checks of the reading that have a number hold |
+# | ● reproduced, seen, supported | all checks of the reading that have a number hold |
 # | ◐ partly | the core does not fail, but some check is open or fails |
 # | ○ not | the core fails |
 # | – not testable | a gate is closed; a table or a row that no verdict can do without is missing; or all holds and a control was not measured |
+#
+# What passing is called says whose numbers they are. A claim is *reproduced* in a model of the size of the paper's, from 1.2
+# billion parameters on; in a smaller one, of which the paper claims nothing, it is *seen*; by the paper's own published
+# values, without most controls, it is *supported*.
 #
 # Layers are compared as fractions of depth, so that a claim about the middle of a network can be tested in any network.
 # The thresholds come from the paper's own figures, a little widened: they are kind to it by construction, and where its
@@ -112,8 +116,8 @@ everything = claims.grid(judged, claims.contributed(), published[published["read
 everything.style.set_table_attributes('class="upright"')
 
 # %% [markdown]
-# The claims in one line each, and whether they are reproduced: in the robust reading by this run and by the committed ones,
-# and as released by the paper's values of Llama 3.2 1B.
+# The claims in one line each, and what became of them: in the robust reading of this run and of the committed ones, and as
+# released by the paper's values of Llama 3.2 1B.
 
 # %% tags=["hide-input"]
 committed = [run.slug, *(one.slug for one in LADDER)]
@@ -161,9 +165,13 @@ say(claims.described())
 # ## What this shows and what it does not
 #
 # A verdict on this run says something about this model under this prompt, not about the paper's models. Two verdicts on
-# one claim are comparable only as far as the same checks count in both. A claim that is *not reproduced* here and
-# *reproduced* by the paper's own values may depend on size; one that the paper's own values do not carry cannot be
-# rescued by ours. The verdicts reduce curves to single words: read the chapters before quoting one.
+# one claim are comparable only as far as the same checks count in both. A claim that a small model does not show and
+# the paper's own values support may depend on size; one that the paper's own values do not support cannot be rescued by
+# ours. The verdicts reduce curves to single words: read the chapters before quoting one.
 
 # %% tags=["hide-input"]
 say(claims.origins(chosen))
+
+# %% [markdown]
+# **Next.** Where paper, code and data contradict each other: [Errata](errata.ipynb). To judge a model of yours:
+# [Run your own model](../run_your_model.md).

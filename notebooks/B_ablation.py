@@ -270,3 +270,7 @@ say(
 # %% tags=["hide-input"]
 say(claims.chapter_verdicts("B_ablation", claims.run_tables(f"results/{run.slug}")))
 say(footer(data.attrs["provenance"]))
+
+# %% [markdown]
+# **Next.** So far an emotion was a label. [Appraisals](07_appraisals.ipynb) asks what it may be made of: whether the model keeps
+# how an event came about and mattered.

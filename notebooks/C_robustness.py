@@ -342,3 +342,7 @@ else:
 # %% tags=["hide-input"]
 say(claims.chapter_verdicts("C_robustness", claims.run_tables(f"results/{run.slug}")))
 say(footer(data.attrs["provenance"]))
+
+# %% [markdown]
+# **Next.** [Promotion](D_promotion.ipynb) pushes along the directions of emotions, and [What reproduces](11_claims.ipynb) collects the
+# verdicts.

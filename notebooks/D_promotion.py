@@ -247,3 +247,6 @@ views.best(table, theirs).style.format(precision=2, na_rep="–").hide()
 # %% tags=["hide-input"]
 say(claims.chapter_verdicts("D_promotion", claims.run_tables(f"results/{run.slug}")))
 say(footer(data.attrs["provenance"]))
+
+# %% [markdown]
+# **Next.** [What reproduces](11_claims.ipynb) collects the verdicts on all claims, and [All models](10_models.ipynb) compares models.

@@ -18,11 +18,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import nbformat
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.config import Config
 
 from emolib.book import colab, explorer, render
+from emolib.figures.display import MIME
 
 # Typesets formulas as SVG, without fonts or further files.
 MATHJAX = "sphinx-mathjax-offline", "sphinx-mathjax-offline/static/mathjax/tex-svg.js"
@@ -34,6 +36,7 @@ MATH = re.compile(r'class="[^"]*\bmath\b')
 def setup(app: Sphinx) -> dict[str, Any]:
     """Return what Sphinx wants to know about the extension."""
     app.connect("config-inited", add_assets)
+    app.connect("source-read", fill_concordance)
     app.connect("doctree-read", draw_inline, priority=400)  # Sphinx copies images at 500
     app.connect("doctree-read", put_setup_last, priority=400)  # before the contents of a page are listed
     app.connect("autodoc-process-docstring", as_text)
@@ -75,6 +78,36 @@ def add_assets(app: Sphinx, config: Config) -> None:
         (folder / "explorer-data.js").write_text(data, encoding="utf-8")
         (folder / "vega.js").write_text(explorer.vega(), encoding="utf-8")
     config.html_static_path.append(str(folder))
+
+
+def fill_concordance(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Return None after putting the table of the paper's figures into the page that asks for it."""
+    if Path(docname).name == "concordance":
+        source[0] = source[0].replace("CONCORDANCE", concordance(Path(app.srcdir) / "book" / "chapters"))
+
+
+def concordance(chapters: Path) -> str:
+    """A table in Markdown: figures of the paper, each with our figures whose captions name it."""
+    ours: dict[int, list[str]] = {}
+    for path in sorted(chapters.glob("*.ipynb")):
+        for cell in nbformat.read(path, 4).cells:
+            for output in cell.get("outputs", []):
+                about = output.get("data", {}).get(MIME)
+                for number in _figures_of_paper(about["caption"]) if about else ():
+                    place = f"{{numref}}`{about['name']}` ({{doc}}`chapters/{path.stem}`)"
+                    ours.setdefault(number, []).append(place)
+    rows = [f"| {number} | {'; '.join(dict.fromkeys(names))} |" for number, names in sorted(ours.items())]
+    return "\n".join(["| figure of the paper | ours |", "|---|---|", *rows])
+
+
+def _figures_of_paper(caption: str) -> list[int]:
+    """The numbers in a caption's "its Figure 17", "Figures 2, 3 and 12", "Figures 30-36"."""
+    numbers = [int(one) for one in re.findall(r"Figure (\d+)", caption)]
+    for listed in re.findall(r"Figures (\d+(?:(?:, | and |[–-])\d+)*)", caption):
+        for part in re.split(r", | and ", listed):
+            ends = [int(end) for end in re.findall(r"\d+", part)]
+            numbers += range(ends[0], ends[-1] + 1)
+    return numbers
 
 
 def draw_inline(app: Sphinx, doctree: nodes.document) -> None:

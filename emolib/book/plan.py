@@ -34,6 +34,7 @@ from emolib.engine.tiny import byte_tokenizer
 from emolib.stats.sampling import ENOUGH
 from emolib.study.clean import KEEP, cache_bytes
 from emolib.study.run import Run
+from emolib.study.study import texts_used
 from emolib.tables import results
 from emolib.tables.provenance import duration
 from emolib.texts.corpus import EMOTIONS
@@ -223,7 +224,8 @@ def texts_of(run: Run) -> Texts:
     some = events["text"].iloc[:: max(1, len(events) // 100)]
     ids = tokenizer([prompt.render(text) for text in some])["input_ids"]
     shared = len(os.path.commonprefix([min(ids), max(ids)]))
-    return Texts(len(events), max(KEEP, round(sum(map(len, ids)) / len(ids)) - shared), shared, whose)
+    n = len(texts_used(run, len(events)))
+    return Texts(n, max(KEEP, round(sum(map(len, ids)) / len(ids)) - shared), shared, whose)
 
 
 def agreed_share(run: Run, root: Path) -> tuple[float, str]:

@@ -17,7 +17,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy.stats import false_discovery_control, spearmanr
 
-from emolib.engine.registry import TWIN, known_parameters, registry
+from emolib.engine.registry import TWIN, known_parameters, parse, registry, usual_dtype
 from emolib.figures.display import spoken
 from emolib.figures.palette import CYCLE, INK
 from emolib.figures.panels import label_axes, panels, styled
@@ -146,7 +146,7 @@ def best_rows(runs: Mapping[str, Tables], experiment: str, **keys: Any) -> pd.Da
 def quoted(found: pd.DataFrame, claim: str, check: str, column: str = "shown") -> str:
     """What each run has of a check of `checked`, in words: "**0.42 (0.34 to 0.51)** in A and ... in B".
 
-    `check` is how it begins, `column` what is told. Raises ValueError for a check that no run has.
+    `check` is its words or how they begin, `column` what is told. Raises ValueError for a check that no run has.
     """
     own = _checks_of(found, dict(claim=claim, check=check))
     own = own[(own["outcome"] != "no number") & (own[column] != "")].drop_duplicates("run")
@@ -178,9 +178,11 @@ def written_for(found: pd.DataFrame) -> str:
 
 def _checks_of(found: pd.DataFrame, about: Mapping[str, Any]) -> pd.DataFrame:
     """The rows of `checked` that an entry of claims.yml names. Raises ValueError for a check that no run has."""
-    own = found[(found["claim"] == about["claim"]) & found["check"].str.startswith(about["check"])]
+    of_claim = found[found["claim"] == about["claim"]]
+    own = of_claim[of_claim["check"] == about["check"]]
+    own = of_claim[of_claim["check"].str.startswith(about["check"])] if own.empty else own
     if own.empty:
-        known = ", ".join(found.loc[found["claim"] == about["claim"], "check"].unique())
+        known = ", ".join(of_claim["check"].unique())
         raise ValueError(f"{about['claim']} has no check that begins {about['check']!r}: {known or 'none'}")
     return own
 
@@ -248,9 +250,11 @@ def by_method(judged: pd.DataFrame) -> pd.DataFrame:
 
 
 def run_name(tables: Tables, slug: str) -> str:
-    """How figures name a run: its model, and what differs from the reference run; never as a model of the paper."""
+    """How figures name a run: its model, and what is not usual about it; never as a model of the paper."""
     usual = {name: str(value) for name, value in REFERENCE.parameters().items() if name not in ("model", "device")}
     stated = Evidence(tables).parameters("model", *usual)
+    if parse(stated.get("model", "")).base in registry():
+        usual["dtype"] = usual_dtype(stated["model"])
     extra = [stated[name] for name in usual if stated.get(name, usual[name]) != usual[name]]
     name = paper.model_name(_titled(stated["model"]) if "model" in stated else slug)
     extra = extra or ["run here"] * (name in {model.name for model in paper.PAPER_MODELS})
@@ -350,13 +354,12 @@ def onset_minus_saturation(found: pd.DataFrame) -> pd.Series:
     return (values_of(found, "patching onset") - values_of(found, "probe saturation")).dropna()
 
 
-def spread(found: pd.DataFrame, metric: str) -> str:
-    """A sentence: where a landmark lies in our runs, and between which values in the paper's models."""
+def where(found: pd.DataFrame, metric: str) -> str:
+    """Where a landmark lies in our runs and between which values in the paper's models, in words."""
     rows = found[found["metric"] == metric].dropna(subset="value").sort_values("parameters")
     own, theirs = rows[rows["source"] == "ours"], rows.loc[rows["source"] == "paper", "value"]
     numbers = _each(own["model"], [f"{value:.2f}" for value in own["value"]])
-    beside = f"; the paper's models: {theirs.min():.2f} to {theirs.max():.2f}" if len(theirs) else ""
-    return f"{metric.capitalize()}, {DEPTHS[metric]}: depth {numbers}{beside}."
+    return f"{numbers} (in the paper's models {theirs.min():.2f} to {theirs.max():.2f})" if len(theirs) else numbers
 
 
 def trends(found: pd.DataFrame, *sources: str) -> pd.DataFrame:
@@ -383,14 +386,14 @@ def numbers(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def moves(trends: pd.DataFrame, metric: str) -> str:
-    """A sentence: whether a landmark goes with size over all models (a row of `trends`), and within families."""
+    """A sentence on a landmark that the one before has named: whether it goes with size, and within families."""
     row = trends.set_index("landmark").loc[metric]
-    how = "shows no clear trend" if row["q"] >= 0.05 else f"{'rises' if row['correlation'] > 0 else 'falls'}"
-    within = row["grows"] if row["correlation"] > 0 else row["families"] - row["grows"]
-    side = "higher" if row["correlation"] > 0 else "lower"
+    up = row["correlation"] > 0
+    how = "shows no clear trend with" if row["q"] >= 0.05 else f"{'rises' if up else 'falls'} with"
+    within = row["grows"] if up else row["families"] - row["grows"]
     return (
-        f"With the size of the model the depth of the {metric} {how}: rank correlation **{row['correlation']:+.2f}** "
-        f"over {row['n']} models (q = {row['q']:.3f}); it is {side} in the larger model of **{within} of "
+        f"It {how} the size of the model: rank correlation **{row['correlation']:+.2f}** over {row['n']} models, the "
+        f"paper's and ours (q = {row['q']:.3f}), {'higher' if up else 'lower'} in the larger model of **{within} of "
         f"{row['families']}** families."
     )
 

@@ -25,10 +25,12 @@ from emolib.engine.engine import Encodings, Engine, token_ids
 from emolib.engine.labels import LabelTokens, calibration_offsets, label_tokens
 from emolib.engine.loading import load
 from emolib.engine.model import Model
+from emolib.engine.registry import parse
 from emolib.engine.remote import lighter
 from emolib.engine.sites import Component
 from emolib.engine.work import counted, done
 from emolib.stats import Interval
+from emolib.stats.sampling import enough
 from emolib.stats.scores import Statistic
 from emolib.study import freshness, shards
 from emolib.study.clean import KEEP, WORD_TOKENS, Clean, CleanPass
@@ -43,11 +45,20 @@ Rows = Sequence[int] | np.ndarray  # numbers of texts
 EDITS_AT_ONCE = 512  # edits in one shard: some minutes of work, kept before the next
 
 
+def texts_used(run: Run, n: int) -> np.ndarray:
+    """The numbers of the texts, of `n` in the corpus, that a run looks at: all, of a random twin a sample.
+
+    What an untrained network answers is chance, of which `enough` texts tell what is to be told.
+    """
+    return np.arange(n) if parse(run.model).seed is None else enough(np.arange(n), seed=run.seed)
+
+
 class Study:
     """Opened resources of a run: N texts, and C words that may answer.
 
-    `model` and `corpus` are the run's, loaded on first use, unless they are given; `folder` holds `cache/` and
-    `results/`. `events` are the texts with their ratings, `truth` [N] the ids of the right answers among `words`,
+    `model` and `corpus` are the run's, loaded on first use, unless they are given; of a random twin the texts are a
+    sample of a large corpus (`stats.sampling.enough`); `folder` holds `cache/` and `results/`. `events` are the texts
+    with their ratings, `truth` [N] the ids of the right answers among `words`,
     `groups` [N] the clusters of writers. What makes the study another one than its run's: `rows`, part of the texts;
     `prompt` and `truth`, another question; `clean`, answers that are known, so that they need not be computed;
     `agreed`, the texts taken to be answered right; `only_layers`, the layers that experiments measure. No table of such
@@ -73,7 +84,7 @@ class Study:
         self._model, self._clean, self._agreed, self.only_layers = model, clean, agreed, only_layers
         self._tokenizer: Any = None
         self.whole = all(other is None for other in (rows, prompt, truth, clean, agreed, only_layers))
-        self._rows = np.arange(len(self.corpus.events)) if rows is None else np.asarray(rows, dtype=int)
+        self._rows = texts_used(run, len(self.corpus.events)) if rows is None else np.asarray(rows, dtype=int)
         self.events = self.corpus.events.iloc[self._rows].reset_index(drop=True)
         self.groups, self.words = writer_groups(self.events), self._prompt.labels
         if isinstance(model, Model):

@@ -408,3 +408,20 @@ def test_an_altered_chapter_says_so_at_its_head(monkeypatch: pytest.MonkeyPatch)
         pages.say_altered(app, page, "page.html", context, None)
         assert ("Do not cite" in context["body"]) is warned and "<a>" not in context["body"]
         assert context["body"].endswith("<p>text</p>")
+
+
+def test_the_concordance_lists_every_figure_whose_caption_names_one_of_the_paper(tmp_path: Path) -> None:
+    captions = {
+        "fig-a": "Ours; dashed, its Figures 2, 3 and 12. On 200 events.",
+        "fig-b": "As in the paper (its Figure 16, 200 pairs a layer), and Figures 30-32.",
+        "fig-c": "Nothing of the paper: 14 texts.",
+    }
+    outputs = [
+        nbformat.v4.new_output("display_data", {MIME: {"name": name, "alt": "x", "caption": caption}})
+        for name, caption in captions.items()
+    ]
+    cell = nbformat.v4.new_code_cell("", outputs=outputs)
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "05_x.ipynb")
+    rows = [line.split(" | ") for line in pages.concordance(tmp_path).splitlines()[2:]]
+    found = {int(number.strip("| ")): re.findall("fig-[abc]", names) for number, names in rows}
+    assert found == {**{n: ["fig-a"] for n in (2, 3, 12)}, **{n: ["fig-b"] for n in (16, 30, 31, 32)}}

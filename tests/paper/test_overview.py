@@ -121,9 +121,9 @@ def test_all_committed_runs_and_this_one_stand_side_by_side_the_smallest_first(t
         path = freshness.table_path(one, probing, tmp_path)
         results.write(results.tidy(rows, "probing", n_layers=2), path, about)
     found = models_overview.model_by_model(own, probing, lambda table: table.head(1), tmp_path)
-    assert found["run"].tolist() == ["SmolLM2 135M", "Qwen 2.5 Coder 1.5B (mixed)", "unknown"]
+    assert found["run"].tolist() == ["SmolLM2 135M", "Qwen 2.5 Coder 1.5B", "unknown"]
     assert models_overview.listed(found.head(2)) == (
-        "**0.50 (0.40 to 0.60)** in SmolLM2 135M and **0.50 (0.40 to 0.60)** in Qwen 2.5 Coder 1.5B (mixed)"
+        "**0.50 (0.40 to 0.60)** in SmolLM2 135M and **0.50 (0.40 to 0.60)** in Qwen 2.5 Coder 1.5B"
     )
     assert len(models_overview.behind(found[["value"]].head(1), found)) == 3
     with pytest.raises(ValueError, match="no run has a table of probing"):

@@ -35,7 +35,7 @@ from emolib.engine.sites import COMPONENTS
 from emolib.engine.tiny import tiny_model
 from emolib.engine.weights import described
 from emolib.experiments.attention.reading import tokenize
-from emolib.stats import scores
+from emolib.stats import sampling, scores
 from emolib.study import freshness, shards, study
 from emolib.study.clean import KEEP, WORD_TOKENS, Clean
 from emolib.study.run import REFERENCE, Run
@@ -870,3 +870,17 @@ def test_progress_gives_every_item_and_counts_texts(capsys: pytest.CaptureFixtur
     assert "86/86" in capsys.readouterr().err
     with pytest.raises(ValueError, match="zip"):
         list(shards.progress(["a", "b"], "reading", [64]))
+
+
+def test_a_twin_looks_at_a_sample_of_a_large_corpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    trained, twin = (Study(Run(model=name)) for name in ("smollm2-135m", "smollm2-135m@random:0"))
+    assert twin.events.equals(trained.events), "520 texts are not too many"
+    monkeypatch.setattr(sampling, "ENOUGH", 100)
+    twin, other = (Study(Run(model="smollm2-135m@random:0", seed=seed)) for seed in (0, 1))
+    assert len(twin.events) == len(twin.groups) == len(twin.truth) == 100 and twin.whole
+    assert twin.events["text_id"].is_monotonic_increasing and set(twin.events["text_id"]) != set(
+        other.events["text_id"]
+    )
+    right = trained.events.set_index("text_id")["emotion"]
+    assert twin.events["emotion"].tolist() == right[twin.events["text_id"]].tolist()
+    assert len(Study(Run()).events) == 520
