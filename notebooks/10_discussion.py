@@ -215,11 +215,15 @@ say(
 # ## What a critic would say, and what was measured
 
 # %% tags=["hide-input"]
-models.doubts(models.checked(stored)).style.hide()
+say(claims.as_markdown(models.doubts(models.checked(stored))))
 
 # %% [markdown]
 # Each row is one check of a claim; the word is its outcome (*holds*, *open* where its interval reaches over the limit,
-# *fails*), the number is in [What reproduces](11_claims.ipynb). A dash: not measured on that model.
+# *fails*), the number is in [What reproduces](11_claims.ipynb). A dash: not measured on that model. Other controls decide no
+# claim and stand in their chapters: sources of the same emotion in [Patching](06_patching.ipynb), random and mean ablations in
+# [Ablation](B_ablation.ipynb), eleven prompts and ten splits in [Robustness](C_robustness.ipynb); in
+# [Modulation](09_modulation.ipynb) the appraisal said in a sentence instead of pushed, all other appraisals read behind a push,
+# and expectations from a meta-analysis beside those of this corpus.
 #
 # A critic would also say that thirteen labels of one prompt are not emotion; that one corpus of crowd workers' recollections
 # in English is not experience; that weights of four bits are not the model; that two models are not a law; and that steering

@@ -154,12 +154,14 @@ def quoted(found: pd.DataFrame, claim: str, check: str, column: str = "shown") -
 
 
 def doubts(found: pd.DataFrame) -> pd.DataFrame:
-    """What a critic would say, what is measured against it, and the outcome of that check in each run of `checked`."""
+    """What a critic would say, what is measured against it, by which claim's check (a link to its chapter), and the
+    outcome of that check in each run of `checked`, "–" where it was not measured."""
     rows = []
     for one in data()["doubts"]:
         own = _checks_of(found, one).drop_duplicates("run").set_index("run")["outcome"].replace("no number", "–")
-        rows.append({"a critic would say": one["doubt"], "what is measured": one["measured"], **own})
-    return pd.DataFrame(rows).reindex(columns=[*list(rows[0])[:2], *found["run"].unique()]).fillna("–")
+        link = f"[{one['claim']}]({claims()[one['claim']].chapter}.ipynb)"
+        rows.append({"a critic would say": one["doubt"], "what is measured": one["measured"], "claim": link, **own})
+    return pd.DataFrame(rows).reindex(columns=[*list(rows[0])[:3], *found["run"].unique()]).fillna("–")
 
 
 def written_for(found: pd.DataFrame) -> str:

@@ -239,7 +239,7 @@ def test_the_discussion_says_what_the_committed_runs_show(committed: pd.DataFram
 
 def test_every_doubt_has_a_check_of_the_reference_run(committed: pd.DataFrame) -> None:
     found = models_overview.doubts(committed)
-    assert len(found) == len(claims.data()["doubts"]) and list(found)[2] == "SmolLM2 135M"
+    assert len(found) == len(claims.data()["doubts"]) and list(found)[3] == "SmolLM2 135M"
     assert set(found["SmolLM2 135M"]) <= {"holds", "open", "fails"}, "each is measured"
     code = (ROOT / "notebooks" / "10_discussion.py").read_text(encoding="utf-8")
     for claim, check in re.findall(r"""of\(['"](C\d+)['"], ['"]([^'"]+)['"]""", code):

@@ -309,10 +309,14 @@ def shown(found: pd.DataFrame) -> pd.DataFrame:
 def verdict_table(name: str, tables: Tables) -> str:
     """The outcome of a claim, its sentence, and its checks as a table, in Markdown."""
     found = readings_of(name, tables)
-    frame = shown(_table({name: found})).drop(columns="claim")
-    rows = [list(frame), ["---"] * frame.shape[1], *frame.to_numpy().tolist()] if len(frame) else []
-    table = "\n".join(f"| {' | '.join(cell.replace('|', ' ') for cell in row)} |" for row in rows)
+    table = as_markdown(shown(_table({name: found})).drop(columns="claim"))
     return "\n\n".join([verdict_line(name, tables, found), table]).strip()
+
+
+def as_markdown(frame: pd.DataFrame) -> str:
+    """A table of texts in Markdown; empty without rows."""
+    rows = [list(frame), ["---"] * frame.shape[1], *frame.to_numpy().tolist()] if len(frame) else []
+    return "\n".join(f"| {' | '.join(cell.replace('|', ' ') for cell in row)} |" for row in rows)
 
 
 def chapter_verdicts(chapter: str, tables: Tables) -> str:
