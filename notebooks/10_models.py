@@ -68,7 +68,7 @@ corpus_path = ""
 import pandas as pd
 
 from emolib import figures
-from emolib.figures.display import glue, say
+from emolib.figures.display import bundle, glue, say
 from emolib.paper import claims
 from emolib.paper import overview as models
 from emolib.study.run import Run
@@ -86,15 +86,15 @@ pattern = models.patterns(together)
 
 # %% tags=["hide-input"]
 figures.show(
-    models.against_size(found, models.DEPTHS),
+    models.against_size(found, {name: name for name in models.DEPTHS}),
     name="fig-models-places",
     caption="Where in the network four landmarks lie, by number of parameters. Filled: the runs of this book, with 95 % "
     "intervals where they are stored. Hollow: the paper's ten models, from its Figures 2, 3, 11 and 12.",
     alt="Four panels over the number of parameters: depth of probe saturation, patching onset, attention band, ablation dip.",
 )
 trends = models.trends(found, "paper", "ours").merge(models.families(found), on="landmark")
-first = {name: models.DEPTHS[name] for name in ("patching onset", "attention band")}
-drawn = figures.bundle(
+first = {"patching onset": "from where the answer is carried", "attention band": "where attention carries most"}
+drawn = bundle(
     models.against_size(found, first),
     name="fig-first-page",
     caption="Where in the network the answer is settled, by size of the model: from which depth on the residual stream "
