@@ -108,6 +108,7 @@ say(
     f"that is first reached at depth {overview.listed(stream)}; in the paper's ten models, between {theirs.min():.2f} and "
     f"{theirs.max():.2f}."
 )
+overview.badges(run, "05_probing")
 
 # %% [markdown]
 # ## By depth, as the paper did it

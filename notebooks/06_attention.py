@@ -106,6 +106,7 @@ most = overview.model_by_model(run, attention, views.most_in_the_event)
 say(
     f"Where the event is looked at most, it holds the most attended token of this share of events: {overview.listed(most, '.0%')}."
 )
+overview.badges(run, "06_attention")
 
 # %% [markdown]
 # ## How much each part gets

@@ -111,6 +111,7 @@ say(
     f"Overwriting the residual stream carries half of the answers along from depth {overview.listed(half)} on. Of single "
     f"attention outputs the one that carries most lies at depth {overview.listed(peak)}."
 )
+overview.badges(run, "06_patching")
 
 # %% [markdown]
 # ## Pairs

@@ -96,6 +96,7 @@ say(
     f"Pleasantness is read with $R^2$ {overview.listed(known)}. Of what the name of the emotion leaves unexplained, the "
     f"activations explain this share for the appraisal where it is largest: {overview.listed(added)}."
 )
+overview.badges(run, "07_appraisals")
 
 # %% [markdown]
 # ## As the paper did it

@@ -72,6 +72,8 @@ profile = "quick"
 corpus_path = ""
 
 # %% tags=["hide-input"]
+from functools import partial
+
 from emolib import figures
 from emolib.engine.sites import layer_number
 from emolib.experiments import geometry
@@ -101,6 +103,13 @@ figures.show(
     "together, which is what the method gives by construction. 95 % intervals, or the range of 95 % of the draws.",
     alt="Alignment over depth, measured and by construction, a panel for each model.",
 )
+of = partial(overview.quoted, overview.checked(claims.shown_runs(run.slug), ["C13"]))
+say(
+    f"Of twelve cosines between emotions and appraisals, this many have the theory's sign in the first half of the layers: "
+    f"{of('C13', 'cosines with the sign')}. Share of their size that is left late: of differences of means "
+    f"{of('C13', 'share of the size that is left with differences')}."
+)
+overview.badges(run, "08_geometry")
 
 # %% [markdown]
 # ## The paper's plane

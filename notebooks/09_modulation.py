@@ -131,6 +131,7 @@ say(
     f"writers they have not seen reach {overview.listed(at['tuned'])}; differences of means "
     f"{overview.listed(at['mean_difference'])}."
 )
+overview.badges(run, "09_modulation")
 
 # %% [markdown]
 # ## Where, how hard, and on which texts

@@ -89,9 +89,9 @@ corpus_path = ""
 
 # %% tags=["hide-input"]
 from emolib.figures.display import glue, say
-from emolib.paper import claims
+from emolib.paper import claims, overview
 from emolib.paper.overview import run_name
-from emolib.study.run import LADDER, Run
+from emolib.study.run import Run
 from emolib.tables import paper
 
 run = Run.of(globals())
@@ -120,8 +120,7 @@ everything.style.set_table_attributes('class="upright"')
 # released by the paper's values of Llama 3.2 1B.
 
 # %% tags=["hide-input"]
-committed = [run.slug, *(one.slug for one in LADDER)]
-beside = {run_name(found, slug): (found, claims.ROBUST) for slug, found in chosen.items() if slug in committed}
+beside = overview.beside(run)
 beside[f"{paper.DETAILED.name} (paper)"] = theirs, claims.RELEASED
 short = claims.in_short(beside).style.hide().set_table_attributes('class="short"')
 glue("claims-in-short", short)  # the first page shows it too

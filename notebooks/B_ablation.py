@@ -111,6 +111,7 @@ say(
     f"it was: {overview.listed(least[0], '.0%')}. With the shift that a removal gives to all events alike taken out (*A shift "
     f"is not a loss*, below), the lowest share is {overview.listed(least[1], '.0%')}."
 )
+overview.badges(run, "B_ablation")
 
 # %% [markdown]
 # ## One layer at a time

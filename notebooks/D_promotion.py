@@ -77,6 +77,8 @@ profile = "quick"
 corpus_path = ""
 
 # %% tags=["hide-input"]
+from functools import partial
+
 from emolib import figures
 from emolib.engine.sites import layer_number
 from emolib.experiments import promotion
@@ -113,6 +115,13 @@ figures.show(
     "emotion's share of answers (1: all of them, 0: none), mean over emotions, in each model; against random directions.",
     alt="Mean promotion score over depth for probe vectors, differences of means and random directions, a panel a model.",
 )
+of = partial(overview.quoted, overview.checked(claims.shown_runs(run.slug), ["C17"]))
+say(
+    "Mean promotion from depth 0.55 on, over emotions and doses, 1 when every event takes the label: "
+    f"{of('C17', 'mean promotion over emotions, doses and layers from')}; more than random directions by "
+    f"{of('C17', 'the first of these minus')}."
+)
+overview.badges(run, "D_promotion")
 
 # %% [markdown]
 # ## How hard is a push?

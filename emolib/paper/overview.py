@@ -6,7 +6,7 @@ carries the answer, where removing attention bites and how deep, how well the mo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
@@ -15,14 +15,25 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from pandas.io.formats.style import Styler
 from scipy.stats import false_discovery_control, spearmanr
 
 from emolib.engine.registry import TWIN, known_parameters, parse, registry, usual_dtype
 from emolib.figures.display import spoken
 from emolib.figures.palette import CYCLE, INK
 from emolib.figures.panels import label_axes, panels, styled
-from emolib.paper.claims import checks, claims, data
-from emolib.paper.claims.evidence import NUMBER, RELEASED, ROBUST, Evidence, NotTestable, Tables, averaged, landmark
+from emolib.paper.claims import checks, claims, data, in_short, shown_runs
+from emolib.paper.claims.evidence import (
+    NUMBER,
+    RELEASED,
+    ROBUST,
+    Evidence,
+    NotTestable,
+    Reading,
+    Tables,
+    averaged,
+    landmark,
+)
 from emolib.paper.claims.tests import probe_curve, transfer_curve
 from emolib.paper.tables import paper_tables
 from emolib.study import freshness
@@ -70,7 +81,7 @@ def overview(runs: Mapping[str, Tables]) -> pd.DataFrame:
         about = dict(model=model.name, source="paper", parameters=_size(model.id))
         rows += [about | row for row in landmarks(paper_tables(model.id))]
     for slug, tables in runs.items():
-        size = _size(Evidence(tables).parameters("model").get("model", ""))
+        size = _size_of(tables)
         rows += [dict(model=run_name(tables, slug), source="ours", parameters=size) | row for row in landmarks(tables)]
     return pd.DataFrame(rows)
 
@@ -124,12 +135,27 @@ def landmarks(tables: Tables) -> Iterator[Row]:
             yield dict(layers=found.n_layers, metric=name, **{key: row[key] for key in (*NUMBER, "n")})
 
 
-def checked(runs: Mapping[str, Tables]) -> pd.DataFrame:
-    """The `claims.checks` of stored runs, columns also run (as figures name it) and parameters, the smallest first."""
+def beside(run: Run, root: str | Path = ".") -> dict[str, tuple[Tables, Reading]]:
+    """The tables of this run and of the committed ones by name, the smallest first, to be read with all controls."""
+    chosen = {run.slug, *(one.slug for one in LADDER)}
+    stored = {slug: tables for slug, tables in shown_runs(run.slug, root).items() if slug in chosen}
+    order = sorted(stored, key=lambda slug: np.nan_to_num(_size_of(stored[slug]), nan=np.inf))
+    return {run_name(stored[slug], slug): (stored[slug], ROBUST) for slug in order}
+
+
+def badges(run: Run, chapter: str) -> Styler:
+    """The claims that a chapter carries, and what this run and the committed ones say of each, as a table for a page."""
+    return in_short(beside(run), chapter).style.hide().set_table_attributes('class="short"')
+
+
+def checked(runs: Mapping[str, Tables], names: Sequence[str] = ()) -> pd.DataFrame:
+    """The `claims.checks` of stored runs, columns also run (as figures name it) and parameters, the smallest first.
+
+    `names` are the claims, by default all.
+    """
     parts = []
     for slug, tables in runs.items():
-        size = _size(Evidence(tables).parameters("model").get("model", ""))
-        parts.append(checks(tables).assign(run=run_name(tables, slug), parameters=size))
+        parts.append(checks(tables, names).assign(run=run_name(tables, slug), parameters=_size_of(tables)))
     return pd.concat(parts, ignore_index=True).sort_values("parameters", kind="stable")
 
 
@@ -303,6 +329,10 @@ def _size(model: str) -> float:
     """The parameters of a model, NaN if unknown."""
     size = known_parameters(model)
     return np.nan if size is None else float(size)
+
+
+def _size_of(tables: Tables) -> float:
+    return _size(Evidence(tables).parameters("model").get("model", ""))
 
 
 def depths(found: pd.DataFrame) -> pd.DataFrame:

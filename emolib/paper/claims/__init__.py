@@ -324,10 +324,7 @@ def chapter_verdicts(chapter: str, tables: Tables) -> str:
 
     Raises ValueError for a chapter that carries none.
     """
-    own = [name for name, about in claims().items() if about.chapter == chapter]
-    if not own:
-        carriers = sorted({about.chapter for about in claims().values()})
-        raise ValueError(f"{chapter!r} carries no claim: choose from {', '.join(carriers)}")
+    own = carried(chapter)
     return "\n\n".join(
         ["*By the tests of the chapter “What reproduces”:*", *(verdict_table(name, tables) for name in own)]
     )
@@ -386,15 +383,26 @@ def grid(*parts: pd.DataFrame) -> pd.DataFrame:
     return table.loc[list(claims()), [*column.drop_duplicates()]].rename_axis(index=None, columns=None)
 
 
-def in_short(judged: Mapping[str, tuple[Tables, Reading]]) -> pd.DataFrame:
-    """One row a claim, its sentence and what each of the named sets of tables says of it so read, in a word or two."""
+def in_short(judged: Mapping[str, tuple[Tables, Reading]], chapter: str = "") -> pd.DataFrame:
+    """One row a claim, of a chapter or of all, its sentence and what each of the named sets of tables says of it so
+    read, in a word or two. Raises ValueError for a chapter that carries no claim."""
+    names = carried(chapter) if chapter else list(claims())
     outcomes = {}
     for name, (tables, reading) in judged.items():
-        found = verdicts(tables)
-        own = found.loc[found["reading"] == reading, "outcome"]
-        outcomes[name] = [f"{SYMBOLS[outcome]} {word(outcome, standing(tables))}" for outcome in own]
-    sentences = [f"{name} {about.sentence}" for name, about in claims().items()]
+        whose = standing(tables)
+        own = [readings_of(claim, tables)[reading].outcome for claim in names]
+        outcomes[name] = [f"{SYMBOLS[outcome]} {word(outcome, whose)}" for outcome in own]
+    sentences = [f"{name} {claims()[name].sentence}" for name in names]
     return pd.DataFrame({"claim of the paper": sentences, **outcomes})
+
+
+def carried(chapter: str) -> list[str]:
+    """The claims that a chapter carries. Raises ValueError for one that carries none."""
+    own = [name for name, about in claims().items() if about.chapter == chapter]
+    if not own:
+        carriers = sorted({about.chapter for about in claims().values()})
+        raise ValueError(f"{chapter!r} carries no claim: choose from {', '.join(carriers)}")
+    return own
 
 
 def summary(tables: Tables, *readings: Reading) -> str:
