@@ -92,6 +92,8 @@ figures.show(
     "intervals where they are stored. Hollow: the paper's ten models, from its Figures 2, 3, 11 and 12.",
     alt="Four panels over the number of parameters: depth of probe saturation, patching onset, attention band, ablation dip.",
 )
+
+# %% tags=["hide-input"]
 trends = models.trends(found, "paper", "ours").merge(models.families(found), on="landmark")
 first = {"patching onset": "from where the answer is carried", "attention band": "where attention carries most"}
 drawn = bundle(
@@ -111,6 +113,8 @@ say(
     f"Attention carries the most answers along at depth {models.where(found, 'attention band')}. "
     f"{models.moves(trends, 'attention band')}"
 )
+
+# %% tags=["hide-input"]
 counted = pattern["pattern"].value_counts()
 say(
     f"Tested as the paper tested them, **{counted.get('in all', 0)}** of the nineteen claims hold in every model that has "

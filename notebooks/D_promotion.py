@@ -115,6 +115,8 @@ figures.show(
     "emotion's share of answers (1: all of them, 0: none), mean over emotions, in each model; against random directions.",
     alt="Mean promotion score over depth for probe vectors, differences of means and random directions, a panel a model.",
 )
+
+# %% tags=["hide-input"]
 of = partial(overview.quoted, overview.checked(claims.shown_runs(run.slug), ["C17"]))
 say(
     "Mean promotion from depth 0.55 on, over emotions and doses, 1 when every event takes the label: "

@@ -144,7 +144,7 @@ def beside(run: Run, root: str | Path = ".") -> dict[str, tuple[Tables, Reading]
 
 
 def badges(run: Run, chapter: str) -> Styler:
-    """The claims that a chapter carries, and what this run and the committed ones say of each, as a table for a page."""
+    """The claims that a chapter carries and what this run and the committed ones say of each, as a table for a page."""
     return in_short(beside(run), chapter).style.hide().set_table_attributes('class="short"')
 
 
