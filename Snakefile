@@ -17,6 +17,7 @@ from emolib.book.run import configured_runs, measures, page_sha256, select_noteb
 NOTEBOOKS = select_notebooks(config.pop("only", None))
 # The others read what these have measured.
 MEASURING = [notebook for notebook in NOTEBOOKS if measures(notebook)]
+FIRST = next(iter(MEASURING), None)
 RUNS = {run.slug: run for run in configured_runs(config)}
 # What says that runs/<slug>/<notebook>.ipynb is made. Not the notebook itself: Snakemake would delete the last good one
 # before it is made anew, and when that fails.
@@ -64,8 +65,8 @@ for number, notebook in enumerate(NOTEBOOKS):
             f"{MADE}/{notebook}",
         # In the order of the book, but the longest does not wait to run alone. The first keeps what the others read: it
         # outweighs any two of them, whose priorities Snakemake adds.
-        priority: 1000 if number == 0 else len(NOTEBOOKS) - (0.5 if notebook == "C_robustness" else number)
-        threads: lambda wildcards, first=number == 0: threads(RUNS[wildcards.run], first)
+        priority: 1000 if notebook == FIRST else len(NOTEBOOKS) - (0.5 if notebook == "C_robustness" else number)
+        threads: lambda wildcards, first=notebook == FIRST: threads(RUNS[wildcards.run], first)
         resources:
             gpu=lambda wildcards: int(RUNS[wildcards.run].device.startswith("cuda")),
         run:

@@ -36,6 +36,7 @@ from emolib.texts import sources
 
 INJECTED = "injected-parameters"
 INTERVENTION = "intervention"  # the tag of cells that edit a model before the reader's eyes
+WIDGET = "application/vnd.jupyter.widget-view+json"  # needs Python behind the page: menus, and progress bars
 SKIPPED = "skip-execution"  # the tag of cells that nbclient passes over
 THREADS = [f"{name}_NUM_THREADS" for name in ("OMP", "MKL", "OPENBLAS", "NUMEXPR")]
 RECORDS = "results/bench"  # of the benchmark
@@ -229,7 +230,7 @@ def execute(parameters: Mapping[str, Any], notebook: Path, output: Path) -> None
     output.parent.mkdir(parents=True, exist_ok=True)
     # Settings of its own: the user's may run code of theirs, or not be writable.
     with tempfile.TemporaryDirectory() as settings, run.begun(freshness.corpus_sha256(run)):
-        os.environ |= {"IPYTHONDIR": settings, "JUPYTER_RUNTIME_DIR": settings}
+        os.environ |= {"IPYTHONDIR": settings, "JUPYTER_RUNTIME_DIR": settings, places.UNATTENDED: "1"}
         try:
             nbformat.write(prepared(nbformat.read(notebook, as_version=4)), partial)
             papermill.execute_notebook(
@@ -295,7 +296,8 @@ def with_earlier_outputs(document: nbformat.NotebookNode, name: str, root: Path 
 def cleaned(document: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """Return the executed notebook without what belongs to the machine: timings, local paths, progress bars."""
     document = nbformat.from_dict(document)
-    document.metadata.pop("papermill", None)
+    for key in ("papermill", "widgets"):
+        document.metadata.pop(key, None)
     for cell in document.cells:
         for key in ("papermill", "execution"):
             cell.metadata.pop(key, None)
@@ -303,7 +305,8 @@ def cleaned(document: nbformat.NotebookNode) -> nbformat.NotebookNode:
         if INJECTED in tags:
             cell.metadata["tags"] = [*tags, *({"hide-input"} - set(tags))]
         if cell.cell_type == "code":
-            cell.outputs = [part for part in cell.outputs if part.get("name") != "stderr"]
+            kept = [part for part in cell.outputs if part.get("name") != "stderr"]
+            cell.outputs = [part for part in kept if WIDGET not in part.get("data", {})]
     return document
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO
 
 VARIABLE = "EMOLIB_PLACES"
+UNATTENDED = "EMOLIB_UNATTENDED"
 UNSAFE = re.compile(r"[^A-Za-z0-9.-]+")
 LONGEST = 60  # characters; several names make one of a file, which may have 255
 
@@ -47,6 +48,11 @@ def tell(places: Mapping[str, str]) -> None:
 def place(name: str) -> str:
     """Where the folder or file of that name lies; the name itself when it is none that was told of."""
     return json.loads(os.environ.get(VARIABLE) or "{}").get(name, name)
+
+
+def attended() -> bool:
+    """Whether somebody may sit before this notebook: no program draws it for the book, and says so by `UNATTENDED`."""
+    return UNATTENDED not in os.environ
 
 
 @contextmanager

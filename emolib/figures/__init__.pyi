@@ -12,6 +12,7 @@ from .display import spoken as spoken
 from .flows import label_flows as label_flows
 from .labels import confusion_matrix as confusion_matrix
 from .labels import depth_stacks as depth_stacks
+from .labels import label_shares as label_shares
 from .labels import outcome_stacks as outcome_stacks
 from .labels import stacked_labels as stacked_labels
 from .panels import readable as readable

@@ -9,11 +9,14 @@ from __future__ import annotations
 import base64
 import io
 import re
+import sys
+import time
 from html import escape
 from typing import Any
 
 import matplotlib as mpl
 from IPython.core.formatters import format_display_data
+from IPython import get_ipython
 from IPython.display import Markdown, display
 from markdown_it import MarkdownIt
 from matplotlib.figure import Figure
@@ -22,6 +25,7 @@ from PIL import Image
 from emolib.figures.palette import INK, style
 
 MIME = "application/vnd.emolib.figure+json"
+AFTER = "post_run_cell"  # IPython's word for when a cell has ended
 NAME = re.compile(r"^[a-z][a-z0-9-]*$")
 # Figures are narrow, so that their text stays readable on a phone; a wide page shows them this much larger.
 LARGEST = 1.1
@@ -119,3 +123,24 @@ def glue(name: str, shown: Any, *, here: bool = True) -> None:
     parts = shown if isinstance(shown, dict) else format_display_data(shown)[0]
     data = {f"{prefix}{kind}": part for kind, part in parts.items() if kind != MIME}
     display(data, raw=True, metadata={"scrapbook": {"name": name, "mime_prefix": prefix}})
+
+
+def tell_seconds() -> None:
+    """From now on each cell of this notebook says below it, on standard error, how many seconds it took.
+
+    A chapter that is drawn for the book keeps nothing of standard error. Outside a notebook nothing happens.
+    """
+    shell = get_ipython()
+    if shell is None or any(tell_seconds.__name__ in one.__qualname__ for one in shell.events.callbacks[AFTER]):
+        return
+    begun: list[float] = []
+
+    def begin(*_: object) -> None:
+        begun[:] = [time.perf_counter()]
+
+    def end(*_: object) -> None:
+        if begun:
+            print(f"{time.perf_counter() - begun[0]:.1f} s", file=sys.stderr)
+
+    shell.events.register("pre_run_cell", begin)
+    shell.events.register(AFTER, end)

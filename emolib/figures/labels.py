@@ -16,10 +16,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from emolib.engine.sites import layer_number
-from emolib.figures.palette import EMOTION_COLOURS, EMOTION_ORDER, INK, text_on
+from emolib.figures.palette import EMOTION_COLOURS, EMOTION_ORDER, GREY, INK, text_on
 from emolib.figures.panels import (
     LINES,
     SOURCES,
@@ -39,6 +40,7 @@ from emolib.figures.panels import (
 )
 
 DOTTED = (0, (1, 2))
+HALO = (withStroke(linewidth=3, foreground="#ffffff"),)  # so that a ring is seen on every bar
 # Bottom to top: what moved to the source, what broke, what stayed. Neither components nor emotions use these colours.
 OUTCOMES = {"transfer": ("transferred", "#7331a0"), "neither": ("neither", "#cc79a7"), "kept": ("kept", "#c9ced3")}
 
@@ -92,6 +94,46 @@ def stacked_labels(bars: Mapping[str, pd.DataFrame], *, xlabel: str = "share of 
     ax.xaxis.set_major_formatter(PercentFormatter(1))
     bare(ax)
     _key(fig, EMOTION_COLOURS, {}, columns=5)
+    return fig
+
+
+@styled
+def label_shares(
+    ours: pd.DataFrame, *, panel: str | None = None, xlabel: str = "share of the thirteen labels"
+) -> Figure:
+    """Return the share of each label as a bar in its colour, in the book's order, a panel per value of `panel`.
+
+    Rows have label, value and, if wanted, `state`: "after", which is the bar, "before", a ring on it, and "random",
+    dots below it, one for each `draw`. Raises ValueError for two rows of one label and state, or of one draw.
+    """
+    shown = ours if "state" in ours else ours.assign(state="after", draw=-1)
+    check_rows(shown, [*([panel] if panel else []), "label", "state", "draw"], "ours")
+    names = names_of({"ours": shown}, panel)
+    fig, axes = panels(len(names), height=2.9 if panel else 3.6, below=0.5, columns=2)
+    places = {label: y for y, label in enumerate(EMOTION_ORDER)}
+    for name, ax in zip(names, axes, strict=True):
+        rows = rows_where(shown, panel, name)
+        rows = rows.assign(y=rows["label"].map(places)).set_index("state")
+        after, before, random = (rows[rows.index == state] for state in ("after", "before", "random"))
+        ax.barh(after["y"], after["value"], height=0.62, color=[EMOTION_COLOURS[label] for label in after["label"]])
+        ax.plot(before["value"], before["y"], "o", color=INK, markerfacecolor="none", markersize=6, path_effects=HALO)
+        ax.plot(random["value"], random["y"] + 0.4, ".", color=GREY, alpha=0.7, markersize=4)
+        ax.set_yticks(range(len(places)), list(places))
+        ax.set(title=readable(name, panel or ""), ylim=(len(places) - 0.4, -0.6))
+        ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        ax.grid(visible=False, axis="y")
+    axes[0].set_xlim(0, None)
+    label_axes(axes, xlabel, "")
+    words = {
+        "before": dict(label="before", marker="o", color=INK, markerfacecolor="none"),
+        "random": dict(label="random directions of the same length", marker=".", color=GREY),
+    }
+    handles: list[Artist] = [
+        Line2D([], [], linestyle="", markersize=6, **look)
+        for state, look in words.items()
+        if (shown["state"] == state).any()
+    ]
+    legend_below(fig, [Patch(color=GREY, label="after (bar)"), *handles] if handles else [])
     return fig
 
 

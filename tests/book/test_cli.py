@@ -18,13 +18,14 @@ from types import SimpleNamespace
 import nbformat
 import pytest
 import yaml
-from nbformat.v4 import new_code_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from checkout import KERNEL, made_up_checkout, parameters_cell, write_notebook
 from emolib import cli
 from emolib.book import processes
 from emolib.book.processes import one_at_a_time
-from emolib.book.run import check_parameters, configured_runs, execute, measures, page_sha256, select_notebooks
+from emolib.book.run import check_parameters, cleaned, configured_runs, execute, measures, page_sha256, select_notebooks
+from emolib.engine.places import UNATTENDED
 from emolib.study.run import REFERENCE, Run
 from helpers import ROOT, tiny_table
 from ndif import Ndif, serving
@@ -494,9 +495,21 @@ def test_an_executed_notebook_holds_nothing_of_the_machine_and_of_the_user(
     (printed,) = [part for cell in document.cells for part in cell.get("outputs", [])]
     assert printed["text"] == "shown 5\n"
     assert "papermill" not in document.metadata and not any("papermill" in cell.metadata for cell in document.cells)
+    assert os.environ[UNATTENDED], "who draws it for the book says so"
     assert str(tree) not in output.read_text() and "somewhere" not in output.read_text()
     assert "planted" not in output.read_text()
     assert [path.name for path in output.parent.iterdir()] == ["01_first.ipynb"]
+
+
+def test_what_needs_python_behind_the_page_is_not_kept() -> None:
+    outputs = [
+        new_output("display_data", data={"application/vnd.jupyter.widget-view+json": {}, "text/plain": "reading: 0 %"}),
+        new_output("display_data", data={"text/plain": "kept"}),
+        new_output("stream", name="stderr", text="1.0 s"),
+    ]
+    document = new_notebook(cells=[new_code_cell("1", outputs=outputs)], metadata=KERNEL | {"widgets": {"state": {}}})
+    found = cleaned(document)
+    assert found.cells[0].outputs == [outputs[1]] and "widgets" not in found.metadata
 
 
 def test_parameters_that_differ_from_run_are_refused(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ import pytest
 
 from emolib.book import colab
 from emolib.book.run import notebook_names
+from emolib.engine.places import UNATTENDED
 from emolib.engine.registry import EMBEDDED, registry
 from helpers import ROOT, agreeing_table, isolated, tiny_table
 
@@ -201,7 +202,8 @@ def outcomes(fresh: Path, tiny_folder: Path, agreeing_corpus: Path, tmp_path_fac
     runner = folder / "runner.py"
     runner.write_text(RUNNER)
     notebooks = [ROOT / "notebooks" / f"{name}.ipynb" for name in NOTEBOOKS]
-    environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", colab.VARIABLE)}
+    own = ("PYTHONPATH", colab.VARIABLE, UNATTENDED)  # somebody sits before a notebook on Colab
+    environment = {key: value for key, value in os.environ.items() if key not in own}
     environment |= {"OMP_NUM_THREADS": "1"}
 
     program = [str(word) for word in (fresh / "bin" / "python", runner, fresh, folder, replaced, *notebooks)]

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import itertools
 import re
+import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+from IPython.core.events import EventManager, available_events
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
 from emolib import figures
@@ -35,6 +39,14 @@ PROFILE = paper.values("appraisal_profile", model=LLAMA)
 COSINES = paper.values("geometry")
 RATINGS = PROFILE[["emotion", "appraisal", "value"]]
 SPOTS = pd.DataFrame({"emotion": ["joy", "fear", "anger"], "x": [0.0, 1, 1.01], "y": [1.0, 0, 0.01]})
+SHARES = pd.DataFrame(
+    [
+        {"label": label, "state": state, "draw": draw, "value": (place + 1 + draw) / 100}
+        for state, draws in {"before": [-1], "after": [0], "random": [1, 2]}.items()
+        for draw in draws
+        for place, label in enumerate(EMOTIONS)
+    ]
+)
 WORDS = {"caption": "A **bold** caption.", "alt": 'Curves <"rise">', "name": "fig-probe"}
 
 
@@ -56,6 +68,7 @@ KINDS: dict[str, Callable[[], Figure]] = {
     "confusion": lambda: figures.confusion_matrix(CONFUSION, paper=CONFUSION),
     "labels": lambda: figures.stacked_labels({"this run": label_rows({"joy": 1.0}), "b": label_rows({"fear": 2.0})}),
     "stacks": lambda: figures.depth_stacks(MODULATION, panel="pleasantness", lines={"half": 0.5}),
+    "shares": lambda: figures.label_shares(SHARES.assign(panel="a"), panel="panel"),
     "points": lambda: figures.interval_points(
         ours(R2), by="appraisal", hue="component", xlabel="a", lines={"c": 0.1}, paper=R2
     ),
@@ -148,6 +161,26 @@ def test_shares_of_labels() -> None:
     joy = select(first, label="joy")["value"] / select(first, layer=8)["value"].sum()
     heights = stack[-1].get_paths()[0].vertices[:, 1]
     assert 1 - heights.min() == pytest.approx(joy.max())
+
+
+def test_shares_before_and_after_are_the_table() -> None:
+    (ax,) = figures.label_shares(SHARES).axes
+    names = [text.get_text() for text in ax.get_yticklabels()]
+    assert names == list(EMOTION_COLOURS)
+    after = SHARES[SHARES["state"] == "after"].set_index("label")["value"]
+    for bar in ax.patches:
+        label = names[round(bar.get_y() + bar.get_height() / 2)]
+        assert bar.get_width() == pytest.approx(after[label]) and bar.get_facecolor() == to_rgba(EMOTION_COLOURS[label])
+    rings, dots = ax.lines
+    for line, state, below in ((rings, "before", 0), (dots, "random", 0.4)):
+        rows = SHARES[SHARES["state"] == state]
+        assert [names[round(y - below)] for y in line.get_ydata()] == list(rows["label"])
+        np.testing.assert_allclose(line.get_xdata(), rows["value"])
+    one = SHARES[SHARES["state"] == "after"][["label", "value"]]
+    fig = figures.label_shares(pd.concat([one.assign(panel="a"), one.assign(panel="b")]), panel="panel")
+    assert [ax.get_title() for ax in fig.axes] == ["a", "b"] and not fig.legends
+    with pytest.raises(ValueError, match="several rows for one point"):
+        figures.label_shares(pd.concat([one, one]))
 
 
 def test_points_are_the_table() -> None:
@@ -257,6 +290,22 @@ def test_show_puts_one_captioned_figure_on_the_page(monkeypatch: pytest.MonkeyPa
     for name, value in {"name": "Fig 1", "caption": " ", "alt": ""}.items():
         with pytest.raises(ValueError, match=name if name != "alt" else "alt text"):
             display.bundle(KINDS["null"](), **{**WORDS, name: value})
+
+
+def test_each_cell_says_how_long_it_took(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    shell = SimpleNamespace(events=EventManager(None, available_events))
+    monkeypatch.setattr(display, "get_ipython", lambda: shell)
+    for _ in range(2):  # the cell is run again
+        display.tell_seconds()
+    shell.events.trigger("post_run_cell", None)  # of the cell that calls it, whose beginning nobody has seen
+    assert capsys.readouterr().err == ""
+    shell.events.trigger("pre_run_cell", None)
+    time.sleep(0.3)
+    shell.events.trigger("post_run_cell", None)
+    said = capsys.readouterr()
+    assert said.out == "" and 0.3 <= float(said.err.removesuffix(" s\n")) < 3
+    monkeypatch.setattr(display, "get_ipython", lambda: None)
+    display.tell_seconds()
 
 
 def test_the_book_makes_a_numbered_figure_of_it(tmp_path: object) -> None:
