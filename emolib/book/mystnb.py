@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import posixpath
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from docutils import nodes
 from sphinx import addnodes
 
+from emolib.book.explorer import PAGE, question_of
 from emolib.figures.display import MIME
 
 
@@ -38,6 +40,7 @@ class FigureRenderer:
         figure += _only("html", nodes.raw("", drawing, format="html"))
         figure += _only("not html", nodes.image(uri=uri, alt=about["alt"]))
         figure += _caption(renderer.renderer, about["caption"], data.line)
+        figure += _question(renderer.renderer.document.settings.env, about["name"])
         figure["names"].append(nodes.fully_normalize_name(about["name"]))
         figure.line = data.line
         renderer.renderer.document.note_explicit_target(figure, figure)
@@ -46,6 +49,16 @@ class FigureRenderer:
 
 def _only(builders: str, child: nodes.Element) -> addnodes.only:
     return addnodes.only("", child, expr=builders)
+
+
+def _question(env: Any, name: str) -> list[nodes.Element]:
+    """The link from a figure to its question in the explorer, if it has one and the book has an explorer."""
+    found = question_of(name)
+    if found is None or PAGE not in env.found_docs:
+        return []
+    address = f"{posixpath.relpath(PAGE, posixpath.dirname(env.docname))}.html#{found[0]}"
+    link = nodes.reference("", f"Explore: {found[1]}", refuri=address, internal=True)
+    return [nodes.legend("", nodes.paragraph("", "", link, classes=["emolib-explore"]))]
 
 
 def _caption(parser: Any, text: str, line: int | None) -> nodes.caption:

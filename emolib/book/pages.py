@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import html
 import inspect
-import json
 import re
 import shutil
 from functools import cache
@@ -28,8 +27,8 @@ from emolib.figures.display import MIME
 
 # Typesets formulas as SVG, without fonts or further files.
 MATHJAX = "sphinx-mathjax-offline", "sphinx-mathjax-offline/static/mathjax/tex-svg.js"
-EXPLORER = "book/explorer"
 DRAWINGS = "book/drawings"
+ICONS = re.compile(r"<script [^>]*scripts/fontawesome\.js[^>]*></script>|<link [^>]*scripts/fontawesome\.js[^>]*>")
 MATH = re.compile(r'class="[^"]*\bmath\b')
 
 
@@ -44,6 +43,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("html-page-context", say_altered)
     app.connect("html-page-context", drop_scripts, priority=900)
     app.connect("build-finished", offer_notebooks)
+    app.connect("build-finished", drop_icons)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -73,9 +73,11 @@ def add_assets(app: Sphinx, config: Config) -> None:
     place = colab.repository(Path(app.srcdir))
     code = f"[{place.owner}/{place.name}]({place.page})" if place else "the repository that this book was made from"
     config.myst_substitutions |= {"code": code}
-    if (Path(app.srcdir) / f"{EXPLORER}.md").is_file():
-        data = f"window.emolibExplorer = {json.dumps(explorer.payload(Path(app.srcdir)), separators=(',', ':'))};\n"
-        (folder / "explorer-data.js").write_text(data, encoding="utf-8")
+    if (Path(app.srcdir) / f"{explorer.PAGE}.md").is_file():
+        shutil.rmtree(folder / explorer.FOLDER, ignore_errors=True)  # of measures that are no longer there
+        (folder / explorer.FOLDER).mkdir()
+        for name, text in explorer.scripts(Path(app.srcdir)):
+            (folder / name).write_text(text, encoding="utf-8")
         (folder / "vega.js").write_text(explorer.vega(), encoding="utf-8")
     config.html_static_path.append(str(folder))
 
@@ -174,6 +176,16 @@ def drop_scripts(app: Sphinx, pagename: str, templatename: str, context: dict[st
     for kind in ("script_files", "css_files"):  # some scripts have no file but a body
         named = [(file, f"{file} {vars(file)}".lower()) for file in context[kind]]
         context[kind] = [file for file, said in named if not any(word in said for word in unused)]
+
+
+def drop_icons(app: Sphinx, error: Exception | None) -> None:
+    """Return None after taking the script that draws icons from all pages, 1.5 MB: the theme has them as a font too."""
+    if error is None and app.builder.format == "html":
+        for page in Path(app.outdir).rglob("*.html"):
+            text = page.read_text(encoding="utf-8")
+            if (bare := ICONS.sub("", text)) != text:
+                page.write_text(bare, encoding="utf-8")
+        (Path(app.outdir) / "_static" / "scripts" / "fontawesome.js").unlink(missing_ok=True)
 
 
 def offer_notebooks(app: Sphinx, error: Exception | None) -> None:

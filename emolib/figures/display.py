@@ -15,8 +15,8 @@ from html import escape
 from typing import Any
 
 import matplotlib as mpl
-from IPython.core.formatters import format_display_data
 from IPython import get_ipython
+from IPython.core.formatters import format_display_data
 from IPython.display import Markdown, display
 from markdown_it import MarkdownIt
 from matplotlib.figure import Figure

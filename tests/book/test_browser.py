@@ -266,9 +266,10 @@ def test_explorer_reacts_and_its_tooltip_shows_the_stored_value(opened: Any, sit
     chosen = {"experiment": "ablation", "metric": "agreement", "component": "mlp_out", "span": "1", "method": "mean"}
     page.wait_for_selector(".emolib-explorer[data-rows]")
     before = page.inner_html(".emolib-chart svg")
+    page.click(".emolib-own summary")
     for name, value in chosen.items():
         page.select_option(f".emolib-controls [name={name}]", value)
-    page.wait_for_selector(".emolib-explorer[data-rows]")
+        page.wait_for_selector(".emolib-explorer[data-rows]")
     assert page.inner_html(".emolib-chart svg") != before
     stored = results.read(site.parents[1] / "results" / REFERENCE.slug / "ablation.parquet")
     rows = results.select(stored, **{**chosen, "span": 1}).sort_values("layer")
@@ -298,10 +299,12 @@ def test_explorer_draws_models_of_the_paper_beside_ours_and_lists_their_values(o
     page.wait_for_function("document.querySelector('.emolib-chart svg').clientWidth > 600")
     page.set_viewport_size({"width": 390, "height": 844})
     page.wait_for_function("document.querySelector('.emolib-chart svg').clientWidth < 380")
+    page.click(".emolib-own summary")
     page.select_option(".emolib-controls [name=experiment]", "patching")
+    page.wait_for_selector(".emolib-explorer[data-rows]")
     for model in paper.PAPER_MODELS:
         page.check(f".emolib-models input[value='{model.name} (paper)']")
-    page.click(".emolib-explorer summary")
+    page.click(".emolib-explorer > details:last-child summary")
     span = int(page.input_value(".emolib-controls [name=span]"))
     keys = {name: page.input_value(f".emolib-controls [name={name}]") for name in ("metric", "component")}
     theirs = paper.values("patching", prompt="T1-2shot", position="-1", span=span, **keys)
