@@ -96,8 +96,9 @@ def site_heatmap(
 ) -> Figure:
     """Return `value` as colour over layers and `rows` (position, prompt, ...), a panel per component.
 
-    The paper's panels stand under ours. `centre` makes the colours diverge from that value. Cells without a row stay
-    empty. Raises ValueError for two rows in one cell or a value outside `limits`.
+    The paper's panels stand under ours. `centre` makes the colours diverge from that value. The panels of a model show
+    all of its layers, so that equal layers stand above one another; cells without a row are grey. Raises ValueError for
+    two rows in one cell or a value outside `limits`.
     """
     frames = two_sources(ours, paper, [panel, rows, "layer"])
     for what, frame in frames.items():
@@ -115,7 +116,7 @@ def site_heatmap(
         for ax in block.ravel()[len(names) :]:
             ax.set_axis_off()
         for name, ax in zip(names, block.ravel(), strict=False):
-            image = _heat(ax, rows_where(frame, panel, name), rows, marks, norm, colours)
+            image = _heat(ax, rows_where(frame, panel, name), _depth(frame), rows, marks, norm, colours)
             ax.set(title=readable(name, panel), xlabel="layer")
         for ax in block[:, 0]:
             ax.set_ylabel(what if len(frames) > 1 else rows)
@@ -143,11 +144,19 @@ def _curves(ax: Axes, rows: pd.DataFrame, hue: str, look: Look, axis: str, sourc
         line.set(clip_on=False, in_layout=False)
 
 
-def _heat(ax: Axes, rows: pd.DataFrame, key: str, marks: list[str], norm: Normalize, colours: str) -> AxesImage:
-    last = int(rows["layer"].max()) if len(rows) else 0
-    table = np.full((len(marks), last + 1), np.nan)
+def _depth(frame: pd.DataFrame) -> int:
+    """The number of layers of a frame's model, or as many as it has rows of, where that is unknown."""
+    known = frame["n_layers"].dropna() if "n_layers" in frame else frame["layer"][:0]
+    return int(known.max()) if len(known) else int(frame["layer"].max()) + 1
+
+
+def _heat(
+    ax: Axes, rows: pd.DataFrame, n_layers: int, key: str, marks: list[str], norm: Normalize, colours: str
+) -> AxesImage:
+    table = np.full((len(marks), n_layers), np.nan)
     table[[marks.index(str(mark)) for mark in rows[key]], rows["layer"].astype(int)] = rows["value"]
-    extent = (layer_number(0) - 0.5, layer_number(last) + 0.5, len(marks) - 0.5, -0.5)
+    extent = (layer_number(0) - 0.5, layer_number(n_layers - 1) + 0.5, len(marks) - 0.5, -0.5)
+    ax.patch.set(facecolor=INK, alpha=0.15)
     image = ax.imshow(table, norm=norm, cmap=colours, extent=extent, aspect="auto", interpolation="none")
     ax.set_yticks(np.arange(len(marks)), [readable(mark, key) for mark in marks])
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))

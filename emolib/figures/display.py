@@ -91,7 +91,32 @@ def svg(fig: Figure, *, alt: str, name: str) -> str:
         'xmlns:xlink="http://www.w3.org/1999/xlink">'
     )
     body = re.sub(r"\n\s*", "\n", text[text.index(">") + 1 :])
-    return head + re.sub(r"\n{2,}", "\n", body).strip()
+    return compact(head + re.sub(r"\n{2,}", "\n", body).strip())
+
+
+def compact(text: str) -> str:
+    """Return the SVG, shorter and drawn alike.
+
+    Coordinates are to a hundredth of a point, ids that nothing refers to are left out, the style of many equal marks
+    is said once.
+    """
+
+    def rounded(number: re.Match[str]) -> str:
+        return f"{float(number[0]):.2f}".rstrip("0").rstrip(".")
+
+    def short(found: re.Match[str]) -> str:
+        return f'{found[1]}="{re.sub(r"-?[0-9]+[.][0-9]{3,}", rounded, " ".join(found[2].split()))}"'
+
+    def once(found: re.Match[str]) -> str:
+        styles = re.findall(r' style="[^"]*"', found[2])
+        if len(styles) < 2 or len({*styles}) > 1 or len(styles) < found[2].count("<use"):
+            return found[0]
+        return f"<g{found[1]}{styles[0]}>{found[2].replace(styles[0], '')}</g>"
+
+    text = re.sub(r'\b(d|x|y)="([^"]*)"', short, text)
+    text = re.sub(r"<g((?: clip-path=[^>]*| id=[^>]*)?)>((?:\s*<use [^>]*/>)+\s*)</g>", once, text)
+    used = set(re.findall(r'#([^")]+)', text))
+    return re.sub(r' id="([^"]+)"', lambda found: found[0] if found[1] in used else "", text)
 
 
 def png(fig: Figure) -> bytes:
