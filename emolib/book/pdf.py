@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -36,9 +37,28 @@ PREPARE = """([name, author, day]) => {
     }
   }
   document.querySelectorAll("details.hide, #emolib-explorer details").forEach((fold) => fold.remove());
+  for (const link of document.querySelectorAll("#jb-print-toc a[href^='#']")) {
+    link.append(Object.assign(document.createElement("span"), { className: "emolib-page", textContent: "000" }));
+  }
+}"""
+# Where an entry of the contents leads is known once it has been printed, on pages that the numbers do not move.
+NUMBER = """(pages) => {
+  for (const place of document.querySelectorAll(".emolib-page")) {
+    place.textContent = pages[decodeURIComponent(place.parentElement.hash.slice(1))] ?? "";
+  }
 }"""
 FOOTER = """<div style="font: 8px sans-serif; width: 100%; text-align: center; color: #555">
 <span class="pageNumber"></span></div>"""
+SHEET: dict[str, Any] = dict(
+    format="A4",
+    outline=True,
+    tagged=True,
+    print_background=True,
+    display_header_footer=True,
+    header_template="<span></span>",
+    footer_template=FOOTER,
+    margin=dict.fromkeys(("top", "bottom", "left", "right"), "18mm"),
+)
 READY = "!window.MathJax?.startup?.promise || MathJax.startup.promise.then(() => true)"
 
 
@@ -66,18 +86,19 @@ def print_book(root: Path) -> Path:
             page.wait_for_selector("#emolib-explorer[data-rows]")
         page.evaluate(PREPARE, [config["title"], config["author"], date.today().isoformat()])
         page.emulate_media(media="print", color_scheme="light")
-        page.pdf(
-            path=target,
-            format="A4",
-            outline=True,
-            tagged=True,
-            print_background=True,
-            display_header_footer=True,
-            header_template="<span></span>",
-            footer_template=FOOTER,
-            margin={"top": "18mm", "bottom": "18mm", "left": "18mm", "right": "18mm"},
-        )
+        page.pdf(path=target, **SHEET)
+        page.evaluate(NUMBER, page_numbers(target))
+        page.pdf(path=target, **SHEET)
     return target
+
+
+def page_numbers(pdf: Path) -> dict[str, int]:
+    """Return the page, counted from 1, of every anchor that a link of the PDF leads to."""
+    from pypdf import PdfReader
+
+    reader = PdfReader(pdf)
+    places = {name.removeprefix("/"): place for name, place in reader.named_destinations.items()}
+    return {name: (reader.get_destination_page_number(place) or 0) + 1 for name, place in places.items()}
 
 
 if __name__ == "__main__":

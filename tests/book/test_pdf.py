@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -59,6 +60,9 @@ def test_book_is_printed_whole(root: Path) -> None:
         for name in ("second", "third")
     ]
     assert 0 < starts[0] < starts[1], "each page of the book begins on a page of its own"
+    contents = " ".join(texts[: starts[0]])
+    for name, start in zip(("second", "third"), starts, strict=True):
+        assert re.search(rf"The {name} page {start + 1}\b", contents), "the contents say on which page it begins"
     assert {page.mediabox.width for page in reader.pages} == {reader.pages[0].mediabox.width}
     targets = links(reader)
     assert targets.count("inner") >= 4, "the contents, the page, the part and the citation"
