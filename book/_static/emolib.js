@@ -17,13 +17,81 @@ window.emolibSortable = (table) => {
   }
 };
 
+// On a phone a table of few columns that does not fit becomes a card for each row, whose cells carry their headings.
+function stack(box) {
+  const table = box.querySelector("table"), heads = [...(table?.tHead?.rows ?? [])];
+  const merged = table?.querySelector("[colspan]:not([colspan='1']), [rowspan]:not([rowspan='1'])");
+  if (innerWidth > 600 || heads.length !== 1 || merged || heads[0].cells.length > 6 || table.matches(".upright, .stacked")) return;
+  table.classList.add("stacked");
+  table.setAttribute("role", "table"); // which it is no longer to a browser, once its rows are blocks
+  for (const row of table.tBodies[0].rows) {
+    row.setAttribute("role", "row");
+    [...row.cells].forEach((cell, number) => {
+      cell.setAttribute("role", cell.tagName === "TH" ? "rowheader" : "cell");
+      const head = heads[0].cells[number]?.textContent.trim();
+      if (head && cell.tagName === "TD") cell.dataset.label = head;
+      const inner = document.createElement("span");
+      inner.append(...cell.childNodes);
+      cell.append(inner);
+    });
+  }
+}
+
+// A figure opens at full size: its letters are small on a phone. The drawing itself moves, because its parts have names.
+function enlarging() {
+  const made = (tag, attributes) => Object.assign(document.createElement(tag), attributes);
+  const large = made("dialog", { className: "emolib-large", ariaLabel: "the figure, enlarged" });
+  const close = made("button", { type: "button", className: "emolib-enlarge", textContent: "✕", ariaLabel: "Close", title: "Close" });
+  const pane = made("div", { tabIndex: 0, role: "group", ariaLabel: "the figure, which scrolls" });
+  large.append(close, pane);
+  let back = () => {};
+  close.addEventListener("click", () => large.close());
+  large.addEventListener("click", (event) => event.target === large && large.close());
+  large.addEventListener("close", () => back());
+  for (const drawing of document.querySelectorAll("article .emolib-figure svg[role=img]")) {
+    const words = "Enlarge this figure";
+    const button = made("button", { type: "button", className: "emolib-enlarge", textContent: "⤢", ariaLabel: words, title: words });
+    drawing.before(button);
+    const open = () => {
+      if (large.open) return;
+      back = () => button.after(drawing);
+      pane.replaceChildren(drawing);
+      large.showModal();
+    };
+    button.addEventListener("click", open);
+    drawing.addEventListener("click", open);
+    if (!large.isConnected) document.body.append(large);
+  }
+}
+
 document.addEventListener("DOMContentLoaded", () => {
   document.querySelectorAll("article table").forEach(window.emolibSortable);
   // docutils calls the bibliography a list, but not its entries items of one.
   document.querySelectorAll(".citation-list[role=list]").forEach((list) => list.removeAttribute("role"));
-  const boxes = "article .text_html, article .pst-scrollable-table-container, article .highlight pre, article div.math";
-  const focusable = (box) => box.scrollWidth > box.clientWidth && box.setAttribute("tabindex", "0");
-  const look = () => document.querySelectorAll(boxes).forEach(focusable);
+  enlarging();
+  const tables = ".text_html, article .pst-scrollable-table-container";
+  const boxes = `article ${tables}, article .highlight pre, article .cell_output pre, article div.math`;
+  // A wide formula is set a little smaller before it has to scroll.
+  const shrink = (box) => {
+    const formula = box.querySelector("mjx-container");
+    if (formula) formula.style.fontSize = `${Math.max(0.78, Math.min(1, (box.clientWidth / box.scrollWidth) * 0.99))}em`;
+  };
+  const ends = (box) => box.classList.toggle("emolib-end", box.scrollLeft + box.clientWidth >= box.scrollWidth - 2);
+  const fit = (box) => {
+    if (box.matches(tables) && box.scrollWidth > box.clientWidth + 1) stack(box);
+    if (box.matches(".math") && box.scrollWidth > box.clientWidth + 1) shrink(box);
+    const wide = box.scrollWidth > box.clientWidth + 1 && box.clientWidth > 0;
+    box.classList.toggle("emolib-scrolls", wide);
+    if (!wide) return;
+    box.setAttribute("tabindex", "0");
+    const first = box.querySelector("table:not(:has([rowspan]:not([rowspan='1']))) tbody tr > :first-child");
+    box.classList.toggle("emolib-sticky", !!first && first.offsetWidth < 0.45 * box.clientWidth);
+    ends(box);
+    box.addEventListener("scroll", () => ends(box), { passive: true });
+  };
+  const look = () => document.querySelectorAll(boxes).forEach(fit);
   window.addEventListener("load", () => (window.MathJax?.startup?.promise ?? Promise.resolve()).then(look));
   window.addEventListener("resize", look);
+  // What is folded has no width until it is opened.
+  document.addEventListener("toggle", look, { capture: true });
 });
