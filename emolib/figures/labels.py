@@ -42,7 +42,7 @@ from emolib.figures.panels import (
 DOTTED = (0, (1, 2))
 HALO = (withStroke(linewidth=3, foreground="#ffffff"),)  # so that a ring is seen on every bar
 # Bottom to top: what moved to the source, what broke, what stayed. Neither components nor emotions use these colours.
-OUTCOMES = {"transfer": ("transferred", "#7331a0"), "neither": ("neither", "#cc79a7"), "kept": ("kept", "#c9ced3")}
+OUTCOMES = {"transfer": ("transferred", "#8647b9"), "neither": ("neither", "#cc79a7"), "kept": ("kept", "#8e959c")}
 
 
 @styled

@@ -35,21 +35,22 @@ APPRAISAL_LABELS = {
     "not_consider": "not considered",
 }
 
-# The paper's stacking order, pleasant to unpleasant. Neighbours differ in lightness, so they stay apart without hue.
+# The paper's stacking order, pleasant to unpleasant. All have a contrast of 3 to the light and to the dark page;
+# neighbours stay apart in all common forms of colour blindness.
 EMOTION_COLOURS = {
-    "joy": "#e0b000",
-    "pride": "#c9650a",
-    "surprise": "#b3c836",
-    "trust": "#2f8f3e",
-    "relief": "#6cc5bc",
+    "joy": "#bc8c00",
+    "pride": "#a34d05",
+    "surprise": "#889d01",
+    "trust": "#2c8536",
+    "relief": "#19a2b6",
     "neutral": "#8a8a8a",
-    "boredom": "#525252",
-    "sadness": "#7db3ea",
-    "fear": "#2257a8",
-    "guilt": "#a77bd9",
-    "shame": "#632496",
-    "disgust": "#ee9a86",
-    "anger": "#c01722",
+    "boredom": "#736348",
+    "sadness": "#5d98cf",
+    "fear": "#5460a7",
+    "guilt": "#a87ede",
+    "shame": "#8645bc",
+    "disgust": "#d07e6a",
+    "anger": "#c61f26",
 }
 EMOTION_ORDER: tuple[str, ...] = tuple(EMOTION_COLOURS)
 
@@ -57,15 +58,15 @@ EMOTION_ORDER: tuple[str, ...] = tuple(EMOTION_COLOURS)
 # else, last.
 SEGMENT_COLOURS = {
     "text": "#d55e00",
-    "demonstration_label": "#7331a0",
+    "demonstration_label": "#8647b9",
     "demonstration": "#cc79a7",
-    "instruction": "#56b4e9",
+    "instruction": "#00a0cd",
     "format": "#0072b2",
-    "first_token": "#d0d0d0",
+    "first_token": "#949494",
 }
 
 # For what is neither a component nor an emotion (models, prompts, conditions).
-CYCLE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b58900", "#56b4e9", "#7331a0", "#8a8a8a", "#a6611a", "#c01722")
+CYCLE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b58900", "#00a0cd", "#8647b9", "#8a8a8a", "#a6611a", "#c61f26")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "h", "*", "p", "d")
 
 

@@ -21,8 +21,19 @@ from emolib import figures
 from emolib.book.mystnb import FigureRenderer
 from emolib.engine.sites import COMPONENTS
 from emolib.figures import display
-from emolib.figures.labels import split
-from emolib.figures.palette import COMPONENT_COLOURS, EMOTION_COLOURS, INK, luminance, ordered, palette, style, text_on
+from emolib.figures.labels import OUTCOMES, split
+from emolib.figures.palette import (
+    COMPONENT_COLOURS,
+    CYCLE,
+    EMOTION_COLOURS,
+    INK,
+    SEGMENT_COLOURS,
+    luminance,
+    ordered,
+    palette,
+    style,
+    text_on,
+)
 from emolib.figures.panels import readable, with_depth
 from emolib.tables import paper
 from emolib.tables.results import select
@@ -260,10 +271,16 @@ def test_colours_can_be_told_apart_and_seen_on_both_pages() -> None:
         if deficiency == "none":
             assert min(distance.values()) > 20
     for colour in EMOTION_COLOURS.values():
-        assert min(contrast(colour, page) for page in PAGES) > 1.8
         assert contrast(colour, text_on(colour)) >= 4.5
-    for colour in COMPONENT_COLOURS.values():
-        assert min(contrast(colour, page) for page in PAGES) >= 3
+    outcomes = [colour for _, colour in OUTCOMES.values()]
+    for colour in (
+        *EMOTION_COLOURS.values(),
+        *COMPONENT_COLOURS.values(),
+        *SEGMENT_COLOURS.values(),
+        *CYCLE,
+        *outcomes,
+    ):
+        assert min(contrast(colour, page) for page in PAGES) >= 3, colour
 
 
 def test_order_and_names() -> None:
