@@ -37,6 +37,10 @@ PREPARE = """([name, author, day]) => {
     }
   }
   document.querySelectorAll("details.hide, #emolib-explorer details").forEach((fold) => fold.remove());
+  // What is left of a cell that showed nothing else would part a heading from what it is about, at the foot of a page.
+  for (const cell of [...document.querySelectorAll("article :is(.cell, .cell_input, .cell_output)")].reverse()) {
+    if (!cell.textContent.trim() && !cell.querySelector("svg, img, table")) cell.remove();
+  }
   for (const link of document.querySelectorAll("#jb-print-toc a[href^='#']")) {
     link.append(Object.assign(document.createElement("span"), { className: "emolib-page", textContent: "000" }));
   }

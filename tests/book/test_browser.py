@@ -67,6 +67,8 @@ SEEN = """() => {
     cut: [...document.querySelectorAll("article div.math, article .text_html")].filter((box) =>
       [...box.querySelectorAll("mjx-container[display] svg, table")].some(
         (e) => e.getBoundingClientRect().left < box.getBoundingClientRect().left - 1)).length,
+    uncued: [...document.querySelectorAll("article *")].filter((e) => e.clientWidth && e.scrollWidth > e.clientWidth + 1
+      && /auto|scroll/.test(getComputedStyle(e).overflowX) && !e.matches(".emolib-scrolls")).length,
     unnamed: [...images, ...document.querySelectorAll("article svg[role=img]")].filter((e) => !named(e)).length,
     uncaptioned: [...document.querySelectorAll("article figure")].filter((e) => !e.innerText.trim()).length,
     large: images.filter((e) => !e.closest("article") && e.getBoundingClientRect().height > 40).length,
@@ -205,6 +207,7 @@ def test_pages_open_without_an_error_and_ask_nobody_else(visits: dict[str, list[
 def test_pages_fit_and_everything_on_them_is_there(visits: dict[str, list[Visit]], mode: str) -> None:
     for visit in visits[mode]:
         right = {"overflow": 0, "wide": 0, "cut": 0, "broken": [], "unnamed": 0, "uncaptioned": 0, "raw": 0, "large": 0}
+        right["uncued"] = 0  # boxes that go on out of sight without saying so
         right["unused"] = 0  # MathJax, of two megabytes, where there is no formula
         assert {key: visit.seen[key] for key in right} == right, visit.page
 
@@ -328,6 +331,53 @@ def test_chapters_offer_their_notebook_and_colab(visits: dict[str, list[Visit]],
         notebook = nbformat.read(site / download.removeprefix(f"{server}/"), as_version=4)
         assert f'repository = "{colab.parse(ADDRESS).requirement}"' in notebook.cells[0].source.splitlines()
         assert not any(cell.get("outputs") for cell in notebook.cells)
+
+
+def test_figures_open_large_and_go_back_by_keyboard(opened: Any, server: str) -> None:
+    page = opened.new_page(viewport={"width": 390, "height": 844})
+    page.goto(f"{server}/book/chapters/05_probing.html")
+    button = page.locator("#fig-probing-depth > .emolib-enlarge")
+    drawing = page.locator("svg[aria-label]").filter(has=page.locator("[id^=fig-probing-depth]"))
+    small = drawing.bounding_box()["width"]
+    button.focus()
+    page.keyboard.press("Enter")
+    assert page.eval_on_selector("dialog", "one => one.open && !!one.querySelector('svg')")
+    assert small < 390 < 600 < drawing.bounding_box()["width"]
+    page.keyboard.press("Escape")
+    page.wait_for_selector("#fig-probing-depth > svg")
+    assert drawing.bounding_box()["width"] == small
+    assert button.evaluate("one => one === document.activeElement")
+    page.close()
+
+
+def test_tables_of_few_columns_are_cards_on_a_phone(opened: Any, server: str) -> None:
+    page = opened.new_page(viewport={"width": 390, "height": 844})
+    page.goto(f"{server}/book/chapters/11_claims.html")
+    page.wait_for_selector("table.stacked td[data-label]")
+    heads = page.eval_on_selector(
+        "table.stacked", "one => [...one.tHead.rows[0].cells].map((head) => head.textContent.trim())"
+    )
+    labels = page.eval_on_selector(
+        "table.stacked", "one => [...one.tBodies[0].rows[0].cells].map((cell) => cell.dataset.label)"
+    )
+    assert len(heads) > 2 and [label for label in labels if label] == [head for head in heads if head in labels]
+    cut = "all => all.filter((cell) => cell.getBoundingClientRect().right > innerWidth).length"
+    assert page.eval_on_selector_all("table.stacked td", cut) == 0
+    page.close()
+
+
+def test_a_figure_leads_to_its_question(opened: Any, server: str) -> None:
+    page = opened.new_page()
+    page.goto(f"{server}/book/chapters/06_patching.html")
+    page.click("#fig-patching-tokens .emolib-explore a")
+    page.wait_for_selector(".emolib-explorer[data-rows] svg")
+    assert page.input_value("[name=question]") == "move-token" and page.url.endswith("explorer.html#move-token")
+    page.close()
+
+
+def test_no_page_is_larger_than_two_megabytes(site: Path) -> None:
+    assert max(path.stat().st_size for path in site.rglob("*.html")) < 2e6
+    assert not list(site.rglob("fontawesome.js"))  # of 1.5 MB, on every page
 
 
 def test_book_is_small_enough_to_send(site: Path) -> None:

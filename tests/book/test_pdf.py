@@ -17,12 +17,15 @@ from emolib.book.pdf import TARGET, print_book
 from helpers import ROOT
 
 PICTURE = '<figure><svg viewBox="0 0 9 9" role="img" aria-label="a"><rect width="9" height="9"/></svg></figure>'
+EMPTY = '<div class="cell"><div class="cell_input"></div></div>'
+SECTION = "\n## Heading {0}\n\n```{{raw}} html\n{1}\n```\n\nWhat it is about.\n"
 PRINT = "import sys, pathlib; from emolib.book.pdf import print_book; print_book(pathlib.Path(sys.argv[1]))"
 PAGES = {
     "index": "# The first page\n\nIt cites {cite:t}`tak2025` and [the second](second.md).\n",
     "second": f"# The second page\n\n(part)=\n## A part\n\n$$x^2$$\n\n```{{raw}} html\n{PICTURE}\n```\n\n"
     "It cites {cite:t}`zhou2023`.\n",
-    "third": "# The third page\n\nBack to {ref}`the part <part>`.\n",
+    "third": "# The third page\n\nBack to {ref}`the part <part>`.\n"
+    + "".join(SECTION.format(number, EMPTY + PICTURE) for number in range(9)),
 }
 
 
@@ -63,6 +66,9 @@ def test_book_is_printed_whole(root: Path) -> None:
     contents = " ".join(texts[: starts[0]])
     for name, start in zip(("second", "third"), starts, strict=True):
         assert re.search(rf"The {name} page {start + 1}\b", contents), "the contents say on which page it begins"
+    lines = [[line for line in page.extract_text().split("\n") if not line.strip().isdigit()] for page in reader.pages]
+    assert sum(line.startswith("Heading") for page in lines for line in page) >= 9
+    assert not [page for page in lines if page and page[-1].startswith("Heading")], "no heading stands alone"
     assert {page.mediabox.width for page in reader.pages} == {reader.pages[0].mediabox.width}
     targets = links(reader)
     assert targets.count("inner") >= 4, "the contents, the page, the part and the citation"
