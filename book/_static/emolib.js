@@ -29,7 +29,7 @@ function stack(box) {
     [...row.cells].forEach((cell, number) => {
       cell.setAttribute("role", cell.tagName === "TH" ? "rowheader" : "cell");
       const head = heads[0].cells[number]?.textContent.trim();
-      if (head && cell.tagName === "TD") cell.dataset.label = head;
+      if (head && number) cell.dataset.label = head; // the first cell is what the card is about
       const inner = document.createElement("span");
       inner.append(...cell.childNodes);
       cell.append(inner);
