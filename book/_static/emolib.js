@@ -57,6 +57,7 @@ function enlarging() {
       back = () => button.after(drawing);
       pane.replaceChildren(drawing);
       large.showModal();
+      window.dispatchEvent(new Event("resize")); // to see whether it is wider than its box
     };
     button.addEventListener("click", open);
     drawing.addEventListener("click", open);
@@ -70,7 +71,7 @@ document.addEventListener("DOMContentLoaded", () => {
   document.querySelectorAll(".citation-list[role=list]").forEach((list) => list.removeAttribute("role"));
   enlarging();
   const tables = ".text_html, article .pst-scrollable-table-container";
-  const boxes = `article ${tables}, article .highlight pre, article .cell_output pre, article div.math`;
+  const boxes = `article ${tables}, article .highlight pre, article .cell_output pre, article div.math, .emolib-large > div`;
   // A wide formula is set a little smaller before it has to scroll.
   const shrink = (box) => {
     const formula = box.querySelector("mjx-container");
