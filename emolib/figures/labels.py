@@ -6,6 +6,7 @@ The shares are of labels, or of outcomes that exclude one another: transferred, 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -124,7 +125,7 @@ def label_shares(
         ax.grid(visible=False, axis="y")
     axes[0].set_xlim(0, None)
     label_axes(axes, xlabel, "")
-    words = {
+    words: dict[str, dict[str, Any]] = {
         "before": dict(label="before", marker="o", color=INK, markerfacecolor="none"),
         "random": dict(label="random directions of the same length", marker=".", color=GREY),
     }
