@@ -233,7 +233,7 @@ document.addEventListener("DOMContentLoaded", () => {
     const y = { field: "value", type: "quantitative", title, scale: { zero: false, nice: true } };
     const tooltip = columns().map(([field, head]) => ({ field, type: "nominal", title: head }));
     const dashes = { condition: { test: "datum.kind === 'paper'", value: [5, 3] }, value: [1, 0] };
-    const legend = who ? null : { orient: "bottom", columns: figure.clientWidth < 500 ? 1 : 2, title: null, symbolStrokeWidth: 3 };
+    const legend = who ? null : { orient: "bottom", columns: figure.clientWidth < 500 ? 1 : 2, title: null, symbolOpacity: 1, symbolType: "circle" };
     const compared = level();
     return {
       width: "container", height: 360, data: { values: rows },

@@ -86,6 +86,7 @@ def print_book(root: Path) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     with browser.chromium(program) as chromium:
         page = chromium.new_page(viewport={"width": 800, "height": 1100}, color_scheme="light")
+        page.set_default_timeout(600_000)  # milliseconds: it is the whole book, and the machine may have more to do
         page.goto(source.as_uri(), wait_until="load")
         page.wait_for_function(READY)
         if page.query_selector("#emolib-explorer"):
