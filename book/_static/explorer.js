@@ -251,9 +251,9 @@ document.addEventListener("DOMContentLoaded", () => {
         ...(compared ? [
           { data: { values: [{ level: compared.value }] }, mark: { type: "rule", strokeDash: [1, 3], strokeWidth: 1.5, color: "currentColor", aria: false },
             encoding: { x: null, color: null, y: { field: "level", type: "quantitative", title } } },
-          { data: { values: [{ level: compared.value, name: compared.name }] },
+          { data: { values: [{ level: compared.value, name: compared.name, depth: 1 }] },
             mark: { type: "text", align: "right", baseline: "bottom", dy: -3, fontSize: 12, color: "currentColor", aria: false },
-            encoding: { x: { datum: 1 }, color: null, text: { field: "name" }, y: { field: "level", type: "quantitative", title } } },
+            encoding: { color: null, text: { field: "name" }, y: { field: "level", type: "quantitative", title } } },
         ] : []),
       ],
     };
