@@ -74,8 +74,10 @@ document.addEventListener("DOMContentLoaded", () => {
   const boxes = `article ${tables}, article .highlight pre, article .cell_output pre, article div.math, .emolib-large > div`;
   // A wide formula is set a little smaller before it has to scroll.
   const shrink = (box) => {
-    const formula = box.querySelector("mjx-container");
-    if (formula) formula.style.fontSize = `${Math.max(0.78, Math.min(1, (box.clientWidth / box.scrollWidth) * 0.99))}em`;
+    const formula = box.querySelector("mjx-container[display]");
+    if (!formula || formula.style.fontSize) return;
+    const own = formula.getBoundingClientRect().width, number = box.scrollWidth - own;
+    formula.style.fontSize = `${Math.max(0.78, Math.min(1, (box.clientWidth - number - 8) / own))}em`;
   };
   const ends = (box) => box.classList.toggle("emolib-end", box.scrollLeft + box.clientWidth >= box.scrollWidth - 2);
   const fit = (box) => {

@@ -111,7 +111,7 @@ document.addEventListener("DOMContentLoaded", () => {
     restart({ experiment: questions[name].experiment, ...questions[name].view });
   }
 
-  // What the address says, or the first question.
+  // What the address says, or what most models have an answer to.
   function restore() {
     const said = decodeURIComponent(location.hash.slice(1));
     const view = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
@@ -121,7 +121,7 @@ document.addEventListener("DOMContentLoaded", () => {
       shown = new Set(drawn ? drawn.split("|") : []);
       own.open = true;
       restart(rest);
-    } else ask(index[questions[said]?.experiment] ? said : Object.keys(questions).find((name) => index[questions[name].experiment]));
+    } else ask(index[questions[said]?.experiment] ? said : ["read", ...Object.keys(questions)].find((name) => index[questions[name]?.experiment]));
   }
 
   function address() {
@@ -269,14 +269,15 @@ document.addEventListener("DOMContentLoaded", () => {
     const tooltip = columns().map(([field, head]) => ({ field, type: "nominal", title: head }));
     const layers = chosen.over === "layer";
     const x = layers ? { field: "number", type: "ordinal", title: "layer", axis: { labelAngle: 0, labelOverlap: true } }
-      : { field: chosen.over, type: "nominal", title: title(chosen.over), sort: across.map((one) => readable(one, chosen.over)), axis: { labelAngle: -45, labelLimit: 180 } };
+      : { field: chosen.over, type: "nominal", title: title(chosen.over), sort: across.map((one) => readable(one, chosen.over)), axis: across.length > 4 ? { labelAngle: -45, labelLimit: 180 } : { labelAngle: 0, labelLimit: (figure.clientWidth - 160) / across.length } };
     return {
+      title: { text: legend, anchor: "start", frame: "bounds", fontSize: 13, fontWeight: "normal", color: "currentColor", limit: figure.clientWidth },
       width: "container", height: { step: order.length > 8 ? 22 : 32 }, data: { values: rows },
       mark: { type: "rect", stroke: null },
       encoding: {
         x: { ...x, scale: { paddingInner: 0.03 } },
         y: { field: chosen.by, type: "nominal", title: null, sort: order.map((one) => readable(one, chosen.by)), scale: { paddingInner: 0.06 } },
-        color: { field: "shade", type: "quantitative", scale, legend: { orient: "top", title: legend, gradientLength: Math.min(260, figure.clientWidth - 40) } },
+        color: { field: "shade", type: "quantitative", scale, legend: { orient: "top", title: null, gradientLength: Math.max(120, Math.min(260, figure.clientWidth - 210)) } },
         tooltip,
       },
     };
