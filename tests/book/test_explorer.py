@@ -215,7 +215,7 @@ def test_the_page_works_from_a_file_and_shows_only_the_choices_of_the_experiment
     failed: list[str] = []
     page.on("pageerror", lambda error: failed.append(str(error)))
     page.goto((root / "page.html").as_uri() + "#angles")
-    page.wait_for_selector("[data-rows] svg")
+    page.wait_for_selector("[data-rows]")
     assert page.input_value("[name=question]") == "angles"
     page.click(".emolib-own summary")
     page.select_option("[name=experiment]", "modulation")
