@@ -76,8 +76,12 @@ document.addEventListener("DOMContentLoaded", () => {
   const shrink = (box) => {
     const formula = box.querySelector("mjx-container[display]");
     if (!formula || formula.style.fontSize) return;
-    const own = formula.getBoundingClientRect().width, number = box.scrollWidth - own;
-    formula.style.fontSize = `${Math.max(0.78, Math.min(1, (box.clientWidth - number - 8) / own))}em`;
+    // Its margins do not shrink with it, so once is not enough.
+    for (let size = 1, tries = 0; tries < 4 && box.scrollWidth > box.clientWidth; tries += 1) {
+      const own = formula.getBoundingClientRect().width;
+      size *= (own - (box.scrollWidth - box.clientWidth) - 2) / own;
+      formula.style.fontSize = `${Math.max(0.78, size)}em`;
+    }
   };
   const ends = (box) => box.classList.toggle("emolib-end", box.scrollLeft + box.clientWidth >= box.scrollWidth - 2);
   const fit = (box) => {
