@@ -191,7 +191,7 @@ def watch(page: Any, base: str, problems: list[str]) -> None:
 def test_the_set_up_of_a_chapter_stands_behind_all_that_it_shows(site: Path) -> None:
     pages = sorted((site / "book" / "chapters").glob("*.html"))
     texts = [page.read_text() for page in pages]
-    assert len(pages) == 17 and all(text.count('id="set-up"') == 1 for text in texts)
+    assert len(pages) == 18 and all(text.count('id="set-up"') == 1 for text in texts)
     for text in texts:
         before, _, last = text.partition('id="set-up"')
         assert "tag_parameters" in last and "tag_parameters" not in before and "emolib-figure" not in last
