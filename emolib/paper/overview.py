@@ -420,9 +420,9 @@ def moves(trends: pd.DataFrame, metric: str) -> str:
     how = "shows no clear trend with" if row["q"] >= 0.05 else f"{'rises' if up else 'falls'} with"
     within = row["grows"] if up else row["families"] - row["grows"]
     return (
-        f"It {how} the size of the model: rank correlation **{row['correlation']:+.2f}** over {row['n']} models, the "
-        f"paper's and ours (q = {row['q']:.3f}), {'higher' if up else 'lower'} in the larger model of **{within} of "
-        f"{row['families']}** families."
+        f"This depth {how} the size of the model: rank correlation **{row['correlation']:+.2f}** over {row['n']:.0f} "
+        f"models, the paper's and ours; {'higher' if up else 'lower'} in the larger model of **{within:.0f} of "
+        f"{row['families']:.0f}** families."
     )
 
 
