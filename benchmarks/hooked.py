@@ -47,6 +47,8 @@ class HookEngine(Engine):
         first: int = 0,
         stream: Tensor | None = None,
         read: Collection[str] = (),
+        only: int | None = None,
+        tail: int | None = None,
         passes: int | None = None,
     ) -> tuple[dict[str, Tensor], Tensor]:
         model, index = self.model, torch.tensor(rows)

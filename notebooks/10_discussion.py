@@ -81,40 +81,47 @@ of, best = partial(models.quoted, models.checked(stored)), partial(models.best_r
 trends = models.trends(found, "paper", "ours").merge(models.families(found), on="landmark")
 pushed = of("C14", "mean theory score, directions that predict"), of("C14", "as released: mean theory score")
 short = f"""
-- **An answer is settled late and in one place**, as the study says. Overwriting the last token's residual stream carries
-  half of the answers along from depth {models.where(found, "patching onset")} on. {models.moves(trends, "patching onset")}
+- **An answer is settled in one place**, as the study says, and later than it says. When the last token's state is copied
+  from one event into another, half of the answers go along from this depth on (0 is the first layer, 1 the last):
+  {models.where(found, "patching onset")}. {models.moves(trends, "patching onset")}
 - **That place is not one of emotion alone.** Where attention carries most of the emotion it carries more of the events'
   *topics*. Share of topics minus that of emotions: {of("C10", "share of topics minus")}.
 - **Words tell much of it.** Balanced accuracy of the best probe of activations minus that of the best probe of the words
   alone: {of("C2", "best probe of the writer")}.
-- **Pushing appraisals follows the theory with directions that read them**, not with the study's. Mean theory score, 0 by
-  chance and 1 at best: {pushed[0]}; with the study's directions {pushed[1]}."""
+- **Pushing appraisals follows the theory with directions that read them**; with the study's it is not shown. Mean theory
+  score (-1 to 1, 0 by chance): {pushed[0]}; with the study's directions {pushed[1]}."""
 say(short)
 
 # %% [markdown]
 # What this takes away from the study is less its findings than their names. *Where the model settles on its answer* is
-# found again by every method we tried. That what settles there is *emotion*, and that it is *inferred* rather than read off
-# the words, is what the study's design could not show, and what the controls of this book make doubtful or smaller.
+# found again by reading and by moving activations. That what settles there is *emotion*, and that it is *inferred* rather
+# than read off the words, the study's design could not show, and the controls of this book make it doubtful or smaller.
+#
+# One caution stands before everything below. Most of these controls were measured on SmolLM2-135M alone, a model that
+# names the writer's emotion less often than the study asks of a model. They say what *can* be behind the study's curves; what
+# is behind them in the study's models, its size of model has to say. Qwen 2.5 Coder 1.5B is such a model, and its experiments
+# are added one by one.
 #
 # ## An answer arrives late, in one place
 
 # %% tags=["hide-input"]
 say(
-    f"Depth from which the residual stream carries half of the answers: {of('C5', 'depth at')}; the largest share before "
-    f"depth 0.35: {of('C5', 'highest transfer')}. Depth at which five layers of attention carry most: "
+    "An answer is *carried along* when it becomes that of the event whose activation was copied. Depth from which the "
+    f"residual stream carries half of them: {of('C5', 'depth at')}; the largest share before depth 0.35: "
+    f"{of('C5', 'highest transfer')}. Depth at which five layers of attention carry most: "
     f"{of('C6', 'depth of the peak')}; layers from there to the peak of feed-forward outputs: {of('C6', 'layers from')}."
 )
 
 # %% [markdown]
-# Nothing early, nearly everything late, and a few attention outputs that bring it: that shape is in every model that we and
-# the paper have looked at. How deep the place lies is not the same, and others have found emotion near the middle in
+# Next to nothing early, most of it late, and a few attention outputs that bring it: that shape is in both of our models and in
+# the ten of the paper. How deep the place lies is not the same, and others have found emotion near the middle in
 # models as small as ours {cite:p}`jeong2026`. The measures differ. A probe of the writer's label asks when the event's
-# emotion *can* be read; patching asks when the last token holds *what will be said*. The second cannot be earlier than the
-# first, and in a small model that decides late it is much later.
+# emotion *can* be read; patching asks when the last token holds *what will be said*. These are two targets, and nothing
+# forces them to meet. And size is not all: our 1.5B model, tuned for code, settles later than the study's smaller 1B.
 #
-# The agreement of the methods is weaker evidence than it seems. A probe of the agreed set is asked for the model's own
-# answer, patching moves that answer, and removal destroys it. All three find the place where an answer is settled, as they
-# would for any question with thirteen answers.
+# The agreement of the methods is weaker evidence than it seems. The study's probe is trained on the events that the model
+# labels as their writers did (the *agreed set*), so that it reads the model's own answer; patching moves that answer, and
+# removal destroys it. Wherever an answer is settled, all three should find it, for any question with thirteen answers.
 #
 # ## Is it emotion that arrives there?
 
@@ -124,7 +131,8 @@ masked, written = (models.listed(best("robustness", text=kind, **changed)) for k
 say(
     f"The same texts can be asked for their topic. Share of topics minus share of emotions that attention carries, at the "
     f"layer where it carries most emotions: {of('C10', 'share of topics minus')}. The study's own control asks for the first "
-    f"word of a text, which is copied, not understood. Layers by which it is carried later: {of('C10', 'layers by which')}."
+    f"word of a text, which is copied, not understood. How many "
+    f"layers later it is carried than the emotion: {of('C10', 'layers by which')}; where the interval holds 0, no later."
 )
 say(
     f"What is inferred depends on what is left to infer. Share of the writer's labels in answers to texts whose words of "
@@ -132,10 +140,10 @@ say(
 )
 
 # %% [markdown]
-# So the band is where the model turns what it has read into what it was asked for. It is as much a place of topics as of
-# emotions. And most of the study's difficulty lies in the masks: where the words of feeling stand in the text, even a small
-# model finds them. What remains is a claim about *this task*, thirteen labels after a description, which the study tested
-# well.
+# So in this model the band is where what was read turns into what was asked for, a place of topics as well as of emotions.
+# (That more topics than emotions go along may mean no more than that topics are easier.) And much of the difficulty lies in
+# the masks: where the words of feeling stand in the text, even a small model finds them; some of them are the answer itself.
+# What remains is a claim about *this task*, thirteen labels after a description.
 #
 # ## Words, activations, answers
 
@@ -152,9 +160,11 @@ say(
 
 # %% [markdown]
 # Two gaps. *Activations beyond words* is the gap that the study needed and did not measure: without it, a probe may read
-# words. It is there, and it is small. *Activations beyond answers* is the gap that speaks for probing: a weak model's
-# activations hold more of the event than its answers say. "The model does not know" and "the model does not say" are
-# different findings, and a probe of the agreed set, where the answer is right by construction, cannot tell them apart.
+# words. It is there in the model where it was measured, and it is small (the number above takes the best of four readers of
+# the text, here one stands alone). *Activations beyond answers* is the gap that speaks for probing: a probe, which is
+# taught by thousands of labels, finds more of the event in a weak model's activations than its answers say. Whether the
+# model does not know or does not say are different findings, and a probe of the agreed set, where the answer is right by
+# construction, cannot tell them apart.
 #
 # ## Sufficient is not necessary
 
@@ -166,27 +176,28 @@ say(
 )
 
 # %% [markdown]
-# Zeroing an output shifts all answers of a model in one direction, and much of what looks like a lost answer is that shift.
-# With it taken out, less is lost, and the order of attention and feed-forward can turn round ([B](B_ablation.ipynb)). In the
-# paper's own values the dip shrinks with size while patching still works ([All models](10_models.ipynb)). We read both as
-# one finding: the place is *sufficient* for the answer in every model, and *necessary* the less, the more layers a model
-# has to fall back on.
+# Zeroing an output shifts all answers of a model in one direction, and part of what looks like a lost answer is that shift.
+# With it taken out, less is lost, and the order of attention and feed-forward can turn round ([Ablation](B_ablation.ipynb)).
+# In the paper's own values, larger models lose less when attention is removed, while patching still works ([All
+# models](10_models.ipynb)). One reading of both: what is carried there can be enough for the answer, but larger models depend
+# on it less, perhaps because other layers can stand in.
 #
 # ## Appraisals, beyond the label and beyond the words
 
 # %% tags=["hide-input"]
 say(
-    f"Of the six appraisals that the study names, how many can be read better than not at all: {of('C12', 'best R2 above zero')}; "
-    f"better than from the emotion's label: {of('C12', 'best R2 above that of the label')}; better than from the text alone: "
-    f"{of('C12', 'best R2 above that of the best probe of the text')}; how many beside the label, on all events: "
-    f"{of('C12', 'share of the rest')}."
+    "Of the six appraisals that the study names (pleasantness, unpleasantness, self- and other-agency, predictability, "
+    "suddenness), the study's probe, on the agreed set, predicts this many better than their mean does: "
+    f"{of('C12', 'best R2 above zero')}; better than the emotion's label does: {of('C12', 'best R2 above that of the label')}. A "
+    "probe whose penalty is chosen, on all events, reads more than the text alone of this many: "
+    f"{of('C12', 'best R2 above that of the best probe of the text')}; and adds to the label for: {of('C12', 'share of the rest')}."
 )
 
 # %% [markdown]
-# Here the study's claim comes out better with controls than without. The label alone predicts pleasantness as well as a
-# released probe does. But a probe with a penalty suited to its texts explains part of what the label leaves, and more than
-# the words give. So models keep something of *how* an event came about (who did it, could it be foreseen), and not
-# only which emotion it fits.
+# Here the study's claim comes out better with controls than without. The study's probes hardly beat the label; probes with a
+# penalty suited to their texts explain part of what it leaves in both models, and in the one where that was measured more
+# than the words give. So models keep something of *how* an event came about (who did it, could it be foreseen), and not only
+# which emotion it fits.
 #
 # ## Cosines that fade, projections, and pushes
 
@@ -194,23 +205,23 @@ say(
 say(
     f"Of twelve cosines between emotions and appraisals, how many have the theory's sign in the first half of the layers: "
     f"{of('C13', 'cosines with the sign')}. Mean size of the released probes' cosines beyond depth 0.75: "
-    f"{of('C13', 'mean size')}. Share of the size that directions keep which are no classifier's, differences of means: "
+    f"{of('C13', 'mean size')}. Of differences of means, which need no classifier, their late size over their early one: "
     f"{of('C13', 'share of the size that is left with differences')}."
 )
 say(
     f"Mean theory score of pushing one appraisal at the paper's depth, with its directions: {pushed[1]}; without what they "
     f"share with the others: {of('C14', 'with the other appraisals projected out: mean')}; with directions that predict "
-    f"unseen writers' ratings: {pushed[0]}. With the last, pushed after depth 0.85, where the study saw nothing move: "
+    f"unseen writers' ratings: {pushed[0]}. The same directions pushed after depth 0.85, where the study saw nothing move: "
     f"{of('C14', 'mean theory score, directions that predict, after')}."
 )
 
 # %% [markdown]
-# The fade is one of classifiers, not of the representation: a weakly penalised classifier turns to wherever noise is small.
-# The same weakness decides the steering. Directions fitted on few texts with hardly a penalty predict the ratings of unseen
-# writers worse than their mean does; pushed, they do what random directions do. The equation of the paper, which projects
-# out what appraisals share, leaves too little to push with in a small model. Directions that read what they are called
-# steer as theory says. That is evidence *for* the study's thesis from a procedure that is not the study's; and because such
-# pushes work late as well, it says nothing for a middle band of appraisal.
+# In this model the fade is one of classifiers: directions that need none keep their cosines. The same weakness decides the
+# steering. The study's directions, fitted on few texts with hardly a penalty, predict the ratings of unseen writers worse
+# than their mean does; pushed, they show no order that the theory knows, and neither do projected ones. Directions whose
+# penalty was chosen for reading steer as the theory says, beyond random directions of like covariance when two appraisals are
+# pushed. That is evidence *for* the study's thesis from a procedure that is not the study's; and because such pushes work late
+# as well, it says nothing for a middle band of appraisal.
 #
 # ## What a critic would say, and what was measured
 
@@ -218,8 +229,8 @@ say(
 say(claims.as_markdown(models.doubts(models.checked(stored))))
 
 # %% [markdown]
-# Each row is one check of a claim; the word is its outcome (*holds*, *open* where its interval reaches over the limit,
-# *fails*), the number is in [What reproduces](11_claims.ipynb). A dash: not measured on that model. Other controls decide no
+# Each row is one check of a claim. *Holds*: the study's claim survives the critic. *Fails*: the critic is right. *Open*: the
+# interval reaches over the limit. The number is in [What reproduces](11_claims.ipynb). A dash: not measured on that model. Other controls decide no
 # claim and stand in their chapters: sources of the same emotion in [Patching](06_patching.ipynb), random and mean ablations in
 # [Ablation](B_ablation.ipynb), eleven prompts and ten splits in [Robustness](C_robustness.ipynb); in
 # [Modulation](09_modulation.ipynb) the appraisal said in a sentence instead of pushed, all other appraisals read behind a push,

@@ -341,7 +341,7 @@ def test_figures_open_large_and_go_back_by_keyboard(opened: Any, server: str) ->
     small = drawing.bounding_box()["width"]
     button.focus()
     page.keyboard.press("Enter")
-    assert page.eval_on_selector("dialog", "one => one.open && !!one.querySelector('svg')")
+    assert page.eval_on_selector("dialog.emolib-large", "one => one.open && !!one.querySelector('svg')")
     assert small < 390 < 600 < drawing.bounding_box()["width"]
     page.keyboard.press("Escape")
     page.wait_for_selector("#fig-probing-depth > svg")
