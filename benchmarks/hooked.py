@@ -51,19 +51,19 @@ class HookEngine(Engine):
         tail: int | None = None,
         passes: int | None = None,
     ) -> tuple[dict[str, Tensor], Tensor]:
-        model, index = self.model, torch.tensor(rows)
+        model, index, keep = self.model, torch.tensor(rows), tail or self.keep
         modules = {component: model.modules(component) for component in COMPONENTS}
         found: dict[str, list[Tensor]] = {name: [] for name in read}
 
         def keep_input(_module: Any, arguments: tuple[Tensor, ...]) -> None:
-            found["resid_pre"].append(arguments[0][:, -self.keep :].clone())
+            found["resid_pre"].append(arguments[0][:, -keep:].clone())
 
         def change(layer: int, component: Component) -> Any:
             def hook(_module: Any, _arguments: Any, output: Any) -> None:
                 activation = unwrap(output)
                 edit_in_place(activation, plan.get((layer, component), ()), (layer, component), index, positions)
-                if component in found:
-                    found[component].append(activation[:, -self.keep :].clone())
+                if component in found and only in (None, layer):
+                    found[component].append(activation[:, -keep:].clone())
 
             return hook
 
