@@ -63,8 +63,6 @@ corpus_path = ""
 # %% tags=["hide-input"]
 from functools import partial
 
-from IPython.display import Markdown
-
 from emolib.figures.display import glue, say
 from emolib.paper import claims
 from emolib.paper import overview as models
@@ -258,6 +256,6 @@ say(claims.as_markdown(models.doubts(models.checked(stored))))
 # How others' findings fit is told in [Related work](../02_related_work.md).
 
 # %% tags=["hide-input"]
-glue("in-short", Markdown(short), here=False)
+glue("in-short", short, here=False)
 say(models.written_for(models.checked(stored)))
 say(claims.origins(stored))

@@ -142,10 +142,13 @@ def say(markdown: str) -> None:
 def glue(name: str, shown: Any, *, here: bool = True) -> None:
     """Display something under a name, by which {glue} shows it on other pages of the book too; not `here`: only there.
 
-    `shown` is anything that a notebook displays, or a figure as `bundle` gives it.
+    `shown` is anything that a notebook displays, Markdown as a string, or a figure as `bundle` gives it.
     """
     prefix = "" if here else ELSEWHERE
-    parts = shown if isinstance(shown, dict) else format_display_data(shown)[0]
+    if isinstance(shown, str):
+        parts = {"text/html": MarkdownIt("commonmark").render(shown), "text/plain": shown}
+    else:
+        parts = shown if isinstance(shown, dict) else format_display_data(shown)[0]
     data = {f"{prefix}{kind}": part for kind, part in parts.items() if kind != MIME}
     display(data, raw=True, metadata={"scrapbook": {"name": name, "mime_prefix": prefix}})
 
