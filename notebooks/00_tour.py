@@ -165,7 +165,7 @@ figures.say(
 
 # %% tags=["intervention"]
 layers = lm.modules("resid_post")  # for most families this is model.model.layers
-layer = 5 * lm.n_layers // 6  # counted from 0
+layer = min(5 * lm.n_layers // 6, lm.n_layers - 2)  # counted from 0
 
 with torch.no_grad(), lm.lm.trace(**inputs[0]):
     by_hand = layers[layer].output[0, -1].save()

@@ -156,7 +156,8 @@ def checked(runs: Mapping[str, Tables], names: Sequence[str] = ()) -> pd.DataFra
     parts = []
     for slug, tables in runs.items():
         parts.append(checks(tables, names).assign(run=run_name(tables, slug), parameters=_size_of(tables)))
-    return pd.concat(parts, ignore_index=True).sort_values("parameters", kind="stable")
+    found = pd.concat(parts, ignore_index=True) if parts else checks({}).assign(run="", parameters=np.nan)
+    return found.sort_values("parameters", kind="stable")
 
 
 def best_rows(runs: Mapping[str, Tables], experiment: str, **keys: Any) -> pd.DataFrame:
@@ -267,7 +268,9 @@ def _pattern(row: Any) -> str:
 
 def by_method(judged: pd.DataFrame) -> pd.DataFrame:
     """The claims whose verdict on one model differs between the readings: claim, model, and each reading's outcome."""
-    table = judged.pivot(index=["claim", "model"], columns="reading", values="outcome")[[RELEASED, ROBUST]]
+    table = judged.pivot(index=["claim", "model"], columns="reading", values="outcome").reindex(
+        columns=[RELEASED, ROBUST]
+    )
     known = (table != "not testable").all(axis=1) & (table[RELEASED] != table[ROBUST])
     order = {name: number for number, name in enumerate(claims())}
     return table[known].reset_index().sort_values("claim", key=lambda names: names.map(order)).rename_axis(columns=None)

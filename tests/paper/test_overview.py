@@ -244,3 +244,11 @@ def test_every_doubt_has_a_check_of_the_reference_run(committed: pd.DataFrame) -
     code = (ROOT / "notebooks" / "10_discussion.py").read_text(encoding="utf-8")
     for claim, check in re.findall(r"""of\(['"](C\d+)['"], ['"]([^'"]+)['"]""", code):
         assert models_overview.quoted(committed, claim, check) != "(not measured)", (claim, check)
+
+
+def test_without_a_stored_run_pages_have_the_paper_alone(published: pd.DataFrame) -> None:
+    found = models_overview.checked({})
+    assert found.empty and models_overview.quoted(found, "C1", "accuracy") == "(not measured)"
+    assert len(models_overview.doubts(found)) == len(claims.data()["doubts"])
+    assert models_overview.by_method(claims.verdicts_by({})).empty
+    assert models_overview.where(published, "patching onset").startswith("(not measured) (in the paper's models 0.")
