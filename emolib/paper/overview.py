@@ -129,8 +129,8 @@ def landmarks(tables: Tables) -> Iterator[Row]:
                 ends |= dict(value=row["depth"], ci_low=np.nan, ci_high=np.nan)
             yield dict(layers=found.n_layers, metric=name, **ends)
     asked = checks(tables, sorted({claim for claim, _ in CHECKED.values()}))
-    for name, (claim, start) in CHECKED.items():
-        own = asked[(asked["claim"] == claim) & asked["check"].str.startswith(start)].head(1)
+    for name, (claim, check) in CHECKED.items():
+        own = _checks_of(asked, dict(claim=claim, check=check))
         for row in own.rename(columns={"number": "value"}).dropna(subset="value").to_dict("records"):
             yield dict(layers=found.n_layers, metric=name, **{key: row[key] for key in (*NUMBER, "n")})
 
@@ -170,14 +170,14 @@ def best_rows(runs: Mapping[str, Tables], experiment: str, **keys: Any) -> pd.Da
     return pd.DataFrame(rows, columns=None if rows else ["run", *NUMBER])
 
 
-def quoted(found: pd.DataFrame, claim: str, check: str, column: str = "shown") -> str:
+def quoted(found: pd.DataFrame, claim: str, check: str) -> str:
     """What each run has of a check of `checked`, in words: "**0.42 (0.34 to 0.51)** in A and ... in B".
 
-    `check` is its words or how they begin, `column` what is told; "(not measured)" where no run has it.
+    `check` is its words or how they begin; "(not measured)" where no run has it.
     """
     own = _checks_of(found, dict(claim=claim, check=check))
-    own = own[(own["outcome"] != "no number") & (own[column] != "")].drop_duplicates("run")
-    return _each(own["run"], own[column])
+    own = own[own["outcome"] != "no number"].drop_duplicates("run")
+    return _each(own["run"], own["shown"])
 
 
 def doubts(found: pd.DataFrame) -> pd.DataFrame:
