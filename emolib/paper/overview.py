@@ -193,16 +193,18 @@ def doubts(found: pd.DataFrame) -> pd.DataFrame:
 
 def written_for(found: pd.DataFrame) -> str:
     """A sentence: whether the runs of `checked` agree with what the discussion takes for granted, and where not."""
-    apart = []
-    for one in data()["written_for"]:
-        own = _checks_of(found, one)
-        own = own[~own["outcome"].isin([*one["outcomes"], "no number"])]
-        apart += [f"that {one['says']} ({one['claim']}), not in {run}" for run in own["run"].unique()]
-    if not apart:
-        return (
-            "All runs shown here agree with what the text of this page takes for granted, as far as they were measured."
-        )
-    return f"**Where the runs shown here differ from the text of this page:** {'; '.join(apart)}."
+    of_each = [(one, _checks_of(found, one)) for one in data()["written_for"]]
+    asked = [(one, own[own["outcome"] != "no number"]) for one, own in of_each]
+    apart = [
+        f"that {one['says']} ({one['claim']}), not in {run}"
+        for one, own in asked
+        for run in own.loc[~own["outcome"].isin(one["outcomes"]), "run"].unique()
+    ]
+    if apart:
+        return f"**Where the runs shown here differ from the text of this page:** {'; '.join(apart)}."
+    if all(own.empty for _, own in asked):
+        return "**No run shown here has measured what the text of this page takes for granted.**"
+    return "All runs shown here agree with what the text of this page takes for granted, as far as they were measured."
 
 
 def _checks_of(found: pd.DataFrame, about: Mapping[str, Any]) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -39,6 +40,11 @@ def test_every_citation_has_an_entry_and_every_entry_says_who_what_and_when() ->
             assert re.search(rf"^  {field} = \{{.+\}}", entry, re.MULTILINE), f"{key} has no {field}"
         eprint = re.search(r"eprint = \{([^}]*)\}", entry)
         assert eprint is None or re.fullmatch(r"\d{4}\.\d{4,5}", eprint[1]), key
+
+
+def test_the_page_of_the_interface_names_modules_that_exist() -> None:
+    named = re.findall(r"automodule:: (\S+)", TEXTS["api"])
+    assert len(named) > 10 and not [name for name in named if importlib.util.find_spec(name) is None]
 
 
 def test_entries_are_cited_somewhere() -> None:

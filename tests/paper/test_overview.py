@@ -227,6 +227,8 @@ def committed() -> pd.DataFrame:
 
 def test_the_discussion_says_what_the_committed_runs_show(committed: pd.DataFrame) -> None:
     assert models_overview.written_for(committed).startswith("All runs shown here agree")
+    for unmeasured in (models_overview.checked({}), committed.assign(outcome="no number")):
+        assert models_overview.written_for(unmeasured).startswith("**No run shown here has measured")
     for one in claims.data()["written_for"]:
         turned = committed.copy()
         hit = (turned["claim"] == one["claim"]) & turned["check"].str.startswith(one["check"])
