@@ -39,6 +39,7 @@ from emolib.paper.tables import paper_tables
 from emolib.study import freshness
 from emolib.study.run import LADDER, REFERENCE, Run
 from emolib.tables import paper
+from emolib.tables.provenance import cost
 from emolib.tables.results import readable
 from emolib.texts.appraisals import NAMED
 
@@ -362,6 +363,18 @@ def paper_curves(order: list[str]) -> pd.DataFrame:
     curves = pd.concat([rows.assign(panel=name) for name, rows in parts.items()])
     curves = curves.assign(name=curves["model"].map(paper.model_name))
     return curves.sort_values("name", key=lambda names: names.map(order.index), kind="stable")
+
+
+def took(runs: Mapping[str, Tables]) -> pd.DataFrame:
+    """What each experiment took in each run, in words: its dtype and events in the head of a column, a row each."""
+    columns = {}
+    for slug, tables in runs.items():
+        found = Evidence(tables)
+        texts = [int(table["n"].max()) for name, table in tables.items() if name == "behaviour"]
+        about = ", ".join([found.parameters("dtype").get("dtype", ""), *(f"{n:,} events" for n in texts)])
+        spent = {name: table.attrs["provenance"] for name, table in tables.items() if "provenance" in table.attrs}
+        columns[f"{run_name(tables, slug)} ({about})"] = {name: cost(made) for name, made in spent.items()}
+    return pd.DataFrame(columns).rename_axis("experiment").fillna("–").reset_index()
 
 
 def answers(runs: Mapping[str, Tables], order: list[str]) -> dict[str, pd.DataFrame]:

@@ -53,7 +53,6 @@ def footer(provenance: Mapping[str, Any]) -> str:
     parameters = ", ".join(f"{k} {v}" for k, v in provenance["parameters"].items() if v not in (None, ""))
     # A twin's is two marks: its seed, and the model whose architecture it has.
     revision = " ".join(mark[:12] for mark in str(provenance["model_revision"] or "").split())
-    cost = f"{duration(provenance['seconds'])}, peak memory {provenance['peak_memory_mb'] / 1024:.1f} GB"
     read = f", {provenance['corpus_reading']}" if "corpus_reading" in provenance else ""  # not in older tables
     lines = [
         f"**Provenance.** Code: {code}, protocol {provenance.get('protocol', 'unknown')}.",
@@ -61,11 +60,16 @@ def footer(provenance: Mapping[str, Any]) -> str:
         *([absent(provenance)] if "absent" in provenance else []),
         *([f"Edits by full passes, because {provenance['full_passes']}."] if "full_passes" in provenance else []),
         f"Corpus: `{provenance['corpus_sha256'][:10]}`{read}.",
-        f"Machine: {provenance['processor']}, {provenance['device']}, {provenance['threads']} threads; {cost};",
+        f"Machine: {provenance['processor']}, {provenance['device']}, {provenance['threads']} threads; {cost(provenance)};",
         f"{provenance['utc']}.",
         f"Python {provenance['python']}, {packages}.",
     ]
     return " ".join(lines)
+
+
+def cost(provenance: Mapping[str, Any]) -> str:
+    """Return in words what a table took: wall time and peak memory."""
+    return f"{duration(provenance['seconds'])}, peak memory {provenance['peak_memory_mb'] / 1024:.1f} GB"
 
 
 def absent(provenance: Mapping[str, Any]) -> str:

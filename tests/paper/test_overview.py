@@ -247,6 +247,15 @@ def test_every_doubt_has_a_check_of_the_reference_run(committed: pd.DataFrame) -
         assert models_overview.quoted(committed, claim, check) != "(not measured)", (claim, check)
 
 
+def test_what_a_table_took_is_what_its_provenance_says(reference_tables: dict[str, pd.DataFrame]) -> None:
+    found = models_overview.took({"run": reference_tables}).set_index("experiment")
+    assert list(found) == ["SmolLM2 135M (float32, 6,600 events)"] and set(found.index) == set(reference_tables)
+    made = reference_tables["patching"].attrs["provenance"]
+    minutes, memory = re.findall(r"[\d.]+", found.loc["patching"].item())
+    assert abs(float(minutes) * 60 - made["seconds"]) <= 30 and abs(float(memory) * 1024 - made["peak_memory_mb"]) < 52
+    assert models_overview.took({}).empty
+
+
 def test_without_a_stored_run_pages_have_the_paper_alone(published: pd.DataFrame) -> None:
     found = models_overview.checked({})
     assert found.empty and models_overview.quoted(found, "C1", "accuracy") == "(not measured)"
