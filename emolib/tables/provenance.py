@@ -60,8 +60,8 @@ def footer(provenance: Mapping[str, Any]) -> str:
         *([absent(provenance)] if "absent" in provenance else []),
         *([f"Edits by full passes, because {provenance['full_passes']}."] if "full_passes" in provenance else []),
         f"Corpus: `{provenance['corpus_sha256'][:10]}`{read}.",
-        f"Machine: {provenance['processor']}, {provenance['device']}, {provenance['threads']} threads; {cost(provenance)};",
-        f"{provenance['utc']}.",
+        f"Machine: {provenance['processor']}, {provenance['device']}, {provenance['threads']} threads;",
+        f"{cost(provenance)}; {provenance['utc']}.",
         f"Python {provenance['python']}, {packages}.",
     ]
     return " ".join(lines)
