@@ -9,6 +9,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -112,10 +113,21 @@ def read(path: str | Path) -> pd.DataFrame:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no results at {path}: run the experiment first (emolib run)")
+    now = path.stat()
+    kept, about = _read(path, now.st_dev, now.st_ino, now.st_mtime_ns, now.st_size)
+    frame = kept.copy()
+    frame.attrs["provenance"] = Provenance(json.loads(about))
+    return frame
+
+
+@lru_cache(maxsize=64)  # a chapter asks for a table several times, and to check one takes longer than to copy it
+def _read(path: Path, *content: int) -> tuple[pd.DataFrame, bytes]:
+    """The table of a file, and its provenance; `content` is what changes with what it holds."""
     try:
         table = pq.read_table(path)
         metadata = table.schema.metadata or {}
-        about = json.loads(metadata.get(PROVENANCE, "null"))
+        about = metadata.get(PROVENANCE, b"null")
+        json.loads(about)
         frame = table.to_pandas()
     except Exception as error:  # of a damaged file libraries raise what they like
         raise ValueError(f"{path} is damaged ({error}): delete it and run the experiment again") from error
@@ -129,8 +141,7 @@ def read(path: str | Path) -> pd.DataFrame:
         frame = validate(frame, experiment_of(frame))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    frame.attrs["provenance"] = Provenance(about)
-    return frame
+    return frame, about
 
 
 def _sha256(content: bytes) -> bytes:

@@ -153,6 +153,16 @@ def test_write_and_read_give_the_same_table_and_provenance(tmp_path: Path) -> No
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_what_is_done_to_a_table_is_not_in_what_is_read_next(tmp_path: Path) -> None:
+    path = results.write(table(), tmp_path / "patching.parquet", ABOUT)
+    for _ in range(2):
+        found = results.read(path)
+        pd.testing.assert_frame_equal(found, table())
+        assert found.attrs["provenance"] == ABOUT
+        found.loc[:, "value"] = 0.0
+        found.attrs["provenance"]["seed"] = -1
+
+
 def test_an_altered_value_a_lost_row_and_another_order_are_noticed(tmp_path: Path) -> None:
     path = results.write(table(), tmp_path / "patching.parquet", ABOUT)
     stored = pq.read_table(path)
