@@ -37,6 +37,47 @@ function stack(box) {
   }
 }
 
+// A word of the glossary says what it means: under the mouse, with the keyboard's focus, at the first tap.
+function explaining() {
+  if (!HTMLElement.prototype.showPopover) return; // then the browser shows the title by itself
+  const tip = Object.assign(document.createElement("div"), { className: "emolib-tip", popover: "manual" });
+  document.body.append(tip);
+  let shown = null, leaving = 0;
+  const hide = () => { tip.hidePopover(); shown = null; };
+  const later = () => { leaving = setTimeout(hide, 250); };
+  const stay = () => clearTimeout(leaving);
+  const show = (link, more = "") => {
+    stay();
+    shown = link;
+    tip.textContent = link.getAttribute("aria-description") + more;
+    tip.showPopover();
+    const word = [...link.getClientRects()].at(-1), own = tip.getBoundingClientRect(), room = document.documentElement;
+    const below = word.bottom + own.height + 6 < room.clientHeight;
+    tip.style.left = `${Math.max(8, Math.min(word.left, room.clientWidth - own.width - 8))}px`;
+    tip.style.top = `${below ? word.bottom + 4 : word.top - own.height - 4}px`;
+  };
+  for (const link of document.querySelectorAll("a.emolib-term")) {
+    link.setAttribute("aria-description", link.title);
+    link.removeAttribute("title");
+    let touched = false, known = false;
+    link.addEventListener("pointerdown", (event) => { touched = event.pointerType !== "mouse"; known = shown === link; });
+    link.addEventListener("click", (event) => {
+      if (!touched || known) return;
+      event.preventDefault();
+      show(link, " Tap again for the glossary.");
+    });
+    link.addEventListener("pointerenter", (event) => event.pointerType === "mouse" && show(link));
+    link.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && later());
+    link.addEventListener("focus", () => link.matches(":focus-visible") && show(link));
+    link.addEventListener("blur", hide);
+  }
+  tip.addEventListener("pointerenter", stay);
+  tip.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && later());
+  document.addEventListener("keydown", (event) => event.key === "Escape" && hide());
+  document.addEventListener("pointerdown", (event) => shown && !event.target.closest(".emolib-tip, .emolib-term") && hide());
+  document.addEventListener("scroll", hide, { passive: true });
+}
+
 // A figure opens at full size: its letters are small on a phone. The drawing itself moves, because its parts have names.
 function enlarging() {
   const made = (tag, attributes) => Object.assign(document.createElement(tag), attributes);
@@ -70,23 +111,12 @@ document.addEventListener("DOMContentLoaded", () => {
   // docutils calls the bibliography a list, but not its entries items of one.
   document.querySelectorAll(".citation-list[role=list]").forEach((list) => list.removeAttribute("role"));
   enlarging();
+  explaining();
   const tables = ".text_html, article .pst-scrollable-table-container";
   const boxes = `article ${tables}, article .highlight pre, article .cell_output pre, article div.math, .emolib-large > div`;
-  // A wide formula is set a little smaller before it has to scroll.
-  const shrink = (box) => {
-    const formula = box.querySelector("mjx-container[display]");
-    if (!formula || formula.style.fontSize) return;
-    // Its margins do not shrink with it, so once is not enough.
-    for (let size = 1, tries = 0; tries < 4 && box.scrollWidth > box.clientWidth; tries += 1) {
-      const own = formula.getBoundingClientRect().width;
-      size *= (own - (box.scrollWidth - box.clientWidth) - 2) / own;
-      formula.style.fontSize = `${Math.max(0.78, size)}em`;
-    }
-  };
   const ends = (box) => box.classList.toggle("emolib-end", box.scrollLeft + box.clientWidth >= box.scrollWidth - 2);
   const fit = (box) => {
     if (box.matches(tables) && box.scrollWidth > box.clientWidth + 1) stack(box);
-    if (box.matches(".math") && box.scrollWidth > box.clientWidth + 1) shrink(box);
     const wide = box.scrollWidth > box.clientWidth + 1 && box.clientWidth > 0;
     box.classList.toggle("emolib-scrolls", wide);
     if (!wide) return;
@@ -97,7 +127,7 @@ document.addEventListener("DOMContentLoaded", () => {
     box.addEventListener("scroll", () => ends(box), { passive: true });
   };
   const look = () => document.querySelectorAll(boxes).forEach(fit);
-  window.addEventListener("load", () => (window.MathJax?.startup?.promise ?? Promise.resolve()).then(look));
+  window.addEventListener("load", () => document.fonts.ready.then(look));
   window.addEventListener("resize", look);
   // What is folded has no width until it is opened.
   document.addEventListener("toggle", look, { capture: true });

@@ -1,9 +1,10 @@
 """A Sphinx extension: the book asks no other host for anything, and every chapter offers its notebook.
 
-MathJax comes out of the package sphinx-mathjax-offline (one of its 24 MB), Vega out of vl-convert-python; both are
-copied beside the pages when the book is rendered. The extension adds the button that opens a chapter's notebook in
-Colab, if the project has an address (`emolib.book.colab`), and puts that notebook, not its outputs, behind the
-download. The drawings of book/drawings become part of the page that shows them.
+Vega comes out of vl-convert-python and is copied beside the pages when the book is rendered. Formulas become MathML,
+which browsers set themselves, with the font of book/_static/vendor. The extension adds the button that opens a
+chapter's notebook in Colab, if the project has an address (`emolib.book.colab`), and puts that notebook, not its
+outputs, behind the download. The drawings of book/drawings become part of the page that shows them, and words of the
+glossary are linked to it (`emolib.book.terms`).
 """
 
 from __future__ import annotations
@@ -19,31 +20,36 @@ from typing import Any
 
 import nbformat
 from docutils import nodes
+from math_core import LatexError, LatexToMathML
 from sphinx.application import Sphinx
 from sphinx.config import Config
+from sphinx.util import logging
+from sphinx.util.math import get_node_equation_number
 
-from emolib.book import colab, explorer, render
+from emolib.book import colab, explorer, render, terms
 from emolib.figures.display import MIME
 
-# Typesets formulas as SVG, without fonts or further files.
-MATHJAX = "sphinx-mathjax-offline", "sphinx-mathjax-offline/static/mathjax/tex-svg.js"
+logger = logging.getLogger(__name__)
 DRAWINGS = "book/drawings"
 ICONS = re.compile(r"<script [^>]*scripts/fontawesome\.js[^>]*></script>|<link [^>]*scripts/fontawesome\.js[^>]*>")
-MATH = re.compile(r'class="[^"]*\bmath\b')
+SEARCH = re.compile(r'<script src="[^"]*(?:searchtools|language_data|searchindex)\.js[^"]*"></script>')
+FORMULAS = LatexToMathML()
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Return what Sphinx wants to know about the extension."""
+    app.add_html_math_renderer("mathml", (set_in_line, None), (set_apart, None))
     app.connect("config-inited", add_assets)
     app.connect("source-read", fill_concordance)
     app.connect("doctree-read", draw_inline, priority=400)  # Sphinx copies images at 500
     app.connect("doctree-read", put_setup_last, priority=400)  # before the contents of a page are listed
     app.connect("autodoc-process-docstring", as_text)
     app.connect("html-page-context", add_button, priority=502)  # the theme fills the header at 501
+    app.connect("html-page-context", link_terms)
     app.connect("html-page-context", say_altered)
     app.connect("html-page-context", drop_scripts, priority=900)
     app.connect("build-finished", offer_notebooks)
-    app.connect("build-finished", drop_icons)
+    app.connect("build-finished", drop_unused)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -66,9 +72,6 @@ def add_assets(app: Sphinx, config: Config) -> None:
     """Return None after putting the scripts that pages load into a folder that becomes part of _static."""
     folder = Path(app.outdir).parent / "assets"
     folder.mkdir(parents=True, exist_ok=True)
-    package, script = MATHJAX
-    shutil.copyfile(str(metadata.distribution(package).locate_file(script)), folder / "mathjax.js")
-    config.mathjax_path = "mathjax.js"
     config.release = metadata.version("emolib")
     place = colab.repository(Path(app.srcdir))
     code = f"[{place.owner}/{place.name}]({place.page})" if place else "the repository that this book was made from"
@@ -80,6 +83,45 @@ def add_assets(app: Sphinx, config: Config) -> None:
             (folder / name).write_text(text, encoding="utf-8")
         (folder / "vega.js").write_text(explorer.vega(), encoding="utf-8")
     config.html_static_path.append(str(folder))
+
+
+def set_in_line(translator: Any, node: nodes.math) -> None:
+    """Write a formula that stands in a sentence; for Sphinx. Raises nodes.SkipNode, its word for "done"."""
+    translator.body.append(f'<span class="math">{mathml(node, node.astext())}</span>')
+    raise nodes.SkipNode
+
+
+def set_apart(translator: Any, node: nodes.math_block) -> None:
+    """Write a formula that stands by itself, with its number; for Sphinx. Raises nodes.SkipNode, its word for "done".
+
+    What \\qquad parts goes on in the next line where the page is narrow.
+    """
+    parts = "".join(mathml(node, part) for part in formula_parts(node.astext()))
+    translator.body.append(f"{translator.starttag(node, 'div', '', CLASS='math')}<div>{parts}</div>")
+    if node["number"]:
+        translator.body.append(f'<span class="eqno">({get_node_equation_number(translator, node)})')
+        translator.add_permalink_ref(node, "Link to this equation")
+        translator.body.append("</span>")
+    translator.body.append("</div>\n")
+    raise nodes.SkipNode
+
+
+def mathml(node: nodes.Element, tex: str) -> str:
+    """Return TeX as MathML; what cannot be set is a warning, which names it, and stays as it is."""
+    try:
+        return FORMULAS.convert_with_local_state(tex, displaystyle=isinstance(node, nodes.math_block))
+    except LatexError as error:
+        logger.warning("the formula %s cannot be set: %s", tex, error, location=node)
+        return html.escape(tex)
+
+
+def formula_parts(tex: str) -> list[str]:
+    """Return the formulas that \\qquad parts, where it stands in no braces and in no environment."""
+    parts: list[str] = []
+    for piece in tex.split(r"\qquad"):
+        inside = parts and any(parts[-1].count(a) != parts[-1].count(b) for a, b in (("{", "}"), (r"\begin", r"\end")))
+        parts = [*parts[:-1], rf"{parts[-1]}\qquad{piece}"] if inside else [*parts, piece]
+    return [part for part in parts if part.strip()]
 
 
 def fill_concordance(app: Sphinx, docname: str, source: list[str]) -> None:
@@ -154,6 +196,13 @@ def add_button(app: Sphinx, pagename: str, templatename: str, context: dict[str,
     context["header_buttons"].insert(0, button)
 
 
+def link_terms(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: object) -> None:
+    """Return None after linking the first use of each word of the glossary in a page, if it is a page of its own."""
+    if app.builder.name == "html" and pagename not in terms.WITHOUT and "body" in context:
+        address = app.builder.get_relative_uri(pagename, terms.PAGE)
+        context["body"] = terms.linked(context["body"], terms.of_book(app.env), address)
+
+
 def say_altered(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: object) -> None:
     """Return None after putting a warning at the head of a committed chapter that is not what was computed."""
     chapter = Path(pagename)
@@ -170,20 +219,24 @@ def drop_scripts(app: Sphinx, pagename: str, templatename: str, context: dict[st
     """Return None after removing what jupyter-book adds to every page and this one does not use.
 
     What is for live code is never used here, names another host, and is added twice, which is an error in the browser's
-    console; formulas are set, by two megabytes of MathJax, where there are some.
+    console.
     """
-    unused = ["thebe", *(["mathjax"] if not MATH.search(context.get("body", "")) else [])]
     for kind in ("script_files", "css_files"):  # some scripts have no file but a body
-        named = [(file, f"{file} {vars(file)}".lower()) for file in context[kind]]
-        context[kind] = [file for file, said in named if not any(word in said for word in unused)]
+        context[kind] = [file for file in context[kind] if "thebe" not in f"{file} {vars(file)}".lower()]
 
 
-def drop_icons(app: Sphinx, error: Exception | None) -> None:
-    """Return None after taking the script that draws icons from all pages, 1.5 MB: the theme has them as a font too."""
+def drop_unused(app: Sphinx, error: Exception | None) -> None:
+    """Return None after taking from the pages what the theme's templates load and nothing uses.
+
+    The script that draws icons, 1.5 MB: the theme has them as a font too. And the index of all words, 0.2 MB, which the
+    page that shows what a search has found loads by itself.
+    """
     if error is None and app.builder.format == "html":
         for page in Path(app.outdir).rglob("*.html"):
             text = page.read_text(encoding="utf-8")
-            if (bare := ICONS.sub("", text)) != text:
+            bare = ICONS.sub("", text)
+            bare = bare if page.name == "search.html" else SEARCH.sub("", bare)
+            if bare != text:
                 page.write_text(bare, encoding="utf-8")
         (Path(app.outdir) / "_static" / "scripts" / "fontawesome.js").unlink(missing_ok=True)
 

@@ -65,7 +65,6 @@ SHEET: dict[str, Any] = dict(
     footer_template=FOOTER,
     margin=dict.fromkeys(("top", "bottom", "left", "right"), "18mm"),
 )
-READY = "!window.MathJax?.startup?.promise || MathJax.startup.promise.then(() => true)"
 
 
 def print_book(root: Path) -> Path:
@@ -88,7 +87,6 @@ def print_book(root: Path) -> Path:
         page = chromium.new_page(viewport={"width": 800, "height": 1100}, color_scheme="light")
         page.set_default_timeout(600_000)  # milliseconds: it is the whole book, and the machine may have more to do
         page.goto(source.as_uri(), wait_until="load")
-        page.wait_for_function(READY)
         if page.query_selector("#emolib-explorer"):
             page.wait_for_selector("#emolib-explorer[data-rows]")
         page.evaluate(PREPARE, [config["title"], config["author"], date.today().isoformat()])

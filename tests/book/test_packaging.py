@@ -56,7 +56,6 @@ NOT_IMPORTED = {
     "types-pyyaml",
     "import-linter",
     "soupsieve",
-    "sphinx-mathjax-offline",
 }
 # What comes with a declared package and is imported on purpose: the book's machinery, and scikit-learn's companions.
 BROUGHT = {
