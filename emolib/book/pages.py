@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 DRAWINGS = "book/drawings"
 ICONS = re.compile(r"<script [^>]*scripts/fontawesome\.js[^>]*></script>|<link [^>]*scripts/fontawesome\.js[^>]*>")
 SEARCH = re.compile(r'<script src="[^"]*(?:searchtools|language_data|searchindex)\.js[^"]*"></script>')
-FORMULAS = LatexToMathML()
+FORMULAS = LatexToMathML(fancy_error=False)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

@@ -18,10 +18,11 @@ import papermill
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from docutils import nodes
 from markdown_it import MarkdownIt
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from emolib.book import colab, pages
+from emolib.book import colab, pages, terms
 from emolib.book.doctor import _freshness
 from emolib.book.render import MANIFEST, altered, build, effective_toc, publish, published
 from emolib.book.run import INJECTED, measures, measuring, notebook_names, result_of, write_parameters
@@ -283,11 +284,13 @@ def test_book_is_rendered_once_and_a_warning_is_an_error_every_time(tree: Path, 
     assert not [path for path in (tree / "_build" / "html").rglob("run-*")], (
         "a run that is deleted takes its pages along"
     )
-    (tree / "book" / "index.md").write_text("# Book\n\n{ref}`nowhere`\n")
-    for _ in range(2):
-        with pytest.raises(RuntimeError, match="warnings"):
-            build(tree)
-    assert "nowhere" in capfd.readouterr().err
+    for wrong in ("{ref}`nowhere`", r"$x^{2$"):
+        (tree / "book" / "index.md").write_text(f"# Book\n\n{wrong}\n")
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match="warnings"):
+                build(tree)
+    said = capfd.readouterr().err
+    assert "nowhere" in said and "the formula x^{2 cannot be set" in said
     (tree / "book" / "index.md").write_text("# Book\n")
     assert build(tree) == (page, True)
 
@@ -425,3 +428,61 @@ def test_the_concordance_lists_every_figure_whose_caption_names_one_of_the_paper
     rows = [line.split(" | ") for line in pages.concordance(tmp_path).splitlines()[2:]]
     found = {int(number.strip("| ")): re.findall("fig-[abc]", names) for number, names in rows}
     assert found == {**{n: ["fig-a"] for n in (2, 3, 12)}, **{n: ["fig-b"] for n in (16, 30, 31, 32)}}
+
+
+@pytest.mark.parametrize(
+    ("tex", "number"),
+    [
+        (r"a = b, \qquad c = d", 2),
+        (r"x \leftarrow 0 \qquad\text{and}\qquad x \leftarrow r", 3),
+        (r"s = \begin{cases} a \qquad b \\ c \end{cases} \qquad t", 2),
+        (r"\frac{a \qquad b}{c}", 1),
+    ],
+)
+def test_a_formula_is_parted_where_it_may_go_on_in_the_next_line(tex: str, number: int) -> None:
+    parts = pages.formula_parts(tex)
+    assert len(parts) == number and r"\qquad".join(parts) == tex
+    for part in parts:
+        assert pages.mathml(nodes.math_block(), part).startswith('<math display="block"')
+
+
+def test_the_first_use_of_a_word_in_prose_is_a_link_and_nothing_else_changes() -> None:
+    said = (
+        terms.Term("term-probe", 'A "small" reader.', ("probe", "probes")),
+        terms.Term("term-stream", "The state.", ("residual stream",)),
+    )
+    body = """<h1>A probe</h1><p>See <a href="#x">probes</a>, <code>probe</code>; a "reprobe" is no pre-probe.</p>
+<p><strong>Provenance.</strong> Code: <code>1</code>, probe 2.</p><div>probe</div><pre>probe</pre>
+<figure><svg aria-label="probe > text"><text>probe</text></svg><figcaption><p>A probe<figcaption></figcaption></figure>
+<table><tr><td><p>probe</p></td></tr></table><p>Two <em>Probes</em> of the residual
+stream.</p><ul><li>a probe, the residual stream</li></ul>"""
+    linked = terms.linked(body, said, "../glossary.html")
+    found = re.findall(r'<a class="emolib-term" href="([^"]+)" title="([^"]+)">(.*?)</a>', linked, re.DOTALL)
+    assert found == [
+        ("../glossary.html#term-probe", "A &quot;small&quot; reader.", "Probes"),
+        ("../glossary.html#term-stream", "The state.", "residual\nstream"),
+    ]
+    assert re.sub(r'<a class="emolib-term"[^>]*>(.*?)</a>', r"\1", linked, flags=re.DOTALL) == body
+    assert terms.linked(body, (), "x") == body
+
+
+def test_every_word_of_the_glossary_is_explained_by_a_sentence_that_stands_alone() -> None:
+    """Plain for both readers: short, without formulas, and without other words of the glossary but the commonest."""
+    text = (ROOT / "book" / "glossary.md").read_text().split("```{glossary}\n")[1].split("```")[0]
+    special = yaml.safe_load((ROOT / "emolib" / "book" / "terms.yml").read_text())
+    entries = {}
+    for block in text.strip().split("\n\n"):
+        lines = block.splitlines()
+        words = tuple(line for line in lines if not line.startswith(" "))
+        entries[words] = re.split(r"(?<=[.?]) ", " ".join(line.strip() for line in lines[len(words) :]))[0]
+    known = {word for words in entries for word in words}
+    order = [words[0].lower().replace("²", "2") for words in entries]
+    assert set(special) <= known and order == sorted(order)
+    forms = [
+        (form.lower(), words) for words in entries for word in words for form in special.get(word, [word, f"{word}s"])
+    ]
+    assert len({form for form, _ in forms}) == len(forms), "a form of two words"
+    for words, sentence in entries.items():
+        assert sentence[-1] in ".?" and len(sentence.split()) <= 30 and not set(sentence) & set("$`{"), words
+        others = {form for form, owners in forms if words != owners and re.search(rf"\b{form}\b", sentence.lower())}
+        assert others <= {"layer", "layers", "direction", "directions"}, f"{words}: {others}"

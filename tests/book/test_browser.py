@@ -24,6 +24,7 @@ import nbformat
 import pytest
 import yaml
 from axe_playwright_python.sync_playwright import Axe
+from fontTools.ttLib import TTFont
 
 from emolib.book import browser, colab
 from emolib.book.render import build, effective_toc
@@ -55,7 +56,15 @@ CONTRAST: dict[str, Any] = {
     "context": {"include": [["[data-look]"]]},
     "options": {"runOnly": ["color-contrast"], "resultTypes": ["violations"], "preload": False},
 }
+# Browsers slant a letter that stands alone in <mi>: what is drawn is another character, of the block of italic letters.
 SEEN = """() => {
+  const slanted = (code) => code === 104 ? 0x210e : code >= 65 && code <= 90 ? code - 65 + 0x1d434
+    : code >= 97 && code <= 122 ? code - 97 + 0x1d44e : code >= 0x3b1 && code <= 0x3c9 ? code - 0x3b1 + 0x1d6fc : code;
+  const letters = (e) => {
+    const all = [...e.textContent];
+    return e.localName === "mi" && all.length === 1 && e.getAttribute("mathvariant") !== "normal"
+      ? String.fromCodePoint(slanted(all[0].codePointAt(0))) : all;
+  };
   const images = [...document.images], box = document.documentElement;
   const named = (e) => e.alt?.trim() || e.getAttribute("aria-label") || e.getAttribute("aria-hidden") === "true"
     || e.querySelector(":scope > title")?.textContent.trim();
@@ -65,7 +74,7 @@ SEEN = """() => {
       && !e.closest("[style*=overflow], .text_html, .pst-scrollable-table-container, .highlight, .math, svg")).length,
     broken: images.filter((e) => e.src && !e.naturalWidth).map((e) => e.src),
     cut: [...document.querySelectorAll("article div.math, article .text_html")].filter((box) =>
-      [...box.querySelectorAll("mjx-container[display] svg, table")].some(
+      [...box.querySelectorAll("math, table")].some(
         (e) => e.getBoundingClientRect().left < box.getBoundingClientRect().left - 1)).length,
     uncued: [...document.querySelectorAll("article *")].filter((e) => e.clientWidth && e.scrollWidth > e.clientWidth + 1
       && /auto|scroll/.test(getComputedStyle(e).overflowX) && !e.matches(".emolib-scrolls")).length,
@@ -73,12 +82,15 @@ SEEN = """() => {
     uncaptioned: [...document.querySelectorAll("article figure")].filter((e) => !e.innerText.trim()).length,
     large: images.filter((e) => !e.closest("article") && e.getBoundingClientRect().height > 40).length,
     theme: box.dataset.theme,
-    raw: document.querySelectorAll(".math:not(:has(mjx-container))").length,
-    unused: +(!!window.MathJax && !document.querySelector(".math")),
+    raw: document.querySelectorAll(".math:not(:has(math)), merror").length,
+    wide_formulas: [...document.querySelectorAll("div.math")].filter((e) => e.scrollWidth > e.clientWidth + 1).length,
+    letters: [...new Set([...document.querySelectorAll("math :not(:has(*))")].flatMap(letters))].join(""),
+    bytes: performance.getEntries().reduce((sum, one) => sum + (one.decodedBodySize ?? 0), 0),
     ids: [...document.querySelectorAll("[id], a[name]")].map((e) => e.id || e.name),
     links: [...document.querySelectorAll("a[href]")].map((e) => e.href),
     toc: [...document.querySelectorAll("nav.bd-links a")].map((e) => e.href),
     buttons: [...document.querySelectorAll(".article-header-buttons a")].map((e) => e.href),
+    fonts: [...document.fonts].filter((one) => one.status === "loaded").map((one) => one.family),
     seconds: performance.getEntriesByType("navigation")[0].loadEventEnd / 1000,
   };
 }"""
@@ -152,7 +164,7 @@ def visit(context: Any, name: str, base: str, rules: dict[str, list[str]]) -> Vi
     page.goto(f"{base}/{name}.html", wait_until="load")
     if name == "index":  # which only leads to the first page
         page.wait_for_url("**/book/index.html")
-    page.wait_for_function("!window.MathJax?.startup?.promise || MathJax.startup.promise.then(() => true)")
+    page.evaluate("document.fonts.ready.then(() => true)")
     if name.endswith("explorer"):
         page.wait_for_selector(".emolib-explorer[data-rows] svg")
     result.seen = page.evaluate(SEEN)
@@ -208,7 +220,7 @@ def test_pages_fit_and_everything_on_them_is_there(visits: dict[str, list[Visit]
     for visit in visits[mode]:
         right = {"overflow": 0, "wide": 0, "cut": 0, "broken": [], "unnamed": 0, "uncaptioned": 0, "raw": 0, "large": 0}
         right["uncued"] = 0  # boxes that go on out of sight without saying so
-        right["unused"] = 0  # MathJax, of two megabytes, where there is no formula
+        right["wide_formulas"] = 0  # that have to scroll, on a phone too
         assert {key: visit.seen[key] for key in right} == right, visit.page
 
 
@@ -375,8 +387,82 @@ def test_a_figure_leads_to_its_question(opened: Any, server: str) -> None:
     page.close()
 
 
-def test_no_page_is_larger_than_two_megabytes(site: Path) -> None:
-    assert max(path.stat().st_size for path in site.rglob("*.html")) < 2e6
+def test_formulas_are_set_in_the_font_that_comes_along(visits: dict[str, list[Visit]], site: Path) -> None:
+    for visit in visits["narrow dark"]:
+        assert any("STIX" in family for family in visit.seen["fonts"]) == bool(visit.seen["letters"]), visit.page
+    letters = {letter for visit in visits["wide light"] for letter in visit.seen["letters"] if letter.strip()}
+    font = TTFont(site / "_static" / "vendor" / "stix-two-math.woff")
+    assert "MATH" in font and {"\U0001d465", "∑", "⟨"} <= letters
+    assert letters <= {chr(code) for code in font.getBestCmap()}, (
+        "make the font anew, with these (its LICENSE says how)"
+    )
+
+
+def test_words_of_the_glossary_say_what_it_says(opened: Any, site: Path, server: str) -> None:
+    page = opened.new_page()
+    page.goto(f"{server}/book/glossary.html")
+    texts = page.eval_on_selector_all(
+        "dl.glossary > dt",
+        """all => all.map((one) => {
+        let text = one; while (text.localName === "dt") text = text.nextElementSibling;
+        return [one.id, text.firstElementChild.textContent.replace(/\\s+/g, " ")]; })""",
+    )
+    says = dict(texts)
+    linked = 0
+    for name in (
+        "index",
+        "chapters/10_discussion",
+        "chapters/00_tour",
+        "chapters/05_probing",
+        "chapters/09_modulation",
+    ):
+        page.goto(f"{server}/book/{name}.html")
+        found = page.eval_on_selector_all(
+            "a.emolib-term", "all => all.map((one) => [one.hash.slice(1), one.getAttribute('aria-description')])"
+        )
+        assert len({anchor for anchor, _ in found}) == len(found) > 8, name
+        assert all(says[anchor].startswith(sentence) and len(sentence) > 10 for anchor, sentence in found)
+        linked += len(found)
+    assert linked > 60
+    page.close()
+
+
+def test_a_word_is_explained_by_mouse_keyboard_and_finger(opened: Any, site: Path) -> None:
+    address, tip = f"{site.as_uri()}/book/index.html", ".emolib-tip"
+    page = opened.new_page(viewport={"width": 1280, "height": 900})
+    page.goto(address)
+    word = page.locator("a.emolib-term").first
+    said = word.get_attribute("aria-description")
+    word.hover()
+    assert page.inner_text(tip) == said
+    page.mouse.move(2, 2)
+    page.wait_for_selector(tip, state="hidden")
+    page.locator("article a").first.focus()
+    for _ in range(9):
+        page.keyboard.press("Tab")
+        if page.locator(tip).is_visible():
+            break
+    assert page.inner_text(tip) == page.evaluate("document.activeElement.getAttribute('aria-description')")
+    page.keyboard.press("Escape")
+    assert page.locator(tip).is_hidden()
+    page.close()
+    phone = opened.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    page = phone.new_page()
+    page.goto(address)
+    for number in range(page.locator("a.emolib-term").count()):
+        page.locator("a.emolib-term").nth(number).tap()
+        assert page.inner_text(tip) and page.url == address
+        box = page.locator(tip).bounding_box()
+        assert box["x"] >= 0 and box["x"] + box["width"] <= 390 and 0 <= box["y"] <= 844 - box["height"]
+    page.locator("a.emolib-term").first.tap()
+    page.locator("a.emolib-term").first.tap()
+    page.wait_for_url("**/glossary.html#term-*")
+    phone.close()
+
+
+def test_no_page_takes_more_than_two_megabytes(visits: dict[str, list[Visit]], site: Path) -> None:
+    """With all that it loads by itself, the first view of the explorer too."""
+    assert {v.page: v.seen["bytes"] for v in visits["wide light"] if not 1e5 < v.seen["bytes"] < 2e6} == {}
     assert not list(site.rglob("fontawesome.js"))  # of 1.5 MB, on every page
 
 

@@ -66,6 +66,7 @@ BROUGHT = {
     "ipython": "ipykernel",
     "nbclient": "papermill",
     "pillow": "matplotlib",
+    "fonttools": "matplotlib",
     "joblib": "scikit-learn",
     "threadpoolctl": "scikit-learn",
     "packaging": "jupyter-book",

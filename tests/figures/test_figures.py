@@ -115,6 +115,37 @@ def test_every_kind_is_valid_svg_on_any_page(kind: str) -> None:
     assert fig.get_figwidth() <= 6.4
 
 
+@pytest.mark.parametrize("kind", ["points", "heatmap", "stacks", "null"])
+def test_a_shorter_drawing_has_the_same_lines_and_marks(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    short = display.svg(KINDS[kind](), alt="a", name="fig-x")
+    monkeypatch.setattr(display, "compact", lambda text: text)
+    long = display.svg(KINDS[kind](), alt="a", name="fig-x")
+    assert len(short) < 0.85 * len(long)
+    there, was = ([walked(path) for path in re.findall(r'\bd="([^"C]*)"', text)] for text in (short, long))
+    assert len(there) == len(was) > 3 and max(map(len, was)) > 4
+    assert there == [[point for i, point in enumerate(path) if i == 0 or point != path[i - 1]] for path in was]
+    marks = [re.findall(r'<use [^>]*x="([^"]+)" y="([^"]+)"', text) for text in (short, long)]
+    assert marks[0] and np.abs(np.subtract(*(np.array(found, float) for found in marks))).max() < 0.051
+    assert re.findall(r">([^<>]+)</text>", short) == re.findall(r">([^<>]+)</text>", long)
+    assert "DejaVu Sans" in short and short.count("DejaVu Sans") == 1
+
+
+def walked(path: str) -> list[tuple[int, int]]:
+    """The points of a path of straight lines, in tenths of a point."""
+    here, points = [0, 0], []
+    for command, text in re.findall(r"([a-zA-Z])([^a-zA-Z]*)", path):
+        numbers = [round(10 * float(number)) for number in text.replace("-", " -").split()]
+        if command in "ML":
+            here = numbers
+        elif command == "z":
+            continue
+        else:
+            right, down = {"h": (*numbers, 0), "v": (0, *numbers)}.get(command, tuple(numbers))
+            here = [here[0] + right, here[1] + down]
+        points.append((here[0], here[1]))
+    return points
+
+
 def test_curves_are_the_table_with_layers_from_one() -> None:
     fig = figures.depth_curves(ours(PROBES), ylabel="accuracy")
     lines = {line.get_color(): line for line in fig.axes[0].lines}
