@@ -20,9 +20,8 @@ PAGE = "book/glossary"
 # Pages that explain the words themselves, or list names.
 WITHOUT = (PAGE, "book/api", "book/references", "book/faults", "book/families")
 PROSE = {"p", "li", "dd"}
-# A heading, a label or a link is not made another link; code and drawings are no text.
-CLOSED = {"a", "button", "code", "dt", "figure", "math", "nav", "pre", "script", "style", "summary", "svg", "table"}
-CLOSED |= {f"h{level}" for level in range(1, 7)}
+# Within it a link is not made another one, and code, formulas and drawings are no prose.
+CLOSED = {"a", "button", "code", "dt", "figure", "math", "pre", "summary", "svg", "table"}
 # Tags; and the paragraph behind a chapter that names code and parameters, whole.
 TAGS = re.compile(r"(<p><strong>Provenance\..*?</p>|<[^>]*>)", re.DOTALL)
 
