@@ -140,16 +140,17 @@ said = {name: EMOTIONS[z.argmax()] for name, z in scores.items()}
 rows = pd.concat(
     [pd.DataFrame(dict(panel=name, label=EMOTIONS, value=z.softmax(-1).cpu())) for name, z in scores.items()]
 )
-figures.show(
-    figures.label_shares(rows, panel="panel"),
-    name="fig-tour-answers",
-    caption=f"What {title} says to the two stories, before and after calibration.",
-    alt="Four panels with the share of each of thirteen labels: the two stories, raw and calibrated.",
-)
 told = [
     f"*{one}* to both" if one == two else f"*{one}* to the beach and *{two}* to the fever"
     for one, two in [(said["beach, raw"], said["fever, raw"]), (said["beach, calibrated"], said["fever, calibrated"])]
 ]
+figures.show(
+    figures.label_shares(rows, panel="panel"),
+    name="fig-tour-answers",
+    title=f"Calibrated, {title} answers {told[1]}",
+    caption=f"What {title} says to the two stories, before and after calibration.",
+    alt="Four panels with the share of each of thirteen labels: the two stories, raw and calibrated.",
+)
 figures.say(
     f"Raw, {title} answers {told[0]}. Calibrated, it answers {told[1]}. Many people would say *guilt* to the beach and "
     "*sadness* to the fever."
@@ -199,6 +200,8 @@ rows = pd.concat(
 figures.show(
     figures.depth_curves(rows, hue="story", ylabel="own doing, as read (1 to 5)"),
     name="fig-tour-probe",
+    title=f"After layer {el.layer_number(layer)} the probe reads {read[layer, 0]:.1f} for the beach and "
+    f"{read[layer, 1]:.1f} for the fever",
     caption=f"How much the two stories are the student's own doing, as a probe reads it from the residual stream of "
     f"{title} at the last token, layer by layer. One pair of stories: no interval can be given.",
     alt="Two curves over layers with the rating that the probe reads for the beach and for the fever.",
@@ -243,6 +246,7 @@ half = places.query("component == 'resid_post' and value >= 0.5")["layer"].min()
 figures.show(
     figures.depth_curves(places, ylabel="share of the way to the beach", lines={"the beach's answer": 1.0}),
     name="fig-tour-patch",
+    title=f"Half of the way to the beach's answer is first reached at layer {el.layer_number(half)}",
     caption=f"Share of the way from the fever's answer to the beach's when one layer's attention output or residual stream "
     f"is patched at the last token of {title}. One pair of stories: no interval can be given.",
     alt="Two curves over layers: the share for the residual stream and for the attention output.",
@@ -282,6 +286,7 @@ most = places.loc[places["value"].idxmax()]
 figures.show(
     figures.depth_curves(places, ylabel="change of the thirteen scores"),
     name="fig-tour-knockout",
+    title=f"{others} of {len(answers)} sub-layers, silenced one at a time, change the answer",
     caption=f"How far the thirteen scores of the fever story move (length of the change, in logits, about its mean) when one "
     f"sub-layer of {title} is silenced at the last token. One story: no interval can be given.",
     alt="Two curves over layers: the change for attention output and feed-forward output.",
@@ -320,6 +325,7 @@ torch.testing.assert_close((by_hand[words].float() - mean).log_softmax(-1).cpu()
 figures.show(
     figures.label_shares(moved),
     name="fig-tour-push",
+    title=f"The answer is {play.top(moved, 'before')} before the push and {play.top(moved, 'after')} after it",
     caption=f"Answers of {title} to the fever story before (rings) and after (bars) a push towards own doing, and after "
     "pushes of the same length in twenty random directions (dots).",
     alt="Bars with the share of each of thirteen labels after the push, rings for before, dots for random directions.",
@@ -351,8 +357,9 @@ moved = playground.answer(event, edit="patch", component="resid_post", layer=lay
 figures.show(
     figures.label_shares(moved),
     name="fig-tour-playground",
-    caption=f'"{event}" Before, {title} answers {play.top(moved, "before")}; with the residual stream of the beach story after '
-    f"layer {el.layer_number(layer)}, {play.top(moved, 'after')}.",
+    title=f"{play.top(moved, 'before').capitalize()} before, {play.top(moved, 'after')} with the stream of the beach story",
+    caption=f'Answers of {title} to "{event}" before (rings) and after (bars) the residual stream of the beach story is '
+    f"put in after layer {el.layer_number(layer)}.",
     alt="Bars with the share of each of thirteen labels after the patch, and rings for before.",
 )
 

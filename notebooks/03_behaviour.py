@@ -38,14 +38,6 @@ if "google.colab" in sys.modules:
 # # 3 Behaviour: what does the model answer?
 #
 # **Question.** Asked for the emotion of a described event, does the model name the one its writer felt?
-#
-# Everything later in this book explains an answer. This chapter is about the answer itself: how often it is right, which
-# labels are taken for one another, and what would be a good score. The model reads one prompt per event,
-#
-# > *instruction* Context: *demonstration* Answer: *label* … Context: **the event** Answer:
-#
-# and we compare the scores of the thirteen labels as its next token ({cite:t}`tak2025`, section 3). Whatever else the
-# model would rather say does not count, except where we ask for it below.
 
 # %% tags=["parameters", "hide-input"]
 model = "smollm2-135m"
@@ -80,6 +72,43 @@ run = Run.of(globals())
 data = measured(run, behaviour)
 
 # %% [markdown]
+# ## In short
+
+# %% tags=["hide-input"]
+runs = overview.model_by_model(run, behaviour, partial(views.accuracies, scoring=scoring))
+raw, calibrated = (views.accuracies(data, scoring=scoring, calibration=kind).iloc[0] for kind in views.AS)
+right = figures.extremes(select(runs, answers="calibrated"), "run", ".0%")
+say(
+    f"As scored, {run.model} is right for **{spoken(raw, '.1%')}** of the events; calibrated, for "
+    f"**{spoken(calibrated, '.1%')}** (in brackets the 95 % interval). The paper's smallest model, "
+    f"{paper.DETAILED.name}, reaches {paper.DETAILED.accuracy:.1%}."
+)
+
+# %% tags=["hide-input"]
+look = dict(lines={"chance": 1 / 13}, xlim=(0, 0.7), paper_model="ten models")
+points, words = views.accuracy_points(runs, data), "share of events with the writer's label"
+figures.show(
+    figures.interval_points(points, by="who", xlabel=words, paper=views.paper_accuracies(), **look),
+    name="fig-behaviour-accuracy",
+    title=f"Calibrated, models name the writer's emotion for this share of events: {right}",
+    caption=f"Accuracy over thirteen labels on {raw['n']:,} events. Points: this run, the other committed "
+    "ones and, where the corpus has them, human readers, with 95 % intervals that treat a writer's events as one cluster. "
+    f"Diamonds: the ten models of the paper (its Figure 11), on crowd-enVENT. {corpus_note(run.corpus)}",
+    alt="Accuracy of each model, as scored and calibrated, of human readers where there are any, and of the paper's models.",
+)
+overview.badges(run, "03_behaviour")
+
+# %% [markdown]
+# ## The task
+#
+# Everything later in this book explains an answer. This chapter is about the answer itself: how often it is right, which
+# labels are taken for one another, and what would be a good score. The model reads one prompt per event,
+#
+# > *instruction* Context: *demonstration* Answer: *label* … Context: **the event** Answer:
+#
+# and we compare the scores of the thirteen labels as its next token ({cite:t}`tak2025`, section 3). Whatever else the
+# model would rather say does not count, except where we ask for it below.
+#
 # ## How often it is right
 #
 # A model that has no idea is right once in thirteen times. People are the other end of the scale: for the real corpus,
@@ -94,38 +123,7 @@ data = measured(run, behaviour)
 #
 # which uses no label. Both numbers are shown, and the offsets are fixed here once and used unchanged in all later
 # chapters.
-
-# %% tags=["hide-input"]
-runs = overview.model_by_model(run, behaviour, partial(views.accuracies, scoring=scoring))
-points = views.accuracy_points(runs, data)
-raw, calibrated = (views.accuracies(data, scoring=scoring, calibration=kind).iloc[0] for kind in views.AS)
-figure = figures.interval_points(
-    points,
-    xlabel="share of events with the writer's label",
-    by="who",
-    paper=views.paper_accuracies(),
-    lines={"chance": 1 / 13},
-    xlim=(0, 0.7),
-    paper_model="ten models",
-)
-
-# %% tags=["hide-input"]
-figures.show(
-    figure,
-    name="fig-behaviour-accuracy",
-    caption=f"Accuracy over thirteen labels on {raw['n']:,} events. Points: this run, the other committed "
-    "ones and, where the corpus has them, human readers, with 95 % intervals that treat a writer's events as one cluster. Diamonds: the ten models of the paper "
-    f"(its Figure 11), on crowd-enVENT. {corpus_note(run.corpus)}",
-    alt=f"Accuracy of {run.model}: {raw['value']:.2f} as scored, {calibrated['value']:.2f} calibrated, chance 0.08; "
-    "the paper's models lie between 0.41 and 0.57.",
-)
-say(
-    f"As scored, {run.model} is right for **{spoken(raw, '.1%')}** of the events; calibrated, for "
-    f"**{spoken(calibrated, '.1%')}** (in brackets the 95 % interval). The paper's smallest model, "
-    f"{paper.DETAILED.name}, reaches {paper.DETAILED.accuracy:.1%}."
-)
-
-# %% [markdown]
+#
 # ## Which label it prefers
 #
 # The bars show how the answers are spread over the labels. In the corpus every emotion is equally frequent except guilt
@@ -133,16 +131,15 @@ say(
 
 # %% tags=["hide-input"]
 bars = views.spreads(data)
+most = {name: rows.loc[rows["value"].idxmax()] for name, rows in bars.items()}
+given = [f"{name}, {row['value'] / row['n']:.0%} of the answers are *{row['label']}*" for name, row in most.items()]
 figures.show(
     figures.stacked_labels(bars),
     name="fig-behaviour-labels",
+    title="; ".join(given[:2]).capitalize(),
     caption="How the answers are spread over the labels: this run as scored and calibrated; human readers, where the "
     "corpus has them; the paper's Llama 3.2 1B (its Figure 10). The written labels are spread nearly evenly.",
     alt="Stacked bars of the labels given: this run as scored, this run calibrated, human readers, and the paper.",
-)
-most = bars["as scored"].sort_values("value").iloc[-1]
-say(
-    f"As scored, the most frequent answer is *{most['label']}*, given to {most['value'] / most['n']:.0%} of all events."
 )
 
 # %% [markdown]
@@ -153,15 +150,17 @@ say(
 
 # %% tags=["hide-input"]
 confusions = select(data, metric="confusion_count", calibration=calibration)
+recall = select(data, metric="recall", calibration=calibration).sort_values("value", ascending=False)
+best, worst = recall.iloc[0], recall.iloc[-1]
 figures.show(
     figures.confusion_matrix(confusions, paper=paper.values("behaviour", metric="confusion_count")),
     name="fig-behaviour-confusion",
+    title=f"Best recognised is {best['label']}, worst {worst['label']}",
+    fold=True,
     caption="Answers to the events of each written emotion, in per cent of the row. Above this run "
     f"(calibration: {calibration}), below the paper's Llama 3.2 1B (its Figure 9).",
     alt="Two confusion matrices of thirteen emotions; a strong diagonal means that the label is the writer's.",
 )
-recall = select(data, metric="recall", calibration=calibration).sort_values("value", ascending=False)
-best, worst = recall.iloc[0], recall.iloc[-1]
 say(
     f"Best recognised is *{best['label']}* ({spoken(best, '.0%')} of its events), worst *{worst['label']}* "
     f"({spoken(worst, '.0%')})."
@@ -193,6 +192,8 @@ rules = views.accuracies(data)
 figures.show(
     figures.interval_points(rules, xlabel="accuracy", by="scoring", hue="answers", lines={"chance": 1 / 13}),
     name="fig-behaviour-scoring",
+    title=f"Best accuracy of each rule of scoring: {figures.extremes(rules, 'scoring', '.0%')}",
+    fold=True,
     caption="Accuracy by scoring rule and calibration, with 95 % intervals.",
     alt="Accuracy of each scoring rule, without and with batch calibration.",
 )

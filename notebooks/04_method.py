@@ -133,9 +133,11 @@ from emolib import figures
 
 keys = ["component", "layer", "span", "n_layers"]
 rows = table.assign(n_layers=lm.n_layers).melt(keys, list(events["emotion"]), var_name="event")
+most = rows.loc[rows["value"].idxmax()]
 figures.show(
     figures.depth_curves(rows, ylabel="largest change of a logit", panel="event"),
     name="fig-method-sweep",
+    title=f"What changes a logit most: {figures.readable(most['component'])} around layer {el.layer_number(most['layer'])}",
     caption="Largest change of any of the thirteen label logits when three neighbouring layers of attention or of the "
     "feed-forward network are silenced at the last token; two events, no interval because there is one text a panel.",
     alt="Two panels, one an event, with the change of the logits over layers for attention and feed-forward outputs.",

@@ -38,22 +38,6 @@ if "google.colab" in sys.modules:
 # # 5 Probing: where can the emotion be read?
 #
 # **Question.** At which layer, in which component and at which token do the activations tell the emotion?
-#
-# A *linear probe* is the simplest reader one can attach to a network. From the activation $x$ of one site, a layer's
-# attention output, its feed-forward output or the residual stream after it, it computes
-#
-# $$\hat y = \operatorname{softmax}(W^\top x + b),\qquad W \in \mathbb{R}^{d\times 13},$$
-#
-# and is trained to name the emotion (equation E2 of the paper's section 5, {cite:t}`tak2025`). If a probe succeeds on
-# events it has not seen, the emotion is there *and* laid out so that a weighted sum finds it. That is not yet evidence
-# that the model uses it: a probe reads what can be read.
-#
-# ```{figure} ../drawings/probe.svg
-# :name: fig-drawing-probe
-#
-# A probe. The residual stream is read at one layer and token, and a weighted sum of the numbers found there gives a score
-# for each emotion. In the same way a probe reads what attention or the feed-forward sub-layer adds.
-# ```
 
 # %% tags=["parameters", "hide-input"]
 model = "smollm2-135m"
@@ -90,27 +74,46 @@ data = measured(run, probing)
 # ## In short
 
 # %% tags=["hide-input"]
+top, stream = (overview.model_by_model(run, probing, view) for view in (views.best_released, views.saturation))
+theirs = views.paper_saturations()
+say(
+    f"The best probe of the residual stream is right for this share of the events: {overview.listed(top, '.0%')}. 95 % of "
+    f"that is first reached at depth {overview.listed(stream)}; in the paper's ten models, between {theirs.min():.2f} and "
+    f"{theirs.max():.2f}."
+)
+
+# %% tags=["hide-input"]
 released = overview.model_by_model(run, probing, views.released)
 look = dict(panel="run", x="depth", ylabel="held-out accuracy", lines={"chance": 1 / 13}, ylim=(0, 1))
 figures.show(
     figures.depth_curves(released, paper=overview.behind(views.paper_released(position="-1"), released), **look),
     name="fig-probing-depth",
+    title=f"A probe has 95 % of its best accuracy from depth {figures.extremes(stream, 'run')} on",
     caption="Accuracy of linear probes at the last token by depth, in each model, on events that the probe has not seen "
     "and the model itself labels as the writer did; 95 % intervals. Dashed: the paper's Llama 3.2 1B (its Figure 13).",
     alt="Probe accuracy over depth for attention output, feed-forward output and residual stream, a panel for each model.",
 )
-
-# %% tags=["hide-input"]
-top, stream = (overview.model_by_model(run, probing, view) for view in (views.best_released, views.saturation))
-theirs = views.paper_saturations()
-say(
-    f"The best probe of the residual stream is right for this share of these events: {overview.listed(top, '.0%')}. 95 % of "
-    f"that is first reached at depth {overview.listed(stream)}; in the paper's ten models, between {theirs.min():.2f} and "
-    f"{theirs.max():.2f}."
-)
 overview.badges(run, "05_probing")
 
 # %% [markdown]
+# ## What a probe is
+#
+# A *linear probe* is the simplest reader one can attach to a network. From the activation $x$ of one site, a layer's
+# attention output, its feed-forward output or the residual stream after it, it computes
+#
+# $$\hat y = \operatorname{softmax}(W^\top x + b),\qquad W \in \mathbb{R}^{d\times 13},$$
+#
+# and is trained to name the emotion (equation E2 of the paper's section 5, {cite:t}`tak2025`). If a probe succeeds on
+# events it has not seen, the emotion is there *and* laid out so that a weighted sum finds it. That is not yet evidence
+# that the model uses it: a probe reads what can be read.
+#
+# ```{figure} ../drawings/probe.svg
+# :name: fig-drawing-probe
+#
+# A probe. The residual stream is read at one layer and token, and a weighted sum of the numbers found there gives a score
+# for each emotion. In the same way a probe reads what attention or the feed-forward sub-layer adds.
+# ```
+#
 # ## By depth, as the paper did it
 #
 # These probes are trained on four fifths of the *agreed set*, the events that the model answers as the writer did, with
@@ -157,18 +160,20 @@ print(event, tuple(read.shape), read[20, :4], plain[:4], sep="\n")
 
 # %% tags=["hide-input"]
 targets = select(data, metric="balanced_accuracy", position="-1")
+gap, control = views.best(data, metric="selectivity"), targets.loc[targets["target"] == "shuffled", "value"]
 figures.show(
     figures.depth_curves(
         targets, ylabel="balanced accuracy", hue="target", panel="component", x="depth", lines={"chance": 1 / 13}
     ),
     name="fig-probing-targets",
+    title=f"After layer {layer_number(gap['layer'])} a probe is {100 * gap['value']:.0f} points better than with "
+    "shuffled labels",
     caption=f"Balanced held-out accuracy on all {targets['n'].iloc[0]:,} events for the writer's label, the model's own "
     "answer and shuffled labels, five folds grouped by writer, 95 % intervals over writers.",
     alt="Balanced accuracy over depth in three panels, a curve each for the model's answer, the writer's and shuffled labels.",
 )
 
 # %% tags=["hide-input"]
-gap, control = views.best(data, metric="selectivity"), targets.loc[targets["target"] == "shuffled", "value"]
 say(
     f"The writer's label is read best from the residual stream after layer {layer_number(gap['layer'])}, "
     f"{spoken(gap, '.1%')} above the shuffled control at the same site; over all sites the control lies between "
@@ -183,14 +188,16 @@ say(
 
 # %% tags=["hide-input"]
 tokens = views.by_token(data)
+last = select(tokens, component="resid_post", layer=tokens["layer"].max()).sort_values("position")
 figures.show(
     figures.site_heatmap(tokens, label="held-out accuracy", rows="position", paper=views.paper_released()),
     name="fig-probing-tokens",
+    title=f"Read from the last layer's stream: {figures.extremes(last, 'position', '.0%')}",
+    fold=True,
     caption="Held-out accuracy of linear probes by token, counted from the end of the prompt, and layer; agreed set. Below, "
     "the paper's Llama 3.2 1B (its Figure 18).",
     alt="Heat-maps of probe accuracy over layers and the last five tokens, for three components, ours above the paper's.",
 )
-last = select(tokens, component="resid_post", layer=tokens["layer"].max()).sort_values("position")
 late = [f"token {row['position']} {spoken(row, '.0%')}" for _, row in last.iterrows()]
 say(f"In the last layer's residual stream: {'; '.join(late)}.")
 
@@ -202,13 +209,15 @@ say(f"In the last layer's residual stream: {'; '.join(late)}.")
 
 # %% tags=["hide-input"]
 both, theirs, gain = views.nonlinear(data)
+gains = ", ".join(f"{value:+.1%} ({figures.readable(name)})" for name, value in gain.items())
 figures.show(
     figures.depth_curves(both, hue="probe", paper=theirs, **(look | {"panel": "component"})),
     name="fig-probing-nonlinear",
+    title=f"Accuracy of the non-linear probe minus that of the linear one: {gains}",
+    fold=True,
     caption="Linear and non-linear probes on the same events; dashed, the paper's non-linear probe (Figure 13, bottom).",
     alt="Held-out accuracy over depth of the linear and the non-linear probe, in three panels.",
 )
-gains = ", ".join(f"{value:+.1%} ({figures.readable(name)})" for name, value in gain.items())
 say(f"Averaged over layers, the non-linear probe differs from the linear one by {gains}.")
 
 # %% [markdown]

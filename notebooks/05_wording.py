@@ -88,6 +88,7 @@ shown = views.curves(data, ("activations", *views.TEXT), metric="balanced_accura
 figures.show(
     figures.depth_curves(shown.replace({"target": views.TARGETS}), **look),
     name="fig-wording-emotion",
+    title=f"The writer's emotion, by the best probe: {stream['value']:.2f} (residual stream), {words['value']:.2f} (text alone)",
     caption=f"Balanced held-out accuracy of probes of the residual stream by depth, and of probes of the text alone, "
     f"which have no depth (level lines), on all {named['n'].iloc[0]:,} events; five folds grouped by writer, 95 % "
     "intervals over writers. Left the writer's label, right the model's own answer.",
@@ -128,14 +129,16 @@ say(
 
 # %% tags=["hide-input"]
 rated, at = views.rated(data), layer_number(views.best_layer(data))
+pleasant, ahead = views.gap(data, appraisal="pleasantness"), views.gains(data, "activations")
 figures.show(
     figures.interval_points(rated, by="appraisal", hue="source", xlabel="held-out $R^2$", lines={"the mean rating": 0}),
     name="fig-wording-appraisals",
+    title=f"Best predicted rating: {figures.extremes(rated, 'source')}",
+    fold=True,
     caption=f"Held-out $R^2$ of the residual stream after layer {at}, the best on average, and of the best of the four "
     "probes of the text alone for each appraisal; 95 % intervals over writers.",
     alt="Points with intervals for 21 appraisals, ordered by the residual stream, with the best text-only probe beside each.",
 )
-pleasant, ahead = views.gap(data, appraisal="pleasantness"), views.gains(data, "activations")
 say(
     f"Pleasantness: stream **{spoken(views.row(rated, 'residual stream'))}**, text "
     f"**{spoken(views.row(rated, 'best of the text alone'))}**; best minus best, chosen on other writers, "
@@ -154,6 +157,8 @@ figures.show(
         beyond, by="appraisal", hue="source", xlabel="partial $R^2$ beyond the label", lines={"nothing": 0}
     ),
     name="fig-wording-partial",
+    title=f"Most explained beside the label: {figures.extremes(beyond, 'source')}",
+    fold=True,
     caption=f"Share of the variance left by the writer's label that the residual stream after layer {at} explains, and "
     "the best of the four probes of the text alone; 95 % intervals over writers.",
     alt="Points with intervals for 21 appraisals: what stream and text explain beyond the emotion label.",
@@ -174,6 +179,8 @@ apart = views.curves(data, views.BEYOND, metric="balanced_accuracy", target="wri
 figures.show(
     figures.depth_curves(apart, hue="source", x="depth", ylabel="balanced accuracy", lines={"chance": 1 / 13}),
     name="fig-wording-beyond",
+    title=f"Best balanced accuracy: {figures.extremes(apart, 'source')}",
+    fold=True,
     caption="Balanced held-out accuracy for the writer's label of the residual stream as it is, without what the weighted "
     "words tell of the emotion, and beside them; the level line is the words alone. 95 % intervals over writers.",
     alt="Balanced accuracy over depth of the stream, of what words do not predict of it, and of stream and words together.",
@@ -195,6 +202,7 @@ figures.show(
         views.gains(data), by="appraisal", hue="source", xlabel="$R^2$ minus that of the text alone", lines={"equal": 0}
     ),
     name="fig-wording-gains",
+    title=f"The stream predicts {(ahead['ci_low'] > 0).sum()} of {len(ahead)} appraisals better than the text alone",
     caption="Best $R^2$ of the residual stream, and of stream and words together, minus the best of the text "
     "alone; layer and text probe are chosen on one half of the writers and compared on the other. 95 % intervals.",
     alt="For 21 appraisals how much better the stream, and stream and words together, predict than the text alone.",
@@ -215,6 +223,8 @@ figures.show(
         across, hue="source", panel="panel", x="depth", ylabel="balanced accuracy", lines={"chance": 1 / 13}
     ),
     name="fig-wording-carried",
+    title=f"Best balanced accuracy: {figures.extremes(across, 'panel')}",
+    fold=True,
     caption="Balanced accuracy for the writer's label within this corpus (held out) and from one corpus to another "
     f"({views.sizes(data)}). 95 % intervals over the writers of the tested corpus.",
     alt="Balanced accuracy over depth in three panels: within the corpus, to the other corpus, and back.",

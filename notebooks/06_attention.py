@@ -38,23 +38,6 @@ if "google.colab" in sys.modules:
 # # 6 Attention: where does the last token look?
 #
 # **Question.** When the model is about to answer, does its last token look at the emotional words of the event?
-#
-# At every layer $l$ each attention head $j$ of the last token $t$ spreads a weight of 1 over the tokens up to itself,
-#
-# $$
-# \alpha^{(l,j)}_{i}
-# = \operatorname{softmax}_i\!\left(\frac{q^{(l,j)}_t \cdot k^{(l,j)}_i}{\sqrt{d_{\text{head}}}}\right),
-# \qquad
-# a^{(l)}_t = \sum_j W_O^{(l,j)} \sum_{i \le t} \alpha^{(l,j)}_{i}\, v^{(l,j)}_i ,
-# $$
-#
-# with queries $q$ and keys $k$ of length $d_{\text{head}}$, and takes up the value vectors $v_i$ in these proportions.
-# {cite:t}`tak2025` describe the three most attended tokens over all heads; their released code takes the single largest
-# weight over heads and tokens, the beginning-of-sequence token left out, and their Figure 4 draws the tokens found at
-# each layer as boxes of one height, whether one event in a hundred looks there or all. We show how much weight each
-# part of the prompt gets, and beside that the paper's statistic with its true counts. Every token belongs to one part:
-# the first token, the instruction, the demonstrations, their labels, the text of the event, or the format (the words
-# "Context:" and "Answer:").
 
 # %% tags=["parameters", "hide-input"]
 model = "smollm2-135m"
@@ -80,6 +63,7 @@ from emolib.paper import claims, overview
 from emolib.study.freshness import measured, reference_table
 from emolib.study.run import Run
 from emolib.tables.provenance import footer
+from emolib.tables.results import select
 
 run = Run.of(globals())
 data, reference = measured(run, attention), reference_table(run, attention)
@@ -88,27 +72,42 @@ data, reference = measured(run, attention), reference_table(run, attention)
 # ## In short
 
 # %% tags=["hide-input"]
-tops = overview.model_by_model(run, attention, views.tops)
-figures.show(
-    figures.depth_curves(
-        tops,
-        hue="part",
-        panel="run",
-        paper=overview.behind(views.tops(views.published()), tops),
-        **dict(x="depth", ylabel="share of events", ylim=(0, 1)),
-    ),
-    name="fig-attention-models",
-    caption="Share of events whose most attended token, in any head, lies in the event itself, or is the last cue behind "
-    "it, in each model; the first token is left out. Dashed: the paper's Llama 3.2 1B (the counts behind its Figure 4).",
-    alt="Share of events by the place of the most attended token, over depth, a panel for each model.",
-)
 most = overview.model_by_model(run, attention, views.most_in_the_event)
 say(
     f"Where the event is looked at most, it holds the most attended token of this share of events: {overview.listed(most, '.0%')}."
 )
+tops = overview.model_by_model(run, attention, views.tops)
+look = dict(hue="part", panel="run", x="depth", ylabel="share of events", ylim=(0, 1))
+figures.show(
+    figures.depth_curves(tops, paper=overview.behind(views.tops(views.published()), tops), **look),
+    name="fig-attention-models",
+    title=f"The most attended token lies in the event for at most {figures.extremes(most, 'run', '.0%')} of events",
+    caption="Share of events whose most attended token, in any head, lies in the event itself, or is the last cue behind "
+    "it, in each model; the first token is left out. Dashed: the paper's Llama 3.2 1B (the counts behind its Figure 4).",
+    alt="Share of events by the place of the most attended token, over depth, a panel for each model.",
+)
 overview.badges(run, "06_attention")
 
 # %% [markdown]
+# ## What attention is
+#
+# At every layer $l$ each attention head $j$ of the last token $t$ spreads a weight of 1 over the tokens up to itself,
+#
+# $$
+# \alpha^{(l,j)}_{i}
+# = \operatorname{softmax}_i\!\left(\frac{q^{(l,j)}_t \cdot k^{(l,j)}_i}{\sqrt{d_{\text{head}}}}\right),
+# \qquad
+# a^{(l)}_t = \sum_j W_O^{(l,j)} \sum_{i \le t} \alpha^{(l,j)}_{i}\, v^{(l,j)}_i ,
+# $$
+#
+# with queries $q$ and keys $k$ of length $d_{\text{head}}$, and takes up the value vectors $v_i$ in these proportions.
+# {cite:t}`tak2025` describe the three most attended tokens over all heads; their released code takes the single largest
+# weight over heads and tokens, the beginning-of-sequence token left out, and their Figure 4 draws the tokens found at
+# each layer as boxes of one height, whether one event in a hundred looks there or all. We show how much weight each
+# part of the prompt gets, and beside that the paper's statistic with its true counts. Every token belongs to one part:
+# the first token, the instruction, the demonstrations, their labels, the text of the event, or the format (the words
+# "Context:" and "Answer:").
+#
 # ## How much each part gets
 #
 # A weight is not yet an influence. Attention often rests on the first token, whose value vectors are short, so that a
@@ -120,10 +119,12 @@ overview.badges(run, "06_attention")
 
 # %% tags=["hide-input"]
 stacks, uniform = views.masses(data)
+first = views.largest(data).iloc[0]
 look = dict(colours=SEGMENT_COLOURS, height=2.6, lines={"text under uniform attention": uniform})
 figures.show(
     figures.depth_stacks(stacks, panel="metric", column="segment", ylabel="share of attention", **look),
     name="fig-attention-mass",
+    title=f"At layer {first['where']}, {first['value']:.0%} of the attention goes to one part: {readable(first['segment'])}",
     caption=f"Attention of the last token by part of the prompt, mean over heads and {stacks['n'].iloc[0]:,} events "
     "balanced over emotions. The intervals of the text's share are in the third figure.",
     alt="Stacked shares of attention by layer: text, demonstrations, their labels, instruction, format, first token.",
@@ -180,6 +181,8 @@ look = dict(hue="metric", panel="part", x="depth", ylabel="share of events", yli
 figures.show(
     figures.depth_curves(shown, paper=views.counts(views.published()), reference=behind, **look),
     name="fig-attention-top",
+    title=f"Where the most attended token lies, at most: {figures.extremes(views.tops(data), 'part', '.0%')}",
+    fold=True,
     caption=f"Share of {shown['n'].iloc[0]:,} events whose most attended token lies in each part of the prompt{three}, 95 % "
     "intervals over writers. Dashed: the counts behind Figure 4 of the paper (Llama 3.2 1B, 2,740 events), of the most "
     "attended token, whose format holds the instruction too.",
@@ -221,6 +224,8 @@ look = dict(hue="demonstrations", panel="segment", x="depth", ylabel="share beyo
 figures.show(
     figures.depth_curves(beyond, **look),
     name="fig-attention-demonstrations",
+    title=f"Largest share of the event's text: {figures.extremes(select(beyond, segment='text'), 'demonstrations', '.0%')}",
+    fold=True,
     caption="Share of the attention beyond the first token that goes to the event's text and to the labels of the "
     f"demonstrations, {beyond['n'].iloc[0]:,} events, 95 % intervals over writers.",
     alt="Two panels over depth, text and labels of the demonstrations, a curve for each treatment of these.",
@@ -244,6 +249,8 @@ say(f"Mean share of the text in the second half of the layers: {'; '.join(later)
 # tokens, and with punctuation alone, which models look at whatever it says.
 
 # %% tags=["hide-input"]
+middle = views.enrichment_by_band(data)
+kinds = middle[middle["words"].isin(["content_word", "emotion_word"])]
 figure = figures.depth_curves(
     views.enrichment(data), hue="words", panel="panel", ylabel="enrichment", x="depth", lines={"no preference": 1.0}
 )
@@ -252,13 +259,13 @@ figure.axes[0].yaxis.set_major_formatter("{x:g}")
 figures.show(
     figure,
     name="fig-attention-words",
+    title=f"Attention in the middle layers, as a multiple of that to other words: {figures.extremes(kinds, 'words', '.1f')}",
     caption="Attention of the last token to kinds of words of the event, relative to other words at the same place"
     " (emotion words: and of the same frequency), 95 % intervals over writers.",
     alt="Enrichment over depth for content words and, where the corpus masks them, for masks and emotion words.",
 )
 
 # %% tags=["hide-input"]
-middle = views.enrichment_by_band(data)
 missing = "" if len(middle) > 1 else " This corpus masks no emotion words: which they are is not known, and not tested."
 kinds = [
     f"{readable(row['words'])} **{spoken(row)}** ({row['n']:,} events; before: {row['before']:.2f})"

@@ -39,23 +39,6 @@ if "google.colab" in sys.modules:
 #
 # **Question.** If an activation of one event is put in place of another event's, does the model give the first one's
 # emotion?
-#
-# Probes show what can be read from a component, not what the model makes of it. *Activation patching* intervenes: while
-# the model answers a *base* event, the activation $x_t^{(l)}$ of one component at layer $l$ and token $t$ is overwritten
-# by the one a *source* event with another emotion has there (§6, {cite:t}`tak2025`),
-#
-# $$x_t^{(l)} \leftarrow \hat x_t^{(l)},$$
-#
-# and the rest of the network runs on. The outcome is *transferred* when the answer becomes the source's, *kept* when it
-# stays the base's, and *neither* otherwise. A window of three layers overwrites a layer and its two neighbours at once.
-# Tokens are counted from the end of the prompt; -1 is the colon after "Answer", where the model must speak.
-#
-# ```{figure} ../drawings/patch.svg
-# :name: fig-drawing-patch
-#
-# A patch. The attention output of one layer, at the last token of the source, takes the place of the base's own; the rest
-# of the base's run is computed anew. The answer is then the source's, the base's own, or another.
-# ```
 
 # %% tags=["parameters", "hide-input"]
 model = "smollm2-135m"
@@ -93,16 +76,6 @@ data, reference = measured(run, patching), reference_table(run, patching)
 # ## In short
 
 # %% tags=["hide-input"]
-moved = overview.model_by_model(run, patching, views.transferred)
-theirs = views.paper_outcomes(span=1, metric="transfer")
-look = dict(panel="run", x="depth", ylabel="share transferred", ylim=(0, 1))
-figures.show(
-    figures.depth_curves(moved, paper=overview.behind(theirs, moved), **look),
-    name="fig-patching-models",
-    caption="Share of pairs whose answer becomes the source's when one layer of one component is overwritten at the last "
-    "token, in each model, with 95 % intervals. Dashed: attention in the paper's Llama 3.2 1B (its Figure 17).",
-    alt="Share transferred over depth for attention output, feed-forward output and residual stream, a panel for each model.",
-)
 half, peak = (
     overview.model_by_model(run, patching, partial(views.turn, landmark=landmark, component=component))
     for landmark, component in (("onset", "resid_post"), ("peak", "attn_out"))
@@ -111,9 +84,41 @@ say(
     f"Overwriting the residual stream carries half of the answers along from depth {overview.listed(half)} on. Of single "
     f"attention outputs the one that carries most lies at depth {overview.listed(peak)}."
 )
+moved = overview.model_by_model(run, patching, views.transferred)
+theirs = views.paper_outcomes(span=1, metric="transfer")
+look = dict(panel="run", x="depth", ylabel="share transferred", ylim=(0, 1))
+
+# %% tags=["hide-input"]
+figures.show(
+    figures.depth_curves(moved, paper=overview.behind(theirs, moved), **look),
+    name="fig-patching-models",
+    title=f"The residual stream carries half of the answers along from depth {figures.extremes(half, 'run')} on",
+    caption="Share of pairs whose answer becomes the source's when one layer of one component is overwritten at the last "
+    "token, in each model, with 95 % intervals. Dashed: attention in the paper's Llama 3.2 1B (its Figure 17).",
+    alt="Share transferred over depth for attention output, feed-forward output and residual stream, a panel for each model.",
+)
 overview.badges(run, "06_patching")
 
 # %% [markdown]
+# ## What a patch is
+#
+# Probes show what can be read from a component, not what the model makes of it. *Activation patching* intervenes: while
+# the model answers a *base* event, the activation $x_t^{(l)}$ of one component at layer $l$ and token $t$ is overwritten
+# by the one a *source* event with another emotion has there (§6, {cite:t}`tak2025`),
+#
+# $$x_t^{(l)} \leftarrow \hat x_t^{(l)},$$
+#
+# and the rest of the network runs on. The outcome is *transferred* when the answer becomes the source's, *kept* when it
+# stays the base's, and *neither* otherwise. A window of three layers overwrites a layer and its two neighbours at once.
+# Tokens are counted from the end of the prompt; -1 is the colon after "Answer", where the model must speak.
+#
+# ```{figure} ../drawings/patch.svg
+# :name: fig-drawing-patch
+#
+# A patch. The attention output of one layer, at the last token of the source, takes the place of the base's own; the rest
+# of the base's run is computed anew. The answer is then the source's, the base's own, or another.
+# ```
+#
 # ## Pairs
 #
 # The paper draws 200 pairs anew for every layer and site. Here one set of pairs serves all sites, so that two sites
@@ -147,6 +152,7 @@ figures.show(
         reference=None if reference is None else views.outcomes(reference, span=1),
     ),
     name="fig-patching-single",
+    title=f"One layer carries at most: {figures.extremes(select(main, span=1, metric='transfer'), 'component', '.0%')}",
     caption=f"Outcome of patching one layer at the last token, {n:,} pairs, 95 % intervals. Dashed, for attention only: "
     "the paper's Llama 3.2 1B (its Figure 17), from below the share transferred, from above the share kept.",
     alt="Shares of transferred, neither and kept over depth in panels for attention, feed-forward and residual stream.",
@@ -200,6 +206,8 @@ print("in every layer:", *(EMOTIONS[i] for i in (patched - mean).argmax(-1)))
 figures.show(
     figures.outcome_stacks(select(main, span=3), paper=views.paper_outcomes(span=3)),
     name="fig-patching-three",
+    title=f"Three layers carry at most: {figures.extremes(select(main, span=3, metric='transfer'), 'component', '.0%')}",
+    fold=True,
     caption=f"Outcome of patching three neighbouring layers at the last token, {n:,} pairs, 95 % intervals, at the "
     "centre of the window for attention and feed-forward and at its last layer for the stream. Dashed: the paper's Llama "
     "3.2 1B (its Figure 16, 200 pairs).",
@@ -229,6 +237,8 @@ if len(spans):
     figures.show(
         figures.outcome_stacks(spans, panel="span", paper=theirs),
         name="fig-patching-spans",
+        title=f"Attention carries at most: {figures.extremes(select(spans, metric='transfer'), 'span', '.0%')}",
+        fold=True,
         caption="Outcome of patching attention outputs in windows of one, three and five layers, at the centre of the "
         "window, 95 % intervals. Dashed: the paper's Llama 3.2 1B (its Figure 17).",
         alt="Shares of transferred, neither and kept over depth for attention in windows of one, three and five layers.",
@@ -254,6 +264,8 @@ figures.show(
         paper=views.paper_outcomes(span=3, metric="transfer", position=[*tokens["position"].unique()]),
     ),
     name="fig-patching-tokens",
+    title=f"Transferred at most, at a token: {figures.extremes(tokens, 'position', '.0%')}",
+    fold=True,
     caption=f"Share of pairs transferred by token and layer. This run: windows of {tokens['span'].max()} for attention "
     f"and feed-forward, single layers of the stream, {tokens['n'].min()} pairs at tokens -2 to -5. Below, the paper's "
     "Llama 3.2 1B (its Figure 21, windows of three), the stream at the last overwritten layer.",
@@ -280,12 +292,15 @@ figures.show(
 
 # %% tags=["hide-input"]
 recovery = select(data, metric="recovery", span=1)
+own = recovery[recovery["component"] == "attn_out"]
 behind = None if reference is None else select(reference, metric="recovery", span=1)
 look = dict(hue="direction", panel="component", x="depth")
 look["ylim"] = (min(-0.05, recovery["ci_low"].min()), max(1.05, recovery["ci_high"].max()))
 figures.show(
     figures.depth_curves(recovery, ylabel="recovered evidence", reference=behind, **look),
     name="fig-patching-recovery",
+    title=f"Most evidence in one attention output: {figures.extremes(own, 'direction')}",
+    fold=True,
     caption=f"Normalised recovery when one layer is patched at the last token, {n:,} pairs, ratio of means with 95 % "
     "intervals that count shared writers. 1 is all of the evidence.",
     alt="Recovered evidence over depth for denoising, noising and both, in panels for the three components.",
@@ -302,9 +317,13 @@ figures.show(
 kept, look = views.kept(data), dict(ylabel="share kept", hue="source", panel="component", x="depth", ylim=(0, 1))
 same = select(kept, source="the same emotion")["n"].iloc[0]
 for span in (1, 3):
+    shown = select(kept, span=span)
+    own = shown[shown["component"] == "attn_out"]
     figures.show(
-        figures.depth_curves(select(kept, span=span), **look),
+        figures.depth_curves(shown, **look),
         name=f"fig-patching-control-{span}",
+        title=f"Answers kept where attention disturbs most: {figures.extremes(own, 'source', '.0%', lowest=True)}",
+        fold=span > 1,
         caption=f"Share of answers kept when the source has another emotion or the same one ({same} pairs); windows of "
         f"{span}, last token, 95 % intervals.",
         alt="Share of answers kept over depth, for sources of the same and of another emotion, in three panels.",

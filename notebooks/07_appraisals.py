@@ -38,16 +38,6 @@ if "google.colab" in sys.modules:
 # # 7 Appraisals: are the reasons for an emotion there too?
 #
 # **Question.** Do the activations tell how the writer judged the event, and do they tell more than the emotion's name?
-#
-# *Appraisals* are the judgements from which emotions arise: was it pleasant, sudden, foreseeable, whose doing was it? The
-# writers of crowd-enVENT rated 21 of them from 1 to 5 for their own event {cite:p}`troiano2023`. A linear probe predicts
-# such a rating from the activation $x$ of one site (equation E6 of section 7, {cite:t}`tak2025`),
-#
-# $$\hat r_a = v_a^\top x + b_a,\qquad \min_{v,b}\ \sum_i (r_{a,i} - \hat r_{a,i})^2 + \alpha\lVert v_a\rVert^2,$$
-#
-# and is judged by $R^2$ on events it has not seen: 1 is perfect, 0 is no better than the mean rating, below 0 is worse.
-# There is a catch. Joyful events *are* pleasant, so a probe that found only the emotion would predict pleasantness well.
-# An appraisal is there in its own right as far as a probe beats what the emotion's name alone predicts.
 
 # %% tags=["parameters", "hide-input"]
 model = "smollm2-135m"
@@ -81,24 +71,38 @@ data, reference = measured(run, appraisals), reference_table(run, appraisals)
 # ## In short
 
 # %% tags=["hide-input"]
-rated = overview.model_by_model(run, appraisals, views.by_appraisal)
-figures.show(
-    figures.depth_curves(
-        rated, hue="appraisal", panel="run", x="depth", ylabel="held-out $R^2$", lines={"the mean rating": 0}
-    ),
-    name="fig-appraisals-models",
-    caption="How much of writers' ratings of six appraisals a linear probe of the residual stream predicts, in each model, "
-    "on all events by writers it has not seen.",
-    alt="R2 of six appraisals over depth, a panel for each model.",
-)
 known, added = (overview.model_by_model(run, appraisals, view) for view in (views.most_read, views.most_added))
 say(
     f"Pleasantness is read with $R^2$ {overview.listed(known)}. Of what the name of the emotion leaves unexplained, the "
     f"activations explain this share for the appraisal where it is largest: {overview.listed(added)}."
 )
+rated = overview.model_by_model(run, appraisals, views.by_appraisal)
+look = dict(hue="appraisal", panel="run", x="depth", ylabel="held-out $R^2$", lines={"the mean rating": 0})
+
+# %% tags=["hide-input"]
+figures.show(
+    figures.depth_curves(rated, **look),
+    name="fig-appraisals-models",
+    title=f"Pleasantness is read with R² {figures.extremes(known, 'run')}",
+    caption="How much of writers' ratings of six appraisals a linear probe of the residual stream predicts, in each model, "
+    "on all events by writers it has not seen.",
+    alt="R2 of six appraisals over depth, a panel for each model.",
+)
 overview.badges(run, "07_appraisals")
 
 # %% [markdown]
+# ## What an appraisal is
+#
+# *Appraisals* are the judgements from which emotions arise: was it pleasant, sudden, foreseeable, whose doing was it? The
+# writers of crowd-enVENT rated 21 of them from 1 to 5 for their own event {cite:p}`troiano2023`. A linear probe predicts
+# such a rating from the activation $x$ of one site (equation E6 of section 7, {cite:t}`tak2025`),
+#
+# $$\hat r_a = v_a^\top x + b_a,\qquad \min_{v,b}\ \sum_i (r_{a,i} - \hat r_{a,i})^2 + \alpha\lVert v_a\rVert^2,$$
+#
+# and is judged by $R^2$ on events it has not seen: 1 is perfect, 0 is no better than the mean rating, below 0 is worse.
+# There is a catch. Joyful events *are* pleasant, so a probe that found only the emotion would predict pleasantness well.
+# An appraisal is there in its own right as far as a probe beats what the emotion's name alone predicts.
+#
 # ## As the paper did it
 #
 # Raw features, $\alpha = 5$, the agreed set (the events that the model names as their writer did), four fifths to train
@@ -114,6 +118,8 @@ figure = figures.depth_curves(
 figures.show(
     figure,
     name="fig-appraisals-released",
+    title=f"Best R² as released, and of the label alone: {figures.extremes(curves, 'component')}",
+    fold=True,
     caption=f"Held-out $R^2$ of six appraisal probes as released, and of the emotion label alone, on the same "
     f"{curves['n'].iloc[0]} test events of the agreed set, 95 % intervals over writers. Dashed: the probes of the "
     "paper's Llama 3.2 1B (its Figure 29).",
@@ -138,6 +144,8 @@ behind = None if reference is None else views.ours(reference).query("source == '
 figures.show(
     figures.depth_curves(curves, hue="source", panel="appraisal", ylabel="held-out $R^2$", x="depth", reference=behind),
     name="fig-appraisals-ours",
+    title=f"Best R² of an appraisal: {figures.extremes(curves, 'source')}",
+    fold=True,
     caption=f"Held-out $R^2$ in the residual stream, all {curves['n'].iloc[0]:,} events, five folds grouped by writer, "
     "95 % intervals; what the writer's label alone explains, on the same events; and probes of shuffled ratings.",
     alt="R2 over depth in six panels: probes by layer, the flat line of the label, and shuffled ratings near zero.",
@@ -153,6 +161,7 @@ beyond, where = views.beyond_label(data), layer_number(views.best_layer(data))
 figures.show(
     figures.interval_points(beyond, by="appraisal", xlabel="partial $R^2$ beyond the label", lines={"nothing": 0}),
     name="fig-appraisals-partial",
+    title=f"Activations add to what the label says of {(beyond['ci_low'] > 0).sum()} of {len(beyond)} appraisals",
     caption=f"Share of the variance left by the label that the residual stream after layer {where} explains, "
     "for all 21 appraisals, 95 % intervals. The layer is the one with the highest mean $R^2$.",
     alt="Points with intervals for 21 appraisals, ordered by how much the activations explain beyond the emotion label.",
@@ -186,6 +195,7 @@ shown, gaps = views.profiles(data), views.set_gaps(data)
 figures.show(
     figures.radar(shown, paper=views.published("appraisal_profile")),
     name="fig-appraisals-profile",
+    title=f"Events that the model names right differ from all by {gaps.mean():.2f} points of rating on average",
     caption="Mean ratings by the writers, 1 in the centre to 5 outside: foreseen (predictability), pleasant, other's doing "
     "(other-agency), sudden, unpleasant, own doing (self-agency). Solid: events that the model names as the writer "
     "did; dotted: all events; dashed: the agreed set of the paper's Llama 3.2 1B (its Figure 5).",
@@ -209,6 +219,8 @@ deep, levels = named[named["layer"].notna()], named[named["layer"].isna()]
 figures.show(
     figures.depth_curves(deep, hue="source", x="depth", ylabel="balanced accuracy", lines={"chance": 1 / 13}),
     name="fig-appraisals-emotion",
+    title=f"Best balanced accuracy: {figures.extremes(deep, 'source')}",
+    fold=True,
     caption="Balanced accuracy of the emotion named from the 21 probed ratings and from the residual stream, by layer. "
     "Folds grouped by writer, 95 % intervals.",
     alt="Balanced accuracy over depth for probed ratings, activations and shuffled labels.",

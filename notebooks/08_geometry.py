@@ -39,23 +39,6 @@ if "google.colab" in sys.modules:
 #
 # **Question.** Does the direction of an emotion in the residual stream point where appraisal theory says, towards
 # pleasantness for joy, towards the doing of others for anger?
-#
-# A probe is also a direction. With $v_a$ the weights of appraisal $a$ and $w_e$ those of emotion $e$, the paper compares
-# them by their cosine at every layer (equation E7 of section 8, {cite:t}`tak2025`),
-#
-# $$\operatorname{sim}(a, e) = \frac{v_a^\top w_e}{\lVert v_a\rVert\,\lVert w_e\rVert},$$
-#
-# and finds early directions aligned as theory says, late ones orthogonal. Weights of a classifier, though, depend on how
-# it was fitted. We therefore compute three further pairs of directions, from the covariance
-# $c_y = \operatorname{cov}(x, y)$ of the activations with the label or the rating $y$, and from the covariance $\Sigma$
-# of activations within emotions:
-#
-# | vector | direction | what it is |
-# |---|---|---|
-# | probe | $w_e$, $v_a$ | the paper's: a classifier that reads the emotion, a regression that reads the rating; agreed set |
-# | mean difference | $c_y$ | how the activation changes with $y$; for an emotion, its mean minus the mean of all; all events |
-# | whitened | $\Sigma^{-1/2} c_y$ | the same where all directions vary equally, so that a few large ones do not decide |
-# | LDA | $\Sigma^{-1} c_y$ | linear discriminant analysis: what best reads $y$ out; all events |
 
 # %% tags=["parameters", "hide-input"]
 model = "smollm2-135m"
@@ -93,25 +76,46 @@ data, reference = measured(run, geometry), reference_table(run, geometry)
 # ## In short
 
 # %% tags=["hide-input"]
-lines = overview.model_by_model(run, geometry, views.aligned)
-look = dict(hue="kind", panel="run", x="depth", ylabel="alignment with theory", lines={"none": 0})
-figures.show(
-    figures.depth_curves(lines, **look),
-    name="fig-geometry-models",
-    caption="How far the directions of six emotions point along those of two appraisals as people's ratings say that they "
-    "should, in each model: mean over twelve pairs, as measured, and when labels and ratings are handed to other writers "
-    "together, which is what the method gives by construction. 95 % intervals, or the range of 95 % of the draws.",
-    alt="Alignment over depth, measured and by construction, a panel for each model.",
-)
 of = partial(overview.quoted, overview.checked(claims.shown_runs(run.slug), ["C13"]))
 say(
     f"Of twelve cosines between emotions and appraisals, this many have the theory's sign in the first half of the layers: "
     f"{of('C13', 'cosines with the sign')}. Share of their size that is left late: of differences of means "
     f"{of('C13', 'share of the size that is left with differences')}."
 )
+lines = overview.model_by_model(run, geometry, views.aligned)
+look = dict(hue="kind", panel="run", x="depth", ylabel="alignment with theory", lines={"none": 0})
+figures.show(
+    figures.depth_curves(lines, **look),
+    name="fig-geometry-models",
+    title=f"Alignment with theory reaches {figures.extremes(select(lines, kind='measured'), 'run')}; by construction, "
+    f"{figures.extremes(select(lines, kind='both shuffled'), 'run')}",
+    caption="How far the directions of six emotions point along those of two appraisals as people's ratings say that they "
+    "should, in each model: mean over twelve pairs, as measured, and when labels and ratings are handed to other writers "
+    "together, which is what the method gives by construction. 95 % intervals, or the range of 95 % of the draws.",
+    alt="Alignment over depth, measured and by construction, a panel for each model.",
+)
 overview.badges(run, "08_geometry")
 
 # %% [markdown]
+# ## Which directions are compared
+#
+# A probe is also a direction. With $v_a$ the weights of appraisal $a$ and $w_e$ those of emotion $e$, the paper compares
+# them by their cosine at every layer (equation E7 of section 8, {cite:t}`tak2025`),
+#
+# $$\operatorname{sim}(a, e) = \frac{v_a^\top w_e}{\lVert v_a\rVert\,\lVert w_e\rVert},$$
+#
+# and finds early directions aligned as theory says, late ones orthogonal. Weights of a classifier, though, depend on how
+# it was fitted. We therefore compute three further pairs of directions, from the covariance
+# $c_y = \operatorname{cov}(x, y)$ of the activations with the label or the rating $y$, and from the covariance $\Sigma$
+# of activations within emotions:
+#
+# | vector | direction | what it is |
+# |---|---|---|
+# | probe | $w_e$, $v_a$ | the paper's: a classifier that reads the emotion, a regression that reads the rating; agreed set |
+# | mean difference | $c_y$ | how the activation changes with $y$; for an emotion, its mean minus the mean of all; all events |
+# | whitened | $\Sigma^{-1/2} c_y$ | the same where all directions vary equally, so that a few large ones do not decide |
+# | LDA | $\Sigma^{-1} c_y$ | linear discriminant analysis: what best reads $y$ out; all events |
+#
 # ## The paper's plane
 #
 # The paper's figure has the cosine with pleasantness across and that with other-agency (it was another person's doing)
@@ -119,9 +123,12 @@ overview.badges(run, "08_geometry")
 # them is drawn with the curves below.
 
 # %% tags=["hide-input"]
+signs = views.expected_signs(data)
+shares = ", ".join(f"{name} {share:.0%}" for name, share in signs.iloc[:, 1:].mean().items())
 figures.show(
     figures.paths(views.walks(data), x=geometry.PLANE[0], y=geometry.PLANE[1]),
     name="fig-geometry-paths",
+    title=f"Cosines with the sign that people's ratings give, in early layers: {shares}",
     caption="Cosines of six emotion directions with pleasantness (across) and other-agency (up), residual stream, first "
     "layer (ring) to last (dot). First panel: the paper's values (its Figure 6).",
     alt="Four panels of paths over layers: the paper's probes, ours, mean differences and whitened directions.",
@@ -141,6 +148,8 @@ look = dict(hue="appraisal", panel="emotion", x="depth", ylabel="cosine", ylim=(
 figures.show(
     figures.depth_curves(views.probe_curves(data), paper=paper.values("geometry"), **look),
     name="fig-geometry-curves",
+    title=f"Largest cosine: {figures.extremes(views.probe_curves(data), 'appraisal')}",
+    fold=True,
     caption="Cosine of probe directions by depth, 95 % intervals. Ratings shuffled: mean and the range of 95 % of the draws, "
     "of both appraisals together. Dashed: the paper's Llama 3.2 1B.",
     alt="Six panels, one an emotion: cosines with two appraisals over depth, ours, the paper's, and with shuffled ratings.",
@@ -153,8 +162,6 @@ say(
 views.reach(data)
 
 # %% tags=["hide-input"]
-signs = views.expected_signs(data)
-shares = ", ".join(f"{name} **{share:.0%}**" for name, share in signs.iloc[:, 1:].mean().items())
 say(
     "Share of the layers in the first half in which the cosine has the sign that the ratings give. Over all pairs and "
     f"layers: {shares}."
@@ -183,6 +190,8 @@ look = dict(hue="kind", panel="panel", x="depth", ylabel="alignment with theory"
 figures.show(
     figures.depth_curves(views.alignment(data), reference=behind, **look),
     name="fig-geometry-alignment",
+    title=f"Largest alignment: {figures.extremes(views.alignment(data), 'kind')}",
+    fold=True,
     caption="Mean over twelve pairs of the cosine times its expected sign, residual stream. Measured: 95 % interval over "
     "writers; two halves: mean and interval from random splits; shuffled: mean and the range of 95 % of the draws.",
     alt="Alignment over depth for three kinds of vectors: measured, from two halves of the writers, and two shuffles.",
@@ -203,10 +212,13 @@ views.alignment_by_half(data)
 # model's, all kinds of vectors must show it, also on the same events (*agreed set*).
 
 # %% tags=["hide-input"]
+fading = views.fading(data)
+late = select(fading, ratio=views.RATIOS["fade"], name=["probe", "mean difference"])
 look = dict(by="name", hue="ratio", xlabel="ratio of the mean sizes of the cosines", lines={"no change": 1})
 figures.show(
-    figures.interval_points(views.fading(data), paper=views.published_fading(), paper_model="Llama 3.2 1B", **look),
+    figures.interval_points(fading, paper=views.published_fading(), paper_model="Llama 3.2 1B", **look),
     name="fig-geometry-fade",
+    title=f"Late size of the cosines as a multiple of the early one: {figures.extremes(late, 'name')}",
     caption="Size of the twelve cosines in the last quarter of the layers over that in the first half, and after the "
     "middle over that in the middle, where the paper's halve; 95 % intervals. Diamonds: the paper's.",
     alt="Points with intervals for seven kinds of vectors, two ratios each, the paper's, and the level of no change.",
@@ -227,6 +239,8 @@ where = layer_number(views.clearest_layer(data))
 figures.show(
     figures.space(views.corner(data), axes=views.CORNER),
     name="fig-geometry-space",
+    title=f"Directions of {views.corner(data)['emotion'].nunique()} emotions in three appraisals, after layer {where}",
+    fold=True,
     caption=f"Cosines of the emotions' whitened directions with three appraisals after layer {where}; the plane is at "
     "self-agency 0.",
     alt="Three-dimensional view: emotions as points on stems above or below the plane of pleasantness and other-agency.",
@@ -246,6 +260,8 @@ figures.show(
         spots, xlabel=f"first component ({shares[0]:.0%} of the variance)", ylabel=f"second component ({shares[1]:.0%})"
     ),
     name="fig-geometry-map",
+    title=f"The first component holds {shares[0]:.0%} of what tells the emotions apart, the second {shares[1]:.0%}",
+    fold=True,
     caption="Centroids of the thirteen emotions on their first two principal components, whitened residual stream after "
     f"layer {where}. Signs are chosen so that pleasant emotions are to the right.",
     alt="A map of thirteen emotions on two principal components.",
@@ -256,6 +272,8 @@ look = dict(hue="kind", panel="panel", x="depth", ylabel="|r| with valence", yli
 figures.show(
     figures.depth_curves(views.valence(data), **look),
     name="fig-geometry-valence",
+    title=f"Correlation with valence, at most: {figures.extremes(views.valence(data), 'kind')}",
+    fold=True,
     caption="Correlation over thirteen emotions of the first component with rated valence (its sign is free). Measured: 95 % "
     "interval over writers; shuffled labels: mean and the range of 95 % of the draws.",
     alt="Correlation of the first component with valence over depth, raw and whitened, with the shuffled null.",

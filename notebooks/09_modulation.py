@@ -39,42 +39,6 @@ if "google.colab" in sys.modules:
 #
 # **Question.** If the model is made to take an event as more pleasant, or as more of somebody else's doing, does its
 # answer move to the emotion that appraisal theory expects?
-#
-# Appraisals are judgements about an event; theory says that the emotion follows from their combination
-# {cite:p}`smith1985,lazarus1991`. If the model's directions for appraisals ([chapter 7](07_appraisals.ipynb)) are part
-# of how it finds the emotion, then adding such a direction to the residual stream must move the label, and in the
-# expected direction. {cite:t}`tak2025` report that it does, around layer 9 of 16. With $v_a$ the weights of the probe
-# that reads appraisal $a$ at a layer, a push is
-#
-# ```{math}
-# x \;\leftarrow\; x + \beta\, \frac{z}{\lVert z\rVert}, \qquad
-# z = (I - P_B) \sum_{a \in A} \gamma_a v_a, \qquad
-# P_B = V_B (V_B^\top V_B)^{-1} V_B^\top ,
-# ```
-#
-# at the last token, in three neighbouring layers with each layer's own $z$. $A$ are the appraisals that are pushed,
-# $\gamma_a = \pm 1$ says whether up or down, and the columns of $V_B$ are vectors that are to stay as they are. Which
-# vectors stay is where the paper and its code part, so all readings stand side by side:
-#
-# | vector | what is added | from |
-# |---|---|---|
-# | raw | the signed sum of probe weights; nothing is projected out | what the released code does |
-# | fix3 | without its part along the others of four appraisals: pleasantness, other-agency, predictability, situational control | what the code prepares and then does not use |
-# | fixall | without its part along all other appraisals | the equation of the paper |
-# | unit | raw, but weights brought to equal length before they are summed (pairs only) | ours |
-# | tuned | raw, but with a ridge penalty that predicts the ratings by writers left out, on right and wrong answers alike | ours |
-# | mean difference | mean activation of events rated above average minus that of the others, on the same events | ours |
-#
-# The 20 settings are four appraisals up and down and twelve pairs of signs (pleasantness with each of the other three);
-# the paper prints 14 of them. Self-agency up and down are added, because the paper's opening example is about it.
-#
-# ```{figure} ../drawings/push.svg
-# :name: fig-drawing-push
-#
-# A push. One vector is added to the residual stream at the last token: the direction of an appraisal or, as a control, one of
-# many random directions of equal length. Drawn at one layer; it is done in three. An appraisal's push tells something as
-# far as it moves the answer otherwise than the random ones do.
-# ```
 
 # %% tags=["parameters", "hide-input"]
 model = "smollm2-135m"
@@ -115,25 +79,65 @@ data, llama = (views.named(table) for table in tables)
 # ## In short
 
 # %% tags=["hide-input"]
-steered = overview.model_by_model(run, modulation, views.by_kind)
-look = dict(hue="what", panel="run", x="depth", ylabel="mean theory score", ylim=(-1, 1), lines={"no relation": 0.0})
-figures.show(
-    figures.depth_curves(steered, **look),
-    name="fig-modulation-models",
-    caption="How far labels move as people's ratings say that they should (1: in exactly that order, 0: no relation) when "
-    "directions of appraisals are added around a layer: mean over the printed settings, in each model, with 95 % intervals "
-    "over writers. Directions as the paper fits them, with a chosen penalty, and differences of means.",
-    alt="Mean theory score over depth for three kinds of directions, a panel for each model.",
-)
 at = dict(iter(overview.model_by_model(run, modulation, views.at_paper_depth).groupby("vector", sort=False)))
 say(
     f"At the paper's depth directions as released reach {overview.listed(at['raw'])}; directions that predict the ratings by "
     f"writers they have not seen reach {overview.listed(at['tuned'])}; differences of means "
     f"{overview.listed(at['mean_difference'])}."
 )
+steered = overview.model_by_model(run, modulation, views.by_kind)
+look = dict(hue="what", panel="run", x="depth", ylabel="mean theory score", ylim=(-1, 1), lines={"no relation": 0.0})
+figures.show(
+    figures.depth_curves(steered, **look),
+    name="fig-modulation-models",
+    title=f"At the paper's depth the theory score is {figures.extremes(at['raw'], 'run')} as released, "
+    f"{figures.extremes(at['tuned'], 'run')} with directions that predict",
+    caption="How far labels move as people's ratings say that they should (1: in exactly that order, 0: no relation) when "
+    "directions of appraisals are added around a layer: mean over the printed settings, in each model, with 95 % intervals "
+    "over writers. Directions as the paper fits them, with a chosen penalty, and differences of means.",
+    alt="Mean theory score over depth for three kinds of directions, a panel for each model.",
+)
 overview.badges(run, "09_modulation")
 
 # %% [markdown]
+# ## What is pushed
+#
+# Appraisals are judgements about an event; theory says that the emotion follows from their combination
+# {cite:p}`smith1985,lazarus1991`. If the model's directions for appraisals ([chapter 7](07_appraisals.ipynb)) are part
+# of how it finds the emotion, then adding such a direction to the residual stream must move the label, and in the
+# expected direction. {cite:t}`tak2025` report that it does, around layer 9 of 16. With $v_a$ the weights of the probe
+# that reads appraisal $a$ at a layer, a push is
+#
+# ```{math}
+# x \;\leftarrow\; x + \beta\, \frac{z}{\lVert z\rVert}, \qquad
+# z = (I - P_B) \sum_{a \in A} \gamma_a v_a, \qquad
+# P_B = V_B (V_B^\top V_B)^{-1} V_B^\top ,
+# ```
+#
+# at the last token, in three neighbouring layers with each layer's own $z$. $A$ are the appraisals that are pushed,
+# $\gamma_a = \pm 1$ says whether up or down, and the columns of $V_B$ are vectors that are to stay as they are. Which
+# vectors stay is where the paper and its code part, so all readings stand side by side:
+#
+# | vector | what is added | from |
+# |---|---|---|
+# | raw | the signed sum of probe weights; nothing is projected out | what the released code does |
+# | fix3 | without its part along the others of four appraisals: pleasantness, other-agency, predictability, situational control | what the code prepares and then does not use |
+# | fixall | without its part along all other appraisals | the equation of the paper |
+# | unit | raw, but weights brought to equal length before they are summed (pairs only) | ours |
+# | tuned | raw, but with a ridge penalty that predicts the ratings by writers left out, on right and wrong answers alike | ours |
+# | mean difference | mean activation of events rated above average minus that of the others, on the same events | ours |
+#
+# The 20 settings are four appraisals up and down and twelve pairs of signs (pleasantness with each of the other three);
+# the paper prints 14 of them. Self-agency up and down are added, because the paper's opening example is about it.
+#
+# ```{figure} ../drawings/push.svg
+# :name: fig-drawing-push
+#
+# A push. One vector is added to the residual stream at the last token: the direction of an appraisal or, as a control, one of
+# many random directions of equal length. Drawn at one layer; it is done in three. An appraisal's push tells something as
+# far as it moves the answer otherwise than the random ones do.
+# ```
+#
 # ## Where, how hard, and on which texts
 #
 # The paper's vectors are fitted on one half of the writers in the agreed set and judged on texts of the other half, a
@@ -162,10 +166,12 @@ say(
     f"is a share of {4 / norm[place.centre]:.3f} and a share of {dose:g} is β = {dose * norm[place.centre]:.1f}; over the "
     f"layers the length runs from {norm.min():.0f} to {norm.max():.0f}."
 )
+reads = views.what_is_read(data)
 look = dict(hue="direction", panel="appraisal", ylabel="R² on unseen writers", ylim=(-1, 1), lines={"mean rating": 0.0})
 figures.show(
-    figures.depth_curves(views.what_is_read(data), **look),
+    figures.depth_curves(reads, **look),
     name="fig-modulation-read",
+    title=f"Ratings of unseen writers are read with R² of at most {figures.extremes(reads, 'direction')}",
     caption="R² of the ratings that each direction reads from the residual stream, on all texts by writers of the judged "
     "half, with 95 % intervals over writers; below −1 not drawn. A difference of means reads by a line fitted where it was.",
     alt="R squared over layers in three panels: the released ridge, a ridge with a chosen penalty, differences of means.",
@@ -175,20 +181,26 @@ figures.show(
 # ## What the labels become, and who moves where
 #
 # Counts hide which texts move. The ribbons show, for pleasantness, what the label was and what it becomes. The paper's
-# figure of this kind is captioned layer 9 but was drawn at layer 10 (see the [errata](errata.ipynb)).
+# figure of this kind is captioned layer 9 but was drawn at layer 10 (see the [errata](errata.ipynb)). Our sample has the
+# emotions in more equal shares than the paper's agreed set, so compare each bar with its own baseline.
 
 # %% tags=["hide-input"]
+bars = views.label_bars(data, llama, place)
+top = [(name, rows.loc[rows["value"].idxmax(), "label"]) for name, rows in bars.items() if "paper" not in name][:3]
 figures.show(
-    figures.stacked_labels(views.label_bars(data, llama, place)),
+    figures.stacked_labels(bars),
     name="fig-modulation-labels",
+    title=f"The most frequent answer: {', '.join(f'{label} ({name})' for name, label in top)}",
     caption=f"Predicted labels under pushes of raw vectors around layer {where}, each {dose:g} of the residual norm. In "
-    "parentheses, the paper's Llama 3.2 1B around its layer 9 at β = 2 (its Figure 7). Our sample has the emotions in "
-    "more equal shares than the paper's agreed set, so compare each bar with its own baseline.",
+    "parentheses, the paper's Llama 3.2 1B around its layer 9 at β = 2 (its Figure 7).",
     alt="Stacked bars of predicted labels without push and for eight pushes, ours and the paper's.",
 )
+flows = views.pushed(data, views.SINGLE[:2], metric="flow", **place.at)
 figures.show(
-    label_flows(views.pushed(data, views.SINGLE[:2], metric="flow", **place.at), before="no push", after="pushed"),
+    label_flows(flows, before="no push", after="pushed"),
     name="fig-modulation-flow",
+    title="Which labels change into which when pleasantness is pushed",
+    fold=True,
     caption=f"Labels before and after a push of pleasantness around layer {where}, {dose:g} of the norm, {texts} judged "
     "texts. Pale ribbons keep their label.",
     alt="Two flow diagrams of labels before and after pleasantness is pushed up and down.",
@@ -237,6 +249,8 @@ everywhere = engine.replay(encoded, el.sweep(push, small, components=["resid_pos
 figures.show(
     figures.depth_stacks(views.over_layers(data, place), panel="setting"),
     name="fig-modulation-layers",
+    title="The labels under pushes around every layer, and under random directions",
+    fold=True,
     caption=f"Predicted labels for a push of {dose:g} of the residual norm around each layer, raw vectors, and two "
     "random directions of the same length (the paper's Figures 30, 31 and 36; it never shows other-agency up over "
     "layers: the first row of its Figure 31 repeats another figure).",
@@ -266,6 +280,8 @@ figures.show(
         ylim=(-1, 1),
     ),
     name="fig-modulation-depth",
+    title=f"Largest theory score around any layer: {figures.extremes(curves, 'what')}",
+    fold=True,
     caption="Theory score of raw vectors around each layer, for two lengths of push, with 95 % intervals over writers. "
     "Random: the mean of random directions, and the range in which 95 % of new ones would lie. Dashed: the paper's "
     "counts at β = 2, scored alike.",
@@ -286,6 +302,9 @@ draws, length = select(data, **views.NULL, **place.at), views.lengths(data, plac
 figures.show(
     figures.against_null(mine, draws, by="setting", xlabel="theory score"),
     name="fig-modulation-null",
+    title=f"Theory scores as released: {mine['value'].min():.2f} to {mine['value'].max():.2f}; random directions: "
+    f"{draws['value'].min():.2f} to {draws['value'].max():.2f}",
+    fold=True,
     caption=f"Theory scores of raw vectors around layer {where}, {dose:g} of the norm, against "
     f"{draws['draw'].nunique()} random directions, each scored against the setting's expectation; the mean against "
     f"{(draws['setting'] == views.MEAN).sum()} sets of random directions. Over the window unit vectors add up to "
@@ -306,14 +325,13 @@ figures.show(
 # %% tags=["hide-input"]
 acting = tuned._replace(centre=tuned.there)  # at the paper's depth, where the claims are judged and most sets are drawn
 around, fair = f"layer {layer_number(acting.centre)}, {dose:g} of the norm", views.fair_nulls(data, acting)
+pushes = select(data, metric="theory_score", vector="tuned", setting=[*views.SETTINGS, views.MEAN], **acting.at)
+sets = select(fair, vector="matched_sets")
+means = figures.extremes(select(pushes, setting=views.MEAN), "setting"), select(sets, setting=views.MEAN)["value"].max()
 figures.show(
-    figures.against_null(
-        select(data, metric="theory_score", vector="tuned", setting=[*views.SETTINGS, views.MEAN], **acting.at),
-        select(fair, vector="matched_sets"),
-        by="setting",
-        xlabel="theory score",
-    ),
+    figures.against_null(pushes, sets, by="setting", xlabel="theory score"),
     name="fig-modulation-fair",
+    title=f"Theory score {means[0]}; the mean of a set of random directions reaches {means[1]:.2f} at most",
     caption=f"Theory scores of tuned vectors around {around}, with 95 % intervals, against {fair['draw'].nunique()} sets "
     "of random directions with the covariance of the activations and the same accumulated length.",
     alt="Theory score of tuned vectors with interval for each setting over a cloud of scores of matched random directions.",
@@ -344,6 +362,7 @@ say(
 figures.show(
     figures.interval_points(views.pushed_and_said(data, acting), by="setting", hue="way", **score),
     name="fig-modulation-said",
+    title=f"Theory score of pushes minus that of saying so: {gain['value']:+.2f}",
     caption=f"Theory score of pushes around {around}, with directions that predict, and of saying the same; 95 % intervals.",
     alt="Theory scores by setting, of pushes, of sentences, and of sentences beyond what a neutral one does.",
 )
@@ -376,6 +395,8 @@ say(
 figures.show(
     figures.interval_points(behind, by="setting", hue="read", xlabel="standard deviations of the rating", xlim=ends),
     name="fig-modulation-beside",
+    title=f"What is pushed moves by {on['value']:.2f} standard deviations, all else by {off['value']:.2f}",
+    fold=True,
     caption=f"What is read at layer {reads} behind pushes around {around}, with directions that predict; 95 % intervals.",
     alt="By setting, how far the pushed appraisal is read to move, and the mean size by which all others are.",
 )
@@ -393,11 +414,12 @@ views.moved_beside(data, acting).style.hide()
 # anything: the table says how much of the raw vector's squared length is left.
 
 # %% tags=["hide-input"]
+kinds = views.by_vector(data, acting)
 figures.show(
-    figures.interval_points(
-        views.by_vector(data, acting), by="setting", hue="vector", xlabel="theory score", xlim=(-1, 1)
-    ),
+    figures.interval_points(kinds, by="setting", hue="vector", xlabel="theory score", xlim=(-1, 1)),
     name="fig-modulation-vectors",
+    title=f"Mean theory score: {figures.extremes(select(kinds, setting=views.MEAN), 'vector')}",
+    fold=True,
     caption=f"Theory scores of five kinds of vectors around {around}, 95 % intervals.",
     alt="Theory scores of raw, fix3, fixall, tuned and mean-difference vectors for single appraisals and their mean.",
 )
@@ -423,6 +445,8 @@ figures.show(
         paper_model="Llama 3.2 1B",
     ),
     name="fig-modulation-dose",
+    title=f"Mean theory score by length of push: {figures.extremes(select(found, setting=views.MEAN), 'push')}",
+    fold=True,
     caption=f"Theory score by length of push around layer {where}, raw vectors, 95 % intervals; diamonds: the paper's "
     "counts at its layer 9. A push that is too strong gives one label to all texts, and the order of the others is lost.",
     alt="Theory score by dose for pleasantness and other-agency up and down and for the mean of settings.",
@@ -436,14 +460,16 @@ figures.show(
 # anger into guilt and shame; pushed down, the other way round.
 
 # %% tags=["hide-input"]
+agency = views.beyond(data, views.AGENCY, place)
 bars = {"no push": base} | views.pushed(data, views.AGENCY, metric="count", **place.at)
 figures.show(
     figures.stacked_labels(bars),
     name="fig-modulation-self",
+    title=f"Theory score of self-agency: {figures.extremes(agency, 'setting')}",
+    fold=True,
     caption=f"Predicted labels when self-agency is pushed up or down around layer {where}, {dose:g} of the norm.",
     alt="Stacked bars of predicted labels without push and with self-agency pushed up and down.",
 )
-agency = views.beyond(data, views.AGENCY, place)
 say(
     "\n".join(
         f"- {row['setting']}: theory score **{spoken(row)}**, 99 % of random directions below {row['limit']:.2f}"

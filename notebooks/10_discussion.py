@@ -39,12 +39,6 @@ if "google.colab" in sys.modules:
 #
 # **Question.** Where in a language model is the emotion of a described event inferred, and what have appraisals to do with
 # it? What the study concludes, what is left of it after measuring again, and what remains open.
-#
-# {cite:t}`tak2025` conclude that emotion is *localised*. Three methods that could have disagreed point to the same stretch of
-# the network: the emotion becomes readable there, moves along with what is patched there, and suffers when attention is
-# removed there. Attention in the middle layers, they hold, gathers what the text says, and feed-forward layers right after
-# it turn that into an emotion. Appraisals can be read from the same layers, and pushing them changes the answer as the
-# theory expects; so what was found fits psychology.
 
 # %% tags=["parameters", "hide-input"]
 model = "smollm2-135m"
@@ -99,6 +93,14 @@ say(short)
 # names the writer's emotion less often than the study asks of a model. They say what *can* be behind the study's curves; what
 # is behind them in the study's models, its size of model has to say. Qwen 2.5 Coder 1.5B is such a model, and its experiments
 # are added one by one.
+#
+# ## What the study concludes
+#
+# {cite:t}`tak2025` conclude that emotion is *localised*. Three methods that could have disagreed point to the same stretch of
+# the network: the emotion becomes readable there, moves along with what is patched there, and suffers when attention is
+# removed there. Attention in the middle layers, they hold, gathers what the text says, and feed-forward layers right after
+# it turn that into an emotion. Appraisals can be read from the same layers, and pushing them changes the answer as the
+# theory expects; so what was found fits psychology.
 #
 # ## An answer arrives late, in one place
 

@@ -39,16 +39,6 @@ if "google.colab" in sys.modules:
 #
 # **Question.** What holds in every model, from a hundred million to fourteen billion parameters, what begins at a size,
 # and what was the method?
-#
-# The paper compares ten models by heat maps with one column a layer ({cite:t}`tak2025`, its Figures 2, 3, 11 and 12), so
-# that a network of 16 layers ends where one of 42 has hardly begun. Here all share one axis, the layer divided by the
-# number of layers, and every curve is reduced to the point that matters, by the same rules for the paper's values and for
-# every stored run of ours:
-#
-# - **probe saturation**: where the probe of the residual stream first reaches 95 % of its maximum;
-# - **patching onset**: the first layer whose residual stream, overwritten, carries at least half of the answers along;
-# - **attention band**: the middle of the five neighbouring layers whose attention outputs carry the most answers along;
-# - **ablation dip**: where zeroing three neighbouring attention outputs hurts most, the first and last three aside.
 
 # %% tags=["parameters", "hide-input"]
 model = "smollm2-135m"
@@ -85,36 +75,6 @@ pattern = models.patterns(together)
 # ## In short
 
 # %% tags=["hide-input"]
-figures.show(
-    models.against_size(found, {name: name for name in models.DEPTHS}),
-    name="fig-models-places",
-    caption="Where in the network four landmarks lie, by number of parameters. Filled: the runs of this book, with 95 % "
-    "intervals where they are stored. Hollow: the paper's ten models, from its Figures 2, 3, 11 and 12.",
-    alt="Four panels over the number of parameters: depth of probe saturation, patching onset, attention band, ablation dip.",
-)
-
-# %% tags=["hide-input"]
-trends = models.trends(found, "paper", "ours").merge(models.families(found), on="landmark")
-first = {"patching onset": "from where the answer is carried", "attention band": "where attention carries most"}
-drawn = bundle(
-    models.against_size(found, first),
-    name="fig-first-page",
-    caption="Where in the network the answer is settled, by size of the model: from which depth on the residual stream "
-    "carries half of the answers along when it is overwritten (left), and where attention carries most of them (right). "
-    "Hollow: the ten models of the study. Filled: ours, with 95 % intervals.",
-    alt="Depth of two landmarks falls with the number of parameters, the study's ten models and this book's together.",
-)
-glue("first-figure", drawn, here=False)
-say(
-    f"Overwriting the residual stream carries half of the answers along from depth {models.where(found, 'patching onset')} "
-    f"on. {models.moves(trends, 'patching onset')}"
-)
-say(
-    f"Attention carries the most answers along at depth {models.where(found, 'attention band')}. "
-    f"{models.moves(trends, 'attention band')}"
-)
-
-# %% tags=["hide-input"]
 counted = pattern["pattern"].value_counts()
 say(
     f"Tested as the paper tested them, **{counted.get('in all', 0)}** of the nineteen claims hold in every model that has "
@@ -123,7 +83,54 @@ say(
     "than three models."
 )
 
+# %% tags=["hide-input"]
+trends = models.trends(found, "paper", "ours").merge(models.families(found), on="landmark")
+onset = models.where(found, "patching onset")
+say(
+    f"Overwriting the residual stream carries half of the answers along from depth {onset} "
+    f"on. {models.moves(trends, 'patching onset')}"
+)
+say(
+    f"Attention carries the most answers along at depth {models.where(found, 'attention band')}. "
+    f"{models.moves(trends, 'attention band')}"
+)
+
+# %% tags=["hide-input"]
+figures.show(
+    models.against_size(found, {name: name for name in models.DEPTHS}),
+    name="fig-models-places",
+    title=f"Depth from which half of the answers go along: {onset}",
+    caption="Where in the network four landmarks lie, by number of parameters. Filled: the runs of this book, with 95 % "
+    "intervals where they are stored. Hollow: the paper's ten models, from its Figures 2, 3, 11 and 12.",
+    alt="Four panels over the number of parameters: depth of probe saturation, patching onset, attention band, ablation dip.",
+)
+
+# %% tags=["hide-input"]
+first = {"patching onset": "from where the answer is carried", "attention band": "where attention carries most"}
+drawn = bundle(
+    models.against_size(found, first),
+    name="fig-first-page",
+    title=f"Depth from which half of the answers go along: {onset}",
+    caption="Where in the network the answer is settled, by size of the model: from which depth on the residual stream "
+    "carries half of the answers along when it is overwritten (left), and where attention carries most of them (right). "
+    "Hollow: the ten models of the study. Filled: ours, with 95 % intervals.",
+    alt="Depth of two landmarks over the number of parameters, the study's ten models and this book's together.",
+)
+glue("first-figure", drawn, here=False)
+
 # %% [markdown]
+# ## What is compared
+#
+# The paper compares ten models by heat maps with one column a layer ({cite:t}`tak2025`, its Figures 2, 3, 11 and 12), so
+# that a network of 16 layers ends where one of 42 has hardly begun. Here all share one axis, the layer divided by the
+# number of layers, and every curve is reduced to the point that matters, by the same rules for the paper's values and for
+# every stored run of ours:
+#
+# - **probe saturation**: where the probe of the residual stream first reaches 95 % of its maximum;
+# - **patching onset**: the first layer whose residual stream, overwritten, carries at least half of the answers along;
+# - **attention band**: the middle of the five neighbouring layers whose attention outputs carry the most answers along;
+# - **ablation dip**: where zeroing three neighbouring attention outputs hurts most, the first and last three aside.
+#
 # ## What holds everywhere, and what begins at a size
 #
 # Each claim in the reading *as released*, the only one for which the paper's ten models have numbers, over all models that
@@ -153,17 +160,18 @@ differs.style.hide()
 # the smallest on top.
 
 # %% tags=["hide-input"]
+apart, dips = models.onset_minus_saturation(found).abs(), models.values_of(found, "ablation dip")
 figures.show(
     figures.interval_points(
         models.depths(found), xlabel="depth (layer / number of layers)", by="model", hue="metric", xlim=(0, 1)
     ),
     name="fig-models-depth",
+    title=f"Probe saturation and patching onset lie at most {apart.max():.2f} of the depth apart",
     caption="The landmarks of each model on one depth axis: the paper's ten models and the stored runs of this book (the "
     "intervals are theirs). Patching onsets stand at the layer that is overwritten last, which the paper's figures draw "
     "two layers earlier.",
     alt="For each model marks between depth 0 and 1: probe saturation, patching onset, attention band and ablation dip.",
 )
-apart, dips = models.onset_minus_saturation(found).abs(), models.values_of(found, "ablation dip")
 say(
     f"Probe saturation and patching onset lie at most **{apart.max():.2f}** of the depth apart in the {len(apart)} models "
     "that have both. That is less of a coincidence than it looks: both are about the answer that the model is going to "
@@ -181,9 +189,12 @@ say(
 # model of the paper.
 
 # %% tags=["hide-input"]
+clear = trends[trends["q"] < 0.05]
+said = ", ".join(f"{row.landmark} ({row.correlation:+.2f})" for row in clear.itertuples()) or "none"
 figures.show(
     models.against_size(found, models.SIZES),
     name="fig-models-size",
+    title=f"Rank correlation with size, where it is clear: {said}",
     caption="Accuracy over thirteen labels; best transfer of attention in windows of five layers (three where five were not "
     "run); agreement with the clean answer after zeroing three layers of attention, and of feed-forward, at the "
     "worst place; best probe of the writer's label minus the best of the text alone; share of the rest that appraisal probes "
@@ -199,8 +210,6 @@ figures.show(
 # more than size; the last columns count, in the paper's families of two sizes, how often the larger has the larger value.
 
 # %% tags=["hide-input"]
-clear = trends[trends["q"] < 0.05]
-said = ", ".join(f"{row.landmark} ({row.correlation:+.2f})" for row in clear.itertuples()) or "none"
 say(
     f"Clear at q below 0.05: **{said}**. Of the {len(trends)} landmarks the others show no trend that this few models allow."
 )
@@ -239,6 +248,8 @@ figures.show(
         models.paper_curves(order), hue="name", panel="panel", x="depth", ylim=(0, 1), ylabel="share of events"
     ),
     name="fig-models-curves",
+    title="The curves of the paper's ten models",
+    fold=True,
     caption="The paper's ten models, smallest first (its Figures 2, 3 and 12), without intervals. Accuracy of probes of the "
     "residual stream; pairs transferred by windows of five layers of attention; agreement after zeroing three layers of "
     "attention. Windows stand at their centre.",
@@ -257,6 +268,8 @@ figures.show(
 figures.show(
     figures.stacked_labels(models.answers(stored, order)),
     name="fig-models-answers",
+    title="Answers of all models by label",
+    fold=True,
     caption="How answers are spread over the labels: the paper's ten models, smallest first, as scored (its Figure 10), and "
     "the stored runs of this book with the calibration each uses. The writers' labels are spread nearly evenly.",
     alt="A stacked bar of thirteen labels for each of the paper's ten models and each stored run.",

@@ -38,40 +38,6 @@ if "google.colab" in sys.modules:
 # # What reproduces
 #
 # **Question.** Which of the paper's claims hold, for this run, for the reference run, and in the paper's own numbers?
-#
-# {cite:t}`tak2025` make, by our count, nineteen claims that can be tested. Each has a test that is written down once, in
-# words and as a function, for our tables and for the values published for ten models. A test consists of *checks*. A
-# check **holds** when its number, with its whole 95 % interval where there is one, is on the claim's side, and **fails**
-# when all of that is on the other side; it is **open** when the interval reaches over the limit, or two numbers are equal.
-# Where the paper published no number for a check, or a run did not measure it, the check is named with **no number** and
-# does not count: there the verdict rests on fewer checks. The first check that counts is the claim's core.
-#
-# A claim has three **readings**, and a check says which of them it decides. *As released*: the paper's own procedure, as
-# its code has it. *As described*: as its text has it, where that is another procedure. *Robust*: with the controls that
-# a reader asks for today and the paper does not have, such as what the words alone tell, random directions that are as
-# large for the model, or offsets that are centred anew under an edit; there a claim is reproduced only if each of its
-# controls was measured.
-#
-# A claim is tested only where its **gates** are open. A model that names the writer's emotion no better than chance has
-# no answers whose place in the network could be asked for, whatever its curves look like; and what a twin of the model
-# with untrained weights shows as well, where its run is stored, is nothing that was learnt. With these gates, no claim is
-# reproduced in any reading more often than one time in twenty by tables from which the effects were taken out: the
-# project's tests draw 400 such tables.
-#
-# | verdict | when |
-# |---|---|
-# | ● reproduced, seen, supported | all checks of the reading that have a number hold |
-# | ◐ partly | the core does not fail, but some check is open or fails |
-# | ○ not | the core fails |
-# | – not testable | a gate is closed; a table or a row that no verdict can do without is missing; or all holds and a control was not measured |
-#
-# What passing is called says whose numbers they are. A claim is *reproduced* in a model of the size of the paper's, from 1.2
-# billion parameters on; in a smaller one, of which the paper claims nothing, it is *seen*; by the paper's own published
-# values, without most controls, it is *supported*.
-#
-# Layers are compared as fractions of depth, so that a claim about the middle of a network can be tested in any network.
-# The thresholds come from the paper's own figures, a little widened: they are kind to it by construction, and where its
-# numbers still do not pass, they do not support the claim.
 
 # %% tags=["parameters", "hide-input"]
 model = "smollm2-135m"
@@ -126,6 +92,42 @@ short = claims.in_short(beside).style.hide().set_table_attributes('class="short"
 glue("claims-in-short", short)  # the first page shows it too
 
 # %% [markdown]
+# ## How a verdict is made
+#
+# {cite:t}`tak2025` make, by our count, nineteen claims that can be tested. Each has a test that is written down once, in
+# words and as a function, for our tables and for the values published for ten models. A test consists of *checks*. A
+# check **holds** when its number, with its whole 95 % interval where there is one, is on the claim's side, and **fails**
+# when all of that is on the other side; it is **open** when the interval reaches over the limit, or two numbers are equal.
+# Where the paper published no number for a check, or a run did not measure it, the check is named with **no number** and
+# does not count: there the verdict rests on fewer checks. The first check that counts is the claim's core.
+#
+# A claim has three **readings**, and a check says which of them it decides. *As released*: the paper's own procedure, as
+# its code has it. *As described*: as its text has it, where that is another procedure. *Robust*: with the controls that
+# a reader asks for today and the paper does not have, such as what the words alone tell, random directions that are as
+# large for the model, or offsets that are centred anew under an edit; there a claim is reproduced only if each of its
+# controls was measured.
+#
+# A claim is tested only where its **gates** are open. A model that names the writer's emotion no better than chance has
+# no answers whose place in the network could be asked for, whatever its curves look like; and what a twin of the model
+# with untrained weights shows as well, where its run is stored, is nothing that was learnt. With these gates, no claim is
+# reproduced in any reading more often than one time in twenty by tables from which the effects were taken out: the
+# project's tests draw 400 such tables.
+#
+# | verdict | when |
+# |---|---|
+# | ● reproduced, seen, supported | all checks of the reading that have a number hold |
+# | ◐ partly | the core does not fail, but some check is open or fails |
+# | ○ not | the core fails |
+# | – not testable | a gate is closed; a table or a row that no verdict can do without is missing; or all holds and a control was not measured |
+#
+# What passing is called says whose numbers they are. A claim is *reproduced* in a model of the size of the paper's, from 1.2
+# billion parameters on; in a smaller one, of which the paper claims nothing, it is *seen*; by the paper's own published
+# values, without most controls, it is *supported*.
+#
+# Layers are compared as fractions of depth, so that a claim about the middle of a network can be tested in any network.
+# The thresholds come from the paper's own figures, a little widened: they are kind to it by construction, and where its
+# numbers still do not pass, they do not support the claim.
+#
 # ## This run, claim by claim
 #
 # Under each verdict stand the checks, the core first, with the readings that each decides and intervals in brackets.

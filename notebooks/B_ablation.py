@@ -38,26 +38,6 @@ if "google.colab" in sys.modules:
 # # B Ablation: what does the answer need?
 #
 # **Question.** If a component is silenced at the last token, does the model still give the same answer?
-#
-# Reading a signal does not prove that it is used. Here one component at a time is taken away at the last token, in one
-# layer or in three neighbouring ones, and the rest of the network runs on. *Agreement* is the share of events whose label
-# stays what it was (appendix B, {cite:t}`tak2025`). There are several ways to take something away:
-#
-# | ablation | the activation $x$ becomes | why |
-# |---|---|---|
-# | zero | $0$ | the paper's first; far from anything the model has seen |
-# | random | $\lVert x\rVert\, r/\lVert r\rVert$ with $r \sim \mathcal N(0, I)$ | the paper's second; keeps the size, destroys the direction |
-# | mean | the average of $x$ over all events | keeps what all events share; removes only what is particular to this one |
-# | resample | $x$ of another event | stays entirely within what the model produces |
-#
-# The last two are our controls: a component that only matters because its absence is strange should survive them.
-#
-# ```{figure} ../drawings/knockout.svg
-# :name: fig-drawing-knockout
-#
-# A knockout by zero. What one sub-layer would add to the residual stream at the last token is left out, and the answer is
-# compared with that of the clean run on the same event.
-# ```
 
 # %% tags=["parameters", "hide-input"]
 model = "smollm2-135m"
@@ -95,25 +75,50 @@ data, reference = measured(run, ablation), reference_table(run, ablation)
 # ## In short
 
 # %% tags=["hide-input"]
-removed = overview.model_by_model(run, ablation, views.zeroed)
-theirs = views.paper_agreement(span=1)
-look = dict(panel="run", x="depth", ylabel="agreement", ylim=(0, 1))
-figures.show(
-    figures.depth_curves(removed, paper=overview.behind(theirs[theirs["method"] == "zero"], removed), **look),
-    name="fig-ablation-models",
-    caption="Share of events that keep their label when one layer of one component is set to zero at the last token, in "
-    "each model, with 95 % intervals over writers. Dashed: the paper's Llama 3.2 1B (its Figure 14).",
-    alt="Agreement after zero ablation over depth for attention, feed-forward and residual stream, a panel for each model.",
-)
 least = [overview.model_by_model(run, ablation, partial(views.least_kept, metric=metric)) for metric in views.OFFSETS]
 say(
     "Without the single attention output that is missed most, the first and last layers aside, this share of labels stays as "
     f"it was: {overview.listed(least[0], '.0%')}. With the shift that a removal gives to all events alike taken out (*A shift "
     f"is not a loss*, below), the lowest share is {overview.listed(least[1], '.0%')}."
 )
+
+# %% tags=["hide-input"]
+removed = overview.model_by_model(run, ablation, views.zeroed)
+theirs = views.paper_agreement(span=1)
+look = dict(panel="run", x="depth", ylabel="agreement", ylim=(0, 1))
+figures.show(
+    figures.depth_curves(removed, paper=overview.behind(theirs[theirs["method"] == "zero"], removed), **look),
+    name="fig-ablation-models",
+    title=f"Without the attention output that is missed most, {figures.extremes(least[0], 'run', '.0%')} of the labels stay",
+    caption="Share of events that keep their label when one layer of one component is set to zero at the last token, in "
+    "each model, with 95 % intervals over writers. Dashed: the paper's Llama 3.2 1B (its Figure 14).",
+    alt="Agreement after zero ablation over depth for attention, feed-forward and residual stream, a panel for each model.",
+)
 overview.badges(run, "B_ablation")
 
 # %% [markdown]
+# ## What is removed
+#
+# Reading a signal does not prove that it is used. Here one component at a time is taken away at the last token, in one
+# layer or in three neighbouring ones, and the rest of the network runs on. *Agreement* is the share of events whose label
+# stays what it was (appendix B, {cite:t}`tak2025`). There are several ways to take something away:
+#
+# | ablation | the activation $x$ becomes | why |
+# |---|---|---|
+# | zero | $0$ | the paper's first; far from anything the model has seen |
+# | random | $\lVert x\rVert\, r/\lVert r\rVert$ with $r \sim \mathcal N(0, I)$ | the paper's second; keeps the size, destroys the direction |
+# | mean | the average of $x$ over all events | keeps what all events share; removes only what is particular to this one |
+# | resample | $x$ of another event | stays entirely within what the model produces |
+#
+# The last two are our controls: a component that only matters because its absence is strange should survive them.
+#
+# ```{figure} ../drawings/knockout.svg
+# :name: fig-drawing-knockout
+#
+# A knockout by zero. What one sub-layer would add to the residual stream at the last token is left out, and the answer is
+# compared with that of the clean run on the same event.
+# ```
+#
 # ## One layer at a time
 #
 # The dotted line is what a model would score that always gave the same answer, the most frequent one. Agreement below or
@@ -121,6 +126,7 @@ overview.badges(run, "B_ablation")
 
 # %% tags=["hide-input"]
 single, triple = (select(data, metric="agreement", span=span) for span in (1, 3))
+zeroed = single[single["method"] == "zero"]
 floor = select(data, metric="constant_agreement").iloc[0]
 behind = None if reference is None else select(reference, metric="agreement", span=1, method=views.PAPERS)
 look = dict(x="depth", ylabel="agreement", panel="component", hue="method", ylim=(0, 1))
@@ -130,13 +136,14 @@ figures.show(
         single[single["method"].isin(views.PAPERS)], paper=views.paper_agreement(span=1), reference=behind, **look
     ),
     name="fig-ablation-single",
+    title=f"Lowest agreement after zeroing one layer: {figures.extremes(zeroed, 'component', lowest=True)}",
+    fold=True,
     caption=f"Agreement after zero and random ablation of one layer at the last token, {floor['n']:,} agreed events, 95 % "
     "intervals over writers. Dashed: the paper's Llama 3.2 1B (its Figures 14 and 15). Dotted line: a constant answer.",
     alt="Agreement over depth after zero and random ablation, in panels for attention, feed-forward and residual stream.",
 )
 
 # %% tags=["hide-input"]
-zeroed = single[single["method"] == "zero"]
 places = {
     f"first and last {landmarks.EDGE} layers aside": landmarks.rows("dip", zeroed, "component"),
     "over all layers": views.lowest(zeroed, "component"),
@@ -193,18 +200,20 @@ everywhere = engine.replay(encoded, el.sweep(el.Zero(), small, components=["attn
 
 # %% tags=["hide-input"]
 centred = views.centred(data)
+lows = {panel: landmarks.rows("dip", rows, "offsets") for panel, rows in centred.groupby("panel", sort=False)}
 if len(centred):
+    panel, low = next(iter(lows.items()))
     figures.show(
         figures.depth_curves(centred, x="depth", ylabel="agreement", panel="panel", hue="offsets", ylim=(0, 1)),
         name="fig-ablation-centred",
+        title=f"Lowest agreement, {panel} zeroed: {figures.extremes(low, 'offsets')}",
         caption="Agreement after zero ablation of one layer and of three, with the offsets of the clean run and with ones "
         "centred anew under the edit, 95 % intervals over writers. Between the curves lies a shift of all events alike.",
         alt="Agreement over depth after zero ablation with fixed and with re-centred offsets, attention and feed-forward.",
     )
 else:
     say(absent(data.attrs["provenance"]))
-for panel, rows in centred.groupby("panel", sort=False):
-    low = landmarks.rows("dip", rows, "offsets")
+for panel, low in lows.items():
     found = [f"{row['offsets']} **{spoken(row)}** at layer {layer_number(row['layer'])}" for _, row in low.iterrows()]
     say(f"Lowest agreement, {panel}, first and last {landmarks.EDGE} aside: {'; '.join(found)}.")
 
@@ -220,6 +229,7 @@ if len(gentle):
     figures.show(
         figures.depth_curves(gentle, **look),
         name="fig-ablation-kinds",
+        title=f"Lowest agreement without one layer: {figures.extremes(gentle, 'method', lowest=True)}",
         caption="Four ablations of one layer at the last token, 95 % intervals. The residual stream is left out: "
         "overwriting it removes the event altogether, whatever it is overwritten with.",
         alt="Agreement over depth for zero, random, mean and resample ablation of attention and feed-forward outputs.",
@@ -244,6 +254,8 @@ if len(wide):
     figures.show(
         figures.depth_curves(wide, paper=views.paper_agreement(span=3, component=views.SUBLAYERS), **look),
         name="fig-ablation-span",
+        title=f"Lowest agreement without three layers: {figures.extremes(wide, 'method', lowest=True)}",
+        fold=True,
         caption="Agreement after ablation of three neighbouring layers, at the centre of the window, 95 % intervals. "
         "Dashed: zero and random ablation of the paper's Llama 3.2 1B (its Figure 12).",
         alt="Agreement over depth when three neighbouring layers are removed, ours and the paper's.",

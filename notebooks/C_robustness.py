@@ -39,17 +39,6 @@ if "google.colab" in sys.modules:
 #
 # **Question.** Do the places found so far stay where they are when the prompt, the question, the text, the token or the
 # split changes?
-#
-# A *task* is here a question put to a set of events: a prompt, its answer words, and which answer is right. For every
-# task the same things are measured on its own *agreed set*, the events it answers right: what probes of the residual
-# stream read, what *zero ablation* of attention takes away, and what *patching* the attention output of three
-# neighbouring layers carries from one event to another (appendix C of {cite:t}`tak2025`). Tasks are compared on the
-# **same events**: with $s_A$ and $s_B$ the same statistic of two tasks, each of {math}`500` resamples $w$ of the writers
-# gives one difference
-#
-# $$\Delta(w) = s_A(w) - s_B(w),$$
-#
-# so that what the events have in common cancels, and the middle 95 % of the differences is the interval.
 
 # %% tags=["parameters", "hide-input"]
 model = "smollm2-135m"
@@ -66,11 +55,15 @@ profile = "quick"
 corpus_path = ""
 
 # %% tags=["hide-input"]
+from functools import partial
+
 from emolib import figures
+from emolib.engine.sites import layer_number
 from emolib.experiments import robustness
 from emolib.experiments.robustness import views
 from emolib.figures.display import say, spoken
-from emolib.paper import claims
+from emolib.paper import claims, overview
+from emolib.stats import landmarks
 from emolib.study.freshness import measured
 from emolib.study.run import Run
 from emolib.tables import paper
@@ -80,6 +73,42 @@ run = Run.of(globals())
 data = measured(run, robustness)
 
 # %% [markdown]
+# ## In short
+
+# %% tags=["hide-input"]
+carried, moved = views.by_task(data, "transfer"), views.shifts(data, *views.CONTROLS)
+of = partial(overview.quoted, overview.checked(claims.shown_runs(run.slug), ["C10"]), "C10")
+said = "; ".join(f"{row['what']} **{spoken(row, '+.0f')}**" for _, row in moved.iterrows())
+say(
+    f"Share of topics that attention carries, minus that of emotions, where it carries most of these: {of('share of topics')}. "
+    f"How many layers later other answers than emotions are carried, on the same events: {said or 'not measured'}."
+)
+look = dict(hue="task", panel="panel", x="depth", ylim=(0, 1))
+if len(carried):
+    figures.show(
+        figures.depth_curves(carried, ylabel="transfer", paper=views.paper_by_task(), **look),
+        name="fig-robustness-controls",
+        title=f"Attention carries at most: {figures.extremes(views.pick(carried, component='attn_out'), 'task', '.0%')}",
+        caption="Share of patched pairs that take over the other event's answer: attention in windows of three layers, "
+        "the residual stream layer by layer, 95 % intervals. Dashed: the paper's first-word task (its Figure 23).",
+        alt="Transfer over depth for emotion and the two control tasks on the same events.",
+    )
+overview.badges(run, "C_robustness")
+
+# %% [markdown]
+# ## What is compared
+#
+# A *task* is here a question put to a set of events: a prompt, its answer words, and which answer is right. For every
+# task the same things are measured on its own *agreed set*, the events it answers right: what probes of the residual
+# stream read, what *zero ablation* of attention takes away, and what *patching* the attention output of three
+# neighbouring layers carries from one event to another (appendix C of {cite:t}`tak2025`). Tasks are compared on the
+# **same events**: with $s_A$ and $s_B$ the same statistic of two tasks, each of {math}`500` resamples $w$ of the writers
+# gives one difference
+#
+# $$\Delta(w) = s_A(w) - s_B(w),$$
+#
+# so that what the events have in common cancels, and the middle 95 % of the differences is the interval.
+#
 # ## Eleven prompts
 #
 # The paper's nine prompts differ in the instruction (templates 1 to 4) and in the number of demonstrations. We add two it
@@ -93,6 +122,9 @@ look = dict(by="prompt", hue="calibration", lines={"chance": 1 / 13}, paper_mode
 figures.show(
     figures.interval_points(accuracy, xlabel="accuracy", paper=theirs, **look),
     name="fig-robustness-accuracy",
+    title=f"Accuracy under the best prompt: {figures.extremes(accuracy, 'calibration', '.0%')}; under the "
+    f"worst: {figures.extremes(accuracy, 'calibration', '.0%', lowest=True)}",
+    fold=True,
     caption=f"Accuracy on {accuracy['n'].iloc[0]:,} events under each prompt, 95 % intervals over writers. Diamonds: the "
     "paper's Llama 3.2 1B on 6,600 events (its Figure 25, not calibrated), which knows no `0shot` and no `chat`.",
     alt="Accuracy under each prompt with and without calibration, beside the paper's.",
@@ -102,6 +134,8 @@ figures.show(
 figures.show(
     figures.stacked_labels(views.answers(data), xlabel="share of answers, not calibrated"),
     name="fig-robustness-answers",
+    title="What is answered under each prompt, before calibration",
+    fold=True,
     caption="What is answered under each prompt before calibration, on the same events; every emotion is the right "
     "answer about equally often. The paper's Figure 24 shows the same for its model.",
     alt="One bar per prompt, split into the thirteen answers.",
@@ -150,9 +184,11 @@ print(f"source: {events[source]}\nbase: {events[base]}", pd.DataFrame(best), sep
 # %% tags=["hide-input"]
 attention, look = views.by_prompt(views.pick(data, check="prompts")), dict(rows="prompt", panel="panel")
 if len(attention):
+    best = landmarks.rows("peak", attention[attention["metric"] == "transfer"], "prompt")["layer"].map(layer_number)
     figures.show(
         figures.site_heatmap(attention, label="share of pairs or events", paper=views.paper_by_prompt(), **look),
         name="fig-robustness-prompts",
+        title=f"Under {len(best)} prompts attention carries most around layers {best.min()} to {best.max()}",
         caption="Attention output at the last token under each prompt. Left: share of patched pairs that take over the "
         "other event's answer. Right: share of answers that survive zero ablation. Below, the paper's Llama 3.2 1B "
         "(Figure 27 and its stored notebooks).",
@@ -168,6 +204,8 @@ if len(later):
     figures.show(
         figures.interval_points(later, **look),
         name="fig-robustness-shift",
+        title=f"With the prompt the places of attention move by up to {later['value'].abs().max():.0f} layers",
+        fold=True,
         caption="How many layers later than under the default prompt patching of attention peaks and zero ablation of "
         "attention costs most, first and last three layers aside; paired 95 % intervals. In the paper all are zero.",
         alt="Shift of the patching peak and of the ablation dip, in layers, for each prompt.",
@@ -233,38 +271,28 @@ say(
 # against the emotion task *on the same events*. Attention that carries as many topics as emotions, where it carries most
 # of these, is not specific to emotion, whatever it does with first words: the verdict on C10 rests on that.
 
-# %% tags=["hide-input"]
-carried, look = views.by_task(data, "transfer"), dict(hue="task", panel="panel", x="depth", ylim=(0, 1))
-if len(carried):
-    figures.show(
-        figures.depth_curves(carried, ylabel="transfer", paper=views.paper_by_task(), **look),
-        name="fig-robustness-controls",
-        caption="Share of patched pairs that take over the other event's answer: attention in windows of three layers, "
-        "the residual stream layer by layer, 95 % intervals. Dashed: the paper's first-word task (its Figure 23).",
-        alt="Transfer over depth for emotion and the two control tasks on the same events.",
-    )
-moved = [f"{row['what']} **{spoken(row, '+.0f')}**" for _, row in views.shifts(data, *views.CONTROLS).iterrows()]
-say(f"Control minus emotion on the same events, in layers: {'; '.join(moved) or 'neither task can be measured here'}.")
-views.tasks(data).style.format(precision=2, na_rep="")
-
 # %% [markdown]
-# A model that cannot do a control task says little with it: compare the first two columns with the third, the share of
+# {numref}`fig-robustness-controls`, above, has what attention carries; here is how each task is answered. A model that cannot
+# do a control task says little with it: compare the first two columns with the third, the share of
 # the commonest right answer. Where answers are no better than that, only *probes* speak, which read the right answer
 # whether or not the model gives it. *Saturation* is the depth at which a probe has 95 % of its best; a depth beyond 1
 # means never.
 
 # %% tags=["hide-input"]
-read = views.by_task(data, "balanced_accuracy", target="writer")
+read, look = views.by_task(data, "balanced_accuracy", target="writer"), dict(hue="task", panel="panel", x="depth")
 if len(read):
     figures.show(
-        figures.depth_curves(read, ylabel="balanced accuracy", **look),
+        figures.depth_curves(read, ylabel="balanced accuracy", ylim=(0, 1), **look),
         name="fig-robustness-control-probes",
+        title=f"Best balanced accuracy: {figures.extremes(read, 'task')}",
+        fold=True,
         caption="Balanced held-out accuracy of probes of the right answer in the residual stream, 95 % intervals over "
         "writers. Chance is one over the number of answers of a task.",
         alt="Probe accuracy over depth for emotion and the control tasks on the same events.",
     )
 else:
     say("The samples of this run are too small to probe the control tasks.")
+views.tasks(data).style.format(precision=2, na_rep="")
 
 # %% [markdown]
 # ## Which token?
@@ -276,6 +304,8 @@ if len(tokens):
     figures.show(
         figures.site_heatmap(tokens, label="agreement after zero ablation", paper=theirs),
         name="fig-robustness-tokens",
+        title=f"Lowest agreement, by token: {figures.extremes(tokens, 'position', lowest=True)}",
+        fold=True,
         caption="Share of answers that survive zero ablation of one layer at one of the last five tokens, or at all, "
         f"{tokens['n'].iloc[0]} agreed events. Below, the paper's Llama 3.2 1B (its Figure 19).",
         alt="Heat-maps of agreement over layers and tokens for three components, ours above the paper's.",
@@ -300,6 +330,8 @@ if len(six):
     figures.show(
         figures.interval_points(six, xlabel=words, paper=views.paper_missed(), **look),
         name="fig-robustness-missed",
+        title=f"Largest difference: {figures.extremes(six, 'source')}",
+        fold=True,
         caption="Appraisals of missed minus correct events at the layer that reads them best, 95 % intervals over "
         "writers. Diamonds: the paper's Table 3.",
         alt="Differences for six pairs of emotion and appraisal, from four sources.",
@@ -319,6 +351,8 @@ if len(spread):
             spread, ylabel="deviation of accuracy, points", hue="metric", x="depth", lines={"paper's limit": 1.5}
         ),
         name="fig-robustness-splits",
+        title=f"Largest deviation over splits, in points: {figures.extremes(spread, 'metric', '.1f')}",
+        fold=True,
         caption=f"Standard deviation of the probe's accuracy over {spread['n'].iloc[0]} random splits of the agreed set, "
         "its 95 % interval, and what as many independent test events vary by chance. The paper reports at most 1.5.",
         alt="Standard deviation over splits by depth, beside the deviation of sampling.",

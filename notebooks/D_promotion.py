@@ -39,28 +39,6 @@ if "google.colab" in sys.modules:
 #
 # **Question.** If the direction that reads an emotion is added to the residual stream, does the answer become that
 # emotion?
-#
-# This is the direct test that a probe reads what the model uses, before any theory of appraisals (appendix D,
-# {cite:t}`tak2025`). With $w_e$ the weights of the emotion probe ([chapter 5](05_probing.ipynb)) for emotion $e$ at a
-# layer, a push is
-#
-# ```{math}
-# x \;\leftarrow\; x + \beta\, \frac{w_e}{\lVert w_e\rVert}
-# ```
-#
-# at the last token, in three neighbouring layers. The **promotion score** relates the change of the share $p$ of events
-# that get the label to the change that was possible:
-#
-# ```{math}
-# s = \begin{cases} (p_{\text{new}} - p_{\text{base}}) / (1 - p_{\text{base}}) & p_{\text{new}} \ge p_{\text{base}} \\
-# (p_{\text{new}} - p_{\text{base}}) / p_{\text{base}} & \text{otherwise,} \end{cases}
-# ```
-#
-# so that 1 means that all events got the label, 0 no change, and −1 that none is left that has it
-# (`promotion_score`). The paper tests six emotions on the texts that the probe was
-# trained on; here are all thirteen, on writers that the probe has not seen, beside a second kind of vector, the
-# difference between the mean activation of an emotion's events and that of all, and random directions of the same
-# length.
 
 # %% tags=["parameters", "hide-input"]
 model = "smollm2-135m"
@@ -99,33 +77,52 @@ data, llama = measured(run, promotion), paper_tables(paper.DETAILED.id)["promoti
 # ## In short
 
 # %% tags=["hide-input"]
-pushed = overview.model_by_model(run, promotion, views.by_model)
-figures.show(
-    figures.depth_curves(
-        pushed,
-        hue="vector",
-        panel="run",
-        x="depth",
-        ylabel="mean promotion score",
-        ylim=(-1, 1),
-        lines={"no effect": 0.0},
-    ),
-    name="fig-promotion-models",
-    caption="How much a tenth of the residual stream's length of an emotion's direction, added around a layer, raises that "
-    "emotion's share of answers (1: all of them, 0: none), mean over emotions, in each model; against random directions.",
-    alt="Mean promotion score over depth for probe vectors, differences of means and random directions, a panel a model.",
-)
-
-# %% tags=["hide-input"]
 of = partial(overview.quoted, overview.checked(claims.shown_runs(run.slug), ["C17"]))
 say(
     "Mean promotion from depth 0.55 on, over emotions and doses, 1 when every event takes the label: "
     f"{of('C17', 'mean promotion over emotions, doses and layers from')}; more than random directions by "
     f"{of('C17', 'the first of these minus')}."
 )
+
+# %% tags=["hide-input"]
+pushed = overview.model_by_model(run, promotion, views.by_model)
+look = dict(x="depth", ylabel="mean promotion score", ylim=(-1, 1), lines={"no effect": 0.0})
+figures.show(
+    figures.depth_curves(pushed, hue="vector", panel="run", **look),
+    name="fig-promotion-models",
+    title=f"Along its probe an emotion is promoted by up to {figures.extremes(select(pushed, vector='probe'), 'run')}, along "
+    f"random directions by {figures.extremes(select(pushed, vector='random'), 'run')}",
+    caption="How much a tenth of the residual stream's length of an emotion's direction, added around a layer, raises that "
+    "emotion's share of answers (1: all of them, 0: none), mean over emotions, in each model; against random directions.",
+    alt="Mean promotion score over depth for probe vectors, differences of means and random directions, a panel a model.",
+)
 overview.badges(run, "D_promotion")
 
 # %% [markdown]
+# ## What is pushed
+#
+# This is the direct test that a probe reads what the model uses, before any theory of appraisals (appendix D,
+# {cite:t}`tak2025`). With $w_e$ the weights of the emotion probe ([chapter 5](05_probing.ipynb)) for emotion $e$ at a
+# layer, a push is
+#
+# ```{math}
+# x \;\leftarrow\; x + \beta\, \frac{w_e}{\lVert w_e\rVert}
+# ```
+#
+# at the last token, in three neighbouring layers. The **promotion score** relates the change of the share $p$ of events
+# that get the label to the change that was possible:
+#
+# ```{math}
+# s = \begin{cases} (p_{\text{new}} - p_{\text{base}}) / (1 - p_{\text{base}}) & p_{\text{new}} \ge p_{\text{base}} \\
+# (p_{\text{new}} - p_{\text{base}}) / p_{\text{base}} & \text{otherwise,} \end{cases}
+# ```
+#
+# so that 1 means that all events got the label, 0 no change, and −1 that none is left that has it
+# (`promotion_score`). The paper tests six emotions on the texts that the probe was
+# trained on; here are all thirteen, on writers that the probe has not seen, beside a second kind of vector, the
+# difference between the mean activation of an emotion's events and that of all, and random directions of the same
+# length.
+#
 # ## How hard is a push?
 #
 # $\beta$ is an absolute length, as in the paper, while the residual stream differs in length between models and grows
@@ -145,10 +142,10 @@ say(
 
 # %% tags=["hide-input"]
 for number, push in enumerate(table["push"].unique(), start=1):
-    absolute = push.startswith("β")
+    absolute, shown = push.startswith("β"), select(table, vector="probe", push=push)
     figures.show(
         figures.site_heatmap(
-            select(table, vector="probe", push=push),
+            shown,
             rows="label",
             panel="vector",
             paper=select(theirs, push=push) if absolute else None,
@@ -157,6 +154,8 @@ for number, push in enumerate(table["push"].unique(), start=1):
             centre=0,
         ),
         name=f"fig-promotion-{number}",
+        title=f"Promotion score of each emotion, {push}: up to {shown['value'].max():.2f}",
+        fold=True,
         caption=f"Promotion score of each emotion's probe vector, {push}, by centre of three layers, {texts} texts"
         + ("; below, the paper's six emotions in Llama 3.2 1B (its Figure 28)." if absolute else "."),
         alt=f"Heat map of promotion scores over layers and emotions for {push}.",
@@ -220,6 +219,8 @@ figures.show(
         ylabel="mean promotion score",
     ),
     name="fig-promotion-depth",
+    title=f"Largest mean promotion along the probe: {figures.extremes(select(views.means(table), vector='probe'), 'push')}",
+    fold=True,
     caption="Promotion score averaged over emotions, for probe vectors, mean differences and random directions. Dashed: "
     "the paper's mean over its six emotions.",
     alt="Mean promotion score over depth for three kinds of vectors in a panel per dose.",
@@ -235,6 +236,7 @@ here = views.at_paper_depth(table)
 figures.show(
     figures.interval_points(here, by="label", hue="vector", xlabel="promotion score", xlim=(-1, 1)),
     name="fig-promotion-emotions",
+    title=f"Promotion of the least promoted emotion: {figures.extremes(here, 'vector', lowest=True)}",
     caption=f"Promotion score around layer {layer_number(int(here['layer'].iloc[0]))}, {here['push'].iloc[0]}, {texts} "
     "texts.",
     alt="Promotion scores with intervals for thirteen emotions and three kinds of vectors.",

@@ -98,6 +98,7 @@ if not missing:
             pd.concat([faster, goal]), by="figure", hue="kind", xlabel="times faster than the plain way"
         ),
         name="fig-speed-ratios",
+        title=f"Times faster than the plain way: {figures.extremes(faster, 'figure', '.0f')}",
         caption="How many times faster than the plain way: per text and edit, per text read, per site probed. Median and "
         "range over rounds.",
         alt=f"Speed ratios, goals in brackets: {goals}.",
@@ -166,6 +167,8 @@ if not missing:
     figures.show(
         figures.interval_points(rates, by="figure", hue="kind", xlabel="GFLOP/s", xlim=(0, None)),
         name="fig-speed-machine",
+        title=f"GFLOP/s: {figures.extremes(rates, 'figure', '.0f')}",
+        fold=True,
         caption="Rate of the model's linear layers alone, by number of rows, and what replay (360 edits a text) and encode "
         f"reach: {machine['replay_percent']['median']:.0f} and {machine['encode_percent']['median']:.0f} % of the fastest.",
         alt="GFLOP/s: " + "; ".join(f"{row.figure} {row.value:.0f}" for row in rates.itertuples()) + ".",
@@ -188,6 +191,8 @@ if not missing:
     figures.show(
         speed.growth(bench),
         name="fig-speed-growth",
+        title="How time and memory grow with each quantity",
+        fold=True,
         caption="Time for all edits of all texts, encoding included, and memory taken beyond the model, relative to the "
         "smallest value of each quantity. Both axes logarithmic; dotted: in proportion.",
         alt="Growth of time and memory with texts, tokens, edits, layers and width; the exponents are in the table below.",

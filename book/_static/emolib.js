@@ -106,6 +106,17 @@ function enlarging() {
   }
 }
 
+// A folded figure opens when it is linked to, when it holds what was searched for, and to be printed.
+const folds = (chosen = "") => document.querySelectorAll(`details.emolib-more${chosen}`);
+const unfold = () => {
+  const place = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  const fold = place && place.closest("details.emolib-more:not([open])");
+  if (fold) { fold.open = true; place.scrollIntoView(); }
+};
+window.addEventListener("hashchange", unfold);
+window.addEventListener("load", () => { folds(":has(.highlighted)").forEach((fold) => { fold.open = true; }); unfold(); });
+window.addEventListener("beforeprint", () => folds().forEach((fold) => { fold.open = true; }));
+
 document.addEventListener("DOMContentLoaded", () => {
   document.querySelectorAll("article table").forEach(window.emolibSortable);
   // docutils calls the bibliography a list, but not its entries items of one.

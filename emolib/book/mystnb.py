@@ -2,7 +2,8 @@
 
 MyST-NB takes captions and anchors from a cell's metadata, which a run cannot compute. This plugin, registered as the
 entry point `emolib` in the group `myst_nb.mime_renderers`, reads them from the output instead and makes a figure with
-number, anchor, Markdown caption and inline SVG; the PNG of the same output stands in where a builder takes no HTML.
+number, anchor, title, Markdown caption and inline SVG; the PNG of the same output stands in where a builder takes no
+HTML. A folded figure is one too, inside of a `details` that links and printing open (emolib.js).
 """
 
 from __future__ import annotations
@@ -37,14 +38,23 @@ class FigureRenderer:
         picture = base64.b64decode(output["image/png"])
         uri = renderer.write_file([f"{hashlib.sha256(picture).hexdigest()}.png"], picture, exists_ok=True)
         figure = nodes.figure("", classes=["emolib-figure"], align="default")
+        title, fold = _words(renderer.renderer, about.get("title", ""), data.line), about.get("fold", False)
+        if title and not fold:  # chapters that were drawn by earlier code have no titles
+            figure += nodes.paragraph("", "", *title, classes=["emolib-title"])
         figure += _only("html", nodes.raw("", drawing, format="html"))
         figure += _only("not html", nodes.image(uri=uri, alt=about["alt"]))
-        figure += _caption(renderer.renderer, about["caption"], data.line)
+        figure += nodes.caption("", "", *_words(renderer.renderer, about["caption"], data.line))
         figure += _question(renderer.renderer.document.settings.env, about["name"])
         figure["names"].append(nodes.fully_normalize_name(about["name"]))
         figure.line = data.line
         renderer.renderer.document.note_explicit_target(figure, figure)
-        return [figure]
+        if not fold:
+            return [figure]
+        opens, says, closes = (
+            nodes.raw("", html, format="html")
+            for html in ('<details class="emolib-more"><summary>More: ', "</summary>", "</details>")
+        )
+        return [opens, nodes.inline("", "", *title), says, figure, closes]
 
 
 def _only(builders: str, child: nodes.Element) -> addnodes.only:
@@ -61,12 +71,13 @@ def _question(env: Any, name: str) -> list[nodes.Element]:
     return [nodes.legend("", nodes.paragraph("", "", link, classes=["emolib-explore"]))]
 
 
-def _caption(parser: Any, text: str, line: int | None) -> nodes.caption:
+def _words(parser: Any, text: str, line: int | None) -> list[nodes.Node]:
+    """Markdown of one paragraph or several as what stands inside of one."""
     holder = nodes.Element()
     with parser.current_node_context(holder):
         parser.nested_render_text(text, line or 0)
-    caption = nodes.caption(text)
+    words: list[nodes.Node] = []
     for paragraph in holder.children:
-        caption.extend([nodes.Text(" ")] if caption.children else [])
-        caption.extend(paragraph.children)
-    return caption
+        words += [nodes.Text(" ")] if words else []
+        words += paragraph.children
+    return words

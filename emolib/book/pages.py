@@ -164,20 +164,23 @@ def draw_inline(app: Sphinx, doctree: nodes.document) -> None:
 
 
 def put_setup_last(app: Sphinx, doctree: nodes.document) -> None:
-    """Return None after moving the folded cells that show nothing to the end of a chapter: parameters and imports."""
-    cells = [one for one in doctree.findall(nodes.container) if "tag_hide-input" in one["classes"]]
-    shown = {id(cell) for cell in cells for part in cell.findall(nodes.container) if "cell_output" in part["classes"]}
-    silent = [cell for cell in cells if id(cell) not in shown]
+    """Return None after moving code to the end of a chapter: of folded cells that show nothing, and of its opening."""
     # Before the chapter stands the cell for Colab, which is not shown.
-    chapter = next(iter(doctree.findall(nodes.section)), None)
-    if not silent or chapter is None:
-        return
+    chapter, opening, *_ = list(doctree.findall(nodes.section)) + [None, None]
     section = nodes.section("", nodes.title("", "Set-up"), ids=["set-up"], names=["set-up"])
-    section += nodes.paragraph("", "The cells that come first when the notebook is run: parameters and imports.")
-    for cell in silent:
-        cell.parent.remove(cell)
-        section += cell
-    chapter += section
+    section += nodes.paragraph("", "The cells that come first when the notebook is run, and those of the opening.")
+    for cell in [one for one in doctree.findall(nodes.container) if "tag_hide-input" in one["classes"]]:
+        source, *shown = cell.children
+        if shown and cell.parent is not opening:
+            continue
+        aside = cell.copy()  # without its children
+        cell.remove(source)
+        aside += source
+        section += aside
+        if not shown:
+            cell.parent.remove(cell)
+    if chapter is not None and len(section) > 2:
+        chapter += section
 
 
 def add_button(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: object) -> None:

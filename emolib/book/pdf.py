@@ -37,6 +37,7 @@ PREPARE = """([name, author, day]) => {
     }
   }
   document.querySelectorAll("details.hide, #emolib-explorer details").forEach((fold) => fold.remove());
+  document.querySelectorAll("details.emolib-more").forEach((fold) => { fold.open = true; });
   // A link to a page leads to a name before it, which would stay behind at the foot of the page before.
   for (const name of document.querySelectorAll("article span[id^='document-']")) name.nextElementSibling?.prepend(name);
   // What is left of a cell that showed nothing else would part a heading from what it is about, at the foot of a page.

@@ -6,6 +6,7 @@ from .categories import against_null as against_null
 from .categories import interval_points as interval_points
 from .curves import depth_curves as depth_curves
 from .curves import site_heatmap as site_heatmap
+from .display import extremes as extremes
 from .display import say as say
 from .display import show as show
 from .display import spoken as spoken

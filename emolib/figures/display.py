@@ -15,6 +15,7 @@ from html import escape
 from typing import Any
 
 import matplotlib as mpl
+import pandas as pd
 from IPython import get_ipython
 from IPython.core.formatters import format_display_data
 from IPython.display import Markdown, display
@@ -23,6 +24,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from emolib.figures.palette import INK, style
+from emolib.figures.panels import readable
 
 MIME = "application/vnd.emolib.figure+json"
 AFTER = "post_run_cell"  # IPython's word for when a cell has ended
@@ -31,39 +33,45 @@ NAME = re.compile(r"^[a-z][a-z0-9-]*$")
 LARGEST = 1.1
 ELSEWHERE = "application/papermill.record/"  # what MyST-NB takes out of a page, and gives to {glue} alone
 FIGURE_CSS = "margin:1em 0;background:none"
+TITLE_CSS = "font-weight:600;margin:0 0 0.4em"
 CAPTION_CSS = "font-size:0.9em;line-height:1.4;margin-top:0.4em"
 
 
-def show(fig: Figure, *, caption: str, alt: str, name: str) -> None:
-    """Display the figure once, with alt text, a Markdown caption and an anchor.
+def show(fig: Figure, *, title: str, caption: str, alt: str, name: str, fold: bool = False) -> None:
+    """Display the figure once: what it finds as its title, alt text, a Markdown caption and an anchor.
 
-    `name` is the anchor (`fig-patching-depth`), unique in the book, for {numref}`fig-patching-depth`. The alt text says
-    what is to be seen to somebody who cannot see it; the caption says what was measured, on what, with which interval.
+    `title` is one computed sentence without a full stop, the finding; the alt text begins with it, and `alt` says what
+    is drawn to somebody who cannot see it. The caption says what was measured, on what, with which interval. `name` is
+    the anchor (`fig-patching-depth`), unique in the book, for {numref}`fig-patching-depth`. To `fold` is for detail:
+    the title alone is in the text, and the figure opens below it.
 
     Raises:
-        ValueError: an empty caption or alt text, or a name that is not lower-case words joined by hyphens.
+        ValueError: an empty title, caption or alt text, or a name that is not lower-case words joined by hyphens.
     """
-    display(bundle(fig, caption=caption, alt=alt, name=name), raw=True)
+    display(bundle(fig, title=title, caption=caption, alt=alt, name=name, fold=fold), raw=True)
 
 
-def bundle(fig: Figure, *, caption: str, alt: str, name: str) -> dict[str, Any]:
+def bundle(fig: Figure, *, title: str, caption: str, alt: str, name: str, fold: bool = False) -> dict[str, Any]:
     """Return the notebook output of `show`: one entry per MIME type."""
     if not NAME.match(name):
         raise ValueError(f"the name is {name!r}: give lower-case letters and digits joined by hyphens, 'fig-patching'")
-    for what, text in {"caption": caption, "alt text": alt}.items():
+    for what, text in {"title": title, "caption": caption, "alt text": alt}.items():
         if not text.strip():
             raise ValueError(f"the {what} of {name} is empty: say in words what the figure shows")
+    alt = f"{re.sub('[*$]', '', title)}. {alt}"
     drawing = svg(fig, alt=alt, name=name)
     fig.set_layout_engine("none")  # it is laid out: half the time of a drawing goes into that
     words = MarkdownIt("commonmark").render(caption).strip()
+    head = MarkdownIt("commonmark").renderInline(title)
     html = (
-        f'<figure id="{name}" class="emolib-figure" style="{FIGURE_CSS}">{drawing}'
+        f'<figure id="{name}" class="emolib-figure" style="{FIGURE_CSS}">'
+        f"{'' if fold else f'<p style={TITLE_CSS!r}>{head}</p>'}{drawing}"
         f'<figcaption style="{CAPTION_CSS}">{words}</figcaption></figure>'
     )
     picture = base64.b64encode(png(fig)).decode()
     return {
-        MIME: {"name": name, "alt": alt, "caption": caption},
-        "text/html": html,
+        MIME: {"name": name, "title": title, "alt": alt, "caption": caption, "fold": fold},
+        "text/html": f"<details><summary>More: {head}</summary>{html}</details>" if fold else html,
         "image/png": picture,
         "text/plain": f"[{name}] {alt}",
     }
@@ -153,6 +161,18 @@ def png(fig: Figure) -> bytes:
 def spoken(row: Any, form: str = ".2f") -> str:
     """Return the value of a row with its interval, as a sentence says it: "0.42 (0.34 to 0.51)"."""
     return f"{row['value']:{form}} ({row['ci_low']:{form}} to {row['ci_high']:{form}})"
+
+
+def extremes(rows: pd.DataFrame, by: str, form: str = ".2f", *, lowest: bool = False) -> str:
+    """Return the largest, or the lowest, value of each curve as a title says it: "0.42 (A), 0.40 (B) and 0.31 (C)".
+
+    `by` is the column that tells curves apart, in the order of its rows; "(not measured)" where there are no rows.
+    """
+    values = rows.groupby(by, sort=False)["value"].agg("min" if lowest else "max").dropna()
+    *most, last = [f"{value:{form}} ({readable(str(name), by)})" for name, value in values.items()] or [
+        "(not measured)"
+    ]
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def say(markdown: str) -> None:

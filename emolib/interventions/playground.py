@@ -205,6 +205,7 @@ def picture(moved: pd.DataFrame) -> dict[str, Any]:
     return bundle(
         label_shares(moved),
         name="playground-answer",
-        caption=f"{top(moved, 'before').capitalize()} before, {top(moved, 'after')} after.",
+        title=f"{top(moved, 'before').capitalize()} before, {top(moved, 'after')} after",
+        caption="Shares of the thirteen labels, before the edit (rings) and after it (bars).",
         alt="Share of each of thirteen labels before the edit and after it.",
     )

@@ -207,6 +207,8 @@ def test_the_set_up_of_a_chapter_stands_behind_all_that_it_shows(site: Path) -> 
     for text in texts:
         before, _, last = text.partition('id="set-up"')
         assert "tag_parameters" in last and "tag_parameters" not in before and "emolib-figure" not in last
+        opening = before.partition("<h1")[2].split("<h2")[:2]  # the title, and the first part
+        assert 'details class="hide' not in "".join(opening)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -381,6 +383,9 @@ def test_tables_of_few_columns_are_cards_on_a_phone(opened: Any, server: str) ->
 def test_a_figure_leads_to_its_question(opened: Any, server: str) -> None:
     page = opened.new_page()
     page.goto(f"{server}/book/chapters/06_patching.html")
+    assert not page.is_visible("#fig-patching-tokens svg")
+    page.goto(f"{server}/book/chapters/06_patching.html#fig-patching-tokens")  # a link opens what is folded
+    page.wait_for_selector("#fig-patching-tokens svg", state="visible")
     page.click("#fig-patching-tokens .emolib-explore a")
     page.wait_for_selector(".emolib-explorer[data-rows] svg")
     assert page.input_value("[name=question]") == "move-token" and page.url.endswith("explorer.html#move-token")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import re
 import xml.etree.ElementTree as ET
@@ -105,3 +106,36 @@ def test_a_drawing_says_what_it_shows_in_the_book_s_colours_and_is_shown_once(pa
 
 def test_there_are_the_six_drawings() -> None:
     assert {path.stem for path in DRAWINGS} == {"stream", "probe", "patch", "knockout", "push", "prompt"}
+
+
+def shown(notebook: str) -> list[dict[str, ast.expr]]:
+    """What is said of each figure that a notebook shows, in its order."""
+    calls = [node for node in ast.walk(ast.parse(notebook)) if isinstance(node, ast.Call)]
+    drawn = sorted((call for call in calls if ast.unparse(call.func) == "figures.show"), key=lambda call: call.lineno)
+    return [{word.arg or "": word.value for word in call.keywords} for call in drawn]
+
+
+def folded(words: dict[str, ast.expr]) -> bool:
+    return "fold" in words and ast.unparse(words["fold"]) == "True"
+
+
+def test_figures_in_the_text_are_few_and_their_titles_are_computed() -> None:
+    in_text = {name: [words for words in shown(text) if not folded(words)] for name, text in NOTEBOOKS.items()}
+    for name, figures in in_text.items():
+        for words in figures:
+            typed = not any(isinstance(part, ast.Name) for part in ast.walk(words["title"]))
+            assert not typed, f"{name}: {ast.unparse(words['title'])} is typed, not computed"
+        assert not shown(NOTEBOOKS[name]) or not folded(shown(NOTEBOOKS[name])[0]), (
+            "a chapter's key figure is in its text"
+        )
+    assert sum(map(len, in_text.values())) - len(in_text["00_tour"]) == 35, "the rest is folded"
+
+
+@pytest.mark.parametrize("name", [name for name, text in NOTEBOOKS.items() if "# ## In short\n" in text])
+def test_a_chapter_opens_with_its_answer_its_figure_and_its_verdicts(name: str) -> None:
+    head, _, rest = NOTEBOOKS[name].partition("# ## In short\n")
+    first = re.search(r"^# # .*?(?=\n\n# %%)", head, re.DOTALL | re.MULTILINE)
+    assert first and re.fullmatch(r"# # [^\n]+\n#\n# \*\*Question\.\*\*(\n# |[^\n])+", first[0]), "terms come behind"
+    opening = rest[: rest.index("# ## ")]
+    places = [opening.find(call) for call in ("say(", "figures.show(", "overview.badges(") if call in opening]
+    assert places and places[0] == min(places) and places == sorted(places), "answer, figure, badges"

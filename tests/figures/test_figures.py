@@ -58,7 +58,7 @@ SHARES = pd.DataFrame(
         for place, label in enumerate(EMOTIONS)
     ]
 )
-WORDS = {"caption": "A **bold** caption.", "alt": 'Curves <"rise">', "name": "fig-probe"}
+WORDS = {"title": "*Joy* reaches 0.62", "caption": "A **bold** caption.", "alt": 'Curves <"rise">', "name": "fig-probe"}
 
 
 def ours(frame: pd.DataFrame, half: float = 0.03, n_layers: int = 16) -> pd.DataFrame:
@@ -330,14 +330,26 @@ def test_show_puts_one_captioned_figure_on_the_page(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(display, "display", lambda data, raw: shown.append(data))
     figures.show(KINDS["curves"](), **WORDS)
     (data,) = shown
-    assert data[display.MIME] == WORDS
+    assert data[display.MIME] == WORDS | {"alt": 'Joy reaches 0.62. Curves <"rise">', "fold": False}
     html = str(data["text/html"])
     assert html.startswith('<figure id="fig-probe"') and "<strong>bold</strong>" in html and html.count("<svg") == 1
-    assert "Curves &lt;&quot;rise&quot;&gt;" in html
+    assert 'aria-label="Joy reaches 0.62. Curves &lt;&quot;rise&quot;&gt;"' in html, "the alt text states the finding"
+    assert html.index("<em>Joy</em> reaches 0.62</p>") < html.index("<svg")
+    folded = display.bundle(KINDS["null"](), **WORDS, fold=True)["text/html"]
+    assert folded.startswith("<details><summary>More: <em>Joy</em> reaches 0.62</summary><figure")
     assert str(data["image/png"]).startswith("iVBOR")
-    for name, value in {"name": "Fig 1", "caption": " ", "alt": ""}.items():
+    for name, value in {"name": "Fig 1", "title": "", "caption": " ", "alt": ""}.items():
         with pytest.raises(ValueError, match=name if name != "alt" else "alt text"):
             display.bundle(KINDS["null"](), **{**WORDS, name: value})
+
+
+def test_a_title_has_the_extremes_of_each_curve() -> None:
+    rows = pd.DataFrame({"run": ["B", "B", "A", "A"], "value": [0.1, 0.4, 0.3, float("nan")], "span": [3, 3, 5, 5]})
+    assert figures.extremes(rows, "run") == "0.40 (B) and 0.30 (A)"
+    assert figures.extremes(rows, "span", ".0%", lowest=True) == "10% (span 3) and 30% (span 5)"
+    three = pd.concat([rows, rows.iloc[:1].assign(run="attn_out")])
+    assert figures.extremes(three, "run", ".1f") == "0.4 (B), 0.3 (A) and 0.1 (attention output)"
+    assert figures.extremes(rows.iloc[:0], "run") == "(not measured)"
 
 
 def test_each_cell_says_how_long_it_took(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -367,9 +379,11 @@ def test_the_book_makes_a_numbered_figure_of_it(tmp_path: object) -> None:
         "    from emolib.book.mystnb import FigureRenderer\n"
         "    render.load_mime_renders = lambda: [FigureRenderer]\n"
     )
-    output = nbformat.v4.new_output("display_data", data=display.bundle(KINDS["null"](), **WORDS))
-    cell = nbformat.v4.new_code_cell("show()", outputs=[output], execution_count=1)
-    text = nbformat.v4.new_markdown_cell("# Chapter\n\nSee {numref}`fig-probe`.")
+    drawn = [display.bundle(KINDS["null"](), **WORDS)]
+    drawn += [display.bundle(KINDS["null"](), **WORDS | {"name": "fig-more", "title": "Detail"}, fold=True)]
+    outputs = [nbformat.v4.new_output("display_data", data=data) for data in drawn]
+    cell = nbformat.v4.new_code_cell("show()", outputs=outputs, execution_count=1)
+    text = nbformat.v4.new_markdown_cell("# Chapter\n\nSee {numref}`fig-probe` and {numref}`fig-more`.")
     language = {"language_info": {"name": "python", "pygments_lexer": "python"}}
     nbformat.write(nbformat.v4.new_notebook(cells=[text, cell], metadata=language), tmp_path / "index.ipynb")
     folders = {"srcdir": tmp_path, "confdir": tmp_path, "outdir": tmp_path / "out", "doctreedir": tmp_path / "tree"}
@@ -377,10 +391,17 @@ def test_the_book_makes_a_numbered_figure_of_it(tmp_path: object) -> None:
     app.build()
     page = (tmp_path / "out" / "index.html").read_text()
     assert app.statuscode == 0
-    assert re.search(r'<figure class="[^"]*emolib-figure[^"]*" id="fig-probe">\s*<svg role="img"', page)
-    assert page.count("<svg role=") == 1
+    title = r'<p class="emolib-title"><em>Joy</em> reaches 0.62</p>'
+    assert re.search(rf'<figure class="[^"]*emolib-figure[^"]*" id="fig-probe">\s*{title}\s*<svg role="img"', page)
+    fold = r'<details class="emolib-more"><summary>More: <span>Detail</span></summary>'
+    assert re.search(
+        rf'{fold}<figure class="[^"]*" id="fig-more">\s*<svg.*Fig\. 2.*</figure>\s*</details>', page, re.DOTALL
+    )
+    assert page.count("<svg role=") == 2 and page.count("<details") == 1
     assert re.search(r"<figcaption>.*Fig\. 1.*<strong>bold</strong>", page, re.DOTALL)
-    assert re.search(r'href="#fig-probe"><span class="std std-numref">Fig. 1', page)
+    for number, name in enumerate(("fig-probe", "fig-more"), start=1):
+        assert re.search(rf'href="#{name}"><span class="std std-numref">Fig. {number}', page)
+    assert "detail" in (tmp_path / "out" / "searchindex.js").read_text(), "what is folded is found"
 
 
 def test_renderer_leaves_other_outputs_alone() -> None:
