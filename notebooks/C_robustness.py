@@ -78,10 +78,11 @@ data = measured(run, robustness)
 # %% tags=["hide-input"]
 carried, moved = views.by_task(data, "transfer"), views.shifts(data, *views.CONTROLS)
 of = partial(overview.quoted, overview.checked(claims.shown_runs(run.slug), ["C10"]), "C10")
+moved = moved[moved["metric"] == "peak_shift"]
 said = "; ".join(f"{row['what']} **{spoken(row, '+.0f')}**" for _, row in moved.iterrows())
 say(
     f"Share of topics that attention carries, minus that of emotions, where it carries most of these: {of('share of topics')}. "
-    f"How many layers later other answers than emotions are carried, on the same events: {said or 'not measured'}."
+    f"How many layers later it carries most of other answers, on the same events: {said or 'not measured'}."
 )
 look = dict(hue="task", panel="panel", x="depth", ylim=(0, 1))
 if len(carried):

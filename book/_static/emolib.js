@@ -110,8 +110,8 @@ function enlarging() {
 const folds = (chosen = "") => document.querySelectorAll(`details.emolib-more${chosen}`);
 const unfold = () => {
   const place = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
-  const fold = place && place.closest("details.emolib-more:not([open])");
-  if (fold) { fold.open = true; place.scrollIntoView(); }
+  const fold = place && place.closest("details.emolib-more");
+  if (fold) { fold.open = true; fold.scrollIntoView(); }
 };
 window.addEventListener("hashchange", unfold);
 window.addEventListener("load", () => { folds(":has(.highlighted)").forEach((fold) => { fold.open = true; }); unfold(); });
