@@ -213,7 +213,7 @@ views.alignment_by_half(data)
 
 # %% tags=["hide-input"]
 fading = views.fading(data)
-late = select(fading, ratio=views.RATIOS["fade"], name=["probe", "mean difference"])
+late = fading[fading["name"].isin(["probe", "mean difference"]) & (fading["ratio"] == views.RATIOS["fade"])]
 look = dict(by="name", hue="ratio", xlabel="ratio of the mean sizes of the cosines", lines={"no change": 1})
 figures.show(
     figures.interval_points(fading, paper=views.published_fading(), paper_model="Llama 3.2 1B", **look),

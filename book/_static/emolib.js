@@ -106,16 +106,15 @@ function enlarging() {
   }
 }
 
-// A folded figure opens when it is linked to, when it holds what was searched for, and to be printed.
-const folds = (chosen = "") => document.querySelectorAll(`details.emolib-more${chosen}`);
-const unfold = () => {
+// A folded figure opens when it is linked to, below the sentence that it is folded under, and to be printed.
+function unfold() {
   const place = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
   const fold = place && place.closest("details.emolib-more");
   if (fold) { fold.open = true; fold.scrollIntoView(); }
-};
+}
 window.addEventListener("hashchange", unfold);
-window.addEventListener("load", () => { folds(":has(.highlighted)").forEach((fold) => { fold.open = true; }); unfold(); });
-window.addEventListener("beforeprint", () => folds().forEach((fold) => { fold.open = true; }));
+window.addEventListener("load", unfold);
+window.addEventListener("beforeprint", () => document.querySelectorAll("details.emolib-more").forEach((fold) => { fold.open = true; }));
 
 document.addEventListener("DOMContentLoaded", () => {
   document.querySelectorAll("article table").forEach(window.emolibSortable);
