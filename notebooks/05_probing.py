@@ -77,9 +77,9 @@ data = measured(run, probing)
 top, stream = (overview.model_by_model(run, probing, view) for view in (views.best_released, views.saturation))
 theirs = views.paper_saturations()
 say(
-    f"The best probe of the residual stream is right for this share of the events: {overview.listed(top, '.0%')}. 95 % of "
-    f"that is first reached at depth {overview.listed(stream)}; in the paper's ten models, between {theirs.min():.2f} and "
-    f"{theirs.max():.2f}."
+    "The best probe of the residual stream is right for this share of the events that the model answers right and the probe "
+    f"has not seen: {overview.listed(top, '.0%')}. 95 % of that is first reached at depth {overview.listed(stream)}; in the "
+    f"paper's ten models, between {theirs.min():.2f} and {theirs.max():.2f}."
 )
 
 # %% tags=["hide-input"]
