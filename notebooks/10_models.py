@@ -90,10 +90,6 @@ say(
     f"Overwriting the residual stream carries half of the answers along from depth {onset} "
     f"on. {models.moves(trends, 'patching onset')}"
 )
-say(
-    f"Attention carries the most answers along at depth {models.where(found, 'attention band')}. "
-    f"{models.moves(trends, 'attention band')}"
-)
 
 # %% tags=["hide-input"]
 figures.show(
@@ -103,6 +99,10 @@ figures.show(
     caption="Where in the network four landmarks lie, by number of parameters. Filled: the runs of this book, with 95 % "
     "intervals where they are stored. Hollow: the paper's ten models, from its Figures 2, 3, 11 and 12.",
     alt="Four panels over the number of parameters: depth of probe saturation, patching onset, attention band, ablation dip.",
+)
+say(
+    f"Attention carries the most answers along at depth {models.where(found, 'attention band')}. "
+    f"{models.moves(trends, 'attention band')}"
 )
 
 # %% tags=["hide-input"]

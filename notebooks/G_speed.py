@@ -38,21 +38,6 @@ if "google.colab" in sys.modules:
 # # G Speed: what does an edit cost?
 #
 # **Question.** How much faster than the plain way are reading, editing and probing here, and how does the cost grow?
-#
-# The *plain way* is that of the paper's released code ({cite:t}`tak2025`): for every edit a full forward pass over four
-# texts padded to one length, with a hook that changes the one activation. In a causal model nothing before the edited
-# token can change, so `emolib.engine.engine` reads each text once (*encode*), keeps its keys, values and residual stream, and
-# runs again only the edited token from the edited layer on (*replay*), many edits beside one another. With $T$ tokens a
-# text, $L$ layers, one edit in each, and $c$ operations per token and layer, $E$ edits of a text cost
-#
-# $$\text{plain} = E\,T\,L\,c \qquad\text{against}\qquad \text{ours} \approx T L\,c + E\,\tfrac{L+1}{2}\,c .$$
-#
-# This page measures nothing and does not depend on the run: it draws what `make bench` measured on one machine. Both ways
-# run on the embedded model with the embedded corpus, which anybody can repeat, each in its own process, in turn, with
-# equal threads and the same weights. The plain way is too slow to run whole: it runs a sample of its passes spread evenly
-# over the edits, and its time is counted per text and edit. What mean and resample ablation put in is read beforehand
-# without being counted for the plain way, and counted for ours. Probes (scikit-learn: one fit per site, target and fold)
-# are measured on one row a text, and on about as many rows as crowd-enVENT has texts: the last tokens under several prompts.
 
 # %% tags=["parameters", "hide-input"]
 model = "smollm2-135m"
@@ -107,6 +92,23 @@ if not missing:
 None if missing else table.rename(columns=heads).style.format(precision=1).hide()
 
 # %% [markdown]
+# ## What is compared
+#
+# The *plain way* is that of the paper's released code ({cite:t}`tak2025`): for every edit a full forward pass over four
+# texts padded to one length, with a hook that changes the one activation. In a causal model nothing before the edited
+# token can change, so `emolib.engine.engine` reads each text once (*encode*), keeps its keys, values and residual stream, and
+# runs again only the edited token from the edited layer on (*replay*), many edits beside one another. With $T$ tokens a
+# text, $L$ layers, one edit in each, and $c$ operations per token and layer, $E$ edits of a text cost
+#
+# $$\text{plain} = E\,T\,L\,c \qquad\text{against}\qquad \text{ours} \approx T L\,c + E\,\tfrac{L+1}{2}\,c .$$
+#
+# This page measures nothing and does not depend on the run: it draws what `make bench` measured on one machine. Both ways
+# run on the embedded model with the embedded corpus, which anybody can repeat, each in its own process, in turn, with
+# equal threads and the same weights. The plain way is too slow to run whole: it runs a sample of its passes spread evenly
+# over the edits, and its time is counted per text and edit. What mean and resample ablation put in is read beforehand
+# without being counted for the plain way, and counted for ours. Probes (scikit-learn: one fit per site, target and fold)
+# are measured on one row a text, and on about as many rows as crowd-enVENT has texts: the last tokens under several prompts.
+#
 # ## The same answers
 #
 # A fast wrong answer is worth nothing. The logits of every sampled plain pass are compared with ours (except under random
