@@ -1,4 +1,4 @@
-"""emolib run | book | golden | verify | verdicts | models | fetch | doctor.
+"""emolib run | book | golden | verify | verdicts | answers | models | fetch | doctor.
 
 The options of a run are the fields of `Run`, read from it, so that neither a name nor a default stands in two places.
 Nothing here imports torch; `emolib --help` answers at once.
@@ -62,7 +62,7 @@ def app(command: str, extra: list[str]) -> typer.Typer:
     """
     top = typer.Typer(add_completion=False, rich_markup_mode=None, help=TITLE)
     top.command("run", help=run.__doc__)(_with_fields(extra) if command == "run" else lambda: None)
-    for function in (book, golden, verify, verdicts, models, fetch, doctor):
+    for function in (book, golden, verify, verdicts, answers, models, fetch, doctor):
         top.command()(function)
     return top
 
@@ -270,6 +270,28 @@ def verdicts(slug: Annotated[str, typer.Argument(metavar="RUN", help="a folder i
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(claims.document(tables), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     print(f"{path.relative_to(root)}\n{claims.summary(tables)}")
+    return 0
+
+
+def answers(
+    model: Annotated[str, typer.Option(help=HELP["model"])] = "smollm2-135m",
+    dtype: Annotated[str | None, typer.Option(help="of a run")] = None,
+    device: Annotated[str, typer.Option(help="of a run")] = "auto",
+) -> int:
+    """Compute what a model answers to each of our 520 events under many edits, for the page Ask the model yourself.
+
+    Nearly half a million edits, a quarter of an hour on one core for the embedded model. What was interrupted goes on.
+    """
+    from emolib.book.answers import write
+    from emolib.study.run import absolute
+    from emolib.study.study import Study
+
+    root = checkout()
+    asked = in_usual_dtype(
+        dict(model=absolute("model", model, root), device=device) | ({"dtype": dtype} if dtype else {})
+    )
+    path = write(Study(asked, folder=root), root)
+    print(f"{path.relative_to(root)}: {path.stat().st_size / 1e6:.1f} MB; make book shows it")
     return 0
 
 

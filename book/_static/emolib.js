@@ -1,3 +1,10 @@
+// An element with these attributes around its children: what the pages that draw for themselves are made of.
+window.emolibElement = (tag, attributes = {}, ...children) => {
+  const made = Object.assign(document.createElement(tag), attributes);
+  made.append(...children);
+  return made;
+};
+
 // Long tables sort by a click on a heading, or Enter on it: marks them for vendor/sortable.min.js.
 // Wide tables, formulas and listings scroll in their own box, so the box takes the keyboard's focus.
 window.emolibSortable = (table) => {

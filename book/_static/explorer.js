@@ -17,11 +17,7 @@ document.addEventListener("DOMContentLoaded", () => {
   const title = (name) => ({ who: "model", layer: "layer" })[name] ?? titles[name] ?? name.replaceAll("_", " ");
   const text = (name, row) => { const { values, codes } = table().texts[name]; return values[codes[table().series[row]]]; };
   const value = (name, row) => (name === "layer" ? table().numbers.layer[row] : text(name, row));
-  const element = (tag, attributes = {}, ...children) => {
-    const made = Object.assign(document.createElement(tag), attributes);
-    made.append(...children);
-    return made;
-  };
+  const element = window.emolibElement;
 
   const asked = element("div", { className: "emolib-question" });
   const controls = element("div", { className: "emolib-controls" });

@@ -27,9 +27,15 @@ from sphinx.util import logging
 from sphinx.util.math import get_node_equation_number
 
 from emolib.book import colab, explorer, render, terms
+from emolib.engine.places import plain
+from emolib.engine.registry import registry
 from emolib.figures.display import MIME
+from emolib.figures.palette import COMPONENT_LABELS, EMOTION_COLOURS
+from emolib.texts.appraisals import PUSHED
+from emolib.texts.corpus import load_corpus
 
 logger = logging.getLogger(__name__)
+ASK = "book/ask"
 DRAWINGS = "book/drawings"
 ICONS = re.compile(r"<script [^>]*scripts/fontawesome\.js[^>]*></script>|<link [^>]*scripts/fontawesome\.js[^>]*>")
 SEARCH = re.compile(r'<script src="[^"]*(?:searchtools|language_data|searchindex)\.js[^"]*"></script>')
@@ -82,6 +88,9 @@ def add_assets(app: Sphinx, config: Config) -> None:
         for name, text in explorer.scripts(Path(app.srcdir)):
             (folder / name).write_text(text, encoding="utf-8")
         (folder / "vega.js").write_text(explorer.vega(), encoding="utf-8")
+    if (Path(app.srcdir) / f"{ASK}.md").is_file():
+        data = json.dumps(questions(Path(app.srcdir)), separators=(",", ":"))
+        (folder / "ask-data.js").write_text(f"window.emolibQuestions = {data};\n", encoding="utf-8")
     config.html_static_path.append(str(folder))
 
 
@@ -152,6 +161,24 @@ def _figures_of_paper(caption: str) -> list[int]:
             ends = [int(end) for end in re.findall(r"\d+", part)]
             numbers += range(ends[0], ends[-1] + 1)
     return numbers
+
+
+def questions(root: Path) -> dict[str, Any]:
+    """Return what a reader can ask of which models on the page `ASK`, as plain JSON values.
+
+    The events of our corpus in the order of every file in `render.ANSWERS`, the models whose answers are there, and how
+    labels, components and pushes are drawn and called.
+    """
+    corpus, files = load_corpus("situations"), sorted(path.stem for path in (root / render.ANSWERS).glob("*.js"))
+    titles = {plain(name): entry["title"] for name, entry in registry().items()}
+    return {
+        "events": corpus.events[["text_id", "emotion", "text"]].rename(columns={"text_id": "id"}).to_dict("records"),
+        "corpus": corpus.sha256,
+        "models": [{"file": name, "title": titles.get(name, name)} for name in files],
+        "colours": EMOTION_COLOURS,
+        "names": COMPONENT_LABELS,
+        "pushes": PUSHED,
+    }
 
 
 def draw_inline(app: Sphinx, doctree: nodes.document) -> None:

@@ -36,7 +36,7 @@ PREPARE = """([name, author, day]) => {
       link.setAttribute("href", `#${entry ?? anchor}`);
     }
   }
-  document.querySelectorAll("details.hide, #emolib-explorer details").forEach((fold) => fold.remove());
+  document.querySelectorAll("details.hide, #emolib-explorer details, #emolib-ask details").forEach((fold) => fold.remove());
   document.querySelectorAll("details.emolib-more").forEach((fold) => { fold.open = true; });
   // A link to a page leads to a name before it, which would stay behind at the foot of the page before.
   for (const name of document.querySelectorAll("article span[id^='document-']")) name.nextElementSibling?.prepend(name);
@@ -90,6 +90,8 @@ def print_book(root: Path) -> Path:
         page.goto(source.as_uri(), wait_until="load")
         if page.query_selector("#emolib-explorer"):
             page.wait_for_selector("#emolib-explorer[data-rows]")
+        if page.query_selector("#emolib-ask"):
+            page.wait_for_selector("#emolib-ask[data-shown]")
         page.evaluate(PREPARE, [config["title"], config["author"], date.today().isoformat()])
         page.emulate_media(media="print", color_scheme="light")
         page.pdf(path=target, **SHEET)

@@ -23,6 +23,7 @@ from emolib.engine.registry import sha256
 from emolib.study.run import LADDER, Run
 
 CHAPTERS, MANIFEST = Path("book/chapters"), Path("book/manifest.json")
+ANSWERS = Path("book/_static/answers")  # of models to every event under many edits, see `emolib.book.answers`
 # What decides how a page looks, beside the pages and the code that renders them.
 INPUTS = ("_config.yml", "_build/_toc.yml", "requirements.lock", "pyproject.toml")
 

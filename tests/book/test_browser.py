@@ -167,6 +167,8 @@ def visit(context: Any, name: str, base: str, rules: dict[str, list[str]]) -> Vi
     page.evaluate("document.fonts.ready.then(() => true)")
     if name.endswith("explorer"):
         page.wait_for_selector(".emolib-explorer[data-rows] svg")
+    if name.endswith("/ask"):
+        page.wait_for_selector(".emolib-ask[data-shown]")
     result.seen = page.evaluate(SEEN)
     page.evaluate(LOOKS)
     others = {"options": {"resultTypes": ["violations"], "preload": False, **rules}}

@@ -200,6 +200,7 @@ def test_reference_run_is_stored_under_a_readable_name() -> None:
 
 PAGE = """<!doctype html><meta charset="utf-8"><title>explorer</title>
 <div id="emolib-explorer" class="emolib-explorer"></div>
+<script src="emolib.js"></script>
 <script>window.emolibSortable = () => {};</script>
 <script src="vega.js"></script><script src="explorer-data.js"></script><script src="explorer.js"></script>"""
 
@@ -209,7 +210,8 @@ def test_the_page_works_from_a_file_and_shows_only_the_choices_of_the_experiment
     for name, text in explorer.scripts(root):
         (root / name).parent.mkdir(exist_ok=True)
         (root / name).write_text(text, encoding="utf-8")
-    (root / "explorer.js").write_bytes((ROOT / "book" / "_static" / "explorer.js").read_bytes())
+    for name in ("emolib.js", "explorer.js"):
+        (root / name).write_bytes((ROOT / "book" / "_static" / name).read_bytes())
     (root / "page.html").write_text(PAGE, encoding="utf-8")
     page = opened.new_page()
     failed: list[str] = []
