@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import html
 import inspect
+import json
 import re
 import shutil
 from functools import cache
