@@ -36,7 +36,8 @@ PREPARE = """([name, author, day]) => {
       link.setAttribute("href", `#${entry ?? anchor}`);
     }
   }
-  document.querySelectorAll("details.hide, #emolib-explorer details, #emolib-ask details").forEach((fold) => fold.remove());
+  const code = "details.hide, #emolib-explorer details, #emolib-ask details";
+  document.querySelectorAll(code).forEach((fold) => fold.remove());
   document.querySelectorAll("details.emolib-more").forEach((fold) => { fold.open = true; });
   // A link to a page leads to a name before it, which would stay behind at the foot of the page before.
   for (const name of document.querySelectorAll("article span[id^='document-']")) name.nextElementSibling?.prepend(name);

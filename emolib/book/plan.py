@@ -43,7 +43,7 @@ from emolib.texts.corpus import EMOTIONS
 GROWS = {**dict.fromkeys(("behaviour", "probing", "wording", "appraisals", "geometry"), "texts"), "ablation": "agreed"}
 # With what power of the number of layers an experiment's edits grow; with one more what they run through.
 EDITS = {"behaviour": 0.0, "modulation": 0.5}
-# With what power of the width fits grow, of one site of 6,600 texts at widths 576 and 1536; what is made of answers, less.
+# With what power of the width fits grow, by sites of 6,600 texts of width 576 and 1536; what is made of answers, less.
 FITS = {"probing": 1.55, "appraisals": 2.2, "wording": 2.2, "geometry": 1.3}
 ANSWERS = 0.6
 LOADING = 3.5  # seconds of an experiment that go into loading the model and its checks
