@@ -82,6 +82,14 @@ say(
     f"{of('C13', 'cosines with the sign')}. Share of their size that is left late: of differences of means "
     f"{of('C13', 'share of the size that is left with differences')}."
 )
+settled, spread = (
+    overview.model_by_model(run, geometry, view) for view in (views.valence_settles, views.spread_between)
+)
+say(
+    "Without any appraisal, the first axis on which the mean activations of the emotions differ is how pleasant the event "
+    f"was, in every layer from this depth on: {overview.listed(settled)}. Share of the variance of the activations that lies "
+    f"between emotions in the last layer: {overview.listed(spread, '.0%')}."
+)
 lines = overview.model_by_model(run, geometry, views.aligned)
 look = dict(hue="kind", panel="run", x="depth", ylabel="alignment with theory", lines={"none": 0})
 figures.show(

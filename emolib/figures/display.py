@@ -159,8 +159,9 @@ def png(fig: Figure) -> bytes:
 
 
 def spoken(row: Any, form: str = ".2f") -> str:
-    """Return the value of a row with its interval, as a sentence says it: "0.42 (0.34 to 0.51)"."""
-    return f"{row['value']:{form}} ({row['ci_low']:{form}} to {row['ci_high']:{form}})"
+    """Return the value of a row with its interval, if it has one, as a sentence says it: "0.42 (0.34 to 0.51)"."""
+    value, low, high = (f"{row[name]:{form}}" for name in ("value", "ci_low", "ci_high"))
+    return value if pd.isna(row["ci_low"]) else f"{value} ({low} to {high})"
 
 
 def extremes(rows: pd.DataFrame, by: str, form: str = ".2f", *, lowest: bool = False) -> str:

@@ -343,6 +343,22 @@ def test_views_are_the_table() -> None:
     assert spots.set_index("emotion").loc["joy", "y"] == joy
 
 
+def test_valence_settles_behind_the_last_layer_where_shuffled_labels_do_as_well() -> None:
+    data = golden()
+    chosen = (data["vector"] == "mean_difference") & data["metric"].isin(["pc1_valence", "pc1_valence_null"])
+    layers = sorted(data.loc[chosen, "layer"].unique())
+    for last in (None, 2, len(layers) - 1):  # measured beyond shuffled but for one layer, and in an early one again
+        planted = data.copy()
+        planted.loc[chosen & (data["metric"] == "pc1_valence"), ["value", "ci_low", "ci_high"]] = [0.9, 0.8, 0.95]
+        planted.loc[chosen & (data["metric"] == "pc1_valence_null"), ["value", "ci_low", "ci_high"]] = [0.2, 0.1, 0.5]
+        if last is not None:
+            planted.loc[chosen & data["layer"].isin([layers[0], layers[last]]), ["value", "ci_low"]] = [0.5, 0.3]
+        found = views.valence_settles(planted)["layer"].tolist()
+        assert found == layers[0 if last is None else last + 1 :][:1]
+    row = views.spread_between(data).iloc[0]
+    assert row["layer"] == data["n_layers"].max() - 1 and 0 < row["ci_low"] <= row["value"] < 1
+
+
 def test_texts_without_one_of_the_six_are_drawn_without_it() -> None:
     data, signs = golden(), views.expected_signs(golden())
     fewer = data[data["emotion"] != "guilt"]

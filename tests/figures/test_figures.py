@@ -418,3 +418,8 @@ def test_what_is_glued_elsewhere_is_taken_from_its_page_and_has_html(monkeypatch
     assert text["application/papermill.record/text/html"] == "<ul>\n<li><strong>one</strong> of two</li>\n</ul>\n"
     assert about["scrapbook"] == {"name": "said", "mime_prefix": "application/papermill.record/"}
     assert "<svg" in figure["text/html"] and display.MIME not in figure, "another page has no number for it"
+
+
+def test_a_number_without_an_interval_is_said_without_one() -> None:
+    row = dict(value=0.423, ci_low=0.34, ci_high=0.506)
+    assert figures.spoken(row) == "0.42 (0.34 to 0.51)" and figures.spoken(row | {"ci_low": np.nan}) == "0.42"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 from emolib.experiments.geometry import EARLY, HALVING, LATE, PLANE, SIX
@@ -155,3 +156,17 @@ def valence(data: pd.DataFrame) -> pd.DataFrame:
     """The first component's correlation with valence and with shuffled labels (`kind`), by layer."""
     rows = select(data, metric=list(VALENCE))
     return rows.assign(kind=rows["metric"].map(VALENCE), panel=rows["vector"].map(NAMES))
+
+
+def valence_settles(data: pd.DataFrame) -> pd.DataFrame:
+    """The row of the layer from which to the last the first component of the raw centroids goes with valence more than
+    that of shuffled labels does, interval against range, `value` its depth; no row where it does not in the last."""
+    rows = select(valence(data), vector="mean_difference").pivot(index="layer", columns="metric")
+    beyond = rows["ci_low", "pc1_valence"] > rows["ci_high", "pc1_valence_null"]
+    found = rows["depth", "pc1_valence"][beyond[::-1].cummin()[::-1]].head(1)
+    return pd.DataFrame(dict(layer=found.index, value=found.to_numpy(), ci_low=np.nan, ci_high=np.nan))
+
+
+def spread_between(data: pd.DataFrame) -> pd.DataFrame:
+    """The row of the share of the activations' variance that lies between the emotions, in the last layer."""
+    return select(data, metric="between_share", vector="mean_difference").tail(1)
