@@ -83,11 +83,12 @@ from emolib.paper import claims, overview
 from emolib.study.freshness import measured, reference_table
 from emolib.study.run import Run
 from emolib.tables import paper
-from emolib.tables.provenance import footer
+from emolib.tables.provenance import absent, footer
 from emolib.tables.results import select
 
 run = Run.of(globals())
 data, reference = measured(run, geometry), reference_table(run, geometry)
+lacking = absent(data.attrs["provenance"])
 
 # %% [markdown]
 # ## In short
@@ -109,6 +110,8 @@ say(
     f"{of('C13', 'cosines with the sign')}. Share of their size that is left late: of differences of means "
     f"{of('C13', 'share of the size that is left with differences')}."
 )
+if lacking:
+    say(lacking)
 overview.badges(run, "08_geometry")
 
 # %% [markdown]
@@ -138,13 +141,16 @@ figures.show(
 
 # %% tags=["hide-input"]
 look = dict(hue="appraisal", panel="emotion", x="depth", ylabel="cosine", ylim=(-0.8, 0.9), lines={"orthogonal": 0})
-figures.show(
-    figures.depth_curves(views.probe_curves(data), paper=paper.values("geometry"), **look),
-    name="fig-geometry-curves",
-    caption="Cosine of probe directions by depth, 95 % intervals. Ratings shuffled: mean and the range of 95 % of the draws, "
-    "of both appraisals together. Dashed: the paper's Llama 3.2 1B.",
-    alt="Six panels, one an emotion: cosines with two appraisals over depth, ours, the paper's, and with shuffled ratings.",
-)
+if "probe" in views.kinds(data):
+    figures.show(
+        figures.depth_curves(views.probe_curves(data), paper=paper.values("geometry"), **look),
+        name="fig-geometry-curves",
+        caption="Cosine of probe directions by depth, 95 % intervals. Ratings shuffled: mean and the range of 95 % of the draws, "
+        "of both appraisals together. Dashed: the paper's Llama 3.2 1B.",
+        alt="Six panels, one an emotion: cosines with two appraisals over depth, ours, the paper's, and with shuffled ratings.",
+    )
+else:
+    say(f"(not measured) {lacking}")
 
 # %% tags=["hide-input"]
 say(

@@ -39,7 +39,7 @@ from emolib.paper.tables import paper_tables
 from emolib.study import freshness
 from emolib.study.run import LADDER, REFERENCE, Run
 from emolib.tables import paper
-from emolib.tables.results import readable
+from emolib.tables.results import Absent, readable
 from emolib.texts.appraisals import NAMED
 
 DEPTHS = {
@@ -300,16 +300,19 @@ def model_by_model(
 ) -> pd.DataFrame:
     """What `view` takes from an experiment's table of this run and of each committed run that has one, column `run`.
 
-    The smallest model comes first; one of unknown size last. Raises ValueError when no run has that table.
+    The smallest model comes first; one of unknown size last. A run whose table lacks these rows, as one of a model that
+    answers too few texts right, is left out. Raises ValueError when no run has them.
     """
     parts = {}
     shown = {one.slug: one for one in (*LADDER, run)}.values()
     for one in sorted(shown, key=lambda one: known_parameters(one.model) or np.inf):
         path = freshness.table_path(one, experiment, root)
         if path.is_file() and (table := readable(path)) is not None:
-            parts[run_name({path.stem: table}, one.slug)] = view(table)
+            with suppress(Absent):
+                parts[run_name({path.stem: table}, one.slug)] = view(table)
     if not parts:
-        raise ValueError(f"no run has a table of {freshness.name_of(experiment)}: measure it first (emolib run)")
+        name = freshness.name_of(experiment)
+        raise ValueError(f"no run has a table of {name} with what is shown of it: measure it first (emolib run)")
     return pd.concat([rows.assign(run=name) for name, rows in parts.items()], ignore_index=True)
 
 
