@@ -22,7 +22,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.config import Config
 
-from emolib.book import colab, explorer, render
+from emolib.book import colab, explorer, render, staging
 from emolib.figures.display import MIME
 
 # Typesets formulas as SVG, without fonts or further files.
@@ -36,6 +36,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Return what Sphinx wants to know about the extension."""
     app.connect("config-inited", add_assets)
     app.connect("source-read", fill_concordance)
+    app.connect("source-read", take_over)
     app.connect("doctree-read", draw_inline, priority=400)  # Sphinx copies images at 500
     app.connect("doctree-read", put_setup_last, priority=400)  # before the contents of a page are listed
     app.connect("autodoc-process-docstring", as_text)
@@ -86,6 +87,12 @@ def fill_concordance(app: Sphinx, docname: str, source: list[str]) -> None:
     """Return None after putting the table of the paper's figures into the page that asks for it."""
     if Path(docname).name == "concordance":
         source[0] = source[0].replace("CONCORDANCE", concordance(Path(app.srcdir) / "book" / "chapters"))
+
+
+def take_over(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Return None after making the first page one about the reader's latest run, where there is one."""
+    if docname == "book/index":
+        source[0] = staging.with_latest(source[0], Path(app.srcdir))
 
 
 def concordance(chapters: Path) -> str:

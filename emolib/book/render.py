@@ -74,11 +74,17 @@ def render(root: Path, toc: Path, builder: Literal["html", "singlehtml"]) -> Pat
 
 
 def effective_toc(root: Path) -> dict[str, Any]:
-    """Return the committed table of contents, with a part "Your runs" when there are executed notebooks."""
+    """Return the committed table of contents, with a part "Your runs" before all others when there are any."""
     toc = yaml.safe_load((root / "_toc.yml").read_text())
     chapters = stage_runs(root)
+    short = {
+        Path(one["file"]).name: one["title"] for part in toc["parts"] for one in part["chapters"] if "title" in one
+    }
+    for section in (section for chapter in chapters for section in chapter["sections"]):
+        name = Path(section["file"]).name
+        section |= {"title": short[name]} if name in short else {}
     if chapters:
-        toc["parts"].append({"caption": "Your runs", "chapters": chapters})
+        toc["parts"].insert(0, {"caption": "Your runs", "chapters": chapters})
     return toc
 
 
