@@ -232,7 +232,10 @@ def book() -> int:
         print(f"The committed chapter {name} is {reason}: make reference", file=sys.stderr)
     failed = sorted(path.relative_to(root).as_posix() for path in (root / "runs").glob("*/*.failed.ipynb"))
     if failed:
-        print(f"Not in it, or as they were before, because they failed: {', '.join(failed)}", file=sys.stderr)
+        print(
+            f"Not in it, or as they were before, because they failed (their pages say why): {', '.join(failed)}",
+            file=sys.stderr,
+        )
     return 0
 
 

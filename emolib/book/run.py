@@ -119,9 +119,11 @@ def unable(run: Run, root: Path = Path()) -> dict[str, str]:
 
 def keep_left_out(run: Run, notebooks: Iterable[str], reasons: Mapping[str, str], root: Path = Path()) -> None:
     """Return None after noting beside a run's parameters which of the notebooks asked for are left out, and why."""
-    known = {name: why for name, why in left_out(run.slug, root).items() if name not in set(notebooks)}
-    path = write_parameters(run, root).with_name(LEFT_OUT)
-    replace_text(path, json.dumps(known | {name: why for name, why in reasons.items() if why}))
+    before = left_out(run.slug, root)
+    now = {name: why for name, why in before.items() if name not in set(notebooks)}
+    now |= {name: why for name, why in reasons.items() if why}
+    if now != before:
+        replace_text(write_parameters(run, root).with_name(LEFT_OUT), json.dumps(now))
 
 
 def left_out(slug: str, root: Path = Path()) -> dict[str, str]:
