@@ -42,10 +42,11 @@ def stage_runs(root: Path) -> list[dict[str, Any]]:
 
 
 def _folders(root: Path) -> list[Path]:
-    """The folders of the reader's runs that have something to show, the latest first."""
+    """The folders of the reader's runs that have something to show, the one that was last at work first."""
     found = [path.parent for path in (root / "runs").glob("*/run.json") if path.parent.name != REFERENCE.slug]
-    shown = [folder for folder in found if next(folder.glob("*.ipynb"), None)]
-    return sorted(shown, key=lambda folder: (-(folder / "run.json").stat().st_mtime, folder.name))
+    made = {folder: [path for path in folder.glob("*.ipynb") if ".partial" not in path.suffixes] for folder in found}
+    times = {folder: max(path.stat().st_mtime for path in paths) for folder, paths in made.items() if paths}
+    return sorted(times, key=lambda folder: (-times[folder], folder.name))
 
 
 def latest(root: Path) -> str | None:

@@ -298,8 +298,8 @@ def test_the_first_page_is_about_the_latest_run_where_it_shows_the_same(tree: Pa
     assert found.startswith("# Book\n") and f"](run-{slug}/index.md)" in found
     older = Run(seed=8)
     write_parameters(older, tree)
-    os.utime(tree / "runs" / older.slug / "run.json", (1, 1))
     shutil.copy(path, tree / "runs" / older.slug)
+    os.utime(tree / "runs" / older.slug / path.name, (1, 1))
     assert [Path(entry["file"]).parent.name for entry in stage_runs(tree)] == [f"run-{slug}", f"run-{older.slug}"]
     assert with_latest(page, tree) == found
     assert latest(tree) == slug
