@@ -198,7 +198,7 @@ if views.has_released(data):
     late = [f"token {row['position']} {spoken(row, '.0%')}" for _, row in last.iterrows()]
     say(f"In the last layer's residual stream: {'; '.join(late)}.")
 else:
-    say(f"(not measured) {lacking}")
+    say("(not measured): too few texts are answered right, as *In short* says.")
 
 # %% [markdown]
 # ## A reader that is not linear
@@ -218,7 +218,7 @@ if views.has_released(data):
     gains = ", ".join(f"{value:+.1%} ({figures.readable(name)})" for name, value in gain.items())
     say(f"Averaged over layers, the non-linear probe differs from the linear one by {gains}.")
 else:
-    say(f"(not measured) {lacking}")
+    say("(not measured): too few texts are answered right, as *In short* says.")
 
 # %% [markdown]
 # ## Verdict

@@ -122,7 +122,7 @@ if views.has_released(data):
         alt="R2 over depth in six panels, one an appraisal, for each component, ours and the paper's, and for the label alone.",
     )
 else:
-    say(f"(not measured) {lacking}")
+    say("(not measured): too few texts are answered right, as *In short* says.")
 
 # %% tags=["hide-input"]
 best = views.best_released(data).rename(index=readable, columns=views.BEST)

@@ -150,7 +150,7 @@ if "probe" in views.kinds(data):
         alt="Six panels, one an emotion: cosines with two appraisals over depth, ours, the paper's, and with shuffled ratings.",
     )
 else:
-    say(f"(not measured) {lacking}")
+    say("(not measured): too few texts are answered right, as *In short* says.")
 
 # %% tags=["hide-input"]
 say(
