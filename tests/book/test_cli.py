@@ -550,10 +550,7 @@ def test_a_failing_notebook_leaves_only_what_says_so(tree: Path) -> None:
     assert [path.name for path in output.parent.iterdir()] == ["01_first.failed.ipynb"]
     failed = (output.parent / "01_first.failed.ipynb").read_text()
     assert "planted" in failed and str(tree) not in failed and sys.prefix not in failed
-    assert (
-        nbformat.reads(failed, as_version=4).metadata[WHY]
-        == "ArithmeticError: ('planted', PosixPath('.'), '(environment)')"
-    )
+    assert nbformat.reads(failed, as_version=4).metadata[WHY] == "ArithmeticError: ('planted', '.', '(environment)')"
     with pytest.raises(RuntimeError, match="did not store"):
         execute(values, write_notebook(tree, "02_second", last="(folder / 'second.parquet').unlink()"), output)
     execute(values, write_notebook(tree, "01_first"), output)
