@@ -17,12 +17,12 @@ import yaml
 
 from emolib.book import colab
 from emolib.book.run import contradictory, experiment_of, files_sha256, measures, notebook_names, stale_tables
-from emolib.book.staging import stage_runs
+from emolib.book.staging import CHAPTERS, stage_runs
 from emolib.engine.places import replace_text
 from emolib.engine.registry import sha256
 from emolib.study.run import LADDER, Run
 
-CHAPTERS, MANIFEST = Path("book/chapters"), Path("book/manifest.json")
+MANIFEST = Path("book/manifest.json")
 # What decides how a page looks, beside the pages and the code that renders them.
 INPUTS = ("_config.yml", "_build/_toc.yml", "requirements.lock", "pyproject.toml")
 

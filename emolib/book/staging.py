@@ -23,6 +23,7 @@ from emolib.paper.overview import run_name
 from emolib.study.run import REFERENCE, public
 from emolib.tables.results import readable
 
+CHAPTERS = Path("book/chapters")
 SUMMARY, ABSTRACT = "11_claims", "abstract"  # the notebook that shows the latter under this name
 # What a small run leaves open, and what would measure more.
 SMALL, MORE = (
@@ -91,7 +92,7 @@ def _stage(root: Path, folder: Path) -> dict[str, Any]:
         source = folder if name in made else root / "notebooks"
         document = nbformat.read(source / f"{name}.ipynb", as_version=4)
         if name not in made:
-            document = new_notebook(cells=[_heading(document)], metadata=document.metadata)
+            document = new_notebook(cells=[new_markdown_cell(_heading(document))], metadata=document.metadata)
         named(document, title, missing.get(name, ""))
         nbformat.write(adopted(document, folder.name, names), target / f"{name}.ipynb")
     (target / "index.md").write_text(_front(root, folder, title, missing), encoding="utf-8")
@@ -110,13 +111,22 @@ def unmade(root: Path, folder: Path) -> dict[str, str]:
             found[name] = (
                 f"It failed: {as_words(said.rstrip('.'))}. The cells that ran: `runs/{folder.name}/{path.name}`."
             )
-    return {name: found[name] for name in notebook_names(root) if name in found}
+    committed = {name for name in found if (root / CHAPTERS / f"{name}.ipynb").is_file()}
+    link = " The committed run has [this chapter](../chapters/{}.ipynb)."
+    ordered = [name for name in notebook_names(root) if name in found]
+    return {name: found[name] + (link.format(name) if name in committed else "") for name in ordered}
 
 
-def _heading(document: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """A cell with the first line of the first text of a notebook, its title."""
+def _heading(document: nbformat.NotebookNode) -> str:
+    """The first line of the first text of a notebook, its title."""
     text = next(cell.source for cell in document.cells if cell.cell_type == "markdown")
-    return new_markdown_cell(text.partition("\n")[0])
+    return str(text).partition("\n")[0]
+
+
+def _chapter(root: Path, name: str) -> str:
+    """What a chapter is called, without its question."""
+    heading = _heading(nbformat.read(root / "notebooks" / f"{name}.ipynb", as_version=4))
+    return heading.removeprefix("# ").partition(":")[0]
 
 
 def named(document: nbformat.NotebookNode, title: str, missing: str = "") -> None:
@@ -142,7 +152,7 @@ def _front(root: Path, folder: Path, title: str, missing: dict[str, str]) -> str
     if summary.is_file() and ABSTRACT in _glued(summary):
         parts.append(f"```{{glue}} {ABSTRACT}\n:doc: {SUMMARY}.ipynb\n```")
     if missing:
-        lines = [f"- **{name}.** {why}" for name, why in missing.items()]
+        lines = [f"- [{_chapter(root, name)}]({name}.ipynb). {why}" for name, why in missing.items()]
         parts += ["## What is missing, and why", "\n".join(lines)]
     rows = [f"| {name} | {as_words(str(value))} |" for name, value in shown.items() if value is not None]
     parts += ["## What was asked", "\n".join(["| parameter | value |", "|---|---|", *rows])]

@@ -68,7 +68,11 @@ CHECKED = {
 # What an abstract tells of a run: the chapter, in words what is measured, and the landmark, or the claim's check.
 PARTS: tuple[tuple[str, str, dict[str, str]], ...] = (
     ("03_behaviour", "Texts whose emotion it names as their writer did (chance 0.08)", dict(landmark="accuracy")),
-    ("05_probing", "Depth where a probe of its answers has 95 % of its best", dict(landmark="probe saturation")),
+    (
+        "05_probing",
+        "Depth where a probe of its answers has 95\N{NO-BREAK SPACE}% of its best",
+        dict(landmark="probe saturation"),
+    ),
     ("05_wording", "Emotion read beyond what the words alone tell", dict(landmark="emotion beyond the words")),
     ("06_patching", "Depth from where a copied state carries half of the answers", dict(landmark="patching onset")),
     ("06_patching", "Answers that attention carries along, at best", dict(landmark="attention transfer")),

@@ -273,7 +273,9 @@ def test_what_failed_or_was_left_out_has_a_page_that_says_why(tree: Path) -> Non
     assert "was not made for this run" in never[0].source and "50 texts &#40;here 1&#41;" in never[0].source
     assert len(never) == 1
     front = (target / "index.md").read_text()
-    assert all(f"- **{name}.** It" in front for name in ("01_a", "02_b"))
+    assert all(f"- [Title]({name}.ipynb). It" in front for name in ("01_a", "02_b"))
+    assert "committed run has [this chapter](../chapters/01_a.ipynb)" in before[0].source
+    assert "committed run" not in never[0].source
     (folder / "01_a.failed.ipynb").unlink()
     keep_left_out(run, ["02_b"], {"02_b": ""}, tree)
     stage_runs(tree)
