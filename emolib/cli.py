@@ -108,7 +108,7 @@ def run(
     from emolib.book.disk import require_folders, require_home
     from emolib.book.processes import one_at_a_time
     from emolib.book.render import publish
-    from emolib.book.run import experiment_of, measures, select_notebooks, unable, why_not_fresh
+    from emolib.book.run import experiment_of, keep_left_out, measures, select_notebooks, unable, why_not_fresh
     from emolib.engine.registry import locate
     from emolib.study.freshness import corpus_sha256
     from emolib.study.needs import impossible
@@ -143,7 +143,7 @@ def run(
     corpus = asked.load_corpus()  # refuses one that is missing or damaged, before a model loads
     print(f"{corpus.name}: {corpus.reading}", flush=True)
     lacking = {name: impossible(experiment_of(name), corpus) or "" for name in notebooks if measures(name, root)}
-    notebooks = possible(notebooks, lacking, corpus.name, root)
+    wanted, notebooks = notebooks, possible(notebooks, lacking, corpus.name, root)
     require_home()
     require_folders(root, ("results", "runs", "cache", ".snakemake"))
     print(", ".join(f"{name} {value}" for name, value in asdict(asked).items() if value is not None), flush=True)
@@ -152,6 +152,8 @@ def run(
         needs_model = any(why_not_fresh(asked, name, root) for name in measured)
         if needs_model and (status := preflight_status(root, asked, extra)):
             return status
+        lacking |= unable(asked, root)
+        keep_left_out(asked, wanted, lacking, root)
         notebooks = possible(notebooks, unable(asked, root), asked.public["model"], root)
         status = snakemake_status(root, asked, notebooks, cores, extra)
         asked.check_texts(corpus_sha256(asked))
@@ -230,7 +232,10 @@ def book() -> int:
         print(f"The committed chapter {name} is {reason}: make reference", file=sys.stderr)
     failed = sorted(path.relative_to(root).as_posix() for path in (root / "runs").glob("*/*.failed.ipynb"))
     if failed:
-        print(f"Not in it, or as they were before, because they failed: {', '.join(failed)}", file=sys.stderr)
+        print(
+            f"Not in it, or as they were before, because they failed (their pages say why): {', '.join(failed)}",
+            file=sys.stderr,
+        )
     return 0
 
 

@@ -62,10 +62,11 @@ from emolib.figures import readable, say, spoken
 from emolib.paper import claims, overview
 from emolib.study.freshness import measured, reference_table
 from emolib.study.run import Run
-from emolib.tables.provenance import footer
+from emolib.tables.provenance import absent, footer
 
 run = Run.of(globals())
 data, reference = measured(run, appraisals), reference_table(run, appraisals)
+lacking = absent(data.attrs["provenance"])
 
 # %% [markdown]
 # ## In short
@@ -88,6 +89,8 @@ figures.show(
     "on all events by writers it has not seen.",
     alt="R2 of six appraisals over depth, a panel for each model.",
 )
+if lacking:
+    say(lacking)
 overview.badges(run, "07_appraisals")
 
 # %% [markdown]
@@ -110,25 +113,27 @@ overview.badges(run, "07_appraisals")
 # that their emotion has in the training events: what a probe would reach that knew the emotion and nothing else.
 
 # %% tags=["hide-input"]
-curves, look = views.released(data), dict(panel="appraisal", x="depth", ylabel="held-out $R^2$")
-limits = (min(-0.1, curves["value"].min() - 0.05), max(0.75, curves["value"].max() + 0.05))
-figure = figures.depth_curves(
-    curves, paper=views.published("appraisal_probe"), lines={"the mean rating": 0}, ylim=limits, **look
-)
-figures.show(
-    figure,
-    name="fig-appraisals-released",
-    title=f"Best R² as released, and of the label alone: {figures.extremes(curves, 'component')}",
-    fold=True,
-    caption=f"Held-out $R^2$ of six appraisal probes as released, and of the emotion label alone, on the same "
-    f"{curves['n'].iloc[0]} test events of the agreed set, 95 % intervals over writers. Dashed: the probes of the "
-    "paper's Llama 3.2 1B (its Figure 29).",
-    alt="R2 over depth in six panels, one an appraisal, for each component, ours and the paper's, and for the label alone.",
-)
+look = dict(panel="appraisal", x="depth", ylabel="held-out $R^2$", lines={"the mean rating": 0})
+if views.has_released(data):
+    curves = views.released(data)
+    limits = (min(-0.1, curves["value"].min() - 0.05), max(0.75, curves["value"].max() + 0.05))
+    figures.show(
+        figures.depth_curves(curves, paper=views.published("appraisal_probe"), ylim=limits, **look),
+        name="fig-appraisals-released",
+        title=f"Best R² as released, and of the label alone: {figures.extremes(curves, 'component')}",
+        fold=True,
+        caption=f"Held-out $R^2$ of six appraisal probes as released, and of the emotion label alone, on the same "
+        f"{curves['n'].iloc[0]} test events of the agreed set, 95 % intervals over writers. Dashed: the probes of the "
+        "paper's Llama 3.2 1B (its Figure 29).",
+        alt="R2 over depth in six panels, one an appraisal, for each component, ours and the paper's, and for the label alone.",
+    )
+else:
+    say("(not measured): too few texts are answered right, as *In short* says.")
 
 # %% tags=["hide-input"]
+best = views.best_released(data).rename(index=readable, columns=views.BEST)
 say("The best $R^2$ of any site, beside that of the label alone on the same events, and beside the paper's best:")
-views.best_released(data).rename(index=readable, columns=views.BEST).style.format("{:.2f}")
+best.style.format("{:.2f}", na_rep="(not measured)")
 
 # %% [markdown]
 # ## All events, and what the label alone explains
@@ -201,10 +206,11 @@ figures.show(
     "did; dotted: all events; dashed: the agreed set of the paper's Llama 3.2 1B (its Figure 5).",
     alt="Six radar charts, one an emotion, with six appraisals each, on the agreed set, on all events, and in the paper.",
 )
-say(
-    f"Agreed set and all events differ by {gaps.mean():.2f} points on average, by {gaps.max():.2f} at most "
-    f"({gaps.idxmax()[0]}, {readable(gaps.idxmax()[1])})."
-)
+if len(gaps):
+    say(
+        f"Agreed set and all events differ by {gaps.mean():.2f} points on average, by {gaps.max():.2f} at most "
+        f"({gaps.idxmax()[0]}, {readable(gaps.idxmax()[1])})."
+    )
 
 # %% [markdown]
 # ## From appraisals to the emotion

@@ -66,11 +66,12 @@ from emolib.paper import claims, overview
 from emolib.study.freshness import measured, reference_table
 from emolib.study.run import Run
 from emolib.tables import paper
-from emolib.tables.provenance import footer
+from emolib.tables.provenance import absent, footer
 from emolib.tables.results import select
 
 run = Run.of(globals())
 data, reference = measured(run, geometry), reference_table(run, geometry)
+lacking = absent(data.attrs["provenance"])
 
 # %% [markdown]
 # ## In short
@@ -102,6 +103,8 @@ figures.show(
     "together, which is what the method gives by construction. 95 % intervals, or the range of 95 % of the draws.",
     alt="Alignment over depth, measured and by construction, a panel for each model.",
 )
+if lacking:
+    say(lacking)
 overview.badges(run, "08_geometry")
 
 # %% [markdown]
@@ -153,15 +156,18 @@ figures.show(
 
 # %% tags=["hide-input"]
 look = dict(hue="appraisal", panel="emotion", x="depth", ylabel="cosine", ylim=(-0.8, 0.9), lines={"orthogonal": 0})
-figures.show(
-    figures.depth_curves(views.probe_curves(data), paper=paper.values("geometry"), **look),
-    name="fig-geometry-curves",
-    title=f"Largest cosine: {figures.extremes(views.probe_curves(data), 'appraisal')}",
-    fold=True,
-    caption="Cosine of probe directions by depth, 95 % intervals. Ratings shuffled: mean and the range of 95 % of the draws, "
-    "of both appraisals together. Dashed: the paper's Llama 3.2 1B.",
-    alt="Six panels, one an emotion: cosines with two appraisals over depth, ours, the paper's, and with shuffled ratings.",
-)
+if "probe" in views.kinds(data):
+    figures.show(
+        figures.depth_curves(views.probe_curves(data), paper=paper.values("geometry"), **look),
+        name="fig-geometry-curves",
+        title=f"Largest cosine: {figures.extremes(views.probe_curves(data), 'appraisal')}",
+        fold=True,
+        caption="Cosine of probe directions by depth, 95 % intervals. Ratings shuffled: mean and the range of 95 % of the draws, "
+        "of both appraisals together. Dashed: the paper's Llama 3.2 1B.",
+        alt="Six panels, one an emotion: cosines with two appraisals over depth, ours, the paper's, and with shuffled ratings.",
+    )
+else:
+    say("(not measured): too few texts are answered right, as *In short* says.")
 
 # %% tags=["hide-input"]
 say(

@@ -86,10 +86,8 @@ everything.style.set_table_attributes('class="upright"')
 # released by the paper's values of Llama 3.2 1B.
 
 # %% tags=["hide-input"]
-beside = overview.beside(run)
-beside[f"{paper.DETAILED.name} (paper)"] = theirs, claims.RELEASED
-short = claims.in_short(beside).style.hide().set_table_attributes('class="short"')
-glue("claims-in-short", short)  # the first page shows it too
+glue("claims-in-short", overview.claims_in_short(run.slug))  # the first page shows it too
+glue("abstract", overview.abstract(run.slug), here=False)  # and this is on that of the run
 
 # %% [markdown]
 # ## How a verdict is made

@@ -5,6 +5,7 @@ Nothing is imported before it is asked for: most tests need no torch.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -124,6 +125,37 @@ def agreeing_table(model: str, folder: Path, table: pd.DataFrame) -> Path:
     answers = np.asarray(study.words)[study.predicted]
     table.assign(emotion=np.where(np.arange(len(table)) % 2, answers, table["emotion"])).to_csv(path, index=False)
     return path
+
+
+def said_by(notebooks: Sequence[str], run: Any, folder: Path) -> dict[str, str]:
+    """What each notebook says in a folder of results, the last being the error that ended it, if there was one.
+
+    Cells that edit the embedded model are passed over.
+    """
+    import nbformat
+    from IPython.core.interactiveshell import InteractiveShell
+    from IPython.utils.capture import capture_output
+
+    from emolib.book.run import INTERVENTION
+
+    shell, said = InteractiveShell.instance(colors="nocolor"), dict.fromkeys(notebooks, "")
+    with contextlib.chdir(folder):
+        for name in notebooks:
+            shell.reset(new_session=True)
+            for cell in nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4).cells:
+                tags = cell.metadata.get("tags", [])
+                if cell.cell_type != "code" or INTERVENTION in tags:
+                    continue
+                with capture_output() as shown:
+                    result = shell.run_cell(cell.source)
+                said[name] += "".join(one.data.get("text/markdown", "") + "\n" for one in shown.outputs)
+                if error := result.error_before_exec or result.error_in_exec:
+                    said[name] += str(error)
+                    break
+                if "parameters" in tags:
+                    shell.user_ns.update(run.parameters())
+    InteractiveShell.clear_instance()
+    return said
 
 
 def all_right(events: pd.DataFrame) -> dict[str, Any]:

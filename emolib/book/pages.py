@@ -27,7 +27,7 @@ from sphinx.config import Config
 from sphinx.util import logging
 from sphinx.util.math import get_node_equation_number
 
-from emolib.book import colab, explorer, render, terms
+from emolib.book import colab, explorer, render, staging, terms
 from emolib.engine.places import plain
 from emolib.engine.registry import registry
 from emolib.figures.display import MIME
@@ -48,6 +48,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_html_math_renderer("mathml", (set_in_line, None), (set_apart, None))
     app.connect("config-inited", add_assets)
     app.connect("source-read", fill_concordance)
+    app.connect("source-read", take_over)
     app.connect("doctree-read", draw_inline, priority=400)  # Sphinx copies images at 500
     app.connect("doctree-read", put_setup_last, priority=400)  # before the contents of a page are listed
     app.connect("autodoc-process-docstring", as_text)
@@ -138,6 +139,12 @@ def fill_concordance(app: Sphinx, docname: str, source: list[str]) -> None:
     """Return None after putting the table of the paper's figures into the page that asks for it."""
     if Path(docname).name == "concordance":
         source[0] = source[0].replace("CONCORDANCE", concordance(Path(app.srcdir) / "book" / "chapters"))
+
+
+def take_over(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Return None after making the first page one about the reader's latest run, where there is one."""
+    if docname == "book/index":
+        source[0] = staging.with_latest(source[0], Path(app.srcdir))
 
 
 def concordance(chapters: Path) -> str:

@@ -17,12 +17,12 @@ import yaml
 
 from emolib.book import colab
 from emolib.book.run import contradictory, experiment_of, files_sha256, measures, notebook_names, stale_tables
-from emolib.book.staging import stage_runs
+from emolib.book.staging import CHAPTERS, stage_runs
 from emolib.engine.places import replace_text
 from emolib.engine.registry import sha256
 from emolib.study.run import LADDER, Run
 
-CHAPTERS, MANIFEST = Path("book/chapters"), Path("book/manifest.json")
+MANIFEST = Path("book/manifest.json")
 ANSWERS = Path("book/_static/answers")  # of models to every event under many edits, see `emolib.book.answers`
 # What decides how a page looks, beside the pages and the code that renders them.
 INPUTS = ("_config.yml", "_build/_toc.yml", "requirements.lock", "pyproject.toml")
@@ -75,11 +75,17 @@ def render(root: Path, toc: Path, builder: Literal["html", "singlehtml"]) -> Pat
 
 
 def effective_toc(root: Path) -> dict[str, Any]:
-    """Return the committed table of contents, with a part "Your runs" when there are executed notebooks."""
+    """Return the committed table of contents, with a part "Your runs" before all others when there are any."""
     toc = yaml.safe_load((root / "_toc.yml").read_text())
     chapters = stage_runs(root)
+    short = {
+        Path(one["file"]).name: one["title"] for part in toc["parts"] for one in part["chapters"] if "title" in one
+    }
+    for section in (section for chapter in chapters for section in chapter["sections"]):
+        name = Path(section["file"]).name
+        section |= {"title": short[name]} if name in short else {}
     if chapters:
-        toc["parts"].append({"caption": "Your runs", "chapters": chapters})
+        toc["parts"].insert(0, {"caption": "Your runs", "chapters": chapters})
     return toc
 
 

@@ -40,6 +40,10 @@ WIDGET = "application/vnd.jupyter.widget-view+json"  # needs Python behind the p
 SKIPPED = "skip-execution"  # the tag of cells that nbclient passes over
 THREADS = [f"{name}_NUM_THREADS" for name in ("OMP", "MKL", "OPENBLAS", "NUMEXPR")]
 RECORDS = "results/bench"  # of the benchmark
+WHY = "emolib_failed"  # in a failed notebook's metadata: why it failed, for the page in its place
+LEFT_OUT = (
+    "left_out.json"  # beside a run's parameters: by notebook why it was not asked for, as the corpus has too little
+)
 UNABLE = "unable.json"  # beside a run's parameters: by experiment why its model does not allow it, once it was tried
 
 
@@ -111,6 +115,21 @@ def unable(run: Run, root: Path = Path()) -> dict[str, str]:
     file = root / "runs" / run.slug / UNABLE
     known = json.loads(file.read_text()) if file.is_file() else {}
     return {name: known[experiment_of(name)] for name in notebook_names(root) if experiment_of(name) in known}
+
+
+def keep_left_out(run: Run, notebooks: Iterable[str], reasons: Mapping[str, str], root: Path = Path()) -> None:
+    """Return None after noting beside a run's parameters which of the notebooks asked for are left out, and why."""
+    before = left_out(run.slug, root)
+    now = {name: why for name, why in before.items() if name not in set(notebooks)}
+    now |= {name: why for name, why in reasons.items() if why}
+    if now != before:
+        replace_text(write_parameters(run, root).with_name(LEFT_OUT), json.dumps(now))
+
+
+def left_out(slug: str, root: Path = Path()) -> dict[str, str]:
+    """Return why each notebook that was left out of a run was so, by name."""
+    path = root / "runs" / slug / LEFT_OUT
+    return json.loads(path.read_text()) if path.is_file() else {}
 
 
 def page_sha256(run: Run, notebook: str, root: Path = Path()) -> str:
@@ -254,11 +273,12 @@ def execute(parameters: Mapping[str, Any], notebook: Path, output: Path) -> None
             os.replace(partial, output)
             failed.unlink(missing_ok=True)
         except (PapermillExecutionError, DeadKernelError) as error:
-            shown = nbformat.writes(cleaned(nbformat.read(partial, as_version=4)))
-            replace_text(failed, anonymous(shown, run))
             died = "the kernel died, mostly for want of memory"
             reason = died if isinstance(error, DeadKernelError) else f"{error.ename}: {error.evalue}"
             reason += disk.hint(reason, Path())
+            document = cleaned(nbformat.read(partial, as_version=4))
+            document.metadata[WHY] = reason
+            replace_text(failed, anonymous(nbformat.writes(document), run))
             raise RuntimeError(f"{notebook.name} failed: {reason}\nIts cells up to there: {failed}") from error
         finally:
             partial.unlink(missing_ok=True)

@@ -140,10 +140,7 @@ def fitted_and_judged(study: Study, texts: int) -> tuple[np.ndarray, np.ndarray]
     """
     rows, half = study.agreed, _half(study)
     if min(half.sum(), (~half).sum()) < FEWEST:
-        raise ValueError(
-            f"the model answers {len(rows)} of {len(study.truth)} texts right, and steering needs {FEWEST} on either "
-            "side of a split by writers: try calibration=batch, another prompt or a larger model"
-        )
+        raise ValueError(study.too_few(f"steering needs {FEWEST} on either side of a split by writers"))
     return rows[half], balanced_rows(study.truth, rows[~half], texts, seed=study.run.seed)
 
 

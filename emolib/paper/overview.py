@@ -22,7 +22,7 @@ from emolib.engine.registry import TWIN, known_parameters, parse, registry, usua
 from emolib.figures.display import spoken
 from emolib.figures.palette import CYCLE, INK
 from emolib.figures.panels import label_axes, panels, styled
-from emolib.paper.claims import checks, claims, data, in_short, shown_runs
+from emolib.paper.claims import checks, claims, closed, data, in_short, run_tables, summary
 from emolib.paper.claims.evidence import (
     NUMBER,
     RELEASED,
@@ -33,6 +33,7 @@ from emolib.paper.claims.evidence import (
     Tables,
     averaged,
     landmark,
+    number,
 )
 from emolib.paper.claims.tests import probe_curve, transfer_curve
 from emolib.paper.tables import paper_tables
@@ -40,7 +41,7 @@ from emolib.study import freshness
 from emolib.study.run import LADDER, REFERENCE, Run
 from emolib.tables import paper
 from emolib.tables.provenance import cost
-from emolib.tables.results import readable
+from emolib.tables.results import Absent, readable
 from emolib.texts.appraisals import NAMED
 
 DEPTHS = {
@@ -65,6 +66,31 @@ CHECKED = {
     "steering as released": ("C14", "as released: mean theory score"),
     "steering that predicts": ("C14", "mean theory score, directions that predict"),
 }
+# What an abstract tells of a run: the chapter, in words what is measured, and the landmark, or the claim's check.
+PARTS: tuple[tuple[str, str, dict[str, str]], ...] = (
+    ("03_behaviour", "Texts whose emotion it names as their writer did (chance 0.08)", dict(landmark="accuracy")),
+    (
+        "05_probing",
+        "Depth where a probe of its answers has 95\N{NO-BREAK SPACE}% of its best",
+        dict(landmark="probe saturation"),
+    ),
+    ("05_wording", "Emotion read beyond what the words alone tell", dict(landmark="emotion beyond the words")),
+    ("06_patching", "Depth from where a copied state carries half of the answers", dict(landmark="patching onset")),
+    ("06_patching", "Answers that attention carries along, at best", dict(landmark="attention transfer")),
+    ("B_ablation", "Answers left without three layers of attention", dict(landmark="agreement without attention")),
+    (
+        "07_appraisals",
+        "Of ratings, what activations add to the emotion's name",
+        dict(landmark="appraisals beyond the label"),
+    ),
+    (
+        "08_geometry",
+        "Of twelve directions, those with the theory's sign",
+        dict(claim="C13", check="cosines with the sign"),
+    ),
+    ("09_modulation", "Theory score of pushes, as released (-1 to 1)", dict(landmark="steering as released")),
+    ("09_modulation", "The same with directions that predict", dict(landmark="steering that predicts")),
+)
 KIN = {"Ministral": "Mistral"}  # families by the first word of a model's name, and who belongs to one
 FEW = 3  # models below which verdicts make no pattern
 USUAL = dict(prompt="T1-2shot", position="-1")
@@ -136,17 +162,70 @@ def landmarks(tables: Tables) -> Iterator[Row]:
             yield dict(layers=found.n_layers, metric=name, **{key: row[key] for key in (*NUMBER, "n")})
 
 
-def beside(run: Run, root: str | Path = ".") -> dict[str, tuple[Tables, Reading]]:
-    """The tables of this run and of the committed ones by name, the smallest first, to be read with all controls."""
-    chosen = {run.slug, *(one.slug for one in LADDER)}
-    stored = {slug: tables for slug, tables in shown_runs(run.slug, root).items() if slug in chosen}
+def with_ladder(*slugs: str, root: str | Path = ".") -> dict[str, Tables]:
+    """The tables of the named runs and of the committed ones by slug, as far as there are any, the smallest first."""
+    chosen = dict.fromkeys([*slugs, *(one.slug for one in LADDER)])
+    stored = {slug: tables for slug in chosen if (tables := run_tables(Path(root) / "results" / slug))}
     order = sorted(stored, key=lambda slug: np.nan_to_num(_size_of(stored[slug]), nan=np.inf))
-    return {run_name(stored[slug], slug): (stored[slug], ROBUST) for slug in order}
+    return {slug: stored[slug] for slug in order}
+
+
+def beside(*slugs: str, root: str | Path = ".") -> dict[str, tuple[Tables, Reading]]:
+    """The tables of `with_ladder` by name, to be read with all controls."""
+    return {run_name(tables, slug): (tables, ROBUST) for slug, tables in with_ladder(*slugs, root=root).items()}
 
 
 def badges(run: Run, chapter: str) -> Styler:
     """The claims that a chapter carries and what this run and the committed ones say of each, as a table for a page."""
-    return in_short(beside(run), chapter).style.hide().set_table_attributes('class="short"')
+    return _short(in_short(beside(run.slug), chapter))
+
+
+def claims_in_short(*slugs: str, root: str | Path = ".") -> Styler:
+    """All claims and what the named runs and the committed ones say of each, and the study's own values of one model,
+    as released, as a table for a page."""
+    theirs = {f"{paper.DETAILED.name} (paper)": (paper_tables(paper.DETAILED.name), RELEASED)}
+    return _short(in_short(beside(*slugs, root=root) | theirs))
+
+
+def _short(table: pd.DataFrame) -> Styler:
+    return table.style.hide().set_table_attributes('class="short"')
+
+
+def abstract(slug: str, root: str | Path = ".") -> str:
+    """What a run shows of each part of the study, beside the committed runs and the study's models, for its first page.
+
+    Whether it can be asked, a table of `PARTS`, and how many claims came out how, as Markdown with HTML. Of a run
+    without tables, that it has none.
+    """
+    runs = with_ladder(slug, root=root)
+    if slug not in runs:
+        return "Nothing of this run has been measured."
+    own, names = runs[slug], {run_name(tables, slug): slug for slug, tables in runs.items()}
+    found, judged = overview(runs), checked(runs, sorted({about["claim"] for _, _, about in PARTS if "claim" in about}))
+    columns = sorted(names, key=lambda name: names[name] != slug)
+    rows = []
+    for chapter, words, about in PARTS:
+        if "claim" in about:
+            numbers = _checks_of(judged, about).drop_duplicates("run").set_index("run")["shown"].to_dict()
+            theirs = _checks_of(checks(paper_tables(paper.DETAILED.name), [about["claim"]]), about)["shown"].tolist()
+            study = f"{theirs[0]} ({paper.DETAILED.name})" if theirs and theirs[0] else ""
+        else:
+            part = found[found["metric"] == about["landmark"]].dropna(subset="value")
+            mine = part[part["source"] == "ours"].set_index("model")
+            numbers = {name: number(row) for name, row in mine.iterrows()}
+            values = part.loc[part["source"] == "paper", "value"]
+            study = (
+                f"{values.min():.2f} to {values.max():.2f}"
+                if len(values) > 1
+                else "".join(map("{:.2f}".format, values))
+            )
+        cells = [numbers.get(name) or "(not measured)" for name in columns]
+        rows.append([f'<a href="{chapter}.html">{words}</a>', *cells, study or "–"])
+    table = _short(pd.DataFrame(rows, columns=["what is measured", *columns, "the study's models"])).to_html()
+    shut = closed("ability", own, getattr(own, "twins", ()))
+    asked = f"**It cannot be asked for most of the study's claims**: {shut}." if shut else ""
+    counted = summary(own, ROBUST).removeprefix(f"- {ROBUST}: ")
+    return "\n\n".join(filter(None, [asked, table, f"Of the study's nineteen claims, with all controls: {counted}."]))
 
 
 def checked(runs: Mapping[str, Tables], names: Sequence[str] = ()) -> pd.DataFrame:
@@ -303,16 +382,19 @@ def model_by_model(
 ) -> pd.DataFrame:
     """What `view` takes from an experiment's table of this run and of each committed run that has one, column `run`.
 
-    The smallest model comes first; one of unknown size last. Raises ValueError when no run has that table.
+    The smallest model comes first; one of unknown size last. A run whose table lacks these rows, as one of a model that
+    answers too few texts right, is left out. Raises ValueError when no run has them.
     """
     parts = {}
     shown = {one.slug: one for one in (*LADDER, run)}.values()
     for one in sorted(shown, key=lambda one: known_parameters(one.model) or np.inf):
         path = freshness.table_path(one, experiment, root)
         if path.is_file() and (table := readable(path)) is not None:
-            parts[run_name({path.stem: table}, one.slug)] = view(table)
+            with suppress(Absent):
+                parts[run_name({path.stem: table}, one.slug)] = view(table)
     if not parts:
-        raise ValueError(f"no run has a table of {freshness.name_of(experiment)}: measure it first (emolib run)")
+        name = freshness.name_of(experiment)
+        raise ValueError(f"no run has a table of {name} with what is shown of it: measure it first (emolib run)")
     return pd.concat([rows.assign(run=name) for name, rows in parts.items()], ignore_index=True)
 
 

@@ -23,6 +23,8 @@ from torch import Tensor
 from emolib.probes.solvers import Standardise, check_shapes, minimise_softmax, shared_coordinates
 from emolib.stats.scores import Statistic, balanced_accuracy, difference
 
+RELEASED_NEEDS = "the paper's probes, trained on these alone, need 50 and two labels with 5 in either half"
+
 
 @dataclass(frozen=True, kw_only=True)
 class LinearProbe:
@@ -199,21 +201,26 @@ def grouped_folds(labels: np.ndarray, groups: np.ndarray, *, n_folds: int = 5, s
     return folds
 
 
-def released_split(rows: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def released_split(rows: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     """The paper's training and test part of the texts `rows` (`as_released`: random 80/20, seed 42, not grouped).
 
-    `rows` are the texts that the model answers right, `labels` [N] those of all. Raises ValueError when there are too
-    few of `rows` to probe.
+    `rows` are the texts that the model answers right, `labels` [N] those of all. None when there are too few of `rows`
+    to probe: `RELEASED_NEEDS`. Raises ValueError where all texts would be too few.
     """
+    check_probeable(np.sort(labels), np.arange(len(labels)) % 2, n_folds=2)  # sorted: each label is in both halves
+    if not probeable(labels[rows], np.arange(len(rows)) % 2, n_folds=2):
+        return None
+    train, test = train_test_split(rows, test_size=0.2, random_state=42)
+    return train, test
+
+
+def probeable(labels: np.ndarray, folds: np.ndarray, *, n_folds: int) -> bool:
+    """Whether there are texts enough for `check_probeable`."""
     try:
-        check_probeable(labels[rows], np.arange(len(rows)) % 2, n_folds=2)
-    except ValueError as error:
-        raise ValueError(
-            f"the model answers {len(rows)} of {len(labels)} texts right, and the paper's probes, trained on these "
-            "alone, need 50 and two labels with 5 in either half: try calibration=batch, another prompt or a larger "
-            "model"
-        ) from error
-    return tuple(train_test_split(rows, test_size=0.2, random_state=42))
+        check_probeable(labels, folds, n_folds=n_folds)
+    except ValueError:
+        return False
+    return True
 
 
 def check_probeable(labels: np.ndarray, folds: np.ndarray, *, n_folds: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from emolib.study.run import Run
 from emolib.texts.corpus import Corpus, writer_groups
 
 
@@ -51,6 +52,14 @@ NEEDS = {
     "robustness": Needs(each=2),
     "wording": PROBES,
 }
+
+
+def advice(run: Run) -> str:
+    """What may help where a model answers too few texts right, in the variables of make that the run leaves open."""
+    more = ["CORPUS=crowd-envent, which has 6,600 texts"] if run.corpus != "crowd-envent" else []
+    centred = ["CALIBRATION=batch"] if run.calibration == "none" else []
+    ways = [*more, *centred, "another PROMPT", "a larger MODEL"]
+    return f"try {', '.join(ways[:-1])} or {ways[-1]}"
 
 
 def impossible(experiment: str, corpus: Corpus) -> str | None:

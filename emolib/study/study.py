@@ -34,6 +34,7 @@ from emolib.stats.sampling import enough
 from emolib.stats.scores import Statistic
 from emolib.study import freshness, shards
 from emolib.study.clean import KEEP, WORD_TOKENS, Clean, CleanPass
+from emolib.study.needs import advice
 from emolib.study.run import CHANGED, Run
 from emolib.tables import results
 from emolib.tables.provenance import collect_provenance
@@ -224,6 +225,10 @@ class Study:
             return np.asarray(self._agreed, dtype=int)
         return np.flatnonzero(self.predicted == self.truth)
 
+    def too_few(self, needs: str) -> str:
+        """Why something that rests on texts answered right is not measured, and what may help; `needs` says of what."""
+        return f"the model answers {len(self.agreed)} of {len(self.truth)} texts right, and {needs}: {advice(self.run)}"
+
     def activations(self, component: Component, layer: int, position: int = -1) -> Tensor:
         """Activations [N, d] of one site, in the order of the texts and the dtype of the run."""
         return self.clean_pass.activations(component, layer, position)
@@ -327,7 +332,7 @@ class Study:
         special = {"full_passes": self.model.obstacle, "absent": self.model.absent}
         made_from = self._key(experiment) | {name: why for name, why in special.items() if why}
         made_from |= {"corpus_reading": str(self.corpus.reading)} if self.corpus.reading else {}
-        made_from |= {"first_prompt": self.first_prompt}
+        made_from |= {"first_prompt": self.first_prompt, **frame.attrs}
         made_from.pop("run")  # which the parameters say, with where it was computed
         about = collect_provenance(
             parameters=self.run.public,
@@ -340,10 +345,15 @@ class Study:
         return results.read(path)
 
     def table(self, experiment: ModuleType) -> pd.DataFrame:
-        """What the experiment measures in this study, as a checked table; nothing is stored."""
+        """What the experiment measures in this study, as a checked table; nothing is stored.
+
+        In its `.attrs`, where the experiment says so, `left_out`: why part of it was not measured, in sentences.
+        """
         own = {key: self.run.public[key] for key in ("model", "prompt", "seed")}
-        name = freshness.name_of(experiment)
-        return results.tidy(experiment.run(self), name, n_layers=self.model.n_layers, **own)
+        name, found = freshness.name_of(experiment), experiment.run(self)
+        table = results.tidy(found, name, n_layers=self.model.n_layers, **own)
+        table.attrs |= found.attrs
+        return table
 
     def _key(self, experiment: ModuleType) -> dict[str, Any]:
         """The key of a table, with the texts and weights that are open, which may be known only now."""

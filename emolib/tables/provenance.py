@@ -57,7 +57,7 @@ def footer(provenance: Mapping[str, Any]) -> str:
     lines = [
         f"**Provenance.** Code: {code}, protocol {provenance.get('protocol', 'unknown')}.",
         f"Run: {parameters}" + (f", model revision `{revision}`" if revision else "") + ".",
-        *([absent(provenance)] if "absent" in provenance else []),
+        *([absent(provenance)] if absent(provenance) else []),
         *([f"Edits by full passes, because {provenance['full_passes']}."] if "full_passes" in provenance else []),
         f"Corpus: `{provenance['corpus_sha256'][:10]}`{read}.",
         f"Machine: {provenance['processor']}, {provenance['device']}, {provenance['threads']} threads;",
@@ -73,8 +73,9 @@ def cost(provenance: Mapping[str, Any]) -> str:
 
 
 def absent(provenance: Mapping[str, Any]) -> str:
-    """Return in a sentence what a table lacks because its model does; empty where it lacks nothing."""
-    return f"The model has {provenance['absent']}." if "absent" in provenance else ""
+    """Return in sentences what a table lacks because its model does, or answers badly; empty where it lacks nothing."""
+    model = [f"The model has {provenance['absent']}."] if "absent" in provenance else []
+    return " ".join([*model, *([str(provenance["left_out"])] if "left_out" in provenance else [])])
 
 
 def local_paths(value: Any) -> list[str]:

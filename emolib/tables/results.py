@@ -27,6 +27,10 @@ PROVENANCE, DIGEST, ABOUT = b"emolib.provenance", b"emolib.digest", b"emolib.pro
 Rows: TypeAlias = pd.DataFrame | Mapping[str, Any] | Iterable[Mapping[str, Any]]
 
 
+class Absent(ValueError):
+    """Rows that were asked for are not in a table; the message says which, and what is there."""
+
+
 def tidy(rows: Rows, experiment: str, *, n_layers: int | None = None, **constants: object) -> pd.DataFrame:
     """The rows as a validated table of an experiment, with all of its columns in order and typed.
 
@@ -180,7 +184,7 @@ def select(frame: pd.DataFrame, **keys: object) -> pd.DataFrame:
     """The rows in which every named column has the given value (or one of a list); None matches missing.
 
     Columns are narrowed in the order given, so a combination that never occurs is an error too. Raises ValueError for a
-    column that does not exist, or a value that does not occur; the message lists those that do.
+    column that does not exist, and `Absent` for a value that does not occur; the message lists those that do.
     """
     for name, wanted in keys.items():
         if name not in frame:
@@ -190,7 +194,7 @@ def select(frame: pd.DataFrame, **keys: object) -> pd.DataFrame:
         hits = [column.isna() if value is None else (column == value).fillna(False) for value in listed]
         absent = [value for value, hit in zip(listed, hits, strict=True) if not hit.any()]
         if absent or not hits:
-            raise ValueError(f"{name}={absent or wanted!r} does not occur here: {name} is one of {_occurring(column)}")
+            raise Absent(f"{name}={absent or wanted!r} does not occur here: {name} is one of {_occurring(column)}")
         frame = frame[np.logical_or.reduce([hit.to_numpy(dtype=bool) for hit in hits])]
     return frame.reset_index(drop=True)
 

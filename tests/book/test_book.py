@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 import shutil
 import socket
@@ -25,8 +26,17 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from emolib.book import colab, pages, terms
 from emolib.book.doctor import _freshness
 from emolib.book.render import MANIFEST, altered, build, effective_toc, publish, published
-from emolib.book.run import INJECTED, measures, measuring, notebook_names, result_of, write_parameters
-from emolib.book.staging import adopted, as_words, stage_runs
+from emolib.book.run import (
+    INJECTED,
+    WHY,
+    keep_left_out,
+    measures,
+    measuring,
+    notebook_names,
+    result_of,
+    write_parameters,
+)
+from emolib.book.staging import adopted, as_words, latest, stage_runs, with_latest
 from emolib.engine.registry import sha256
 from emolib.figures.display import MIME
 from emolib.study.run import LADDER, REFERENCE, Run
@@ -234,9 +244,9 @@ def tree(tmp_path: Path) -> Path:
 def test_the_reader_s_runs_become_a_part_and_vanish_with_them(tree: Path) -> None:
     slug = Run(seed=7).slug
     parts = effective_toc(tree)["parts"]
-    assert [part["caption"] for part in parts] == ["All", "Your runs"]
+    assert [part["caption"] for part in parts] == ["Your runs", "All"]
     entry = {"file": f"book/run-{slug}/index", "sections": [{"file": f"book/run-{slug}/01_a"}]}
-    assert parts[1]["chapters"] == [entry]
+    assert parts[0]["chapters"] == [entry]
     assert "| seed | 7 |" in (tree / "book" / f"run-{slug}" / "index.md").read_text()
     reference = tree / "runs" / REFERENCE.slug
     shutil.copytree(tree / "runs" / slug, reference)
@@ -245,6 +255,57 @@ def test_the_reader_s_runs_become_a_part_and_vanish_with_them(tree: Path) -> Non
     shutil.rmtree(tree / "runs")
     assert [part["caption"] for part in effective_toc(tree)["parts"]] == ["All"]
     assert not list((tree / "book").glob("run-*"))
+
+
+def test_what_failed_or_was_left_out_has_a_page_that_says_why(tree: Path) -> None:
+    run = Run(seed=7)
+    folder, target = tree / "runs" / run.slug, tree / "book" / f"run-{run.slug}"
+    keep_left_out(run, ["02_b"], {"02_b": "b needs 50 texts (here 1)"}, tree)
+    failed = document("part")
+    failed.metadata[WHY] = "ValueError: <b> no room"
+    nbformat.write(failed, folder / "01_a.failed.ipynb")
+    (entry,) = stage_runs(tree)
+    assert [Path(one["file"]).name for one in entry["sections"]] == ["01_a", "02_b"]
+    before, never = (read(target / f"{name}.ipynb").cells for name in ("01_a", "02_b"))
+    title = as_words(f"{run.model}, situations, quick")
+    assert before[0].source.startswith(f"# Title, {title}\n") and never[0].source.startswith(f"# Title, {title}\n")
+    assert "as it was before" in before[0].source and "It failed: ValueError: &#60;b&#62; no room." in before[0].source
+    assert before[1].outputs, "what was made before is still there"
+    assert "was not made for this run" in never[0].source and "50 texts &#40;here 1&#41;" in never[0].source
+    assert len(never) == 1
+    front = (target / "index.md").read_text()
+    assert all(f"- [Title]({name}.ipynb). It" in front for name in ("01_a", "02_b"))
+    assert "committed run has [this chapter](../chapters/01_a.ipynb)" in before[0].source
+    assert "committed run" not in never[0].source
+    (folder / "01_a.failed.ipynb").unlink()
+    keep_left_out(run, ["02_b"], {"02_b": ""}, tree)
+    stage_runs(tree)
+    assert [path.name for path in sorted(target.iterdir())] == ["01_a.ipynb", "index.md"]
+    assert "missing" not in (target / "index.md").read_text()
+    assert "CORPUS=crowd-envent PROFILE=full`" in (target / "index.md").read_text()
+
+
+def test_the_first_page_is_about_the_latest_run_where_it_shows_the_same(tree: Path) -> None:
+    page = (
+        "# Book\n\n```{glue} one\n:doc: chapters/01_a.ipynb\n```\n\n```{glue} other\n:doc: chapters/02_b.ipynb\n```\n"
+    )
+    assert with_latest(page, tree) == page, "no run is part of the book yet"
+    slug = Run(seed=7).slug
+    path = tree / "runs" / slug / "01_a.ipynb"
+    executed = read(path)
+    executed.cells[1].outputs[0].metadata = {"scrapbook": {"name": "one", "mime_prefix": ""}}
+    nbformat.write(executed, path)
+    stage_runs(tree)
+    found = with_latest(page, tree)
+    assert f"{{glue}} one\n:doc: run-{slug}/01_a.ipynb\n" in found and "other\n:doc: chapters/02_b.ipynb" in found
+    assert found.startswith("# Book\n") and f"](run-{slug}/index.md)" in found
+    older = Run(seed=8)
+    write_parameters(older, tree)
+    shutil.copy(path, tree / "runs" / older.slug)
+    os.utime(tree / "runs" / older.slug / path.name, (1, 1))
+    assert [Path(entry["file"]).parent.name for entry in stage_runs(tree)] == [f"run-{slug}", f"run-{older.slug}"]
+    assert with_latest(page, tree) == found
+    assert latest(tree) == slug
 
 
 def test_a_run_s_page_shows_names_as_text_and_no_path(tree: Path) -> None:

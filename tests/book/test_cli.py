@@ -24,7 +24,16 @@ from checkout import KERNEL, made_up_checkout, parameters_cell, write_notebook
 from emolib import cli
 from emolib.book import processes
 from emolib.book.processes import one_at_a_time
-from emolib.book.run import check_parameters, cleaned, configured_runs, execute, measures, page_sha256, select_notebooks
+from emolib.book.run import (
+    WHY,
+    check_parameters,
+    cleaned,
+    configured_runs,
+    execute,
+    measures,
+    page_sha256,
+    select_notebooks,
+)
 from emolib.engine.places import UNATTENDED
 from emolib.study.run import REFERENCE, Run
 from helpers import ROOT, tiny_table
@@ -178,8 +187,10 @@ def test_a_corpus_named_from_another_folder_is_the_one_there(
 
 
 def test_what_a_corpus_does_not_allow_is_left_out_or_refused_before_anything_starts(
-    never_computes: list[tuple[object, ...]], capsys: pytest.CaptureFixture[str]
+    never_computes: list[tuple[object, ...]], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    kept: list[tuple[object, ...]] = []
+    monkeypatch.setattr("emolib.book.run.keep_left_out", lambda run, *given: kept.append(given))
     cases = ROOT / "tests" / "texts" / "cases"
     for name, lack in {"one_text": r"50 texts \(here 1\)", "one_writer": r"5 writers \(here 1\)"}.items():
         assert cli.main(["run", "--corpus", str(cases / f"{name}.csv")]) == 2
@@ -191,6 +202,9 @@ def test_what_a_corpus_does_not_allow_is_left_out_or_refused_before_anything_sta
     assert "Left out is 05_probing: probing needs 2 emotions of 25 or more texts (here 1)" in capsys.readouterr().out
     ((_, _, notebooks, *_),) = never_computes
     assert notebooks == ["B_ablation"]
+    ((asked, reasons, _),) = kept
+    assert asked == ["05_probing", "B_ablation"] and not reasons["B_ablation"]
+    assert reasons["05_probing"] == "probing needs 2 emotions of 25 or more texts (here 1)"
 
 
 @pytest.mark.parametrize(
@@ -536,6 +550,7 @@ def test_a_failing_notebook_leaves_only_what_says_so(tree: Path) -> None:
     assert [path.name for path in output.parent.iterdir()] == ["01_first.failed.ipynb"]
     failed = (output.parent / "01_first.failed.ipynb").read_text()
     assert "planted" in failed and str(tree) not in failed and sys.prefix not in failed
+    assert nbformat.reads(failed, as_version=4).metadata[WHY] == "ArithmeticError: ('planted', '.', '(environment)')"
     with pytest.raises(RuntimeError, match="did not store"):
         execute(values, write_notebook(tree, "02_second", last="(folder / 'second.parquet').unlink()"), output)
     execute(values, write_notebook(tree, "01_first"), output)

@@ -198,7 +198,7 @@ def test_donors_are_drawn_by_the_seed_and_do_not_follow_the_order_of_the_corpus(
 @pytest.mark.parametrize("right", [0, 1])
 def test_too_few_right_answers_are_refused_before_any_edit(study: Study, right: int, tmp_path: Path) -> None:
     opened = Study(study.run, folder=tmp_path, agreed=np.arange(right))
-    message = f"answers {right} of 150 texts right and ablation needs two: try calibration=batch, another prompt or a"
+    message = f"answers {right} of 150 texts right, and ablation needs two: try CORPUS=crowd-envent"
     with pytest.raises(ValueError, match=message):
         ablation.run(opened)
 

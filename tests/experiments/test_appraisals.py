@@ -15,6 +15,7 @@ from sklearn.metrics import r2_score
 from sklearn.model_selection import train_test_split
 
 from emolib.engine.sites import COMPONENTS
+from emolib.experiments import appraisals
 from emolib.experiments.appraisals import measure, views
 from emolib.probes import ridge as ratings
 from emolib.stats import scores
@@ -227,6 +228,25 @@ def test_a_corpus_without_ratings_is_refused_before_anything(tmp_path: Path, tin
     study = Study(Run(model=str(tiny_folder), corpus=str(tmp_path / "bare.csv")), folder=tmp_path)
     with pytest.raises(ValueError, match="has no appraisal ratings"):
         measure.run(study)
+
+
+def test_where_too_few_answers_are_right_all_that_needs_none_is_measured(
+    planted: Study, table: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measure, "RESAMPLES", 60)
+    right = np.flatnonzero(planted.truth < 2)[:30]
+    few = PlantedStudy(planted.run, model=planted.model, agreed=right, folder=planted.folder)
+    found = few.table(appraisals)
+    rest, run = table["setting"].ne("as_released") & table["set"].ne("agreed"), ["model", "prompt", "seed"]
+    ours, own = (
+        rows.drop(columns=run).reset_index(drop=True) for rows in (table[rest], found[found["set"] != "agreed"])
+    )
+    pd.testing.assert_frame_equal(own, ours)
+    assert set(found.loc[found["set"] == "agreed", "metric"]) == {"mean_rating"}
+    assert f"the model answers 30 of {N} texts right" in found.attrs["left_out"] and not views.has_released(found)
+    best = views.best_released(found)
+    assert best[["ours", "label"]].isna().all(axis=None) and best["paper"].notna().all()
+    assert len(views.beside_readers(found)) == 21 and len(views.set_gaps(found)) == 6  # of the six emotions anger alone
 
 
 def test_the_grid_of_alphas_reaches_both_ends() -> None:

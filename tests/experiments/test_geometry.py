@@ -188,7 +188,9 @@ def test_resamples_and_halves_are_those_of_the_texts_drawn(planted: Study, every
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_probe_cosines_are_those_of_the_papers_code(planted: Study) -> None:
-    train, _ = released_split(planted.agreed, planted.truth)
+    split = released_split(planted.agreed, planted.truth)
+    assert split
+    train, _ = split
     x = planted.activations("resid_post", PLANTED)[train]
     of = sampled(planted, train)
     found = measure.probe_cosines(x, of, 4, 2, 3, seed=0)
@@ -285,6 +287,24 @@ def test_summaries_are_means_of_the_twelve(table: pd.DataFrame) -> None:
     for metric in ("halving", "fade"):
         row = select(table, metric=metric, **own("lda")).iloc[0]
         assert row["value"] == pytest.approx(sizes[1] / sizes[0]) and row["ci_low"] < row["value"] < row["ci_high"]
+
+
+def test_where_too_few_answers_are_right_all_that_needs_none_is_measured(
+    planted: Study, table: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measure, "HALVING", (0.5, 1.0))
+    few = PlantedStudy(planted.run, model=planted.model, agreed=planted.agreed[:40], folder=planted.folder)
+    found = few.table(geometry)
+    closed = table[table["set"] != "agreed"].reset_index(drop=True)
+    run = ["model", "prompt", "seed"]
+    pd.testing.assert_frame_equal(found.drop(columns=run), closed.drop(columns=run))
+    assert f"the model answers 40 of {N} texts right, and the paper's probes" in found.attrs["left_out"]
+    assert views.kinds(found) == ["mean_difference", "whitened", "lda"] and len(views.alignment_by_half(found)) == 2
+    assert views.walks(found)["panel"].nunique() == 3 and views.fading(found)["name"].nunique() == 3
+    assert list(views.reach(found).index) == ["mean difference", "whitened", "LDA"]
+    assert list(views.expected_signs(found))[1:] == ["mean difference", "whitened", "LDA"]
+    with pytest.raises(results.Absent):
+        views.aligned(found)
 
 
 def test_quick_runs_read_every_third_layer_to_the_last(planted: Study, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from sklearn.model_selection import train_test_split
 from emolib.engine.sites import COMPONENTS
 from emolib.experiments import probing
 from emolib.experiments.probing import measure, views
+from emolib.stats import scores
 from emolib.study.run import Run
 from emolib.study.study import Study
 from emolib.tables import results
@@ -174,7 +175,10 @@ def test_saturation_by_hand(planted: Callable[..., PlantedStudy], second: float,
     shares = (0.3, second, 0.8, 1.0)
     right = np.stack([random.random(N) < share for share in shares], axis=1)
     answers = np.where(right, study.predicted[:, None], (study.predicted[:, None] + 1) % 13)
-    released, ours = measure._saturation(study, "mlp_out", right, answers, np.arange(N))
+    curves = {"as_released": scores.mean(right), "ours": scores.balanced_accuracy(study.predicted, answers)}
+    keys = measure.RELEASED, measure.OURS | dict(target="model")
+    places = zip(curves.values(), keys, (np.arange(N), None), strict=True)
+    (released,), (ours,) = (measure._saturation(study, "mlp_out", *place) for place in places)
     for row in (released, ours):
         assert (row["value"], row["n"], row["metric"], row["position"]) == (depth, N, "saturation_depth", "-1")
     assert (released["setting"], ours["setting"], ours["target"]) == ("as_released", "ours", "model")
@@ -185,14 +189,42 @@ def test_every_row_has_an_interval_around_its_value(table: pd.DataFrame) -> None
     assert set(select(table, metric="balanced_accuracy")["n"]) == {N}
 
 
-@pytest.mark.parametrize("right", [5, 20, 60])
-def test_too_few_right_answers_are_refused_before_any_probe(
-    planted: Callable[..., PlantedStudy], right: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("right", [0, 60])
+def test_where_too_few_answers_are_right_all_that_needs_none_is_measured(
+    planted: Callable[..., PlantedStudy], table: pd.DataFrame, right: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Sixty spread over thirteen labels are too few for five of one label in the test part.
-    monkeypatch.setattr(PlantedStudy, "activations", None)
-    with pytest.raises(ValueError, match=f"the model answers {right} of {N} texts right, .* need 50"):
-        probing.run(planted(agreed=np.arange(right)))
+    """Sixty spread over thirteen labels are too few for five of one label in the test part."""
+    monkeypatch.setattr(measure, "RESAMPLES", 60)
+    found = planted(agreed=np.arange(right)).table(probing)
+    ours = table[table["setting"] == "ours"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(found, ours)
+    said = found.attrs["left_out"]
+    assert said.startswith(f"Left out are the probes as released: the model answers {right} of {N} texts right, and ")
+    assert "try CORPUS=crowd-envent, which has 6,600 texts, CALIBRATION=batch, another PROMPT or" in said
+    assert not views.has_released(found) and views.has_released(table) and not table.attrs
+
+
+def test_a_model_that_always_answers_alike_is_probed_for_the_writers_label(
+    planted: Callable[..., PlantedStudy], table: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measure, "RESAMPLES", 60)
+    one: Any = SimpleNamespace(logits=torch.eye(len(EMOTIONS))[[3] * N])
+    found = planted(clean=one).table(probing)
+    assert set(found["target"]) == {"writer", "shuffled"} and not views.has_released(found)
+    ours = table[(table["setting"] == "ours") & (table["target"] != "model")].reset_index(drop=True)
+    ours = ours[found.columns]
+    same = pd.testing.assert_frame_equal
+    same(found.drop(columns=["value", "ci_low", "ci_high"]), ours.drop(columns=["value", "ci_low", "ci_high"]))
+    assert np.allclose(found[["value", "ci_low", "ci_high"]], ours[["value", "ci_low", "ci_high"]], atol=0.02)
+    assert "it hardly ever gives another than one" in found.attrs["left_out"]
+
+
+def test_too_few_texts_are_refused_before_any_probe(tiny_folder: Path, tmp_path: Path) -> None:
+    tiny_table(49).to_csv(tmp_path / "few.csv", index=False)
+    study = Study(Run(model=str(tiny_folder), corpus=str(tmp_path / "few.csv")), folder=tmp_path, agreed=np.arange(49))
+    with pytest.raises(ValueError, match="too few texts to probe: 49"):
+        probing.run(study)
+    assert "model" not in vars(study)
 
 
 def test_views_find_in_the_golden_table_what_is_there() -> None:

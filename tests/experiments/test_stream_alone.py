@@ -7,18 +7,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import nbformat
 import pytest
 import torch
-from IPython.core.interactiveshell import InteractiveShell
-from IPython.utils.capture import capture_output
 
-from emolib.book.run import INTERVENTION, result_of
+from emolib.book.run import result_of
 from emolib.engine.tiny import tiny_model
 from emolib.study.run import Run
 from emolib.tables import results
 from emolib.tables.provenance import absent
-from helpers import ROOT, agreeing_table, task_tokenizer, tiny_table
+from helpers import agreeing_table, said_by, task_tokenizer, tiny_table
 
 TEXTS = 260
 NOTEBOOKS = ["06_attention", "06_patching", "B_ablation", "C_robustness"]
@@ -49,27 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def said(run: Run, folder: Path) -> dict[str, str]:
-    """What each notebook says, the last being the error that ended it, if there was one."""
-    shell, said = InteractiveShell.instance(colors="nocolor"), {}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        for name in NOTEBOOKS:
-            shell.reset(new_session=True)
-            said[name] = ""
-            for cell in nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4).cells:
-                tags = cell.metadata.get("tags", [])
-                if cell.cell_type != "code" or INTERVENTION in tags:
-                    continue
-                with capture_output() as shown:
-                    result = shell.run_cell(cell.source)
-                said[name] += "".join(one.data.get("text/markdown", "") + "\n" for one in shown.outputs)
-                if error := result.error_before_exec or result.error_in_exec:
-                    said[name] += str(error)
-                    break
-                if "parameters" in tags:
-                    shell.user_ns.update(run.parameters())
-    InteractiveShell.clear_instance()
-    return said
+    return said_by(NOTEBOOKS, run, folder)
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)

@@ -129,8 +129,35 @@ def test_all_committed_runs_and_this_one_stand_side_by_side_the_smallest_first(t
         "**0.50 (0.40 to 0.60)** in SmolLM2 135M and **0.50 (0.40 to 0.60)** in Qwen 2.5 Coder 1.5B"
     )
     assert len(models_overview.behind(found[["value"]].head(1), found)) == 3
+    lacking = models_overview.model_by_model(own, probing, lambda table: select(table, model=own.model), tmp_path)
+    assert lacking["run"].tolist() == ["unknown"], "a table without these rows is passed over"
     with pytest.raises(ValueError, match="no run has a table of probing"):
         models_overview.model_by_model(own, probing, lambda table: table, tmp_path / "none")
+
+
+def test_an_abstract_has_each_part_of_the_study_beside_the_others(run: dict[str, pd.DataFrame], tmp_path: Path) -> None:
+    for slug, model in (("mine", "somebody/unknown"), (REFERENCE.slug, REFERENCE.model)):
+        for name, table in run.items():
+            about = {"parameters": run["probing"].attrs["provenance"]["parameters"] | {"model": model}}
+            results.write(table, tmp_path / "results" / slug / f"{name}.parquet", about)
+    said = models_overview.abstract("mine", tmp_path)
+    head, *rows = [
+        re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in re.findall(r"<tr>.*?</tr>", said, re.DOTALL)
+    ]
+    found = pd.DataFrame(rows, columns=head)
+    own, other = "unknown (situations, quick)", "SmolLM2 135M (situations, quick)"
+    assert list(found) == ["what is measured", own, other, "the study's models"]
+    assert found[own].tolist() == found[other].tolist() and len(found) == len(models_overview.PARTS)
+    cells = found.set_index(
+        pd.Index([about.get("landmark", about.get("check")) for *_, about in models_overview.PARTS])
+    )
+    measured = {"accuracy": "0.30", "probe saturation": "0.60", "agreement without attention": "0.20"}
+    assert cells[own].to_dict() == dict.fromkeys(cells.index, "(not measured)") | measured
+    accuracies = [model.accuracy for model in paper.PAPER_MODELS]
+    assert cells.loc["accuracy"].iloc[-1] == f"{min(accuracies):.2f} to {max(accuracies):.2f}"
+    assert 'href="B_ablation.html"' in said and "nineteen claims, with all controls: 0 seen" in said
+    assert list(models_overview.beside("mine", root=tmp_path)) == [other, own], "of unknown size last"
+    assert models_overview.abstract("none", tmp_path) == "Nothing of this run has been measured."
 
 
 def test_views_put_the_smallest_model_first(published: pd.DataFrame, run: dict[str, pd.DataFrame]) -> None:

@@ -37,10 +37,7 @@ def run(study: Study) -> pd.DataFrame:
     """
     rows = enough(study.agreed, seed=study.run.seed)
     if len(rows) < 2:
-        raise ValueError(
-            f"the model answers {len(rows)} of {len(study.truth)} texts right and ablation needs two: try "
-            "calibration=batch, another prompt or a larger model"
-        )
+        raise ValueError(study.too_few("ablation needs two"))
     quick = study.run.profile == "quick"
     edits = joined(
         sweep(operation, study.model, span=span, layers=layers).assign(method=method)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from emolib import stats
 from emolib.engine.sites import Component
-from emolib.probes.linear import cross_validate, grouped_folds, released_split, shuffled_labels
+from emolib.probes.linear import RELEASED_NEEDS, cross_validate, grouped_folds, released_split, shuffled_labels
 from emolib.probes.ridge import fit_ridge, held_out_means, label_means, nested_ridge
 from emolib.stats import landmarks, scores
 from emolib.stats.sampling import halves
@@ -46,8 +46,9 @@ def run(study: Study) -> pd.DataFrame:
     label leaves over that activations add to it), alpha (median over folds); in the residual stream peak_depth and
     r2_fall. Without a layer: r2 of the label alone (`baseline`), r, r2 and r2_as_given of each `reader`, on the `set`
     that was read, and mean_rating of each `emotion`. emotion_from_appraisals by `source` is balanced accuracy.
-    Intervals are over writers. `quick` runs read every third layer. Raises ValueError for a corpus without ratings or
-    an agreed set too small.
+    Intervals are over writers. `quick` runs read every third layer. Where the agreed set is too small to probe, what is
+    measured on it as released is left out, and `.attrs["left_out"]` says why. Raises ValueError for a corpus without
+    ratings or with too few texts.
     """
     rated = study.corpus.ratings.columns  # refuses a corpus without ratings
     ratings = study.events[list(rated)].to_numpy(dtype=float)
@@ -55,32 +56,34 @@ def run(study: Study) -> pd.DataFrame:
     folds = grouped_folds(study.truth, study.groups, seed=study.run.seed)
     layers = study.layers(STEP[study.run.profile])
     sites = [(component, layer) for component in study.model.components for layer in layers]
-    rows, curves = label_rows(study, ratings, folds, split), {}
+    rows, curves = [*label_rows(study, ratings, folds, split)], {}
     for component, layer in progress(sites, "appraisals", [1] * len(sites), unit=" sites"):
         features = study.activations(component, layer).float()
         guess, found = our_probes(study, features, ratings, folds)
-        rows += [_site(layer, component) | row for row in (*released_rows(study, features, ratings, split), *found)]
+        own = released_rows(study, features, ratings, split) if split else []
+        rows += [_site(layer, component) | row for row in (*own, *found)]
         if component == "resid_post":
             curves[layer] = guess
     rows += peak_rows(study, ratings, curves)
     rows += reader_rows(study, ratings, curves)
     rows += profile_rows(study, ratings)
     rows += emotion_rows(study, ratings, curves, folds)
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    if split is None:
+        table.attrs["left_out"] = f"Left out are the probes as released: {study.too_few(RELEASED_NEEDS)}."
+    return table
 
 
-def label_rows(study: Study, ratings: Array, folds: np.ndarray, split: Split) -> list[Row]:
-    """Rows of what the label alone explains: of all texts, and of the released probe's test texts."""
+def label_rows(study: Study, ratings: Array, folds: np.ndarray, split: Split | None) -> Iterator[Row]:
+    """Rows of what the label alone explains: of all texts, and of the released probe's test texts, if there are."""
     base = held_out_means(ratings, study.truth, folds)
-    everywhere = _interval(study, scores.r2(ratings, base))
-    train, test = (np.isin(np.arange(len(ratings)), part) for part in split)
-    guess = label_means(ratings, study.truth, train, test)
-    agreed = _interval(study, scores.r2(ratings[test], guess), test)
     alone = dict(metric="r2", baseline="label")
-    return [
-        *everywhere.rows(NAMES, **alone, set="all", n=len(ratings)),
-        *agreed.rows(NAMES, **alone, set="agreed", n=int(test.sum())),
-    ]
+    yield from _interval(study, scores.r2(ratings, base)).rows(NAMES, **alone, set="all", n=len(ratings))
+    if split:
+        train, test = (np.isin(np.arange(len(ratings)), part) for part in split)
+        guess = label_means(ratings, study.truth, train, test)
+        agreed = _interval(study, scores.r2(ratings[test], guess), test)
+        yield from agreed.rows(NAMES, **alone, set="agreed", n=int(test.sum()))
 
 
 def released_rows(study: Study, features: Tensor, ratings: Array, split: Split) -> list[Row]:

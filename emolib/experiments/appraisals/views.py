@@ -15,6 +15,11 @@ BEST = {"ours": "this run", "label": "label alone", "paper": "paper, Llama 3.2 1
 STREAM = dict(component="resid_post", setting="ours", target="writer", set="all")
 
 
+def has_released(data: pd.DataFrame) -> bool:
+    """Whether the paper's probes were fitted: not where the model answers too few texts right."""
+    return bool((data["setting"] == "as_released").any())
+
+
 def released(data: pd.DataFrame) -> pd.DataFrame:
     """R2 of the paper's probes of its six appraisals, and that of the label alone, as one more `component`."""
     rows = select(data, metric="r2", setting="as_released", appraisal=list(NAMED))
@@ -27,9 +32,16 @@ def label_alone(data: pd.DataFrame, which: str) -> pd.DataFrame:
 
 
 def best_released(data: pd.DataFrame) -> pd.DataFrame:
-    """Of the paper's six appraisals the best R2 of any site as released, `ours` and the `paper`'s, and `label`'s."""
-    rows = select(data, metric="r2", setting="as_released", appraisal=list(NAMED))
-    best = {"ours": rows, "label": label_alone(data, "agreed"), "paper": published("appraisal_probe")}
+    """Of the paper's six appraisals the best R2 of any site as released, `ours` and the `paper`'s, and `label`'s.
+
+    Missing where the paper's probes were not fitted.
+    """
+    named = data[(data["metric"] == "r2") & data["appraisal"].isin(NAMED)]
+    best = {
+        "ours": named[named["setting"] == "as_released"],
+        "label": named[(named["baseline"] == "label") & (named["set"] == "agreed")],
+        "paper": published("appraisal_probe"),
+    }
     return pd.DataFrame({name: part.groupby("appraisal")["value"].max() for name, part in best.items()}).loc[[*NAMED]]
 
 
@@ -97,7 +109,8 @@ def profiles(data: pd.DataFrame) -> pd.DataFrame:
 
 def set_gaps(data: pd.DataFrame) -> pd.Series:
     """How far the mean ratings of agreed set and all events lie apart, by emotion and appraisal."""
-    both = profiles(data).pivot(index=["emotion", "appraisal"], columns="set", values="value").dropna()
+    both = profiles(data).pivot(index=["emotion", "appraisal"], columns="set", values="value")
+    both = both.reindex(columns=["agreed set", "all events"]).dropna()
     return (both["agreed set"] - both["all events"]).abs()
 
 

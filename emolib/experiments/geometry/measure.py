@@ -22,7 +22,7 @@ from emolib import stats
 from emolib.experiments.geometry import EARLY, HALVING, LATE, PLANE, SIX, alignment
 from emolib.experiments.geometry.alignment import Cosines, Moments, Sample, components, correlation, interval
 from emolib.probes.directions import unit
-from emolib.probes.linear import fit_released, released_split
+from emolib.probes.linear import RELEASED_NEEDS, fit_released, released_split
 from emolib.probes.ridge import fit_ridge
 from emolib.stats.scores import Array
 from emolib.study.shards import progress
@@ -50,24 +50,29 @@ def run(study: Study) -> pd.DataFrame:
     pc1_valence (_p: permuted over emotions), between_share, and _null from shuffled labels; pc_coordinate by emotion.
     `set` agreed repeats closed-form cosines on the probes' texts. Of the ratings: rating_contrast, an emotion's mean
     minus the mean of emotions; its sign is the expected one. Intervals are standard errors over writers: bootstrap; for
-    probes a delete-a-group jackknife. `quick` runs read every third layer. Raises ValueError for a corpus without
-    ratings or an agreed set too small.
+    probes a delete-a-group jackknife. `quick` runs read every third layer. Where the agreed set is too small to probe,
+    what is measured on it is left out, and `.attrs["left_out"]` says why. Raises ValueError for a corpus without
+    ratings or with too few texts.
     """
     rated = study.corpus.ratings.columns  # refuses a corpus without ratings
     ratings = study.events[list(rated)][list(NAMED)].to_numpy(dtype=np.float32)
-    train, _ = released_split(study.agreed, study.truth)
+    split = released_split(study.agreed, study.truth)
     profile, seed, layers = study.run.profile, study.run.seed, study.layers(STEP[study.run.profile])
     draw = partial(Sample, study.truth, ratings, study.groups, n_classes=len(EMOTIONS))
-    everyone, agreed = (draw(rows, draws=DRAWS, splits=SPLITS, seed=seed) for rows in (np.arange(len(ratings)), train))
+    parts = {"all": np.arange(len(ratings))} | ({"agreed": split[0]} if split else {})
+    samples = {name: draw(rows, draws=DRAWS, splits=SPLITS, seed=seed) for name, rows in parts.items()}
+    everyone, agreed = samples["all"], samples.get("agreed")
     contrast = label_contrast(everyone)
     rows: list[Row] = [dict(metric="cosine_random_sd", value=float(study.model.width**-0.5))]
     rows += contrast_rows(everyone, contrast, seed)
     history: dict[tuple[str, str], list[Cosines]] = {}
     for layer in progress(layers, "geometry", [1] * len(layers), unit=" layers"):
         features = study.activations("resid_post", layer).float()
-        found = {("probe", "agreed"): probe_cosines(features[train], agreed, *REFITS[profile], seed=seed)}
+        found: dict[tuple[str, str], Cosines] = {}
+        if agreed:
+            found["probe", "agreed"] = probe_cosines(features[agreed.rows], agreed, *REFITS[profile], seed=seed)
         level: list[Row] = []
-        for which, name in ((everyone, "all"), (agreed, "agreed")):
+        for name, which in samples.items():
             known, turns = Moments(features[which.rows], which), alignment.metrics(features[which.rows], which.labels)
             found |= {(kind, name): known.cosines(turn) for kind, turn in turns.items()}
             if which is everyone:
@@ -83,7 +88,10 @@ def run(study: Study) -> pd.DataFrame:
     depths = (np.array(layers) + 1) / study.model.n_layers
     for (kind, name), levels in history.items():
         rows += [SITE | dict(vector=kind, set=name) | row for row in fading(levels, depths)]
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    if split is None:
+        table.attrs["left_out"] = f"Left out are the probes' directions: {study.too_few(RELEASED_NEEDS)}."
+    return table
 
 
 def label_contrast(of: Sample) -> Array:

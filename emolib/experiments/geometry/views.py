@@ -34,6 +34,11 @@ def six(data: pd.DataFrame) -> list[str]:
     return [name for name in SIX if (data["emotion"] == name).any()]
 
 
+def kinds(data: pd.DataFrame) -> list[str]:
+    """The kinds of vectors that there are: no probes where too few texts are answered right."""
+    return [name for name in NAMES if (data["vector"] == name).any()]
+
+
 def on_own_texts(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows of probes on the agreed set, as in the paper, and of all other vectors on all texts."""
     return rows[(rows["set"] == "agreed") == (rows["vector"] == "probe")]
@@ -42,7 +47,7 @@ def on_own_texts(rows: pd.DataFrame) -> pd.DataFrame:
 def walks(data: pd.DataFrame) -> pd.DataFrame:
     """The paper's cosines and ours, column `panel`."""
     titles, own = {name: NAMES[name] for name in DRAWN} | {"probe": "probe, this run"}, cosines(data)
-    parts = [select(own, vector=name).assign(panel=title) for name, title in titles.items()]
+    parts = [own[own["vector"] == name].assign(panel=title) for name, title in titles.items()]
     return pd.concat([paper.values("geometry").assign(panel=f"probe, {paper.DETAILED.name}"), *parts])
 
 
@@ -64,7 +69,7 @@ def chance(data: pd.DataFrame) -> pd.DataFrame:
         beyond=~pairs["value"].between(pairs["ci_low_null"], pairs["ci_high_null"]),
         half=(pairs["depth"] > EARLY).map({False: "first half", True: "second half"}),
     )
-    return pairs.groupby(["vector", "half"])[["reach", "beyond"]].mean().unstack("half").loc[list(NAMES)]
+    return pairs.groupby(["vector", "half"])[["reach", "beyond"]].mean().unstack("half").loc[kinds(data)]
 
 
 def reach(data: pd.DataFrame) -> pd.DataFrame:
@@ -83,13 +88,14 @@ def expected_signs(data: pd.DataFrame) -> pd.DataFrame:
     early = cosines(data).join(contrast, on=PAIR)
     early = early[early["depth"] <= EARLY]
     right = (early["value"] * early["contrast"] > 0).groupby([early["vector"], early["emotion"], early["appraisal"]])
-    shares = right.mean().unstack("vector")[list(NAMES)].rename(columns=NAMES)
+    shares = right.mean().unstack("vector")[kinds(data)].rename(columns=NAMES)
     return contrast.rename("rating, from the mean of emotions").to_frame().join(shares).rename(index=readable)
 
 
 def alignment(data: pd.DataFrame) -> pd.DataFrame:
     """Alignment with theory by layer: measured and its comparisons (`kind`), a `panel` per kind of vector."""
-    rows = on_own_texts(select(data, metric=list(ALIGNMENT), vector=list(DRAWN)))
+    drawn = [name for name in DRAWN if name in kinds(data)]
+    rows = on_own_texts(select(data, metric=list(ALIGNMENT), vector=drawn))
     rows = rows.assign(kind=rows["metric"].map(ALIGNMENT), panel=rows["vector"].map(NAMES))
     return rows.sort_values("metric", key=lambda names: names.map(list(ALIGNMENT).index), kind="stable")
 
@@ -111,7 +117,8 @@ def alignment_by_half(data: pd.DataFrame) -> pd.DataFrame:
         "two halves above 0": wide["ci_low", "two halves"] > 0,
     }
     counts = pd.DataFrame(hits).groupby("panel").agg(lambda layers: f"{layers.sum()} of {len(layers)}")
-    return spoken.join(counts).loc[[NAMES[name] for name in DRAWN]].rename_axis(index=None, columns=None)
+    drawn = [NAMES[name] for name in DRAWN if name in kinds(data)]
+    return spoken.join(counts).loc[drawn].rename_axis(index=None, columns=None)
 
 
 def fading(data: pd.DataFrame) -> pd.DataFrame:

@@ -20,6 +20,7 @@ from emolib.interventions.interchange import LEAST, Outcome, Window, patch, shar
 from emolib.stats import landmarks, pairs, scores
 from emolib.stats.sampling import balanced_rows
 from emolib.study.clean import KEEP
+from emolib.study.needs import advice
 from emolib.study.study import Study
 
 TEXTS = {"full": 250, "quick": 26}
@@ -41,7 +42,7 @@ def run(study: Study) -> pd.DataFrame:
     pool = balanced_rows(study.predicted, study.agreed, TEXTS[profile], seed=seed)
     labels, writers = study.predicted[pool], study.groups[pool]
     rounds = pairs.matchings(labels, writers, ROUNDS[profile], seed=seed)
-    _check(rounds, len(study.agreed))
+    _check(rounds, study)
     own = study.model.components
     last = [Window(span, own) for span in SPANS]
     # That a window of the stream is worth its last layer is shown at the last token, once.
@@ -135,10 +136,10 @@ def pair_counts(outcome: Outcome, words: Sequence[str]) -> Iterator[Row]:
         yield key | dict(value=float(couples.count((source, base))), n=len(couples))
 
 
-def _check(rounds: np.ndarray, n_agreed: int) -> None:
+def _check(rounds: np.ndarray, study: Study) -> None:
     paired = int((rounds[0] != np.arange(rounds.shape[1])).sum())
     if paired < LEAST:
         raise ValueError(
-            f"{paired} of the {n_agreed} texts answered right find a partner of another label and writer, and patching "
-            f"needs {LEAST}: try calibration=batch, another prompt or a larger model"
+            f"{paired} of the {len(study.agreed)} texts answered right find a partner of another label and writer, and "
+            f"patching needs {LEAST}: {advice(study.run)}"
         )

@@ -11,6 +11,11 @@ from emolib.tables.results import select
 RELEASED = dict(metric="accuracy", setting="as_released", probe="linear")
 
 
+def has_released(table: pd.DataFrame) -> bool:
+    """Whether the paper's probes were fitted: not where the model answers too few texts right."""
+    return bool((table["setting"] == RELEASED["setting"]).any())
+
+
 def released(table: pd.DataFrame) -> pd.DataFrame:
     """Held-out accuracy of the paper's linear probe at the last token."""
     return select(table, **RELEASED, position="-1")

@@ -12,8 +12,8 @@ from emolib import stats
 from emolib.engine.edits import Noise, Operation, Zero
 from emolib.engine.sites import COMPONENTS
 from emolib.engine.sweeps import joined, sweep
-from emolib.experiments.robustness.profile import RESAMPLES, Profile, Row, probeable, weighted
-from emolib.probes.linear import cross_validate, fit_logistic, grouped_folds, shuffled_labels
+from emolib.experiments.robustness.profile import RESAMPLES, Profile, Row, weighted
+from emolib.probes.linear import cross_validate, fit_logistic, grouped_folds, probeable, shuffled_labels
 from emolib.probes.ridge import cross_validate_ridge
 from emolib.stats import scores
 from emolib.stats.sampling import balanced_rows
@@ -149,7 +149,7 @@ def over_splits(study: Study, layers: Sequence[int]) -> Iterator[Row]:
     agreed = study.agreed
     orders = [np.random.default_rng(seed).permutation(len(agreed)) for seed in range(SPLITS)]
     tests = np.stack(orders) < len(agreed) // 5
-    if not probeable(study.truth[agreed], np.arange(len(agreed)) % 2):
+    if not probeable(study.truth[agreed], np.arange(len(agreed)) % 2, n_folds=2):
         return
     truth = torch.as_tensor(study.truth[agreed])
     low, high = np.sqrt((SPLITS - 1) / chi2.ppf([0.5 + stats.LEVEL / 2, 0.5 - stats.LEVEL / 2], SPLITS - 1))

@@ -17,7 +17,7 @@ from emolib.engine.edits import Zero
 from emolib.engine.labels import CALIBRATIONS, calibration_offsets
 from emolib.engine.sweeps import sweep
 from emolib.interventions import interchange
-from emolib.probes.linear import check_probeable, cross_validate, grouped_folds
+from emolib.probes.linear import cross_validate, grouped_folds, probeable
 from emolib.stats import landmarks, pairs, scores
 from emolib.stats.landmarks import Landmark
 from emolib.stats.sampling import balanced_rows
@@ -185,15 +185,6 @@ def weighted(hits: np.ndarray, worth: np.ndarray) -> Statistic:
     return lambda weights: mean(weights * worth)
 
 
-def probeable(labels: np.ndarray, folds: np.ndarray) -> bool:
-    """Whether there are texts enough for `probes.cross_validate`."""
-    try:
-        check_probeable(labels, folds, n_folds=int(folds.max()) + 1)
-    except ValueError:
-        return False
-    return True
-
-
 def _behaviour(profile: Profile) -> Iterator[Row]:
     study, n, logits = profile.study, len(profile.study.truth), profile.study.clean.logits
     for calibration in CALIBRATIONS:
@@ -232,7 +223,11 @@ def _layers(profile: Profile) -> Iterator[Row]:
 def _probe(study: Study, probed: list[int], n_folds: int) -> dict[str, np.ndarray]:
     folds = grouped_folds(study.truth, study.groups, n_folds=n_folds, seed=study.run.seed)
     members = {"all": np.ones(len(folds), dtype=bool), "agreed": np.isin(np.arange(len(folds)), study.agreed)}
-    members = {name: own for name, own in members.items() if probeable(study.truth[own], folds[own])}
+    members = {
+        name: own
+        for name, own in members.items()
+        if probeable(study.truth[own], folds[own], n_folds=int(folds.max()) + 1)
+    }
     if not members or not probed:
         return {}
     targets, subset = np.tile(study.truth, (len(members), 1)), np.stack(list(members.values()))

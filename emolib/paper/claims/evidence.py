@@ -256,7 +256,8 @@ class Evidence:
         found = _rows(self.tables[experiment], keys)
         if found.empty:
             wanted = ", ".join(f"{key} {value}" for key, value in keys.items())
-            raise NotTestable(f"the {experiment} table has no row with {wanted}")
+            why = self.tables[experiment].attrs.get("provenance", {}).get("left_out", "").rstrip(".")
+            raise NotTestable(f"the {experiment} table has no row with {wanted}" + (f" ({why})" if why else ""))
         return found
 
     def one(self, experiment: str, **keys: Any) -> pd.Series | None:
