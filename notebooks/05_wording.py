@@ -84,7 +84,7 @@ say(
 
 # %% tags=["hide-input"]
 look = dict(hue="source", panel="target", x="depth", ylabel="balanced accuracy", lines={"chance": 1 / 13})
-shown = views.curves(data, ("activations", *views.TEXT), metric="balanced_accuracy", target=["writer", "model"])
+shown = views.curves(data, ("activations", *views.TEXT), metric="balanced_accuracy", target=views.targets(data))
 figures.show(
     figures.depth_curves(shown.replace({"target": views.TARGETS}), **look),
     name="fig-wording-emotion",

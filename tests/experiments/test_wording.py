@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ from sklearn.metrics import balanced_accuracy_score, r2_score
 from sklearn.model_selection import GridSearchCV, PredefinedSplit
 from sklearn.pipeline import make_pipeline
 
+from emolib.experiments import wording
 from emolib.experiments.wording import measure, views
 from emolib.paper import claims
 from emolib.probes.linear import grouped_folds
+from emolib.study.clean import Clean
 from emolib.study.run import Run
 from emolib.study.study import Study
 from emolib.tables import results
@@ -253,6 +256,24 @@ def test_a_corpus_without_ratings_has_its_emotions_read(
     run = Run(model=str(tiny_folder), corpus=str(tmp_path / "bare.csv"), device="cpu")
     found = measure.run(PlantedStudy(run, folder=tmp_path))
     assert "balanced_accuracy" in set(found["metric"]) and "appraisal" not in found
+
+
+def test_a_model_that_always_answers_alike_has_the_writers_label_read(
+    planted: PlantedStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measure, "RESAMPLES", 20)
+    monkeypatch.setattr(measure, "other_corpus", keyword_free)
+    planted_table().drop(columns=list(APPRAISALS)).to_csv(tmp_path / "bare.csv", index=False)
+    run = replace(planted.run, corpus=str(tmp_path / "bare.csv"))
+    logits = torch.eye(len(EMOTIONS))[[3] * N]
+    alike = Clean(logits=logits, sums=logits, words=["yes"] * N)
+    found, usual = (PlantedStudy(run, folder=tmp_path, clean=clean).table(wording) for clean in (alike, None))
+    assert views.targets(found) == ["writer"] and views.targets(usual) == ["writer", "model"] and not usual.attrs
+    assert "it always gives the same" in found.attrs["left_out"]
+    same = usual[usual["target"] != "model"].reset_index(drop=True)
+    numbers = ["value", "ci_low", "ci_high"]
+    pd.testing.assert_frame_equal(found.drop(columns=numbers), same.drop(columns=numbers))
+    assert np.allclose(found[numbers], same[numbers], atol=0.02, equal_nan=True)
 
 
 def test_views_are_the_table() -> None:

@@ -61,11 +61,15 @@ def run(study: Study) -> pd.DataFrame:
     best of the text alone, each chosen on one half of the writers and compared on the other. carried: balanced accuracy
     of a probe `trained_on` one corpus and `tested_on` another; carried_difference: activations at the layer that is
     best within the run, minus the text's `features`. Intervals are over writers. Appraisals need a corpus with ratings.
-    Raises ValueError when there are too few texts.
+    Where the model always answers alike, probes of its answer are left out, and `.attrs["left_out"]` says so. Raises
+    ValueError when there are too few texts.
     """
     folds = grouped_folds(study.truth, study.groups, seed=study.run.seed)
     control = shuffled_labels(study.truth, study.groups, seed=study.run.seed)
-    labels = np.stack([study.truth, study.predicted, control])
+    targets = dict(zip(TARGETS, (study.truth, study.predicted, control), strict=True))
+    if min(len(np.unique(study.predicted[folds != fold])) for fold in np.unique(folds)) < 2:
+        del targets["model"]
+    labels = np.stack([*targets.values()])
     ratings = study.events[list(APPRAISALS)].to_numpy(dtype=float) if study.corpus.rated else None
     onehot = np.eye(len(EMOTIONS))[study.truth]
     layers = sorted({study.layers()[0], *study.layers(STEP[study.run.profile])})  # the first has hardly begun
@@ -96,12 +100,15 @@ def run(study: Study) -> pd.DataFrame:
         if ratings is not None:
             beside["activations", layer] = nested_ridge(x, ratings, folds, free=onehot)[0]
             rated["activations", layer], rated["both", layer] = rate_on_top(x, ratings, folds, foreseen)
-    rows = [*emotion_rows(study, labels, named)]
+    rows = [*emotion_rows(study, targets, named)]
     if ratings is not None:
         rows += appraisal_rows(study, ratings, rated, beside, held_out_means(ratings, study.truth, folds))
     curve = scores.balanced_accuracy(study.truth, np.stack([named["activations", layer][0] for layer in layers], 1))
     best = layers[int(curve(np.ones((1, len(folds)))).argmax())]
-    return pd.DataFrame([*rows, *carried_rows(study, other_corpus(study), layers, best)])
+    table = pd.DataFrame([*rows, *carried_rows(study, other_corpus(study), layers, best)])
+    if "model" not in targets:
+        table.attrs["left_out"] = "Left out are probes of the model's answer: it always gives the same."
+    return table
 
 
 def dense_features(study: Study) -> dict[str, Tensor]:
@@ -225,13 +232,13 @@ def _straight(guess: Array, ratings: Array, train: np.ndarray) -> Array:
     return mean + slope * (guess - centre)
 
 
-def emotion_rows(study: Study, labels: np.ndarray, named: Guesses) -> Iterator[Row]:
+def emotion_rows(study: Study, targets: dict[str, np.ndarray], named: Guesses) -> Iterator[Row]:
     """Rows of how often emotions are named right, and of what activations add to the text."""
     n = len(study.truth)
-    for target, truth in enumerate(labels):
-        chosen = {key: guess[target] for key, guess in named.items() if target < len(guess)}
+    for place, (target, truth) in enumerate(targets.items()):
+        chosen = {key: guess[place] for key, guess in named.items() if place < len(guess)}
         found = _interval(study, scores.balanced_accuracy(truth, np.stack([*chosen.values()], axis=1)))
-        yield from found.rows(map(_site, chosen), metric="balanced_accuracy", target=TARGETS[target], n=n)
+        yield from found.rows(map(_site, chosen), metric="balanced_accuracy", target=target, n=n)
     own = {key: guess[0] for key, guess in named.items()}
     yield from contrasts(study, scores.balanced_accuracy, study.truth, own, "accuracy_gain", target="writer")
 

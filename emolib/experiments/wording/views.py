@@ -22,6 +22,11 @@ BEYOND = ("activations", "tfidf", "residual", "both")
 TEXT = ("tfidf", "token_embeddings", "bag_of_words", "length")
 
 
+def targets(table: pd.DataFrame) -> list[str]:
+    """Whose labels are read: the writer's and, unless it always answers alike, the model's."""
+    return [name for name in TARGETS if (table["target"] == name).any()]
+
+
 def curves(table: pd.DataFrame, features: tuple[str, ...], **keys: object) -> pd.DataFrame:
     """Rows over layers of the features given, `source` in words; those of the text alone at every layer measured."""
     rows = select(table, **keys)
