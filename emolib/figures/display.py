@@ -169,10 +169,10 @@ def extremes(rows: pd.DataFrame, by: str, form: str = ".2f", *, lowest: bool = F
 
     `by` is the column that tells curves apart, in the order of its rows; "(not measured)" where there are no rows.
     """
+    if rows.empty:
+        return "(not measured)"
     values = rows.groupby(by, sort=False)["value"].agg("min" if lowest else "max").dropna()
-    *most, last = [f"{value:{form}} ({readable(str(name), by)})" for name, value in values.items()] or [
-        "(not measured)"
-    ]
+    *most, last = [f"{value:{form}} ({readable(str(name), by)})" for name, value in values.items()]
     return f"{', '.join(most)} and {last}" if most else last
 
 
