@@ -63,7 +63,8 @@ def planted(folder: Path, tiny_folder: Path) -> Callable[..., PlantedStudy]:
     model: Any = SimpleNamespace(n_layers=LAYERS, components=COMPONENTS)
 
     def open_study(profile: str = "quick", **arguments: Any) -> PlantedStudy:
-        return PlantedStudy(replace(run, profile=profile), folder=folder, model=model, clean=clean, **arguments)
+        given = dict(folder=folder, model=model, clean=clean) | arguments
+        return PlantedStudy(replace(run, profile=profile), **given)
 
     return open_study
 
