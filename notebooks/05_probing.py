@@ -178,8 +178,9 @@ figures.show(
 
 # %% tags=["hide-input"]
 say(
-    f"The writer's label is read best from the residual stream after layer {layer_number(gap['layer'])}, "
-    f"{spoken(gap, '.1%')} above the shuffled control at the same site; over all sites the control lies between "
+    f"The writer's label is read best from the residual stream after layer {layer_number(gap['layer'])}: there balanced "
+    f"accuracy lies {spoken(100 * gap[list(claims.NUMBER)], '.1f')} points above that of the shuffled control. Over all "
+    "sites the control lies between "
     f"{control.min():.1%} and {control.max():.1%}, chance being {1 / 13:.1%}."
 )
 
@@ -216,16 +217,16 @@ else:
 # %% tags=["hide-input"]
 if views.has_released(data):
     both, theirs, gain = views.nonlinear(data)
-    gains = ", ".join(f"{value:+.1%} ({figures.readable(name)})" for name, value in gain.items())
+    gains = ", ".join(f"{100 * value:+.1f} ({figures.readable(name)})" for name, value in gain.items())
     figures.show(
         figures.depth_curves(both, hue="probe", paper=theirs, **(look | {"panel": "component"})),
         name="fig-probing-nonlinear",
-        title=f"Accuracy of the non-linear probe minus that of the linear one: {gains}",
+        title=f"Accuracy of the non-linear probe minus that of the linear one, in points: {gains}",
         fold=True,
         caption="Linear and non-linear probes on the same events; dashed, the paper's non-linear probe (Figure 13, bottom).",
         alt="Held-out accuracy over depth of the linear and the non-linear probe, in three panels.",
     )
-    say(f"Averaged over layers, the non-linear probe differs from the linear one by {gains}.")
+    say(f"Averaged over layers, the non-linear probe is right for more of the events, in points of a hundred: {gains}.")
 else:
     say("(not measured): too few texts are answered right, as *In short* says.")
 

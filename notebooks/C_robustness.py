@@ -238,8 +238,8 @@ say(
 changes, pooled = views.leaked(data)
 answered = [f"{row['what']} {spoken(row, '.0%')}" for _, row in pooled.iterrows()]
 say(
-    f"Counting these events in changes the accuracy by at most **{changes['value'].abs().max():.2%}** under any prompt. Of "
-    f"these events themselves the model answers right: {'; '.join(answered)}."
+    f"Counting these events in changes the accuracy by at most **{100 * changes['value'].abs().max():.2f} points** under "
+    f"any prompt. Of these events themselves the model answers right: {'; '.join(answered)}."
     if len(changes)
     else "No two events of this corpus are demonstrations."
 )

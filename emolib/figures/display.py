@@ -160,8 +160,14 @@ def png(fig: Figure) -> bytes:
 
 def spoken(row: Any, form: str = ".2f") -> str:
     """Return the value of a row with its interval, if it has one, as a sentence says it: "0.42 (0.34 to 0.51)"."""
-    value, low, high = (f"{row[name]:{form}}" for name in ("value", "ci_low", "ci_high"))
+    value, low, high = (plain(row[name], form) for name in ("value", "ci_low", "ci_high"))
     return value if pd.isna(row["ci_low"]) else f"{value} ({low} to {high})"
+
+
+def plain(value: float, form: str) -> str:
+    """Return a number in a form; what rounds to nothing has no minus."""
+    text = f"{value:{form}}"
+    return text if any(digit in text for digit in "123456789") else text.lstrip("-")
 
 
 def extremes(rows: pd.DataFrame, by: str, form: str = ".2f", *, lowest: bool = False) -> str:
@@ -172,7 +178,7 @@ def extremes(rows: pd.DataFrame, by: str, form: str = ".2f", *, lowest: bool = F
     if rows.empty:
         return "(not measured)"
     values = rows.groupby(by, sort=False)["value"].agg("min" if lowest else "max").dropna()
-    *most, last = [f"{value:{form}} ({readable(str(name), by)})" for name, value in values.items()]
+    *most, last = [f"{plain(value, form)} ({readable(str(name), by)})" for name, value in values.items()]
     return f"{', '.join(most)} and {last}" if most else last
 
 

@@ -35,6 +35,7 @@ from emolib.figures.palette import (
     text_on,
 )
 from emolib.figures.panels import readable, with_depth
+from emolib.paper.claims.evidence import number
 from emolib.tables import paper
 from emolib.tables.results import select
 from emolib.texts.appraisals import EMOTIONS
@@ -399,8 +400,8 @@ def test_the_book_makes_a_numbered_figure_of_it(tmp_path: object) -> None:
     )
     assert page.count("<svg role=") == 2 and page.count("<details") == 1
     assert re.search(r"<figcaption>.*Fig\. 1.*<strong>bold</strong>", page, re.DOTALL)
-    for number, name in enumerate(("fig-probe", "fig-more"), start=1):
-        assert re.search(rf'href="#{name}"><span class="std std-numref">Fig. {number}', page)
+    for place, name in enumerate(("fig-probe", "fig-more"), start=1):
+        assert re.search(rf'href="#{name}"><span class="std std-numref">Fig. {place}', page)
     assert "detail" in (tmp_path / "out" / "searchindex.js").read_text(), "what is folded is found"
 
 
@@ -423,3 +424,10 @@ def test_what_is_glued_elsewhere_is_taken_from_its_page_and_has_html(monkeypatch
 def test_a_number_without_an_interval_is_said_without_one() -> None:
     row = dict(value=0.423, ci_low=0.34, ci_high=0.506)
     assert figures.spoken(row) == "0.42 (0.34 to 0.51)" and figures.spoken(row | {"ci_low": np.nan}) == "0.42"
+
+
+def test_what_rounds_to_nothing_has_no_minus() -> None:
+    nothing = dict(value=-0.001, ci_low=-0.014, ci_high=0.004)
+    assert figures.spoken(nothing) == "0.00 (-0.01 to 0.00)" and figures.spoken(nothing, ".0%") == "0% (-1% to 0%)"
+    assert figures.extremes(pd.DataFrame([nothing | {"run": "A"}]), "run", "+.2f") == "0.00 (A)"
+    assert number(nothing) == "0.00 (-0.01 to 0.00)"

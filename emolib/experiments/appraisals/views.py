@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from emolib.figures.display import spoken
 from emolib.figures.panels import readable
 from emolib.tables import paper
 from emolib.tables.results import at_layers, select
@@ -131,6 +132,5 @@ def peak_and_fall(data: pd.DataFrame) -> pd.DataFrame:
 
 def _written(columns: Mapping[str, pd.DataFrame], appraisals: Sequence[str]) -> pd.DataFrame:
     """Values with their intervals as text, a row per appraisal; columns without rows are left out."""
-    shape = "{0.value:.2f} ({0.ci_low:.2f}, {0.ci_high:.2f})".format
-    cells = {name: rows.set_index("appraisal").apply(shape, axis=1) for name, rows in columns.items() if len(rows)}
+    cells = {name: rows.set_index("appraisal").apply(spoken, axis=1) for name, rows in columns.items() if len(rows)}
     return pd.DataFrame(cells).loc[list(appraisals)].rename(index=readable)

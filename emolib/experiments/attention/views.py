@@ -8,6 +8,7 @@ import pandas as pd
 
 from emolib.engine.sites import layer_number
 from emolib.experiments.attention import EARLY, MIDDLE
+from emolib.figures.display import spoken
 from emolib.tables import paper
 from emolib.tables.results import select
 
@@ -100,11 +101,10 @@ def enrichment_by_band(data: pd.DataFrame) -> pd.DataFrame:
 
 
 def turn(data: pd.DataFrame) -> pd.DataFrame:
-    """Change of the text's share from the first half to the middle, a row per treatment and `measure`: "+0.021 (+0.014,
-    +0.027)"; the shares of weights for every treatment, the others as the demonstrations are given."""
+    """Change of the text's share from the first half to the middle, a row per treatment and `measure`: "+0.021 (+0.014
+    to +0.027)"; the shares of weights for every treatment, the others as the demonstrations are given."""
     rows = select(data, metric="mid_minus_early", measure=list(TURNS))
-    shape = "{0.value:+.3f} ({0.ci_low:+.3f}, {0.ci_high:+.3f})".format
-    cells = rows.assign(cell=rows.apply(shape, axis=1), measure=rows["measure"].map(TURNS))
+    cells = rows.assign(cell=rows.apply(spoken, axis=1, form="+.3f"), measure=rows["measure"].map(TURNS))
     wide = cells.pivot(index="demonstrations", columns="measure", values="cell")
     return wide.loc[rows["demonstrations"].unique(), list(TURNS.values())]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from emolib.figures.display import spoken
 from emolib.stats import landmarks
 from emolib.tables.results import at_layers, select
 
@@ -110,7 +111,7 @@ def carried(table: pd.DataFrame) -> pd.DataFrame:
 def differences(table: pd.DataFrame) -> pd.DataFrame:
     """The stream minus each probe of the text, tested on another corpus, with intervals, as text."""
     rows = _ways(select(table, metric="carried_difference"))
-    cells = rows.apply("{0.value:+.2f} ({0.ci_low:+.2f}, {0.ci_high:+.2f})".format, axis=1)
+    cells = rows.apply(spoken, axis=1, form="+.2f")
     wide = rows.assign(cell=cells, text=rows["features"].map(FEATURES)).pivot(
         index="text", columns="panel", values="cell"
     )
