@@ -87,9 +87,10 @@ settled, spread = (
     overview.model_by_model(run, geometry, view) for view in (views.valence_settles, views.spread_between)
 )
 say(
-    "Without any appraisal, the first axis on which the mean activations of the emotions differ is how pleasant the event "
-    f"was, in every layer from this depth on: {overview.listed(settled)}. Share of the variance of the activations that lies "
-    f"between emotions in the last layer: {overview.listed(spread, '.0%')}."
+    "Without any appraisal: the axis on which the mean activations of the emotions differ most follows how pleasant the "
+    "event was, beyond what shuffled labels give, in every layer from this depth on: "
+    f"{overview.listed(settled)}. Share of the variance of the activations that lies between emotions in the last layer: "
+    f"{overview.listed(spread, '.0%')}."
 )
 lines = overview.model_by_model(run, geometry, views.aligned)
 look = dict(hue="kind", panel="run", x="depth", ylabel="alignment with theory", lines={"none": 0})

@@ -216,8 +216,8 @@ say(
 )
 
 # %% [markdown]
-# In this model the fade is one of classifiers: directions that need none keep their cosines. The same weakness decides the
-# steering. The study's directions, fitted on few texts with hardly a penalty, predict the ratings of unseen writers worse
+# Where it was measured the fade is one of classifiers: directions that need none keep their cosines. Which axis the emotions
+# themselves keep is asked in [Geometry](08_geometry.ipynb). The same weakness decides the steering. The study's directions, fitted on few texts with hardly a penalty, predict the ratings of unseen writers worse
 # than their mean does; pushed, they show no order that the theory knows, and neither do projected ones. Directions whose
 # penalty was chosen for reading steer as the theory says, beyond random directions of like covariance when two appraisals are
 # pushed. That is evidence *for* the study's thesis from a procedure that is not the study's; and because such pushes work late
