@@ -92,6 +92,8 @@ say(
     f"{overview.listed(settled)}. Share of the variance of the activations that lies between emotions in the last layer: "
     f"{overview.listed(spread, '.0%')}."
 )
+
+# %% tags=["hide-input"]
 lines = overview.model_by_model(run, geometry, views.aligned)
 look = dict(hue="kind", panel="run", x="depth", ylabel="alignment with theory", lines={"none": 0})
 figures.show(
@@ -238,8 +240,6 @@ figures.show(
     "middle over that in the middle, where the paper's halve; 95 % intervals. Diamonds: the paper's.",
     alt="Points with intervals for seven kinds of vectors, two ratios each, the paper's, and the level of no change.",
 )
-
-# %% tags=["hide-input"]
 size = select(data, metric="cosine_random_sd")["value"].item()
 say(f"For scale: two random directions of this model have cosines with a standard deviation of {size:.3f}.")
 

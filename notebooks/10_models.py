@@ -282,14 +282,6 @@ figures.show(
 models.numbers(found).style.format(precision=2, na_rep="–").hide()
 
 # %% [markdown]
-# ## What it took
-#
-# Wall time and peak memory of each stored table, on the machines that its chapter names at its end.
-
-# %% tags=["hide-input"]
-models.took(stored).style.hide()
-
-# %% [markdown]
 # ## What this shows and what it does not
 #
 # A pattern over models is only as good as the number of models behind it. That a claim holds *from a size on* says where the

@@ -161,6 +161,14 @@ claims.unsupported(published[published["model"] != paper.DETAILED.name]).style.h
 say(claims.described())
 
 # %% [markdown]
+# ## What the runs took
+#
+# Wall time and peak memory of each stored table, on the machine that the chapter of its experiment names at its end.
+
+# %% tags=["hide-input"]
+overview.took(chosen).style.hide()
+
+# %% [markdown]
 # ## What this shows and what it does not
 #
 # A verdict on this run says something about this model under this prompt, not about the paper's models. Two verdicts on

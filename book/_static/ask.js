@@ -244,6 +244,7 @@
         const file = await load(wanted);
         if (wanted !== chosen.model) return;  // another one was chosen meanwhile
         shown = file;
+        delete root.dataset.offered;
       } catch (error) {
         unable(`The answers are not to be had: ${error.message}.`);
         return;
@@ -255,9 +256,17 @@
       refresh();
     }
 
+    // Nothing large is loaded before it is asked for.
+    function offer() {
+      const start = element("button", { type: "button", textContent: `Ask ${models[0].title} (loads ${models[0].megabytes} MB)` });
+      start.addEventListener("click", async () => { await open(); place.querySelector("select")?.focus(); });
+      place.replaceChildren(start);
+      root.dataset.offered = "";
+    }
+
     // An address without choices is one of a heading.
     function follow() {
-      if (shown && !location.hash.includes("=")) return;
+      if (!location.hash.includes("=")) { if (!shown && models.length) offer(); else if (!shown) open(); return; }
       for (const name in chosen) delete chosen[name];
       Object.assign(chosen, Object.fromEntries(new URLSearchParams(location.hash.slice(1))));
       open();

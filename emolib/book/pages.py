@@ -177,12 +177,19 @@ def questions(root: Path) -> dict[str, Any]:
     The events of our corpus in the order of every file in `render.ANSWERS`, the models whose answers are there, and how
     labels, components and pushes are drawn and called.
     """
-    corpus, files = load_corpus("situations"), sorted(path.stem for path in (root / render.ANSWERS).glob("*.js"))
+    corpus, files = load_corpus("situations"), sorted((root / render.ANSWERS).glob("*.js"))
     titles = {plain(name): entry["title"] for name, entry in registry().items()}
     return {
         "events": corpus.events[["text_id", "emotion", "text"]].rename(columns={"text_id": "id"}).to_dict("records"),
         "corpus": corpus.sha256,
-        "models": [{"file": name, "title": titles.get(name, name)} for name in files],
+        "models": [
+            {
+                "file": path.stem,
+                "title": titles.get(path.stem, path.stem),
+                "megabytes": f"{path.stat().st_size / 1e6:.1f}",
+            }
+            for path in files
+        ],
         "colours": EMOTION_COLOURS,
         "names": COMPONENT_LABELS,
         "pushes": PUSHED,

@@ -91,7 +91,8 @@ def print_book(root: Path) -> Path:
         page.goto(source.as_uri(), wait_until="load")
         if page.query_selector("#emolib-explorer"):
             page.wait_for_selector("#emolib-explorer[data-rows]")
-        if page.query_selector("#emolib-ask"):
+        if page.query_selector("#emolib-ask[data-offered]"):
+            page.click("#emolib-ask button")
             page.wait_for_selector("#emolib-ask[data-shown]")
         page.evaluate(PREPARE, [config["title"], config["author"], date.today().isoformat()])
         page.emulate_media(media="print", color_scheme="light")

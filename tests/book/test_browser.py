@@ -79,7 +79,8 @@ SEEN = """() => {
     uncued: [...document.querySelectorAll("article *")].filter((e) => e.clientWidth && e.scrollWidth > e.clientWidth + 1
       && /auto|scroll/.test(getComputedStyle(e).overflowX) && !e.matches(".emolib-scrolls")).length,
     unnamed: [...images, ...document.querySelectorAll("article svg[role=img]")].filter((e) => !named(e)).length,
-    uncaptioned: [...document.querySelectorAll("article figure")].filter((e) => !e.innerText.trim()).length,
+    uncaptioned: [...document.querySelectorAll("article figure")].filter((e) =>
+      !e.querySelector("figcaption")?.textContent.trim()).length,
     large: images.filter((e) => !e.closest("article") && e.getBoundingClientRect().height > 40).length,
     theme: box.dataset.theme,
     raw: document.querySelectorAll(".math:not(:has(math)), merror").length,
@@ -168,7 +169,7 @@ def visit(context: Any, name: str, base: str, rules: dict[str, list[str]]) -> Vi
     if name.endswith("explorer"):
         page.wait_for_selector(".emolib-explorer[data-rows] svg")
     if name.endswith("/ask"):
-        page.wait_for_selector(".emolib-ask[data-shown]")
+        page.wait_for_selector(".emolib-ask[data-offered]")
     result.seen = page.evaluate(SEEN)
     page.evaluate(LOOKS)
     others = {"options": {"resultTypes": ["violations"], "preload": False, **rules}}
@@ -398,7 +399,7 @@ def test_formulas_are_set_in_the_font_that_comes_along(visits: dict[str, list[Vi
     for visit in visits["narrow dark"]:
         assert any("STIX" in family for family in visit.seen["fonts"]) == bool(visit.seen["letters"]), visit.page
     letters = {
-        letter for visit in visits["wide light"] for letter in visit.seen["letters"] if letter.strip(" \n\ufe00")
+        letter for visit in visits["wide light"] for letter in visit.seen["letters"] if letter.strip(" \n\u2009\ufe00")
     }
     font = TTFont(site / "_static" / "vendor" / "stix-two-math.woff")
     assert "MATH" in font and {"\U0001d465", "∑", "⟨"} <= letters

@@ -390,6 +390,7 @@ def test_an_error_that_is_no_lack_of_memory_is_not_hidden():
 @contextmanager
 def memory(more: int) -> Iterator[None]:
     """At most `more` bytes of address space beyond what this process has."""
+    gc.collect()  # what tests before have left would be given back meanwhile, and be room
     before = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + more, before[1]))
     try:
