@@ -258,7 +258,7 @@
 
     // Nothing large is loaded before it is asked for.
     function offer() {
-      const start = element("button", { type: "button", textContent: `Ask ${models[0].title} (loads ${models[0].megabytes} MB)` });
+      const start = element("button", { type: "button", className: "emolib-any", textContent: `Ask ${models[0].title} (loads ${models[0].megabytes} MB)` });
       start.addEventListener("click", async () => { await open(); place.querySelector("select")?.focus(); });
       place.replaceChildren(start);
       root.dataset.offered = "";
