@@ -372,7 +372,7 @@ def test_valence_settles_behind_the_last_layer_where_shuffled_labels_do_as_well(
         planted.loc[chosen & (data["metric"] == "pc1_valence"), ["value", "ci_low", "ci_high"]] = [0.9, 0.8, 0.95]
         planted.loc[chosen & (data["metric"] == "pc1_valence_null"), ["value", "ci_low", "ci_high"]] = [0.2, 0.1, 0.5]
         if last is not None:
-            planted.loc[chosen & data["layer"].isin([layers[0], layers[last]]), ["value", "ci_low"]] = [0.5, 0.3]
+            planted.loc[chosen & data["layer"].isin([layers[0], layers[last]]), ["value", "ci_low"]] = [0.6, 0.3]
         found = views.valence_settles(planted)["layer"].tolist()
         assert found == layers[0 if last is None else last + 1 :][:1]
     row = views.spread_between(data).iloc[0]
