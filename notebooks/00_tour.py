@@ -322,10 +322,11 @@ after = torch.tensor(moved.query("state == 'after'")["value"].to_numpy(), dtype=
 torch.testing.assert_close((by_hand[words].float() - mean).log_softmax(-1).cpu(), after.log(), **near)
 
 # %% tags=["hide-input", "intervention"]
+step, low, high = play.beyond(moved, "guilt")
 figures.show(
     figures.label_shares(moved),
     name="fig-tour-push",
-    title=f"The answer is {play.top(moved, 'before')} before the push and {play.top(moved, 'after')} after it",
+    title=f"The push moves guilt by {100 * step:+.0f} points, random directions by {100 * low:+.0f} to {100 * high:+.0f}",
     caption=f"Answers of {title} to the fever story before (rings) and after (bars) a push towards own doing, and after "
     "pushes of the same length in twenty random directions (dots).",
     alt="Bars with the share of each of thirteen labels after the push, rings for before, dots for random directions.",

@@ -79,7 +79,7 @@ runs = overview.model_by_model(run, behaviour, partial(views.accuracies, scoring
 raw, calibrated = (views.accuracies(data, scoring=scoring, calibration=kind).iloc[0] for kind in views.AS)
 right = figures.extremes(select(runs, answers="calibrated"), "run", ".0%")
 say(
-    f"As scored, {run.model} is right for **{spoken(raw, '.1%')}** of the events; calibrated, for "
+    f"Without calibration {overview.run_name({'behaviour': data}, run.slug)} names the writer's emotion for **{spoken(raw, '.1%')}** of the events; calibrated, for "
     f"**{spoken(calibrated, '.1%')}** (in brackets the 95 % interval). The paper's smallest model, "
     f"{paper.DETAILED.name}, reaches {paper.DETAILED.accuracy:.1%}."
 )

@@ -197,7 +197,7 @@ if views.has_released(data):
     figures.show(
         figures.site_heatmap(tokens, label="held-out accuracy", rows="position", paper=views.paper_released()),
         name="fig-probing-tokens",
-        title=f"Read from the last layer's stream: {figures.extremes(last, 'position', '.0%')}",
+        title=f"Emotion read right from the last layer's stream, by token: {figures.extremes(last, 'position', '.0%')}",
         fold=True,
         caption="Held-out accuracy of linear probes by token, counted from the end of the prompt, and layer; agreed set. Below, "
         "the paper's Llama 3.2 1B (its Figure 18).",
@@ -221,12 +221,12 @@ if views.has_released(data):
     figures.show(
         figures.depth_curves(both, hue="probe", paper=theirs, **(look | {"panel": "component"})),
         name="fig-probing-nonlinear",
-        title=f"Accuracy of the non-linear probe minus that of the linear one, in points: {gains}",
+        title=f"Mean over layers of the non-linear probe's accuracy minus the linear one's, in points: {gains}",
         fold=True,
         caption="Linear and non-linear probes on the same events; dashed, the paper's non-linear probe (Figure 13, bottom).",
         alt="Held-out accuracy over depth of the linear and the non-linear probe, in three panels.",
     )
-    say(f"Averaged over layers, the non-linear probe is right for more of the events, in points of a hundred: {gains}.")
+    say(f"Averaged over layers, accuracy of the non-linear probe minus that of the linear one, in points: {gains}.")
 else:
     say("(not measured): too few texts are answered right, as *In short* says.")
 

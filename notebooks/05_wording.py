@@ -133,7 +133,7 @@ pleasant, ahead = views.gap(data, appraisal="pleasantness"), views.gains(data, "
 figures.show(
     figures.interval_points(rated, by="appraisal", hue="source", xlabel="held-out $R^2$", lines={"the mean rating": 0}),
     name="fig-wording-appraisals",
-    title=f"Best predicted rating: {figures.extremes(rated, 'source')}",
+    title=f"R² of the rating that is predicted best of all: {figures.extremes(rated, 'source')}",
     fold=True,
     caption=f"Held-out $R^2$ of the residual stream after layer {at}, the best on average, and of the best of the four "
     "probes of the text alone for each appraisal; 95 % intervals over writers.",
@@ -157,7 +157,7 @@ figures.show(
         beyond, by="appraisal", hue="source", xlabel="partial $R^2$ beyond the label", lines={"nothing": 0}
     ),
     name="fig-wording-partial",
-    title=f"Most explained beside the label: {figures.extremes(beyond, 'source')}",
+    title=f"Partial R² beside the label, of the appraisal with most: {figures.extremes(beyond, 'source')}",
     fold=True,
     caption=f"Share of the variance left by the writer's label that the residual stream after layer {at} explains, and "
     "the best of the four probes of the text alone; 95 % intervals over writers.",
@@ -179,7 +179,7 @@ apart = views.curves(data, views.BEYOND, metric="balanced_accuracy", target="wri
 figures.show(
     figures.depth_curves(apart, hue="source", x="depth", ylabel="balanced accuracy", lines={"chance": 1 / 13}),
     name="fig-wording-beyond",
-    title=f"Best balanced accuracy: {figures.extremes(apart, 'source')}",
+    title=f"Writer's emotion, balanced accuracy at the best layer: {figures.extremes(apart, 'source')}",
     fold=True,
     caption="Balanced held-out accuracy for the writer's label of the residual stream as it is, without what the weighted "
     "words tell of the emotion, and beside them; the level line is the words alone. 95 % intervals over writers.",
@@ -223,7 +223,7 @@ figures.show(
         across, hue="source", panel="panel", x="depth", ylabel="balanced accuracy", lines={"chance": 1 / 13}
     ),
     name="fig-wording-carried",
-    title=f"Best balanced accuracy: {figures.extremes(across, 'panel')}",
+    title=f"Writer's emotion by the best reader, balanced accuracy at the best layer: {figures.extremes(across, 'panel')}",
     fold=True,
     caption="Balanced accuracy for the writer's label within this corpus (held out) and from one corpus to another "
     f"({views.sizes(data)}). 95 % intervals over the writers of the tested corpus.",

@@ -74,14 +74,15 @@ data, reference = measured(run, attention), reference_table(run, attention)
 # %% tags=["hide-input"]
 most = overview.model_by_model(run, attention, views.most_in_the_event)
 say(
-    f"Where the event is looked at most, it holds the most attended token of this share of events: {overview.listed(most, '.0%')}."
+    "At the layer where this is most frequent, the single most attended token lies in the event for this share of events: "
+    f"{overview.listed(most, '.0%')}."
 )
 tops = overview.model_by_model(run, attention, views.tops)
 look = dict(hue="part", panel="run", x="depth", ylabel="share of events", ylim=(0, 1))
 figures.show(
     figures.depth_curves(tops, paper=overview.behind(views.tops(views.published()), tops), **look),
     name="fig-attention-models",
-    title=f"The most attended token lies in the event for at most {figures.extremes(most, 'run', '.0%')} of events",
+    title=f"At the best layer the most attended token lies in the event for {figures.extremes(most, 'run', '.0%')} of events",
     caption="Share of events whose most attended token, in any head, lies in the event itself, or is the last cue behind "
     "it, in each model; the first token is left out. Dashed: the paper's Llama 3.2 1B (the counts behind its Figure 4).",
     alt="Share of events by the place of the most attended token, over depth, a panel for each model.",
@@ -124,7 +125,7 @@ look = dict(colours=SEGMENT_COLOURS, height=2.6, lines={"text under uniform atte
 figures.show(
     figures.depth_stacks(stacks, panel="metric", column="segment", ylabel="share of attention", **look),
     name="fig-attention-mass",
-    title=f"At layer {first['where']}, {first['value']:.0%} of the attention goes to one part: {readable(first['segment'])}",
+    title=f"At layer {first['where']}, {first['value']:.0%} of the attention, weighted by value length, goes to one part: {readable(first['segment'])}",
     caption=f"Attention of the last token by part of the prompt, mean over heads and {stacks['n'].iloc[0]:,} events "
     "balanced over emotions. The intervals of the text's share are in the third figure.",
     alt="Stacked shares of attention by layer: text, demonstrations, their labels, instruction, format, first token.",
@@ -181,7 +182,7 @@ look = dict(hue="metric", panel="part", x="depth", ylabel="share of events", yli
 figures.show(
     figures.depth_curves(shown, paper=views.counts(views.published()), reference=behind, **look),
     name="fig-attention-top",
-    title=f"Where the most attended token lies, at most: {figures.extremes(views.tops(data), 'part', '.0%')}",
+    title=f"Share of events whose most attended token lies there, at the layer with most: {figures.extremes(views.tops(data), 'part', '.0%')}",
     fold=True,
     caption=f"Share of {shown['n'].iloc[0]:,} events whose most attended token lies in each part of the prompt{three}, 95 % "
     "intervals over writers. Dashed: the counts behind Figure 4 of the paper (Llama 3.2 1B, 2,740 events), of the most "
@@ -259,7 +260,7 @@ figure.axes[0].yaxis.set_major_formatter("{x:g}")
 figures.show(
     figure,
     name="fig-attention-words",
-    title=f"Attention in the middle layers, as a multiple of that to other words: {figures.extremes(kinds, 'words', '.1f')}",
+    title=f"Attention in the middle layers, as a multiple of that to words like them: {figures.extremes(kinds, 'words', '.1f')}",
     caption="Attention of the last token to kinds of words of the event, relative to other words at the same place"
     " (emotion words: and of the same frequency), 95 % intervals over writers.",
     alt="Enrichment over depth for content words and, where the corpus masks them, for masks and emotion words.",
@@ -271,7 +272,10 @@ kinds = [
     f"{readable(row['words'])} **{spoken(row)}** ({row['n']:,} events; before: {row['before']:.2f})"
     for _, row in middle.iterrows()
 ]
-say(f"In the middle layers (depth 0.5 to 0.7), and before: {'; '.join(kinds)}.{missing}")
+say(
+    "Attention as a multiple of that to what each kind is compared with, in the middle layers (depth 0.5 to 0.7; in brackets, "
+    f"before them): {'; '.join(kinds)}.{missing}"
+)
 
 # %% [markdown]
 # ## What this shows and what it does not

@@ -152,7 +152,7 @@ figures.show(
         reference=None if reference is None else views.outcomes(reference, span=1),
     ),
     name="fig-patching-single",
-    title=f"One layer carries at most: {figures.extremes(select(main, span=1, metric='transfer'), 'component', '.0%')}",
+    title=f"Share of answers carried along by one layer, at the best place: {figures.extremes(select(main, span=1, metric='transfer'), 'component', '.0%')}",
     caption=f"Outcome of patching one layer at the last token, {n:,} pairs, 95 % intervals. Dashed, for attention only: "
     "the paper's Llama 3.2 1B (its Figure 17), from below the share transferred, from above the share kept.",
     alt="Shares of transferred, neither and kept over depth in panels for attention, feed-forward and residual stream.",
@@ -206,7 +206,7 @@ print("in every layer:", *(EMOTIONS[i] for i in (patched - mean).argmax(-1)))
 figures.show(
     figures.outcome_stacks(select(main, span=3), paper=views.paper_outcomes(span=3)),
     name="fig-patching-three",
-    title=f"Three layers carry at most: {figures.extremes(select(main, span=3, metric='transfer'), 'component', '.0%')}",
+    title=f"Share of answers carried along by three layers, at the best place: {figures.extremes(select(main, span=3, metric='transfer'), 'component', '.0%')}",
     fold=True,
     caption=f"Outcome of patching three neighbouring layers at the last token, {n:,} pairs, 95 % intervals, at the "
     "centre of the window for attention and feed-forward and at its last layer for the stream. Dashed: the paper's Llama "
@@ -237,7 +237,7 @@ if len(spans):
     figures.show(
         figures.outcome_stacks(spans, panel="span", paper=theirs),
         name="fig-patching-spans",
-        title=f"Attention carries at most: {figures.extremes(select(spans, metric='transfer'), 'span', '.0%')}",
+        title=f"Share of answers that attention carries along, at the best place: {figures.extremes(select(spans, metric='transfer'), 'span', '.0%')}",
         fold=True,
         caption="Outcome of patching attention outputs in windows of one, three and five layers, at the centre of the "
         "window, 95 % intervals. Dashed: the paper's Llama 3.2 1B (its Figure 17).",
@@ -264,7 +264,7 @@ figures.show(
         paper=views.paper_outcomes(span=3, metric="transfer", position=[*tokens["position"].unique()]),
     ),
     name="fig-patching-tokens",
-    title=f"Transferred at most, at a token: {figures.extremes(tokens, 'position', '.0%')}",
+    title=f"Share of answers carried along from one token, at the best site: {figures.extremes(tokens, 'position', '.0%')}",
     fold=True,
     caption=f"Share of pairs transferred by token and layer. This run: windows of {tokens['span'].max()} for attention "
     f"and feed-forward, single layers of the stream, {tokens['n'].min()} pairs at tokens -2 to -5. Below, the paper's "
@@ -299,7 +299,7 @@ look["ylim"] = (min(-0.05, recovery["ci_low"].min()), max(1.05, recovery["ci_hig
 figures.show(
     figures.depth_curves(recovery, ylabel="recovered evidence", reference=behind, **look),
     name="fig-patching-recovery",
-    title=f"Most evidence in one attention output: {figures.extremes(own, 'direction')}",
+    title=f"Largest share of the evidence that one attention output carries: {figures.extremes(own, 'direction')}",
     fold=True,
     caption=f"Normalised recovery when one layer is patched at the last token, {n:,} pairs, ratio of means with 95 % "
     "intervals that count shared writers. 1 is all of the evidence.",
@@ -322,7 +322,7 @@ for span in (1, 3):
     figures.show(
         figures.depth_curves(shown, **look),
         name=f"fig-patching-control-{span}",
-        title=f"Answers kept where attention disturbs most: {figures.extremes(own, 'source', '.0%', lowest=True)}",
+        title=f"Answers kept with {'one layer' if span == 1 else f'{span} layers'} of attention copied in, where fewest are: {figures.extremes(own, 'source', '.0%', lowest=True)}",
         fold=span > 1,
         caption=f"Share of answers kept when the source has another emotion or the same one ({same} pairs); windows of "
         f"{span}, last token, 95 % intervals.",

@@ -120,7 +120,7 @@ if views.has_released(data):
     figures.show(
         figures.depth_curves(curves, paper=views.published("appraisal_probe"), ylim=limits, **look),
         name="fig-appraisals-released",
-        title=f"Best R² as released, and of the label alone: {figures.extremes(curves, 'component')}",
+        title=f"Best R² over six appraisals and all layers, as released: {figures.extremes(curves, 'component')}",
         fold=True,
         caption=f"Held-out $R^2$ of six appraisal probes as released, and of the emotion label alone, on the same "
         f"{curves['n'].iloc[0]} test events of the agreed set, 95 % intervals over writers. Dashed: the probes of the "
@@ -149,7 +149,7 @@ behind = None if reference is None else views.ours(reference).query("source == '
 figures.show(
     figures.depth_curves(curves, hue="source", panel="appraisal", ylabel="held-out $R^2$", x="depth", reference=behind),
     name="fig-appraisals-ours",
-    title=f"Best R² of an appraisal: {figures.extremes(curves, 'source')}",
+    title=f"Best R² over six appraisals and all layers: {figures.extremes(curves, 'source')}",
     fold=True,
     caption=f"Held-out $R^2$ in the residual stream, all {curves['n'].iloc[0]:,} events, five folds grouped by writer, "
     "95 % intervals; what the writer's label alone explains, on the same events; and probes of shuffled ratings.",
@@ -225,7 +225,7 @@ deep, levels = named[named["layer"].notna()], named[named["layer"].isna()]
 figures.show(
     figures.depth_curves(deep, hue="source", x="depth", ylabel="balanced accuracy", lines={"chance": 1 / 13}),
     name="fig-appraisals-emotion",
-    title=f"Best balanced accuracy: {figures.extremes(deep, 'source')}",
+    title=f"Emotion named at the best layer, balanced accuracy: {figures.extremes(deep, 'source')}",
     fold=True,
     caption="Balanced accuracy of the emotion named from the 21 probed ratings and from the residual stream, by layer. "
     "Folds grouped by writer, 95 % intervals.",

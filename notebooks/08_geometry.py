@@ -79,8 +79,9 @@ lacking = absent(data.attrs["provenance"])
 # %% tags=["hide-input"]
 of = partial(overview.quoted, overview.checked(claims.shown_runs(run.slug), ["C13"]))
 say(
-    f"Of twelve cosines between emotions and appraisals, this many have the theory's sign in the first half of the layers: "
-    f"{of('C13', 'cosines with the sign')}. Share of their size that is left late: of differences of means "
+    "Of twelve cosines between the probes of emotions and of appraisals, this many have the theory's sign on average over the "
+    f"first half of the layers: {of('C13', 'cosines with the sign')}. Mean size of such cosines beyond depth 0.75, as a multiple "
+    "of that in the first half (below 1 they fade), of differences of means: "
     f"{of('C13', 'share of the size that is left with differences')}."
 )
 settled, spread = (
@@ -99,7 +100,8 @@ look = dict(hue="kind", panel="run", x="depth", ylabel="alignment with theory", 
 figures.show(
     figures.depth_curves(lines, **look),
     name="fig-geometry-models",
-    title=f"Alignment with theory reaches {figures.extremes(select(lines, kind='measured'), 'run')}; by construction, "
+    title=f"Alignment of probes with theory, at its highest layer: {figures.extremes(select(lines, kind='measured'), 'run')}; "
+    "with labels and ratings handed to other writers together, on average: "
     f"{figures.extremes(select(lines, kind='both shuffled'), 'run')}",
     caption="How far the directions of six emotions point along those of two appraisals as people's ratings say that they "
     "should, in each model: mean over twelve pairs, as measured, and when labels and ratings are handed to other writers "
@@ -160,10 +162,14 @@ figures.show(
 # %% tags=["hide-input"]
 look = dict(hue="appraisal", panel="emotion", x="depth", ylabel="cosine", ylim=(-0.8, 0.9), lines={"orthogonal": 0})
 if "probe" in views.kinds(data):
+    curves = views.probe_curves(data)
+    sizes = curves[curves["appraisal"] != "ratings shuffled"]
+    sizes = sizes.assign(value=sizes["value"].abs())
     figures.show(
-        figures.depth_curves(views.probe_curves(data), paper=paper.values("geometry"), **look),
+        figures.depth_curves(curves, paper=paper.values("geometry"), **look),
         name="fig-geometry-curves",
-        title=f"Largest cosine: {figures.extremes(views.probe_curves(data), 'appraisal')}",
+        title=f"Largest size of a cosine: {figures.extremes(sizes, 'appraisal')}; shuffled ratings reach "
+        f"±{views.chance(data).loc['probe']['reach'].mean():.2f} on average",
         fold=True,
         caption="Cosine of probe directions by depth, 95 % intervals. Ratings shuffled: mean and the range of 95 % of the draws, "
         "of both appraisals together. Dashed: the paper's Llama 3.2 1B.",
@@ -202,12 +208,14 @@ signs.style.format({signs.columns[0]: "{:+.2f}"} | dict.fromkeys(signs.columns[1
 #   directions makes these cosines smaller, never larger.
 
 # %% tags=["hide-input"]
+rows = views.alignment(data)
 behind = None if reference is None else views.alignment(reference).query("kind in ['measured', 'two halves']")
 look = dict(hue="kind", panel="panel", x="depth", ylabel="alignment with theory", lines={"none": 0})
 figures.show(
-    figures.depth_curves(views.alignment(data), reference=behind, **look),
+    figures.depth_curves(rows, reference=behind, **look),
     name="fig-geometry-alignment",
-    title=f"Largest alignment: {figures.extremes(views.alignment(data), 'kind')}",
+    title=f"Alignment at its highest layer, measured: {figures.extremes(select(rows, kind='measured'), 'panel')}; from two "
+    f"halves of the writers: {figures.extremes(select(rows, kind='two halves'), 'panel')}",
     fold=True,
     caption="Mean over twelve pairs of the cosine times its expected sign, residual stream. Measured: 95 % interval over "
     "writers; two halves: mean and interval from random splits; shuffled: mean and the range of 95 % of the draws.",
@@ -283,11 +291,14 @@ figures.show(
 )
 
 # %% tags=["hide-input"]
-look = dict(hue="kind", panel="panel", x="depth", ylabel="|r| with valence", ylim=(0, 1))
+rows, look = views.valence(data), dict(hue="kind", panel="panel", x="depth", ylabel="|r| with valence", ylim=(0, 1))
+shuffled = select(rows, kind="labels shuffled")
 figures.show(
-    figures.depth_curves(views.valence(data), **look),
+    figures.depth_curves(rows, **look),
     name="fig-geometry-valence",
-    title=f"Correlation with valence, at most: {figures.extremes(views.valence(data), 'kind')}",
+    title="Correlation of the first component with valence, at the highest layer: "
+    f"{figures.extremes(select(rows, kind='measured'), 'panel')}; 95 % of shuffles stay below "
+    f"{figures.extremes(shuffled.assign(value=shuffled['ci_high']), 'panel')}",
     fold=True,
     caption="Correlation over thirteen emotions of the first component with rated valence (its sign is free). Measured: 95 % "
     "interval over writers; shuffled labels: mean and the range of 95 % of the draws.",

@@ -81,9 +81,9 @@ data, llama = (views.named(table) for table in tables)
 # %% tags=["hide-input"]
 at = dict(iter(overview.model_by_model(run, modulation, views.at_paper_depth).groupby("vector", sort=False)))
 say(
-    f"At the paper's depth directions as released reach {overview.listed(at['raw'])}; directions that predict the ratings by "
-    f"writers they have not seen reach {overview.listed(at['tuned'])}; differences of means "
-    f"{overview.listed(at['mean_difference'])}."
+    "Mean theory score of pushes (1 as theory expects, 0 no relation) at the paper's depth: along directions as released "
+    f"{overview.listed(at['raw'])}; along directions that predict the ratings by writers they have not seen "
+    f"{overview.listed(at['tuned'])}; along differences of means {overview.listed(at['mean_difference'])}."
 )
 steered = overview.model_by_model(run, modulation, views.by_kind)
 look = dict(hue="what", panel="run", x="depth", ylabel="mean theory score", ylim=(-1, 1), lines={"no relation": 0.0})
@@ -171,7 +171,7 @@ look = dict(hue="direction", panel="appraisal", ylabel="R² on unseen writers", 
 figures.show(
     figures.depth_curves(reads, **look),
     name="fig-modulation-read",
-    title=f"Ratings of unseen writers are read with R² of at most {figures.extremes(reads, 'direction')}",
+    title=f"Best R² on unseen writers, over layers and appraisals: {figures.extremes(reads, 'direction')}",
     caption="R² of the ratings that each direction reads from the residual stream, on all texts by writers of the judged "
     "half, with 95 % intervals over writers; below −1 not drawn. A difference of means reads by a line fitted where it was.",
     alt="R squared over layers in three panels: the released ridge, a ridge with a chosen penalty, differences of means.",
@@ -356,8 +356,8 @@ told = {way: select(means, vector=way).iloc[0] for way in ("prompted", "prompted
 say(
     f"Saying so reaches a mean theory score of **{spoken(told['prompted'])}**, or "
     f"{spoken(told['prompted_beyond_neutral'])} beyond what any sentence does. The score of pushes around {around}, with "
-    f"directions that predict, minus that of saying so is **{spoken(gain, '+.2f')}** on the same texts. What people's ratings of "
-    f"these texts expect and what a meta-analysis does have a mean rank correlation of {views.agreement(data):.2f}."
+    f"directions that predict, minus that of saying so is **{spoken(gain, '+.2f')}** on the same texts. Expectations from "
+    f"people's ratings and from a meta-analysis have a mean rank correlation of {views.agreement(data):.2f}."
 )
 figures.show(
     figures.interval_points(views.pushed_and_said(data, acting), by="setting", hue="way", **score),
@@ -388,14 +388,14 @@ ends = (min(0.0, behind["ci_low"].min()), 1.05 * behind["ci_high"].max())
 on, off = (select(behind, metric=metric, settings="printed").iloc[0] for metric in ("on_target", "off_target"))
 say(
     f"Read at layer {reads}, behind pushes around {around}, what is pushed moves by **{spoken(on)}** standard deviations of "
-    f"its rating in the direction of the push, and other appraisals by {spoken(off)} in size, "
-    f"{off['value'] / on['value']:.2f} of that. In people's ratings an appraisal that is pushed goes with the others by a "
+    f"its rating in the direction of the push, and other appraisals by {spoken(off)} in size on "
+    f"average, {off['value'] / on['value']:.2f} times as far. In people's ratings an appraisal that is pushed goes with the others by a "
     f"correlation of {views.in_people(data):.2f} in size, on average."
 )
 figures.show(
     figures.interval_points(behind, by="setting", hue="read", xlabel="standard deviations of the rating", xlim=ends),
     name="fig-modulation-beside",
-    title=f"What is pushed moves by {on['value']:.2f} standard deviations, all else by {off['value']:.2f}",
+    title=f"What is pushed moves by {on['value']:.2f} standard deviations of its rating, other appraisals by {off['value']:.2f}",
     fold=True,
     caption=f"What is read at layer {reads} behind pushes around {around}, with directions that predict; 95 % intervals.",
     alt="By setting, how far the pushed appraisal is read to move, and the mean size by which all others are.",
@@ -418,7 +418,7 @@ kinds = views.by_vector(data, acting)
 figures.show(
     figures.interval_points(kinds, by="setting", hue="vector", xlabel="theory score", xlim=(-1, 1)),
     name="fig-modulation-vectors",
-    title=f"Mean theory score: {figures.extremes(select(kinds, setting=views.MEAN), 'vector')}",
+    title=f"Mean theory score around layer {layer_number(acting.centre)}: {figures.extremes(select(kinds, setting=views.MEAN), 'vector')}",
     fold=True,
     caption=f"Theory scores of five kinds of vectors around {around}, 95 % intervals.",
     alt="Theory scores of raw, fix3, fixall, tuned and mean-difference vectors for single appraisals and their mean.",
@@ -445,7 +445,7 @@ figures.show(
         paper_model="Llama 3.2 1B",
     ),
     name="fig-modulation-dose",
-    title=f"Mean theory score by length of push: {figures.extremes(select(found, setting=views.MEAN), 'push')}",
+    title=f"Mean theory score by length of push, around layer {where}: {figures.extremes(select(found, setting=views.MEAN), 'push')}",
     fold=True,
     caption=f"Theory score by length of push around layer {where}, raw vectors, 95 % intervals; diamonds: the paper's "
     "counts at its layer 9. A push that is too strong gives one label to all texts, and the order of the others is lost.",
@@ -500,8 +500,8 @@ own = select(data, metric="theory_score", settings="printed", vector="raw", **pl
 read = select(data, metric="theory_score", settings="printed", vector="tuned", **tuned.at).iloc[0]
 beyond = views.beyond(data, views.SETTINGS, place)
 say(
-    f"Mean theory score of the paper's 14 settings: ours **{spoken(read)}** with directions that predict, {spoken(own)} as "
-    f"released; the paper's at its layer 9 and β = 2 "
+    f"Mean theory score of the paper's 14 settings: ours **{spoken(read)}** around layer "
+    f"{layer_number(tuned.centre)} with directions that predict, {spoken(own)} around layer {where} as released; the paper's at its layer 9 and β = 2 "
     f"{theirs[2]:.2f}, drawn down to {texts} texts {few.mean():.2f} ({few.quantile(0.025):.2f} to "
     f"{few.quantile(0.975):.2f}). {(beyond['value'] > beyond['limit']).sum()} of {len(beyond)} settings as released lie "
     "beyond 99 % of the random directions."

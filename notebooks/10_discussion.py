@@ -73,15 +73,15 @@ of, best = partial(models.quoted, models.checked(stored)), partial(models.best_r
 trends = models.trends(found, "paper", "ours").merge(models.families(found), on="landmark")
 pushed = of("C14", "mean theory score, directions that predict"), of("C14", "as released: mean theory score")
 short = f"""
-- **An answer is settled in one place**, as the study says, and later than it says. When the last token's state is copied
+- **An answer reaches the last token late**, later than the study says. When the last token's state is copied
   from one event into another, half of the answers go along from this depth on (0 is the first layer, 1 the last):
   {models.where(found, "patching onset")}. {models.moves(trends, "patching onset")}
-- **That place is not one of emotion alone.** Where attention carries most of the emotion it carries more of the events'
-  *topics*. Share of topics minus that of emotions: {of("C10", "share of topics minus")}.
+- **What attention brings there is not emotion alone.** At the layer where attention carries most emotions along, it
+  carries even more *topics*: share of topics minus that of emotions, {of("C10", "share of topics minus")}.
 - **Words tell much of it.** Balanced accuracy of the best probe of activations minus that of the best probe of the words
   alone: {of("C2", "best probe of the writer")}.
-- **Pushing appraisals follows the theory with directions that read them**; with the study's it is not shown. Mean theory
-  score (-1 to 1, 0 by chance): {pushed[0]}; with the study's directions {pushed[1]}."""
+- **Pushing one appraisal at a time follows the theory with directions that read it**; with the study's it is not shown.
+  Mean theory score over these pushes (-1 to 1, 0 if unrelated): {pushed[0]}; with the study's directions {pushed[1]}."""
 say(short)
 
 # %% [markdown]
@@ -131,8 +131,9 @@ masked, written = (models.listed(best("robustness", text=kind, **changed)) for k
 say(
     f"The same texts can be asked for their topic. Share of topics minus share of emotions that attention carries, at the "
     f"layer where it carries most emotions: {of('C10', 'share of topics minus')}. The study's own control asks for the first "
-    f"word of a text, which is copied, not understood. How many "
-    f"layers later it is carried than the emotion: {of('C10', 'layers by which')}; where the interval holds 0, no later."
+    f"word of a text, which is copied, not understood. From "
+    f"how many layers later the residual stream carries it than the emotion: {of('C10', 'layers by which')}; where the "
+    "interval holds 0, it is not shown to be later."
 )
 say(
     f"What is inferred depends on what is left to infer. Share of the writer's labels in answers to texts whose words of "
@@ -170,9 +171,10 @@ say(
 
 # %% tags=["hide-input"]
 say(
-    f"Share of answers that five layers of attention carry along, at best: {of('C6', 'transfer of attention')}. Share of "
-    f"answers that remain with three layers of attention zeroed, at worst: {of('C7', 'lowest agreement without attention')}; "
-    f"with the scores' offsets centred anew under the edit: {of('C7', 'lowest agreement without attention, offsets')}."
+    f"Share of answers that five layers of attention carry along, at the best place: {of('C6', 'transfer of attention')}. "
+    "Share that remains with three layers of attention zeroed, at the worst place but for the first and last three layers: "
+    f"{of('C7', 'lowest agreement without attention')}; with each label's mean score brought back to what it was without the "
+    f"edit: {of('C7', 'lowest agreement without attention, offsets')}."
 )
 
 # %% [markdown]

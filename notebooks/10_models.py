@@ -77,18 +77,18 @@ pattern = models.patterns(together)
 # %% tags=["hide-input"]
 counted = pattern["pattern"].value_counts()
 say(
-    f"Tested as the paper tested them, **{counted.get('in all', 0)}** of the nineteen claims hold in every model that has "
-    f"numbers for it, **{counted.get('from a size on', 0)}** from a size on, **{counted.get('in some', 0)}** in some models "
-    f"whatever their size, **{counted.get('in none', 0)}** in none; **{counted.get('in few', 0)}** can be tested in fewer "
-    "than three models."
+    "Of the nineteen claims, tested as the paper tested them, this many hold: in every model that has numbers "
+    f"**{counted.get('in all', 0)}**; only in models above a certain size **{counted.get('from a size on', 0)}**; in some, "
+    f"whatever their size **{counted.get('in some', 0)}**; in none **{counted.get('in none', 0)}**. In fewer than three models "
+    f"**{counted.get('in few', 0)}** can be tested."
 )
 
 # %% tags=["hide-input"]
 trends = models.trends(found, "paper", "ours").merge(models.families(found), on="landmark")
 onset = models.where(found, "patching onset")
 say(
-    f"Overwriting the residual stream carries half of the answers along from depth {onset} "
-    f"on. {models.moves(trends, 'patching onset')}"
+    f"Depth from which overwriting the residual stream carries half of the answers along: {onset}. "
+    f"{models.moves(trends, 'patching onset')}"
 )
 
 # %% tags=["hide-input"]
@@ -150,7 +150,7 @@ say(models.told(pattern))
 
 # %% tags=["hide-input"]
 differs = models.by_method(own)
-say(f"Of the runs of this book, **{differs['claim'].nunique()}** claims have another verdict with the controls:")
+say(f"In the runs of this book **{differs['claim'].nunique()}** claims have another verdict with the controls:")
 differs.style.hide()
 
 # %% [markdown]
@@ -211,7 +211,8 @@ figures.show(
 
 # %% tags=["hide-input"]
 say(
-    f"Clear at q below 0.05: **{said}**. Of the {len(trends)} landmarks the others show no trend that this few models allow."
+    f"Clear at q below 0.05: **{said}**. The others of {len(trends)} quantities show no clear "
+    "trend; with so few models that does not exclude one."
 )
 trends.style.format(precision=3).format("{:+.2f}", subset="correlation").hide()
 

@@ -77,8 +77,8 @@ data, reference = measured(run, ablation), reference_table(run, ablation)
 # %% tags=["hide-input"]
 least = [overview.model_by_model(run, ablation, partial(views.least_kept, metric=metric)) for metric in views.OFFSETS]
 say(
-    "Without the single attention output that is missed most, the first and last layers aside, this share of labels stays as "
-    f"it was: {overview.listed(least[0], '.0%')}. With the shift that a removal gives to all events alike taken out (*A shift "
+    f"Without the single attention output that is missed most, the first and last {landmarks.EDGE} layers left out of the "
+    f"search, this share of labels stays as it was: {overview.listed(least[0], '.0%')}. With the shift that a removal gives to all events alike taken out (*A shift "
     f"is not a loss*, below), the lowest share is {overview.listed(least[1], '.0%')}."
 )
 
@@ -89,7 +89,8 @@ look = dict(panel="run", x="depth", ylabel="agreement", ylim=(0, 1))
 figures.show(
     figures.depth_curves(removed, paper=overview.behind(theirs[theirs["method"] == "zero"], removed), **look),
     name="fig-ablation-models",
-    title=f"Without the attention output that is missed most, {figures.extremes(least[0], 'run', '.0%')} of the labels stay",
+    title=f"The first and last {landmarks.EDGE} layers aside, at least {figures.extremes(least[0], 'run', '.0%')} of the labels "
+    "stay without one attention output",
     caption="Share of events that keep their label when one layer of one component is set to zero at the last token, in "
     "each model, with 95 % intervals over writers. Dashed: the paper's Llama 3.2 1B (its Figure 14).",
     alt="Agreement after zero ablation over depth for attention, feed-forward and residual stream, a panel for each model.",

@@ -81,15 +81,16 @@ of = partial(overview.quoted, overview.checked(claims.shown_runs(run.slug), ["C1
 moved = moved[moved["metric"] == "peak_shift"]
 said = "; ".join(f"{row['what']} **{spoken(row, '+.0f')}**" for _, row in moved.iterrows())
 say(
-    f"Share of topics that attention carries, minus that of emotions, where it carries most of these: {of('share of topics')}. "
-    f"How many layers later it carries most of other answers, on the same events: {said or 'not measured'}."
+    "At the layer where attention carries most emotions along, share of topics carried minus share of emotions: "
+    f"{of('share of topics')}. Layers from there to the one where it carries most other answers, on the same events: "
+    f"{said or 'not measured'}."
 )
 look = dict(hue="task", panel="panel", x="depth", ylim=(0, 1))
 if len(carried):
     figures.show(
         figures.depth_curves(carried, ylabel="transfer", paper=views.paper_by_task(), **look),
         name="fig-robustness-controls",
-        title=f"Attention carries at most: {figures.extremes(views.pick(carried, component='attn_out'), 'task', '.0%')}",
+        title=f"Share of answers that attention carries along at its best layer: {figures.extremes(views.pick(carried, component='attn_out'), 'task', '.0%')}",
         caption="Share of patched pairs that take over the other event's answer: attention in windows of three layers, "
         "the residual stream layer by layer, 95 % intervals. Dashed: the paper's first-word task (its Figure 23).",
         alt="Transfer over depth for emotion and the two control tasks on the same events.",
@@ -189,7 +190,7 @@ if len(attention):
     figures.show(
         figures.site_heatmap(attention, label="share of pairs or events", paper=views.paper_by_prompt(), **look),
         name="fig-robustness-prompts",
-        title=f"Under {len(best)} prompts attention carries most around layers {best.min()} to {best.max()}",
+        title=f"Under {len(best)} prompts attention carries most answers along around layers {best.min()} to {best.max()}",
         caption="Attention output at the last token under each prompt. Left: share of patched pairs that take over the "
         "other event's answer. Right: share of answers that survive zero ablation. Below, the paper's Llama 3.2 1B "
         "(Figure 27 and its stored notebooks).",
@@ -218,8 +219,9 @@ else:
 gap = views.pick(data, check="prompts", metric="balanced_accuracy_change")
 far = (gap["ci_low"] > 0.10) | (gap["ci_high"] < -0.10)
 say(
-    f"Probes of the writer's label differ from the default's by at most **{gap['value'].abs().max():.2f}** over "
-    f"{len(gap)} prompts and layers; {far.sum()} differ by more than .10 with their whole interval."
+    f"Balanced accuracy of probes of the writer's label differs from that under the default prompt by at most "
+    f"**{gap['value'].abs().max():.2f}** over {len(gap)} pairs of prompt and layer; for {far.sum()} of them by more than 0.10 "
+    "with the whole interval."
     if len(gap)
     else "The samples of this run are too small to probe under each prompt."
 )
@@ -236,7 +238,10 @@ say(
 
 # %% tags=["hide-input"]
 changes, pooled = views.leaked(data)
-answered = [f"{row['what']} {spoken(row, '.0%')}" for _, row in pooled.iterrows()]
+apart = pooled["set"] == "shown_minus_hidden"
+pooled.loc[apart, list(claims.NUMBER)] *= 100
+answered = [f"{row['what']} {spoken(row, '.0f')} points" for _, row in pooled[apart].iterrows()]
+answered = [f"{row['what']} {spoken(row, '.0%')}" for _, row in pooled[~apart].iterrows()] + answered
 say(
     f"Counting these events in changes the accuracy by at most **{100 * changes['value'].abs().max():.2f} points** under "
     f"any prompt. Of these events themselves the model answers right: {'; '.join(answered)}."
@@ -285,7 +290,7 @@ if len(read):
     figures.show(
         figures.depth_curves(read, ylabel="balanced accuracy", ylim=(0, 1), **look),
         name="fig-robustness-control-probes",
-        title=f"Best balanced accuracy: {figures.extremes(read, 'task')}",
+        title=f"Right answer read from the stream, balanced accuracy at the best layer: {figures.extremes(read, 'task')}",
         fold=True,
         caption="Balanced held-out accuracy of probes of the right answer in the residual stream, 95 % intervals over "
         "writers. Chance is one over the number of answers of a task.",
@@ -331,7 +336,8 @@ if len(six):
     figures.show(
         figures.interval_points(six, xlabel=words, paper=views.paper_missed(), **look),
         name="fig-robustness-missed",
-        title=f"Largest difference: {figures.extremes(six, 'source')}",
+        title=f"Appraisals of missed and of correct events lie apart by at most, in points of rating: "
+        f"{figures.extremes(six.assign(value=six['value'].abs()), 'source')}",
         fold=True,
         caption="Appraisals of missed minus correct events at the layer that reads them best, 95 % intervals over "
         "writers. Diamonds: the paper's Table 3.",

@@ -79,8 +79,8 @@ data, llama = measured(run, promotion), paper_tables(paper.DETAILED.id)["promoti
 # %% tags=["hide-input"]
 of = partial(overview.quoted, overview.checked(claims.shown_runs(run.slug), ["C17"]))
 say(
-    "Mean promotion from depth 0.55 on, over emotions and doses, 1 when every event takes the label: "
-    f"{of('C17', 'mean promotion over emotions, doses and layers from')}; more than random directions by "
+    "Mean promotion from depth 0.55 on, over emotions and doses (1: every event takes the label, 0: no change, -1: every event "
+    f"that had it loses it): {of('C17', 'mean promotion over emotions, doses and layers from')}; minus that of random directions: "
     f"{of('C17', 'the first of these minus')}."
 )
 
@@ -90,8 +90,9 @@ look = dict(x="depth", ylabel="mean promotion score", ylim=(-1, 1), lines={"no e
 figures.show(
     figures.depth_curves(pushed, hue="vector", panel="run", **look),
     name="fig-promotion-models",
-    title=f"Along its probe an emotion is promoted by up to {figures.extremes(select(pushed, vector='probe'), 'run')}, along "
-    f"random directions by {figures.extremes(select(pushed, vector='random'), 'run')}",
+    title="At the best layer an emotion is promoted along its probe by "
+    f"{figures.extremes(select(pushed, vector='probe'), 'run')} on average, along random directions, at theirs, by "
+    f"{figures.extremes(select(pushed, vector='random'), 'run')}",
     caption="How much a tenth of the residual stream's length of an emotion's direction, added around a layer, raises that "
     "emotion's share of answers (1: all of them, 0: none), mean over emotions, in each model; against random directions.",
     alt="Mean promotion score over depth for probe vectors, differences of means and random directions, a panel a model.",

@@ -522,7 +522,7 @@ def moves(trends: pd.DataFrame, metric: str) -> str:
     return (
         f"This depth {how} the size of the model: rank correlation **{row['correlation']:+.2f}** over {row['n']:.0f} "
         f"models, the paper's and ours; {'higher' if up else 'lower'} in the larger model of **{within:.0f} of "
-        f"{row['families']:.0f}** families."
+        f"{row['families']:.0f}** of the paper's families that have two sizes."
     )
 
 

@@ -54,8 +54,8 @@ def gap(table: pd.DataFrame, features: str = "activations", **keys: object) -> p
 def said(row: pd.Series) -> str:
     """What a difference of the stream and the text comes to, in words."""
     if row["ci_low"] > 0:
-        return "the stream tells more than the words do"
-    return "the words tell more than the stream does" if row["ci_high"] < 0 else "neither is shown to tell more"
+        return "more is read from the stream than by any simple reader of the text"
+    return "more is read from the text than from the stream" if row["ci_high"] < 0 else "neither is shown to tell more"
 
 
 def first(rows: pd.DataFrame) -> pd.Series:
