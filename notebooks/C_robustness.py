@@ -238,13 +238,9 @@ say(
 
 # %% tags=["hide-input"]
 changes, pooled = views.leaked(data)
-apart = pooled["set"] == "shown_minus_hidden"
-pooled.loc[apart, list(claims.NUMBER)] *= 100
-answered = [f"{row['what']} {spoken(row, '.0f')} points" for _, row in pooled[apart].iterrows()]
-answered = [f"{row['what']} {spoken(row, '.0%')}" for _, row in pooled[~apart].iterrows()] + answered
 say(
     f"Counting these events in changes the accuracy by at most **{100 * changes['value'].abs().max():.2f} points** under "
-    f"any prompt. Of these events themselves the model answers right: {'; '.join(answered)}."
+    f"any prompt. Of these events themselves the model answers right: {'; '.join(views.answered(pooled))}."
     if len(changes)
     else "No two events of this corpus are demonstrations."
 )

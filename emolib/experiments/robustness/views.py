@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from emolib.figures.display import spoken
 from emolib.figures.panels import readable
 from emolib.tables import paper
 from emolib.tables.results import at_last_layer
@@ -20,11 +21,12 @@ KINDS = {
     "onset_shift": "onset in the stream",
     "saturation_shift": "saturation of probes",
 }
+DIFFERENCE = "shown_minus_hidden"
 LEAKED = {
     ("shown", ""): "under prompts that show them",
     ("hidden", ""): "under prompts that do not",
-    ("shown_minus_hidden", ""): "a difference of",
-    ("shown_minus_hidden", "class"): "more than for other events of the same emotion by",
+    (DIFFERENCE, ""): "a difference of",
+    (DIFFERENCE, "class"): "more than for other events of the same emotion by",
 }
 DEPTHS = tuple(f"{landmark}_depth" for landmark in ("peak", "dip", "onset", "saturation"))
 TASK_COLUMNS = ("accuracy", "balanced_accuracy", "majority_share", "agreed_count", *DEPTHS)
@@ -101,6 +103,14 @@ def leaked(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     pooled = pick(rows, prompt="all")
     what = [LEAKED[key] for key in zip(pooled["set"], pooled["against"], strict=True)]
     return rows[rows["prompt"] != "all"], pooled.assign(what=what)
+
+
+def answered(pooled: pd.DataFrame) -> list[str]:
+    """How often these events are answered right, in words: shares in per cent, differences of them in points."""
+    apart = pooled["set"] == DIFFERENCE
+    points = pooled.assign(**{name: 100 * pooled[name] for name in ("value", "ci_low", "ci_high")})
+    shares = [f"{row['what']} {spoken(row, '.0%')}" for _, row in pooled[~apart].iterrows()]
+    return [*shares, *(f"{row['what']} {spoken(row, '.0f')} points" for _, row in points[apart].iterrows())]
 
 
 def missed(table: pd.DataFrame) -> pd.DataFrame:
