@@ -60,7 +60,7 @@ from emolib import figures
 from emolib.experiments import behaviour
 from emolib.experiments.behaviour import views
 from emolib.figures.display import say, spoken
-from emolib.paper import claims, overview
+from emolib.paper import claims, ladder
 from emolib.study.freshness import measured
 from emolib.study.run import Run
 from emolib.tables import paper
@@ -75,11 +75,11 @@ data = measured(run, behaviour)
 # ## In short
 
 # %% tags=["hide-input"]
-runs = overview.model_by_model(run, behaviour, partial(views.accuracies, scoring=scoring))
+runs = ladder.model_by_model(run, behaviour, partial(views.accuracies, scoring=scoring))
 raw, calibrated = (views.accuracies(data, scoring=scoring, calibration=kind).iloc[0] for kind in views.AS)
 right = figures.extremes(select(runs, answers="calibrated"), "run", ".0%")
 say(
-    f"Without calibration {overview.run_name({'behaviour': data}, run.slug)} names the writer's emotion for **{spoken(raw, '.1%')}** of the events; calibrated, for "
+    f"Without calibration {ladder.run_name({'behaviour': data}, run.slug)} names the writer's emotion for **{spoken(raw, '.1%')}** of the events; calibrated, for "
     f"**{spoken(calibrated, '.1%')}** (in brackets the 95 % interval). The paper's smallest model, "
     f"{paper.DETAILED.name}, reaches {paper.DETAILED.accuracy:.1%}."
 )
@@ -96,7 +96,7 @@ figures.show(
     f"Diamonds: the ten models of the paper (its Figure 11), on crowd-enVENT. {corpus_note(run.corpus)}",
     alt="Accuracy of each model, as scored and calibrated, of human readers where there are any, and of the paper's models.",
 )
-overview.badges(run, "03_behaviour")
+ladder.badges(run, "03_behaviour")
 
 # %% [markdown]
 # ## The task
@@ -203,6 +203,21 @@ say(
     if single
     else f"{run.model} splits some labels into several tokens."
 )
+
+# %% [markdown]
+# ## Does the way of calibrating matter?
+#
+# Batch calibration is one of several corrections that need no label. Two others, on the same scores: *standardised*
+# divides what it gives by each label's standard deviation over the events; *equal shares* moves the scores of each label
+# until all labels have the same probability in the mean over the events. *Right both ways* is the share of the events
+# that this way or that of the run gets right which both get right: how far the set of events that later chapters rest on
+# follows from our choice.
+
+# %% tags=["hide-input"]
+same = select(data, metric="same_answer").replace({"calibration": views.OTHERS})
+told = [f"**{spoken(row, '.0%')}** of the events ({row['calibration']})" for _, row in same.iterrows()]
+say(f"The answer is the one of this run for {' and '.join(told)}.")
+views.calibrated_otherwise(data).style.hide()
 
 # %% [markdown]
 # ## The agreed set

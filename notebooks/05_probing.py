@@ -61,7 +61,7 @@ from emolib.engine.sites import layer_number
 from emolib.experiments import probing
 from emolib.experiments.probing import views
 from emolib.figures.display import say, spoken
-from emolib.paper import claims, overview
+from emolib.paper import claims, ladder
 from emolib.study.freshness import measured
 from emolib.study.run import Run
 from emolib.tables.provenance import absent, footer
@@ -75,19 +75,19 @@ lacking = absent(data.attrs["provenance"])
 # ## In short
 
 # %% tags=["hide-input"]
-top, stream = (overview.model_by_model(run, probing, view) for view in (views.best_released, views.saturation))
+top, stream = (ladder.model_by_model(run, probing, view) for view in (views.best_released, views.saturation))
 theirs = views.paper_saturations()
 say(
     "The best probe of the residual stream is right for this share of the events that the model answers right and the probe "
-    f"has not seen: {overview.listed(top, '.0%')}. 95 % of that is first reached at depth {overview.listed(stream)}; in the "
+    f"has not seen: {ladder.listed(top, '.0%')}. 95 % of that is first reached at depth {ladder.listed(stream)}; in the "
     f"paper's ten models, between {theirs.min():.2f} and {theirs.max():.2f}."
 )
 
 # %% tags=["hide-input"]
-released = overview.model_by_model(run, probing, views.released)
+released = ladder.model_by_model(run, probing, views.released)
 look = dict(panel="run", x="depth", ylabel="held-out accuracy", lines={"chance": 1 / 13}, ylim=(0, 1))
 figures.show(
-    figures.depth_curves(released, paper=overview.behind(views.paper_released(position="-1"), released), **look),
+    figures.depth_curves(released, paper=ladder.behind(views.paper_released(position="-1"), released), **look),
     name="fig-probing-depth",
     title=f"A probe has 95 % of its best accuracy from depth {figures.extremes(stream, 'run')} on",
     caption="Accuracy of linear probes at the last token by depth, in each model, on events that the probe has not seen "
@@ -96,7 +96,7 @@ figures.show(
 )
 if lacking:
     say(lacking)
-overview.badges(run, "05_probing")
+ladder.badges(run, "05_probing")
 
 # %% [markdown]
 # ## What a probe is

@@ -59,7 +59,7 @@ from emolib.experiments import attention
 from emolib.experiments.attention import views
 from emolib.figures import readable, say, spoken
 from emolib.figures.palette import SEGMENT_COLOURS
-from emolib.paper import claims, overview
+from emolib.paper import claims, ladder
 from emolib.study.freshness import measured, reference_table
 from emolib.study.run import Run
 from emolib.tables.provenance import footer
@@ -72,22 +72,22 @@ data, reference = measured(run, attention), reference_table(run, attention)
 # ## In short
 
 # %% tags=["hide-input"]
-most = overview.model_by_model(run, attention, views.most_in_the_event)
+most = ladder.model_by_model(run, attention, views.most_in_the_event)
 say(
     "At the layer where this is most frequent, the single most attended token lies in the event for this share of events: "
-    f"{overview.listed(most, '.0%')}."
+    f"{ladder.listed(most, '.0%')}."
 )
-tops = overview.model_by_model(run, attention, views.tops)
+tops = ladder.model_by_model(run, attention, views.tops)
 look = dict(hue="part", panel="run", x="depth", ylabel="share of events", ylim=(0, 1))
 figures.show(
-    figures.depth_curves(tops, paper=overview.behind(views.tops(views.published()), tops), **look),
+    figures.depth_curves(tops, paper=ladder.behind(views.tops(views.published()), tops), **look),
     name="fig-attention-models",
     title=f"At the best layer the most attended token lies in the event for {figures.extremes(most, 'run', '.0%')} of events",
     caption="Share of events whose most attended token, in any head, lies in the event itself, or is the last cue behind "
     "it, in each model; the first token is left out. Dashed: the paper's Llama 3.2 1B (the counts behind its Figure 4).",
     alt="Share of events by the place of the most attended token, over depth, a panel for each model.",
 )
-overview.badges(run, "06_attention")
+ladder.badges(run, "06_attention")
 
 # %% [markdown]
 # ## What attention is

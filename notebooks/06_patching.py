@@ -62,7 +62,7 @@ from emolib.engine.sites import layer_number
 from emolib.experiments import patching
 from emolib.experiments.patching import views
 from emolib.figures.display import say, spoken
-from emolib.paper import claims, overview
+from emolib.paper import claims, ladder
 from emolib.stats import landmarks
 from emolib.study.freshness import measured, reference_table
 from emolib.study.run import Run
@@ -77,27 +77,27 @@ data, reference = measured(run, patching), reference_table(run, patching)
 
 # %% tags=["hide-input"]
 half, peak = (
-    overview.model_by_model(run, patching, partial(views.turn, landmark=landmark, component=component))
+    ladder.model_by_model(run, patching, partial(views.turn, landmark=landmark, component=component))
     for landmark, component in (("onset", "resid_post"), ("peak", "attn_out"))
 )
 say(
-    f"Overwriting the residual stream carries half of the answers along from depth {overview.listed(half)} on. Of single "
-    f"attention outputs the one that carries most lies at depth {overview.listed(peak)}."
+    f"Overwriting the residual stream carries half of the answers along from depth {ladder.listed(half)} on. Of single "
+    f"attention outputs the one that carries most lies at depth {ladder.listed(peak)}."
 )
-moved = overview.model_by_model(run, patching, views.transferred)
+moved = ladder.model_by_model(run, patching, views.transferred)
 theirs = views.paper_outcomes(span=1, metric="transfer")
 look = dict(panel="run", x="depth", ylabel="share transferred", ylim=(0, 1))
 
 # %% tags=["hide-input"]
 figures.show(
-    figures.depth_curves(moved, paper=overview.behind(theirs, moved), **look),
+    figures.depth_curves(moved, paper=ladder.behind(theirs, moved), **look),
     name="fig-patching-models",
     title=f"The residual stream carries half of the answers along from depth {figures.extremes(half, 'run')} on",
     caption="Share of pairs whose answer becomes the source's when one layer of one component is overwritten at the last "
     "token, in each model, with 95 % intervals. Dashed: attention in the paper's Llama 3.2 1B (its Figure 17).",
     alt="Share transferred over depth for attention output, feed-forward output and residual stream, a panel for each model.",
 )
-overview.badges(run, "06_patching")
+ladder.badges(run, "06_patching")
 
 # %% [markdown]
 # ## What a patch is

@@ -59,7 +59,7 @@ from emolib.engine.sites import layer_number
 from emolib.experiments import appraisals
 from emolib.experiments.appraisals import views
 from emolib.figures import readable, say, spoken
-from emolib.paper import claims, overview
+from emolib.paper import claims, ladder
 from emolib.study.freshness import measured, reference_table
 from emolib.study.run import Run
 from emolib.tables.provenance import absent, footer
@@ -72,12 +72,12 @@ lacking = absent(data.attrs["provenance"])
 # ## In short
 
 # %% tags=["hide-input"]
-known, added = (overview.model_by_model(run, appraisals, view) for view in (views.most_read, views.most_added))
+known, added = (ladder.model_by_model(run, appraisals, view) for view in (views.most_read, views.most_added))
 say(
-    f"Pleasantness is read with $R^2$ {overview.listed(known)}. Of what the name of the emotion leaves unexplained, the "
-    f"activations explain this share for the appraisal where it is largest: {overview.listed(added)}."
+    f"Pleasantness is read with $R^2$ {ladder.listed(known)}. Of what the name of the emotion leaves unexplained, the "
+    f"activations explain this share for the appraisal where it is largest: {ladder.listed(added)}."
 )
-rated = overview.model_by_model(run, appraisals, views.by_appraisal)
+rated = ladder.model_by_model(run, appraisals, views.by_appraisal)
 look = dict(hue="appraisal", panel="run", x="depth", ylabel="held-out $R^2$", lines={"the mean rating": 0})
 
 # %% tags=["hide-input"]
@@ -91,7 +91,7 @@ figures.show(
 )
 if lacking:
     say(lacking)
-overview.badges(run, "07_appraisals")
+ladder.badges(run, "07_appraisals")
 
 # %% [markdown]
 # ## What an appraisal is

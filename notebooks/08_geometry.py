@@ -62,7 +62,7 @@ from emolib.engine.sites import layer_number
 from emolib.experiments import geometry
 from emolib.experiments.geometry import views
 from emolib.figures import say, spoken
-from emolib.paper import claims, overview
+from emolib.paper import claims, ladder
 from emolib.study.freshness import measured, reference_table
 from emolib.study.run import Run
 from emolib.tables import paper
@@ -77,25 +77,23 @@ lacking = absent(data.attrs["provenance"])
 # ## In short
 
 # %% tags=["hide-input"]
-of = partial(overview.quoted, overview.checked(claims.shown_runs(run.slug), ["C13"]))
+of = partial(ladder.quoted, ladder.checked(claims.shown_runs(run.slug), ["C13"]))
 say(
     "Of twelve cosines between the probes of emotions and of appraisals, this many have the theory's sign on average over the "
     f"first half of the layers: {of('C13', 'cosines with the sign')}. Mean size of such cosines beyond depth 0.75, as a multiple "
     "of that in the first half (below 1 they fade), of differences of means: "
     f"{of('C13', 'share of the size that is left with differences')}."
 )
-settled, spread = (
-    overview.model_by_model(run, geometry, view) for view in (views.valence_settles, views.spread_between)
-)
+settled, spread = (ladder.model_by_model(run, geometry, view) for view in (views.valence_settles, views.spread_between))
 say(
     "Without any appraisal: the axis on which the mean activations of the emotions differ most follows how pleasant the "
     "event was, beyond what shuffled labels give, in every layer from this depth on: "
-    f"{overview.listed(settled)}. Share of the variance of the activations that lies between emotions in the last layer: "
-    f"{overview.listed(spread, '.0%')}."
+    f"{ladder.listed(settled)}. Share of the variance of the activations that lies between emotions in the last layer: "
+    f"{ladder.listed(spread, '.0%')}."
 )
 
 # %% tags=["hide-input"]
-lines = overview.model_by_model(run, geometry, views.aligned)
+lines = ladder.model_by_model(run, geometry, views.aligned)
 look = dict(hue="kind", panel="run", x="depth", ylabel="alignment with theory", lines={"none": 0})
 figures.show(
     figures.depth_curves(lines, **look),
@@ -110,7 +108,7 @@ figures.show(
 )
 if lacking:
     say(lacking)
-overview.badges(run, "08_geometry")
+ladder.badges(run, "08_geometry")
 
 # %% [markdown]
 # ## Which directions are compared

@@ -63,7 +63,7 @@ from emolib.experiments import modulation
 from emolib.experiments.modulation import views
 from emolib.figures.display import say, spoken
 from emolib.figures.flows import label_flows
-from emolib.paper import claims, overview
+from emolib.paper import claims, ladder
 from emolib.paper import tables as paper_tables
 from emolib.study.freshness import measured
 from emolib.study.run import Run
@@ -79,13 +79,13 @@ data, llama = (views.named(table) for table in tables)
 # ## In short
 
 # %% tags=["hide-input"]
-at = dict(iter(overview.model_by_model(run, modulation, views.at_paper_depth).groupby("vector", sort=False)))
+at = dict(iter(ladder.model_by_model(run, modulation, views.at_paper_depth).groupby("vector", sort=False)))
 say(
     "Mean theory score of pushes (1 as theory expects, 0 no relation) at the paper's depth: along directions as released "
-    f"{overview.listed(at['raw'])}; along directions that predict the ratings by writers they have not seen "
-    f"{overview.listed(at['tuned'])}; along differences of means {overview.listed(at['mean_difference'])}."
+    f"{ladder.listed(at['raw'])}; along directions that predict the ratings by writers they have not seen "
+    f"{ladder.listed(at['tuned'])}; along differences of means {ladder.listed(at['mean_difference'])}."
 )
-steered = overview.model_by_model(run, modulation, views.by_kind)
+steered = ladder.model_by_model(run, modulation, views.by_kind)
 look = dict(hue="what", panel="run", x="depth", ylabel="mean theory score", ylim=(-1, 1), lines={"no relation": 0.0})
 figures.show(
     figures.depth_curves(steered, **look),
@@ -97,7 +97,7 @@ figures.show(
     "over writers. Directions as the paper fits them, with a chosen penalty, and differences of means.",
     alt="Mean theory score over depth for three kinds of directions, a panel for each model.",
 )
-overview.badges(run, "09_modulation")
+ladder.badges(run, "09_modulation")
 
 # %% [markdown]
 # ## What is pushed

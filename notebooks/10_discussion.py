@@ -58,13 +58,13 @@ corpus_path = ""
 from functools import partial
 
 from emolib.figures.display import glue, say
-from emolib.paper import claims
+from emolib.paper import claims, ladder
 from emolib.paper import overview as models
 from emolib.study.run import Run
 
 stored = claims.shown_runs(Run.of(globals()).slug)
 found = models.overview(stored)
-of, best = partial(models.quoted, models.checked(stored)), partial(models.best_rows, stored)
+of, best = partial(ladder.quoted, ladder.checked(stored)), partial(ladder.best_rows, stored)
 
 # %% [markdown]
 # ## In short
@@ -127,7 +127,7 @@ say(
 
 # %% tags=["hide-input"]
 changed = dict(metric="accuracy", check="text", set="changed")
-masked, written = (models.listed(best("robustness", text=kind, **changed)) for kind in ("masked", "original"))
+masked, written = (ladder.listed(best("robustness", text=kind, **changed)) for kind in ("masked", "original"))
 say(
     f"The same texts can be asked for their topic. Share of topics minus share of emotions that attention carries, at the "
     f"layer where it carries most emotions: {of('C10', 'share of topics minus')}. The study's own control asks for the first "
@@ -155,8 +155,8 @@ features = [
 said = best("behaviour", metric="balanced_accuracy", calibration="batch")
 say(
     f"How well is the writer's emotion named, each emotion counting alike? By a classifier that sees nothing but weighted "
-    f"words: {models.listed(features[0])}. By the best probe of activations: {models.listed(features[1])}. By what the "
-    f"models *answer*: {models.listed(said)}."
+    f"words: {ladder.listed(features[0])}. By the best probe of activations: {ladder.listed(features[1])}. By what the "
+    f"models *answer*: {ladder.listed(said)}."
 )
 
 # %% [markdown]
@@ -228,7 +228,7 @@ say(
 # ## What a critic would say, and what was measured
 
 # %% tags=["hide-input"]
-say(claims.as_markdown(models.doubts(models.checked(stored))))
+say(claims.as_markdown(models.doubts(ladder.checked(stored))))
 
 # %% [markdown]
 # Each row is one check of a claim. *Holds*: the study's claim survives the critic. *Fails*: the critic is right. *Open*: the
@@ -261,5 +261,5 @@ say(claims.as_markdown(models.doubts(models.checked(stored))))
 
 # %% tags=["hide-input"]
 glue("in-short", short, here=False)
-say(models.written_for(models.checked(stored)))
+say(models.written_for(ladder.checked(stored)))
 say(claims.origins(stored))

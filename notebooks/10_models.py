@@ -59,14 +59,14 @@ import pandas as pd
 
 from emolib import figures
 from emolib.figures.display import bundle, glue, say
-from emolib.paper import claims
+from emolib.paper import claims, ladder
 from emolib.paper import overview as models
 from emolib.study.run import Run
 
 stored = claims.shown_runs(Run.of(globals()).slug)
 found = models.overview(stored)
 order = models.by_size(found)
-own = claims.verdicts_by({models.run_name(tables, slug): tables for slug, tables in stored.items()})
+own = claims.verdicts_by({ladder.run_name(tables, slug): tables for slug, tables in stored.items()})
 theirs = claims.paper_verdicts().query("reading == 'as released'")
 together = models.sized(pd.concat([own.query("reading == 'as released'"), theirs]), found)
 pattern = models.patterns(together)
@@ -233,7 +233,7 @@ trends.style.format(precision=3).format("{:+.2f}", subset="correlation").hide()
 # %% tags=["hide-input"]
 twins = {slug: len(getattr(tables, "twins", ())) for slug, tables in stored.items()}
 say(
-    "Twins stored: " + ", ".join(f"**{n}** of {models.run_name(stored[slug], slug)}" for slug, n in twins.items()) + "."
+    "Twins stored: " + ", ".join(f"**{n}** of {ladder.run_name(stored[slug], slug)}" for slug, n in twins.items()) + "."
 )
 
 # %% [markdown]

@@ -55,8 +55,8 @@ corpus_path = ""
 
 # %% tags=["hide-input"]
 from emolib.figures.display import glue, say
-from emolib.paper import claims, overview
-from emolib.paper.overview import run_name
+from emolib.paper import claims, ladder, overview
+from emolib.paper.ladder import run_name
 from emolib.study.run import Run
 from emolib.tables import paper
 
@@ -86,7 +86,7 @@ everything.style.set_table_attributes('class="upright"')
 # released by the paper's values of Llama 3.2 1B.
 
 # %% tags=["hide-input"]
-glue("claims-in-short", overview.claims_in_short(run.slug))  # the first page shows it too
+glue("claims-in-short", ladder.claims_in_short(run.slug))  # the first page shows it too
 glue("abstract", overview.abstract(run.slug), here=False)  # and this is on that of the run
 
 # %% [markdown]
@@ -166,7 +166,7 @@ say(claims.described())
 # Wall time and peak memory of each stored table, on the machine that the chapter of its experiment names at its end.
 
 # %% tags=["hide-input"]
-overview.took(chosen).style.hide()
+ladder.took(chosen).style.hide()
 
 # %% [markdown]
 # ## What this shows and what it does not

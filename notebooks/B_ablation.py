@@ -61,7 +61,7 @@ from emolib.engine.sites import layer_number
 from emolib.experiments import ablation
 from emolib.experiments.ablation import views
 from emolib.figures.display import say, spoken
-from emolib.paper import claims, overview
+from emolib.paper import claims, ladder
 from emolib.stats import landmarks
 from emolib.study.freshness import measured, reference_table
 from emolib.study.run import Run
@@ -75,19 +75,19 @@ data, reference = measured(run, ablation), reference_table(run, ablation)
 # ## In short
 
 # %% tags=["hide-input"]
-least = [overview.model_by_model(run, ablation, partial(views.least_kept, metric=metric)) for metric in views.OFFSETS]
+least = [ladder.model_by_model(run, ablation, partial(views.least_kept, metric=metric)) for metric in views.OFFSETS]
 say(
     f"Without the single attention output that is missed most, the first and last {landmarks.EDGE} layers left out of the "
-    f"search, this share of labels stays as it was: {overview.listed(least[0], '.0%')}. With the shift that a removal gives to all events alike taken out (*A shift "
-    f"is not a loss*, below), the lowest share is {overview.listed(least[1], '.0%')}."
+    f"search, this share of labels stays as it was: {ladder.listed(least[0], '.0%')}. With the shift that a removal gives to all events alike taken out (*A shift "
+    f"is not a loss*, below), the lowest share is {ladder.listed(least[1], '.0%')}."
 )
 
 # %% tags=["hide-input"]
-removed = overview.model_by_model(run, ablation, views.zeroed)
+removed = ladder.model_by_model(run, ablation, views.zeroed)
 theirs = views.paper_agreement(span=1)
 look = dict(panel="run", x="depth", ylabel="agreement", ylim=(0, 1))
 figures.show(
-    figures.depth_curves(removed, paper=overview.behind(theirs[theirs["method"] == "zero"], removed), **look),
+    figures.depth_curves(removed, paper=ladder.behind(theirs[theirs["method"] == "zero"], removed), **look),
     name="fig-ablation-models",
     title=f"The first and last {landmarks.EDGE} layers aside, at least {figures.extremes(least[0], 'run', '.0%')} of the labels "
     "stay without one attention output",
@@ -95,7 +95,7 @@ figures.show(
     "each model, with 95 % intervals over writers. Dashed: the paper's Llama 3.2 1B (its Figure 14).",
     alt="Agreement after zero ablation over depth for attention, feed-forward and residual stream, a panel for each model.",
 )
-overview.badges(run, "B_ablation")
+ladder.badges(run, "B_ablation")
 
 # %% [markdown]
 # ## What is removed

@@ -62,7 +62,7 @@ from emolib.engine.sites import layer_number
 from emolib.experiments import robustness
 from emolib.experiments.robustness import views
 from emolib.figures.display import say, spoken
-from emolib.paper import claims, overview
+from emolib.paper import claims, ladder
 from emolib.stats import landmarks
 from emolib.study.freshness import measured
 from emolib.study.run import Run
@@ -77,7 +77,7 @@ data = measured(run, robustness)
 
 # %% tags=["hide-input"]
 carried, moved = views.by_task(data, "transfer"), views.shifts(data, *views.CONTROLS)
-of = partial(overview.quoted, overview.checked(claims.shown_runs(run.slug), ["C10"]), "C10")
+of = partial(ladder.quoted, ladder.checked(claims.shown_runs(run.slug), ["C10"]), "C10")
 moved = moved[moved["metric"] == "peak_shift"]
 said = "; ".join(f"{row['what']} **{spoken(row, '+.0f')}**" for _, row in moved.iterrows())
 say(
@@ -95,7 +95,7 @@ if len(carried):
         "the residual stream layer by layer, 95 % intervals. Dashed: the paper's first-word task (its Figure 23).",
         alt="Transfer over depth for emotion and the two control tasks on the same events.",
     )
-overview.badges(run, "C_robustness")
+ladder.badges(run, "C_robustness")
 
 # %% [markdown]
 # ## What is compared

@@ -62,7 +62,7 @@ from emolib.engine.sites import layer_number
 from emolib.experiments import promotion
 from emolib.experiments.promotion import views
 from emolib.figures.display import say
-from emolib.paper import claims, overview
+from emolib.paper import claims, ladder
 from emolib.paper.tables import paper_tables
 from emolib.study.freshness import measured
 from emolib.study.run import Run
@@ -77,7 +77,7 @@ data, llama = measured(run, promotion), paper_tables(paper.DETAILED.id)["promoti
 # ## In short
 
 # %% tags=["hide-input"]
-of = partial(overview.quoted, overview.checked(claims.shown_runs(run.slug), ["C17"]))
+of = partial(ladder.quoted, ladder.checked(claims.shown_runs(run.slug), ["C17"]))
 say(
     "Mean promotion from depth 0.55 on, over emotions and doses (1: every event takes the label, 0: no change, -1: every event "
     f"that had it loses it): {of('C17', 'mean promotion over emotions, doses and layers from')}; minus that of random directions: "
@@ -85,7 +85,7 @@ say(
 )
 
 # %% tags=["hide-input"]
-pushed = overview.model_by_model(run, promotion, views.by_model)
+pushed = ladder.model_by_model(run, promotion, views.by_model)
 look = dict(x="depth", ylabel="mean promotion score", ylim=(-1, 1), lines={"no effect": 0.0})
 figures.show(
     figures.depth_curves(pushed, hue="vector", panel="run", **look),
@@ -97,7 +97,7 @@ figures.show(
     "emotion's share of answers (1: all of them, 0: none), mean over emotions, in each model; against random directions.",
     alt="Mean promotion score over depth for probe vectors, differences of means and random directions, a panel a model.",
 )
-overview.badges(run, "D_promotion")
+ladder.badges(run, "D_promotion")
 
 # %% [markdown]
 # ## What is pushed

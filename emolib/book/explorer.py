@@ -24,7 +24,7 @@ import pandas as pd
 import yaml
 
 from emolib.figures.palette import APPRAISAL_LABELS, COMPONENT_COLOURS, COMPONENT_LABELS, CYCLE, EMOTION_COLOURS
-from emolib.paper.overview import run_name
+from emolib.paper.ladder import run_name
 from emolib.paper.tables import aligned
 from emolib.study.run import LADDER
 from emolib.tables import paper, results, schemas

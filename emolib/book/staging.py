@@ -19,7 +19,7 @@ from nbformat.v4 import new_markdown_cell, new_notebook
 
 from emolib.book.run import WHY, contradictory, left_out, notebook_names
 from emolib.figures.display import MIME
-from emolib.paper.overview import run_name
+from emolib.paper.ladder import run_name
 from emolib.study.run import REFERENCE, public
 from emolib.tables.results import readable
 

@@ -6,30 +6,26 @@ carries the answer, where removing attention bites and how deep, how well the mo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from pandas.io.formats.style import Styler
 from scipy.stats import false_discovery_control, spearmanr
 
-from emolib.engine.registry import TWIN, known_parameters, parse, registry, usual_dtype
-from emolib.figures.display import spoken
 from emolib.figures.palette import CYCLE, INK
 from emolib.figures.panels import label_axes, panels, styled
-from emolib.paper.claims import checks, claims, closed, data, in_short, run_tables, summary
+from emolib.paper import ladder
+from emolib.paper.claims import checks, claims, closed, data, summary
 from emolib.paper.claims.evidence import (
     NUMBER,
     RELEASED,
     ROBUST,
     Evidence,
     NotTestable,
-    Reading,
     Tables,
     averaged,
     landmark,
@@ -37,11 +33,7 @@ from emolib.paper.claims.evidence import (
 )
 from emolib.paper.claims.tests import probe_curve, transfer_curve
 from emolib.paper.tables import paper_tables
-from emolib.study import freshness
-from emolib.study.run import LADDER, REFERENCE, Run
 from emolib.tables import paper
-from emolib.tables.provenance import cost
-from emolib.tables.results import Absent, readable
 from emolib.texts.appraisals import NAMED
 
 DEPTHS = {
@@ -105,11 +97,11 @@ def overview(runs: Mapping[str, Tables]) -> pd.DataFrame:
     """
     rows: list[Row] = []
     for model in paper.PAPER_MODELS:
-        about = dict(model=model.name, source="paper", parameters=_size(model.id))
+        about = dict(model=model.name, source="paper", parameters=ladder.size(model.id))
         rows += [about | row for row in landmarks(paper_tables(model.id))]
     for slug, tables in runs.items():
-        size = _size_of(tables)
-        rows += [dict(model=run_name(tables, slug), source="ours", parameters=size) | row for row in landmarks(tables)]
+        about = dict(model=ladder.run_name(tables, slug), source="ours", parameters=ladder.size_of(tables))
+        rows += [about | row for row in landmarks(tables)]
     return pd.DataFrame(rows)
 
 
@@ -157,38 +149,9 @@ def landmarks(tables: Tables) -> Iterator[Row]:
             yield dict(layers=found.n_layers, metric=name, **ends)
     asked = checks(tables, sorted({claim for claim, _ in CHECKED.values()}))
     for name, (claim, check) in CHECKED.items():
-        own = _checks_of(asked, dict(claim=claim, check=check))
+        own = ladder.checks_of(asked, dict(claim=claim, check=check))
         for row in own.rename(columns={"number": "value"}).dropna(subset="value").to_dict("records"):
             yield dict(layers=found.n_layers, metric=name, **{key: row[key] for key in (*NUMBER, "n")})
-
-
-def with_ladder(*slugs: str, root: str | Path = ".") -> dict[str, Tables]:
-    """The tables of the named runs and of the committed ones by slug, as far as there are any, the smallest first."""
-    chosen = dict.fromkeys([*slugs, *(one.slug for one in LADDER)])
-    stored = {slug: tables for slug in chosen if (tables := run_tables(Path(root) / "results" / slug))}
-    order = sorted(stored, key=lambda slug: np.nan_to_num(_size_of(stored[slug]), nan=np.inf))
-    return {slug: stored[slug] for slug in order}
-
-
-def beside(*slugs: str, root: str | Path = ".") -> dict[str, tuple[Tables, Reading]]:
-    """The tables of `with_ladder` by name, to be read with all controls."""
-    return {run_name(tables, slug): (tables, ROBUST) for slug, tables in with_ladder(*slugs, root=root).items()}
-
-
-def badges(run: Run, chapter: str) -> Styler:
-    """The claims that a chapter carries and what this run and the committed ones say of each, as a table for a page."""
-    return _short(in_short(beside(run.slug), chapter))
-
-
-def claims_in_short(*slugs: str, root: str | Path = ".") -> Styler:
-    """All claims and what the named runs and the committed ones say of each, and the study's own values of one model,
-    as released, as a table for a page."""
-    theirs = {f"{paper.DETAILED.name} (paper)": (paper_tables(paper.DETAILED.name), RELEASED)}
-    return _short(in_short(beside(*slugs, root=root) | theirs))
-
-
-def _short(table: pd.DataFrame) -> Styler:
-    return table.style.hide().set_table_attributes('class="short"')
 
 
 def abstract(slug: str, root: str | Path = ".") -> str:
@@ -197,17 +160,22 @@ def abstract(slug: str, root: str | Path = ".") -> str:
     Whether it can be asked, a table of `PARTS`, and how many claims came out how, as Markdown with HTML. Of a run
     without tables, that it has none.
     """
-    runs = with_ladder(slug, root=root)
+    runs = ladder.with_ladder(slug, root=root)
     if slug not in runs:
         return "Nothing of this run has been measured."
-    own, names = runs[slug], {run_name(tables, slug): slug for slug, tables in runs.items()}
-    found, judged = overview(runs), checked(runs, sorted({about["claim"] for _, _, about in PARTS if "claim" in about}))
+    own, names = runs[slug], {ladder.run_name(tables, slug): slug for slug, tables in runs.items()}
+    found, judged = (
+        overview(runs),
+        ladder.checked(runs, sorted({about["claim"] for _, _, about in PARTS if "claim" in about})),
+    )
     columns = sorted(names, key=lambda name: names[name] != slug)
     rows = []
     for chapter, words, about in PARTS:
         if "claim" in about:
-            numbers = _checks_of(judged, about).drop_duplicates("run").set_index("run")["shown"].to_dict()
-            theirs = _checks_of(checks(paper_tables(paper.DETAILED.name), [about["claim"]]), about)["shown"].tolist()
+            numbers = ladder.checks_of(judged, about).drop_duplicates("run").set_index("run")["shown"].to_dict()
+            theirs = ladder.checks_of(checks(paper_tables(paper.DETAILED.name), [about["claim"]]), about)[
+                "shown"
+            ].tolist()
             study = f"{theirs[0]} ({paper.DETAILED.name})" if theirs and theirs[0] else ""
         else:
             part = found[found["metric"] == about["landmark"]].dropna(subset="value")
@@ -221,43 +189,12 @@ def abstract(slug: str, root: str | Path = ".") -> str:
             )
         cells = [numbers.get(name) or "(not measured)" for name in columns]
         rows.append([f'<a href="{chapter}.html">{words}</a>', *cells, study or "–"])
-    table = _short(pd.DataFrame(rows, columns=["what is measured", *columns, "the study's models"])).to_html()
+    table = ladder.as_page_table(pd.DataFrame(rows, columns=["what is measured", *columns, "the study's models"]))
     shut = closed("ability", own, getattr(own, "twins", ()))
-    asked = f"**It cannot be asked for most of the study's claims**: {shut}." if shut else ""
+    limits = f"**It cannot be asked for most of the study's claims**: {shut}." if shut else ""
     counted = summary(own, ROBUST).removeprefix(f"- {ROBUST}: ")
-    return "\n\n".join(filter(None, [asked, table, f"Of the study's nineteen claims, with all controls: {counted}."]))
-
-
-def checked(runs: Mapping[str, Tables], names: Sequence[str] = ()) -> pd.DataFrame:
-    """The `claims.checks` of stored runs, columns also run (as figures name it) and parameters, the smallest first.
-
-    `names` are the claims, by default all.
-    """
-    parts = []
-    for slug, tables in runs.items():
-        parts.append(checks(tables, names).assign(run=run_name(tables, slug), parameters=_size_of(tables)))
-    found = pd.concat(parts, ignore_index=True) if parts else checks({}).assign(run="", parameters=np.nan)
-    return found.sort_values("parameters", kind="stable")
-
-
-def best_rows(runs: Mapping[str, Tables], experiment: str, **keys: Any) -> pd.DataFrame:
-    """Of each run that has rows of an experiment with these keys the one of the largest value, column `run` first."""
-    rows = []
-    for slug, tables in runs.items():
-        with suppress(NotTestable):
-            own = Evidence(tables).rows(experiment, **keys)
-            rows.append({"run": run_name(tables, slug), **own.loc[own["value"].idxmax()]})
-    return pd.DataFrame(rows, columns=None if rows else ["run", *NUMBER])
-
-
-def quoted(found: pd.DataFrame, claim: str, check: str) -> str:
-    """What each run has of a check of `checked`, in words: "**0.42 (0.34 to 0.51)** in A and ... in B".
-
-    `check` is its words or how they begin; "(not measured)" where no run has it.
-    """
-    own = _checks_of(found, dict(claim=claim, check=check))
-    own = own[own["outcome"] != "no number"].drop_duplicates("run")
-    return _each(own["run"], own["shown"])
+    parts = [limits, table.to_html(), f"Of the study's nineteen claims, with all controls: {counted}."]
+    return "\n\n".join(filter(None, parts))
 
 
 def doubts(found: pd.DataFrame) -> pd.DataFrame:
@@ -265,7 +202,7 @@ def doubts(found: pd.DataFrame) -> pd.DataFrame:
     outcome of that check in each run of `checked`, "–" where it was not measured."""
     rows = []
     for one in data()["doubts"]:
-        own = _checks_of(found, one).drop_duplicates("run").set_index("run")["outcome"].replace("no number", "–")
+        own = ladder.checks_of(found, one).drop_duplicates("run").set_index("run")["outcome"].replace("no number", "–")
         link = f"[{one['claim']}]({claims()[one['claim']].chapter}.ipynb)"
         rows.append({"a critic would say": one["doubt"], "what is measured": one["measured"], "claim": link, **own})
     return pd.DataFrame(rows).reindex(columns=[*list(rows[0])[:3], *found["run"].unique()]).fillna("–")
@@ -273,7 +210,7 @@ def doubts(found: pd.DataFrame) -> pd.DataFrame:
 
 def written_for(found: pd.DataFrame) -> str:
     """A sentence: whether the runs of `checked` agree with what the discussion takes for granted, and where not."""
-    of_each = [(one, _checks_of(found, one)) for one in data()["written_for"]]
+    of_each = [(one, ladder.checks_of(found, one)) for one in data()["written_for"]]
     asked = [(one, own[own["outcome"] != "no number"]) for one, own in of_each]
     apart = [
         f"that {one['says']} ({one['claim']}), not in {run}"
@@ -285,13 +222,6 @@ def written_for(found: pd.DataFrame) -> str:
     if all(own.empty for _, own in asked):
         return "**No run shown here has measured what the text of this page takes for granted.**"
     return "All runs shown here agree with what the text of this page takes for granted, as far as they were measured."
-
-
-def _checks_of(found: pd.DataFrame, about: Mapping[str, Any]) -> pd.DataFrame:
-    """The rows of `checked` that an entry of claims.yml names, by the words of a check or how they begin."""
-    of_claim = found[found["claim"] == about["claim"]]
-    own = of_claim[of_claim["check"] == about["check"]]
-    return of_claim[of_claim["check"].str.startswith(about["check"])] if own.empty else own
 
 
 def patterns(judged: pd.DataFrame) -> pd.DataFrame:
@@ -358,71 +288,6 @@ def by_method(judged: pd.DataFrame) -> pd.DataFrame:
     return table[known].reset_index().sort_values("claim", key=lambda names: names.map(order)).rename_axis(columns=None)
 
 
-def run_name(tables: Tables, slug: str) -> str:
-    """How figures name a run: its model, and what is not usual about it; never as a model of the paper."""
-    usual = {name: str(value) for name, value in REFERENCE.parameters().items() if name not in ("model", "device")}
-    stated = Evidence(tables).parameters("model", *usual)
-    if parse(stated.get("model", "")).base in registry():
-        usual["dtype"] = usual_dtype(stated["model"])
-    extra = [stated[name] for name in usual if stated.get(name, usual[name]) != usual[name]]
-    name = paper.model_name(_titled(stated["model"]) if "model" in stated else slug)
-    extra = extra or ["run here"] * (name in {model.name for model in paper.PAPER_MODELS})
-    return f"{name} ({', '.join(extra)})" if extra else name
-
-
-def _titled(model: str) -> str:
-    """A registered model by its title, anything else as it is."""
-    base, behind, seed = model.partition(TWIN)
-    title = registry().get(base, {}).get("title", base).removesuffix(" Instruct")
-    return f"{title}{behind}{seed}"
-
-
-def model_by_model(
-    run: Run, experiment: ModuleType, view: Callable[[pd.DataFrame], pd.DataFrame], root: str | Path = "."
-) -> pd.DataFrame:
-    """What `view` takes from an experiment's table of this run and of each committed run that has one, column `run`.
-
-    The smallest model comes first; one of unknown size last. A run whose table lacks these rows, as one of a model that
-    answers too few texts right, is left out. Raises ValueError when no run has them.
-    """
-    parts = {}
-    shown = {one.slug: one for one in (*LADDER, run)}.values()
-    for one in sorted(shown, key=lambda one: known_parameters(one.model) or np.inf):
-        path = freshness.table_path(one, experiment, root)
-        if path.is_file() and (table := readable(path)) is not None:
-            with suppress(Absent):
-                parts[run_name({path.stem: table}, one.slug)] = view(table)
-    if not parts:
-        name = freshness.name_of(experiment)
-        raise ValueError(f"no run has a table of {name} with what is shown of it: measure it first (emolib run)")
-    return pd.concat([rows.assign(run=name) for name, rows in parts.items()], ignore_index=True)
-
-
-def behind(rows: pd.DataFrame, shown: pd.DataFrame) -> pd.DataFrame:
-    """The paper's rows once for each run of `model_by_model`: the same curve behind every panel."""
-    return pd.concat([rows.assign(run=name) for name in shown["run"].unique()], ignore_index=True)
-
-
-def listed(rows: pd.DataFrame, form: str = ".2f") -> str:
-    """The number of each run of `model_by_model`, a row a run, in words: "**0.42 (0.34 to 0.51)** in A and ...in B"."""
-    return _each(rows["run"], [spoken(row, form) for _, row in rows.iterrows()])
-
-
-def _each(runs: Iterable[str], numbers: Iterable[str]) -> str:
-    each = [f"**{number}** in {run}" for run, number in zip(runs, numbers, strict=True)]
-    return " and ".join([", ".join(each[:-1]), each[-1]] if len(each) > 1 else each) or "(not measured)"
-
-
-def _size(model: str) -> float:
-    """The parameters of a model, NaN if unknown."""
-    size = known_parameters(model)
-    return np.nan if size is None else float(size)
-
-
-def _size_of(tables: Tables) -> float:
-    return _size(Evidence(tables).parameters("model").get("model", ""))
-
-
 def depths(found: pd.DataFrame) -> pd.DataFrame:
     """The DEPTHS landmarks of `overview`, the smallest model first, each model's in their order."""
     order = {"model": by_size(found), "metric": list(DEPTHS)}
@@ -447,18 +312,6 @@ def paper_curves(order: list[str]) -> pd.DataFrame:
     return curves.sort_values("name", key=lambda names: names.map(order.index), kind="stable")
 
 
-def took(runs: Mapping[str, Tables]) -> pd.DataFrame:
-    """What each experiment took in each run, in words: its dtype and events in the head of a column, a row each."""
-    columns = {}
-    for slug, tables in runs.items():
-        found = Evidence(tables)
-        texts = [int(table["n"].max()) for name, table in tables.items() if name == "behaviour"]
-        about = ", ".join([found.parameters("dtype").get("dtype", ""), *(f"{n:,} events" for n in texts)])
-        spent = {name: table.attrs["provenance"] for name, table in tables.items() if "provenance" in table.attrs}
-        columns[f"{run_name(tables, slug)} ({about})"] = {name: cost(made) for name, made in spent.items()}
-    return pd.DataFrame(columns).rename_axis("experiment").fillna("–").reset_index()
-
-
 def answers(runs: Mapping[str, Tables], order: list[str]) -> dict[str, pd.DataFrame]:
     """Counts of the predicted labels by model: the paper's in the given order, then the runs' as calibrated."""
     counted = paper.values("behaviour", metric="predicted_count", prompt="T1-2shot")
@@ -468,7 +321,7 @@ def answers(runs: Mapping[str, Tables], order: list[str]) -> dict[str, pd.DataFr
         if "behaviour" in tables:
             found = Evidence(tables)
             chosen = dict(metric="predicted_count", reader="", **found.parameters("calibration"))
-            bars[run_name(tables, slug)] = found.rows("behaviour", **chosen)
+            bars[ladder.run_name(tables, slug)] = found.rows("behaviour", **chosen)
     return bars
 
 
@@ -486,7 +339,7 @@ def where(found: pd.DataFrame, metric: str) -> str:
     """Where a landmark lies in our runs and between which values in the paper's models, in words."""
     rows = found[found["metric"] == metric].dropna(subset="value").sort_values("parameters")
     own, theirs = rows[rows["source"] == "ours"], rows.loc[rows["source"] == "paper", "value"]
-    numbers = _each(own["model"], [f"{value:.2f}" for value in own["value"]])
+    numbers = ladder.in_words(own["model"], [f"{value:.2f}" for value in own["value"]])
     return f"{numbers} (in the paper's models {theirs.min():.2f} to {theirs.max():.2f})" if len(theirs) else numbers
 
 

@@ -33,7 +33,7 @@ OWN: Mapping[str, Mapping[str, Kind]] = {
     # confusion_count: `label` is the writer's and `answer` the model's; word_count: `label` is the word
     "behaviour": {
         "scoring": ("first_subtoken", "last_subtoken", "log_probability", "mean_log_probability"),
-        "calibration": CALIBRATIONS,
+        "calibration": (*CALIBRATIONS, "zscore", "equal_shares"),
         "reader": ("single", "majority_of_5"),
         "label": TEXT,
         "answer": TEXT,

@@ -67,6 +67,11 @@ def test_what_was_measured_is_its_own_estimate(profile):
         assert math.isclose(deeper.seconds, expected, rel_tol=1e-6), "what is replayed grows with the square"
 
 
+def test_a_quick_run_takes_less_beside_the_model_than_a_full_one() -> None:
+    quick, full = (plan.measured(Run(profile=profile))["experiments"] for profile in ("quick", "full"))
+    assert {name: quick[name]["other"] < full[name]["other"] for name in full} == dict.fromkeys(quick, True)
+
+
 @pytest.mark.parametrize(
     ("name", "narrow", "wide"), [("probing", 3.33, 15.22), ("appraisals", 1.61, 13.63), ("geometry", 8.45, 30.32)]
 )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 import torch
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix
 
@@ -74,6 +75,41 @@ def test_scores_equal_a_count_by_other_means(tiny_study: Study, table: pd.DataFr
 def test_the_two_calibrations_differ_here(table: pd.DataFrame) -> None:
     one, other = (values(table, metric="predicted_count", calibration=calibration) for calibration in CALIBRATIONS)
     assert one != other
+
+
+def test_other_calibrations_are_what_they_say_and_are_compared_with_the_run_s(
+    tiny_study: Study, table: pd.DataFrame
+) -> None:
+    logits, truth, mine = tiny_study.clean.logits, tiny_study.truth, tiny_study.predicted
+    plain = logits.double().numpy()
+    answers = {
+        "zscore": scipy.stats.zscore(plain, axis=0, ddof=1).argmax(axis=1),
+        "equal_shares": measure.shared_out(logits).argmax(-1).numpy(),
+    }
+    for name, answer in answers.items():
+        right, own = answer == truth, mine == truth
+        expected = dict(
+            accuracy=right.mean(),
+            same_answer=(answer == mine).mean(),
+            agreed_overlap=(right & own).sum() / (right | own).sum(),
+        )
+        found = table[table["calibration"] == name].set_index("metric")
+        assert found["value"].to_dict() == pytest.approx(expected)
+        assert (found["ci_low"] <= found["value"]).all() and (found["value"] <= found["ci_high"]).all()
+    assert (answers["zscore"] != answers["equal_shares"]).any()
+    shown = views.calibrated_otherwise(table)
+    assert shown["calibration"].tolist() == ["equal shares", "standardised"] and not shown.isna().any(axis=None)
+    assert set(views.accuracies(table)["answers"]) == set(views.AS.values()), "as before: those of the run's two"
+
+
+def test_equal_shares_are_equal_and_forget_what_a_label_has_in_all_texts() -> None:
+    random = torch.Generator().manual_seed(0)
+    scores = torch.randn(400, 13, generator=random) * 3
+    plain, preferring = measure.shared_out(scores), measure.shared_out(scores + torch.linspace(-8, 8, 13))
+    assert plain.softmax(-1).mean(0).numpy() == pytest.approx(1 / 13, rel=1e-5)
+    torch.testing.assert_close(preferring.softmax(-1), plain.softmax(-1), atol=1e-4, rtol=0)
+    moved = plain - scores
+    assert (moved - moved[0]).abs().max() < 1e-9 < moved[0].std(), "one number a label, and not the same for all"
 
 
 def test_planted_answers_give_the_numbers_they_must(tiny_run: Run, tmp_path: Path) -> None:

@@ -11,9 +11,10 @@ import pytest
 from matplotlib.figure import Figure
 
 from emolib.experiments import probing
-from emolib.paper import claims
+from emolib.paper import claims, ladder
 from emolib.paper import overview as models_overview
-from emolib.paper.overview import against_size, overview, run_name, trends
+from emolib.paper.ladder import run_name
+from emolib.paper.overview import against_size, overview, trends
 from emolib.study import freshness
 from emolib.study.run import LADDER, REFERENCE, Run
 from emolib.tables import paper, results
@@ -123,16 +124,16 @@ def test_all_committed_runs_and_this_one_stand_side_by_side_the_smallest_first(t
         about = {"parameters": one.public, "seed": 0}
         path = freshness.table_path(one, probing, tmp_path)
         results.write(results.tidy(rows, "probing", n_layers=2), path, about)
-    found = models_overview.model_by_model(own, probing, lambda table: table.head(1), tmp_path)
+    found = ladder.model_by_model(own, probing, lambda table: table.head(1), tmp_path)
     assert found["run"].tolist() == ["SmolLM2 135M", "Qwen 2.5 Coder 1.5B", "unknown"]
-    assert models_overview.listed(found.head(2)) == (
+    assert ladder.listed(found.head(2)) == (
         "**0.50 (0.40 to 0.60)** in SmolLM2 135M and **0.50 (0.40 to 0.60)** in Qwen 2.5 Coder 1.5B"
     )
-    assert len(models_overview.behind(found[["value"]].head(1), found)) == 3
-    lacking = models_overview.model_by_model(own, probing, lambda table: select(table, model=own.model), tmp_path)
+    assert len(ladder.behind(found[["value"]].head(1), found)) == 3
+    lacking = ladder.model_by_model(own, probing, lambda table: select(table, model=own.model), tmp_path)
     assert lacking["run"].tolist() == ["unknown"], "a table without these rows is passed over"
     with pytest.raises(ValueError, match="no run has a table of probing"):
-        models_overview.model_by_model(own, probing, lambda table: table, tmp_path / "none")
+        ladder.model_by_model(own, probing, lambda table: table, tmp_path / "none")
 
 
 def test_an_abstract_has_each_part_of_the_study_beside_the_others(run: dict[str, pd.DataFrame], tmp_path: Path) -> None:
@@ -156,7 +157,7 @@ def test_an_abstract_has_each_part_of_the_study_beside_the_others(run: dict[str,
     accuracies = [model.accuracy for model in paper.PAPER_MODELS]
     assert cells.loc["accuracy"].iloc[-1] == f"{min(accuracies):.2f} to {max(accuracies):.2f}"
     assert 'href="B_ablation.html"' in said and "nineteen claims, with all controls: 0 seen" in said
-    assert list(models_overview.beside("mine", root=tmp_path)) == [other, own], "of unknown size last"
+    assert list(ladder.beside("mine", root=tmp_path)) == [other, own], "of unknown size last"
     assert models_overview.abstract("none", tmp_path) == "Nothing of this run has been measured."
 
 
@@ -233,9 +234,9 @@ def test_what_the_method_decides_is_found_by_comparing_readings() -> None:
 
 
 def test_a_check_is_quoted_for_each_run_that_has_it(run: dict[str, pd.DataFrame]) -> None:
-    found = models_overview.checked({"one": run, "two": {}})
-    assert models_overview.quoted(found, "C1", "accuracy") == "**0.30** in SmolLM2 135M (situations, quick)"
-    assert models_overview.quoted(found, "C14", "mean theory score") == "(not measured)"
+    found = ladder.checked({"one": run, "two": {}})
+    assert ladder.quoted(found, "C1", "accuracy") == "**0.30** in SmolLM2 135M (situations, quick)"
+    assert ladder.quoted(found, "C14", "mean theory score") == "(not measured)"
 
 
 def test_families_of_two_sizes(published: pd.DataFrame) -> None:
@@ -249,12 +250,12 @@ def test_families_of_two_sizes(published: pd.DataFrame) -> None:
 
 @pytest.fixture(scope="module")
 def committed() -> pd.DataFrame:
-    return models_overview.checked(claims.shown_runs(REFERENCE.slug, ROOT))
+    return ladder.checked(claims.shown_runs(REFERENCE.slug, ROOT))
 
 
 def test_the_discussion_says_what_the_committed_runs_show(committed: pd.DataFrame) -> None:
     assert models_overview.written_for(committed).startswith("All runs shown here agree")
-    for unmeasured in (models_overview.checked({}), committed.assign(outcome="no number")):
+    for unmeasured in (ladder.checked({}), committed.assign(outcome="no number")):
         assert models_overview.written_for(unmeasured).startswith("**No run shown here has measured")
     for one in claims.data()["written_for"]:
         turned = committed.copy()
@@ -271,21 +272,21 @@ def test_every_doubt_has_a_check_of_the_reference_run(committed: pd.DataFrame) -
     assert set(found["SmolLM2 135M"]) <= {"holds", "open", "fails"}, "each is measured"
     code = (ROOT / "notebooks" / "10_discussion.py").read_text(encoding="utf-8")
     for claim, check in re.findall(r"""of\(['"](C\d+)['"], ['"]([^'"]+)['"]""", code):
-        assert models_overview.quoted(committed, claim, check) != "(not measured)", (claim, check)
+        assert ladder.quoted(committed, claim, check) != "(not measured)", (claim, check)
 
 
 def test_what_a_table_took_is_what_its_provenance_says(reference_tables: dict[str, pd.DataFrame]) -> None:
-    found = models_overview.took({"run": reference_tables}).set_index("experiment")
+    found = ladder.took({"run": reference_tables}).set_index("experiment")
     assert list(found) == ["SmolLM2 135M (float32, 6,600 events)"] and set(found.index) == set(reference_tables)
     made = reference_tables["patching"].attrs["provenance"]
     minutes, memory = re.findall(r"[\d.]+", found.loc["patching"].item())
     assert abs(float(minutes) * 60 - made["seconds"]) <= 30 and abs(float(memory) * 1024 - made["peak_memory_mb"]) < 52
-    assert models_overview.took({}).empty
+    assert ladder.took({}).empty
 
 
 def test_without_a_stored_run_pages_have_the_paper_alone(published: pd.DataFrame) -> None:
-    found = models_overview.checked({})
-    assert found.empty and models_overview.quoted(found, "C1", "accuracy") == "(not measured)"
+    found = ladder.checked({})
+    assert found.empty and ladder.quoted(found, "C1", "accuracy") == "(not measured)"
     assert len(models_overview.doubts(found)) == len(claims.data()["doubts"])
     assert models_overview.by_method(claims.verdicts_by({})).empty
     assert models_overview.where(published, "patching onset").startswith("(not measured) (in the paper's models 0.")

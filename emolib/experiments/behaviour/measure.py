@@ -26,11 +26,13 @@ def run(study: Study) -> pd.DataFrame:
     """Every measurement of the chapter.
 
     accuracy (0-1) by scoring and calibration; for the run's scoring under both calibrations balanced_accuracy,
-    agreed_count, recall and predicted_count by label, confusion_count by label (the writer's) and answer; word_count by
-    label (an open-vocabulary word) and share_of_labels; and where the corpus has readings accuracy by reader and
-    predicted_count of single readers, with `model` human. Intervals are over writers.
+    agreed_count, recall and predicted_count by label, confusion_count by label (the writer's) and answer; the same
+    scoring with other calibrations that need no label (`OTHERS`): accuracy, same_answer (share of texts with the run's
+    answer) and agreed_overlap (texts right both ways over those right either way); word_count by label (an
+    open-vocabulary word) and share_of_labels; and where the corpus has readings accuracy by reader and predicted_count
+    of single readers, with `model` human. Intervals are over writers.
     """
-    rows = [*_accuracies(study), *_words(study), *_readers(study)]
+    rows = [*_accuracies(study), *_otherwise(study), *_words(study), *_readers(study)]
     for calibration in CALIBRATIONS:
         predicted = _answers(study.clean.logits, calibration)
         rows += [row | {"calibration": calibration} for row in _by_label(study, predicted)]
@@ -52,6 +54,40 @@ def _accuracies(study: Study) -> Rows:
             right = _answers(whole.get(rule, study.clean.logits), calibration) == study.truth
             share = stats.cluster_wilson(right, study.groups)
             yield from share.rows(dict(metric="accuracy", scoring=rule, calibration=calibration), n=len(right))
+
+
+def standardised(scores: torch.Tensor) -> torch.Tensor:
+    """The scores [N, C] of each label minus their mean over the texts, over their standard deviation."""
+    return (scores - scores.mean(dim=0)) / scores.std(dim=0)
+
+
+def shared_out(scores: torch.Tensor, rounds: int = 1000) -> torch.Tensor:
+    """The scores [N, C] minus what makes the mean probability of every label over the texts the same (Sinkhorn)."""
+    changed, equal = scores.double(), 1 / scores.shape[-1]
+    for _ in range(rounds):
+        share = changed.softmax(dim=-1).mean(dim=0)
+        if (share / equal - 1).abs().max() < 1e-6:
+            break
+        changed = changed - (share / equal).log()
+    return changed
+
+
+OTHERS = {"zscore": standardised, "equal_shares": shared_out}
+
+
+def _otherwise(study: Study) -> Rows:
+    """Answers of the run's scoring as other ways that need no label centre it, beside those that the run takes."""
+    mine = study.predicted == study.truth
+    for name, change in OTHERS.items():
+        answers = change(study.clean.logits).argmax(-1).numpy()
+        keys, right = dict(calibration=name), answers == study.truth
+        share = stats.cluster_wilson(right, study.groups)
+        yield from share.rows(keys | dict(metric="accuracy", scoring=study.run.scoring), n=len(right))
+        same = stats.cluster_wilson(answers == study.predicted, study.groups)
+        yield from same.rows(keys | dict(metric="same_answer"), n=len(right))
+        if (either := right | mine).any():
+            both = stats.cluster_bootstrap(right & mine, study.groups, weights=either, seed=study.run.seed)
+            yield from both.rows(keys | dict(metric="agreed_overlap"), n=either.sum())
 
 
 def _by_label(study: Study, predicted: np.ndarray) -> Rows:

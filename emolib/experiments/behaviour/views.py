@@ -6,18 +6,30 @@ from html import escape
 
 import pandas as pd
 
+from emolib.figures.display import spoken
 from emolib.tables import paper
 from emolib.tables.results import select
 
 AS = {"none": "as scored", "batch": "calibrated"}
+OTHERS = {"zscore": "standardised", "equal_shares": "equal shares"}  # calibrations beside those of a run
 READERS = {"single": "one reader", "majority_of_5": "five readers, majority"}
 THEIRS = dict(prompt="T1-2shot", model=paper.DETAILED.id)
 
 
 def accuracies(table: pd.DataFrame, **keys: object) -> pd.DataFrame:
     """Accuracy by scoring and calibration, the calibration in words in `answers`."""
-    rows = select(table[table["scoring"] != ""], metric="accuracy", **keys)
+    rows = select(table[(table["scoring"] != "") & table["calibration"].isin(list(AS))], metric="accuracy", **keys)
     return rows.assign(answers=rows["calibration"].map(AS))
+
+
+def calibrated_otherwise(table: pd.DataFrame) -> pd.DataFrame:
+    """Each other calibration in words, with the accuracy, the share of the run's answers that it gives as well, and of
+    the events that are right either way those that are right both ways: numbers with their intervals, in words."""
+    rows = table[table["calibration"].isin(list(OTHERS))]
+    words = {"accuracy": "accuracy", "same_answer": "same answer", "agreed_overlap": "right both ways"}
+    told = rows.assign(told=[spoken(row, ".1%") for _, row in rows.iterrows()])
+    found = told.pivot(index="calibration", columns="metric", values="told").reindex(columns=list(words))
+    return found.rename(index=OTHERS, columns=words).rename_axis("calibration", columns=None).reset_index()
 
 
 def accuracy_points(runs: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:

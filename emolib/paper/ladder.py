@@ -1,0 +1,172 @@
+"""Runs side by side: the committed models and the reader's own, how they are called, and what each has of a number.
+
+Chapters show these beside one another, in figures, sentences and badges. Loads no model library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pandas.io.formats.style import Styler
+
+from emolib.engine.registry import TWIN, known_parameters, parse, registry, usual_dtype
+from emolib.figures.display import spoken
+from emolib.paper.claims import checks, in_short, run_tables
+from emolib.paper.claims.evidence import NUMBER, RELEASED, ROBUST, Evidence, NotTestable, Reading, Tables
+from emolib.paper.tables import paper_tables
+from emolib.study import freshness
+from emolib.study.run import LADDER, REFERENCE, Run
+from emolib.tables import paper
+from emolib.tables.provenance import cost
+from emolib.tables.results import Absent, readable
+
+
+def run_name(tables: Tables, slug: str) -> str:
+    """How figures name a run: its model, and what is not usual about it; never as a model of the paper."""
+    usual = {name: str(value) for name, value in REFERENCE.parameters().items() if name not in ("model", "device")}
+    stated = Evidence(tables).parameters("model", *usual)
+    if parse(stated.get("model", "")).base in registry():
+        usual["dtype"] = usual_dtype(stated["model"])
+    extra = [stated[name] for name in usual if stated.get(name, usual[name]) != usual[name]]
+    name = paper.model_name(_titled(stated["model"]) if "model" in stated else slug)
+    extra = extra or ["run here"] * (name in {model.name for model in paper.PAPER_MODELS})
+    return f"{name} ({', '.join(extra)})" if extra else name
+
+
+def _titled(model: str) -> str:
+    """A registered model by its title, anything else as it is."""
+    base, behind, seed = model.partition(TWIN)
+    title = registry().get(base, {}).get("title", base).removesuffix(" Instruct")
+    return f"{title}{behind}{seed}"
+
+
+def with_ladder(*slugs: str, root: str | Path = ".") -> dict[str, Tables]:
+    """The tables of the named runs and of the committed ones by slug, as far as there are any, the smallest first."""
+    chosen = dict.fromkeys([*slugs, *(one.slug for one in LADDER)])
+    stored = {slug: tables for slug in chosen if (tables := run_tables(Path(root) / "results" / slug))}
+    order = sorted(stored, key=lambda slug: np.nan_to_num(size_of(stored[slug]), nan=np.inf))
+    return {slug: stored[slug] for slug in order}
+
+
+def beside(*slugs: str, root: str | Path = ".") -> dict[str, tuple[Tables, Reading]]:
+    """The tables of `with_ladder` by name, to be read with all controls."""
+    return {run_name(tables, slug): (tables, ROBUST) for slug, tables in with_ladder(*slugs, root=root).items()}
+
+
+def model_by_model(
+    run: Run, experiment: ModuleType, view: Callable[[pd.DataFrame], pd.DataFrame], root: str | Path = "."
+) -> pd.DataFrame:
+    """What `view` takes from an experiment's table of this run and of each committed run that has one, column `run`.
+
+    The smallest model comes first; one of unknown size last. A run whose table lacks these rows, as one of a model that
+    answers too few texts right, is left out. Raises ValueError when no run has them.
+    """
+    parts = {}
+    shown = {one.slug: one for one in (*LADDER, run)}.values()
+    for one in sorted(shown, key=lambda one: known_parameters(one.model) or np.inf):
+        path = freshness.table_path(one, experiment, root)
+        if path.is_file() and (table := readable(path)) is not None:
+            with suppress(Absent):
+                parts[run_name({path.stem: table}, one.slug)] = view(table)
+    if not parts:
+        name = freshness.name_of(experiment)
+        raise ValueError(f"no run has a table of {name} with what is shown of it: measure it first (emolib run)")
+    return pd.concat([rows.assign(run=name) for name, rows in parts.items()], ignore_index=True)
+
+
+def behind(rows: pd.DataFrame, shown: pd.DataFrame) -> pd.DataFrame:
+    """The paper's rows once for each run of `model_by_model`: the same curve behind every panel."""
+    return pd.concat([rows.assign(run=name) for name in shown["run"].unique()], ignore_index=True)
+
+
+def listed(rows: pd.DataFrame, form: str = ".2f") -> str:
+    """The number of each run of `model_by_model`, a row a run, in words: "**0.42 (0.34 to 0.51)** in A and ...in B"."""
+    return in_words(rows["run"], [spoken(row, form) for _, row in rows.iterrows()])
+
+
+def best_rows(runs: Mapping[str, Tables], experiment: str, **keys: Any) -> pd.DataFrame:
+    """Of each run that has rows of an experiment with these keys the one of the largest value, column `run` first."""
+    rows = []
+    for slug, tables in runs.items():
+        with suppress(NotTestable):
+            own = Evidence(tables).rows(experiment, **keys)
+            rows.append({"run": run_name(tables, slug), **own.loc[own["value"].idxmax()]})
+    return pd.DataFrame(rows, columns=None if rows else ["run", *NUMBER])
+
+
+def checked(runs: Mapping[str, Tables], names: Sequence[str] = ()) -> pd.DataFrame:
+    """The `claims.checks` of stored runs, columns also run (as figures name it) and parameters, the smallest first.
+
+    `names` are the claims, by default all.
+    """
+    parts = []
+    for slug, tables in runs.items():
+        parts.append(checks(tables, names).assign(run=run_name(tables, slug), parameters=size_of(tables)))
+    found = pd.concat(parts, ignore_index=True) if parts else checks({}).assign(run="", parameters=np.nan)
+    return found.sort_values("parameters", kind="stable")
+
+
+def quoted(found: pd.DataFrame, claim: str, check: str) -> str:
+    """What each run has of a check of `checked`, in words: "**0.42 (0.34 to 0.51)** in A and ... in B".
+
+    `check` is its words or how they begin; "(not measured)" where no run has it.
+    """
+    own = checks_of(found, dict(claim=claim, check=check))
+    own = own[own["outcome"] != "no number"].drop_duplicates("run")
+    return in_words(own["run"], own["shown"])
+
+
+def checks_of(found: pd.DataFrame, about: Mapping[str, Any]) -> pd.DataFrame:
+    """The rows of `checked` that an entry of claims.yml names, by the words of a check or how they begin."""
+    of_claim = found[found["claim"] == about["claim"]]
+    own = of_claim[of_claim["check"] == about["check"]]
+    return of_claim[of_claim["check"].str.startswith(about["check"])] if own.empty else own
+
+
+def in_words(runs: Iterable[str], numbers: Iterable[str]) -> str:
+    each = [f"**{number}** in {run}" for run, number in zip(runs, numbers, strict=True)]
+    return " and ".join([", ".join(each[:-1]), each[-1]] if len(each) > 1 else each) or "(not measured)"
+
+
+def badges(run: Run, chapter: str) -> Styler:
+    """The claims that a chapter carries and what this run and the committed ones say of each, as a table for a page."""
+    return as_page_table(in_short(beside(run.slug), chapter))
+
+
+def claims_in_short(*slugs: str, root: str | Path = ".") -> Styler:
+    """All claims and what the named runs and the committed ones say of each, and the study's own values of one model,
+    as released, as a table for a page."""
+    theirs = {f"{paper.DETAILED.name} (paper)": (paper_tables(paper.DETAILED.name), RELEASED)}
+    return as_page_table(in_short(beside(*slugs, root=root) | theirs))
+
+
+def as_page_table(table: pd.DataFrame) -> Styler:
+    return table.style.hide().set_table_attributes('class="short"')
+
+
+def took(runs: Mapping[str, Tables]) -> pd.DataFrame:
+    """What each experiment took in each run, in words: its dtype and events in the head of a column, a row each."""
+    columns = {}
+    for slug, tables in runs.items():
+        found = Evidence(tables)
+        texts = [int(table["n"].max()) for name, table in tables.items() if name == "behaviour"]
+        about = ", ".join([found.parameters("dtype").get("dtype", ""), *(f"{n:,} events" for n in texts)])
+        spent = {name: table.attrs["provenance"] for name, table in tables.items() if "provenance" in table.attrs}
+        columns[f"{run_name(tables, slug)} ({about})"] = {name: cost(made) for name, made in spent.items()}
+    return pd.DataFrame(columns).rename_axis("experiment").fillna("–").reset_index()
+
+
+def size(model: str) -> float:
+    """The parameters of a model, NaN if unknown."""
+    size = known_parameters(model)
+    return np.nan if size is None else float(size)
+
+
+def size_of(tables: Tables) -> float:
+    return size(Evidence(tables).parameters("model").get("model", ""))
