@@ -13,11 +13,11 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import cache
 from importlib.resources import files
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import platformdirs
@@ -35,6 +35,7 @@ MAX_SEED = 2**32 - 1  # that of numpy's and scikit-learn's generators
 HUB_ID = re.compile(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}", re.ASCII)
 REVISION = re.compile(r"\w[\w./-]*", re.ASCII)
 LONG = 2**24  # bytes of a file that takes long to read
+GROUPS, CONTROL = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")  # the control groups of this process, and of all
 HEADROOM = 1.2  # memory a model takes: its weights, and a fifth of them for a batch's activations and cache
 
 
@@ -213,11 +214,21 @@ def cache_folder() -> Path:
 
 
 def free_memory() -> int:
-    """Bytes of memory that are free on this machine, or that a container may have at most, whichever is less."""
-    limit = Path("/sys/fs/cgroup/memory.max")
-    allowed = limit.read_text().strip() if limit.is_file() else "max"
-    free = psutil.virtual_memory().available
-    return free if allowed == "max" else min(free, int(allowed))
+    """Bytes of memory that are free on this machine, or that a container or a cluster's job may have at most, whichever
+    is less."""
+    given = [limit.read_text().strip() for limit in _limits() if limit.is_file()]
+    return min([psutil.virtual_memory().available, *(int(allowed) for allowed in given if allowed != "max")])
+
+
+def _limits() -> Iterator[Path]:
+    """Where the control groups of this process, and those that they lie in, may say what they may have: a number of
+    bytes, or "max" (both versions of control groups)."""
+    for line in GROUPS.read_text().splitlines() if GROUPS.is_file() else []:
+        _, kinds, own = line.split(":", 2)
+        if kinds in ("", "memory"):
+            root, name = CONTROL / kinds, "memory.limit_in_bytes" if kinds else "memory.max"
+            for group in (path := PurePosixPath(own), *path.parents):
+                yield root / group.relative_to("/") / name
 
 
 def require_space(folder: Path, wanted: float) -> None:
