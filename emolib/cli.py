@@ -71,11 +71,13 @@ def _with_fields(extra: list[str]) -> Callable[..., int]:
     """The command `run` with an option for each field of Run."""
     from emolib.study.run import Run
 
-    def command(only: Only, cores: int | None, reference: bool, remote: bool, dry_run: bool, **given: Any) -> int:
+    def command(
+        only: Only, cores: int | None, reference: bool, remote: bool, dry_run: bool, show: bool, **given: Any
+    ) -> int:
         given = {name: value for name, value in given.items() if value is not None}
         if remote and given.setdefault("device", "ndif") != "ndif":
             raise ValueError(f"device {given['device']!r} and --remote: give one of them")
-        return run(given, extra, only=only, cores=cores, reference=reference, dry_run=dry_run)
+        return run(given, extra, only=only, cores=cores, reference=reference, dry_run=dry_run, show=show)
 
     def option(name: str, kind: Any, default: Any, **about: Any) -> inspect.Parameter:
         kind = Annotated[kind, typer.Option(f"--{name.replace('_', '-')}", **about)]
@@ -92,13 +94,21 @@ def _with_fields(extra: list[str]) -> Callable[..., int]:
         option("remote", bool, False, help="the weights stay at NDIF (ndif.us); the same as --device ndif"),
         option("reference", bool, False, help="the committed run, and publish its chapters"),
         option("dry_run", bool, False, help="say what it would take, and compute nothing"),
+        option("show", bool, False, help="render the book as it is first, where there is none yet"),
     ]
     command.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]  # Python allows it, typeshed not
     return command
 
 
 def run(
-    given: dict[str, Any], extra: list[str], *, only: str | None, cores: int | None, reference: bool, dry_run: bool
+    given: dict[str, Any],
+    extra: list[str],
+    *,
+    only: str | None,
+    cores: int | None,
+    reference: bool,
+    dry_run: bool,
+    show: bool,
 ) -> int:
     """Compute the notebooks of a run that are out of date.
 
@@ -155,6 +165,9 @@ def run(
         lacking |= unable(asked, root)
         keep_left_out(asked, wanted, lacking, root)
         notebooks = possible(notebooks, unable(asked, root), asked.public["model"], root)
+        if show and not (root / "_build" / "html" / "index.html").is_file():
+            print("The book as it is comes first, the run is added when it is done.", flush=True)
+            book()
         status = snakemake_status(root, asked, notebooks, cores, extra)
         asked.check_texts(corpus_sha256(asked))
         summaries = [name for name in notebooks if not measures(name, root)]

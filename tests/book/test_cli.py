@@ -164,6 +164,34 @@ def test_a_book_that_lacks_a_notebook_says_which(
     assert "runs/mine/05_probing.failed.ipynb" in capsys.readouterr().err
 
 
+def test_before_a_long_run_there_is_a_book_to_read_once_it_is_known_that_it_can_begin(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the order in which it happens: the model is looked at, the book rendered, the notebooks run."""
+    for name in ("notebooks", "emolib"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    done: list[str] = []
+    refused = 3
+
+    def rendered(root: Path) -> tuple[Path, bool]:
+        (page := root / "_build" / "html" / "index.html").parent.mkdir(parents=True)
+        page.touch()
+        done.append("book")
+        return page, True
+
+    monkeypatch.setattr(cli, "checkout", lambda: tmp_path)
+    monkeypatch.setattr(cli, "preflight_status", lambda *arguments: done.append("model") or refused)
+    monkeypatch.setattr(cli, "snakemake_status", lambda *arguments: done.append("notebooks") or 0)
+    monkeypatch.setattr("emolib.book.render.build", rendered)
+    assert cli.main(["run", "--show"]) == 3 and done == ["model"]
+    refused = 0
+    for arguments, expected in ([], []), (["--show"], ["book"]), (["--show"], []):
+        done.clear()
+        assert cli.main(["run", *arguments]) == 0
+        assert done == ["model", *expected, "notebooks"]
+    assert "The book: file://" in capsys.readouterr().out
+
+
 def test_valid_options_reach_snakemake_as_one_run(
     never_computes: list[tuple[object, ...]], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -351,7 +379,7 @@ def test_make_takes_any_name_as_text(made: Path) -> None:
         flags = [f"--{name.lower().replace('_', '-')}" for name in names]
         assert done.stdout.splitlines() == ["run", *(word for flag in flags for word in (flag, nasty)), "<>"]
         book = calling("make", "book", f"REPOSITORY={nasty}", cwd=made)
-        assert book.stdout.splitlines() == ["run", "<>", "book", f"<{nasty}>", "golden", "<>"]
+        assert book.stdout.splitlines() == ["run", "--show", f"<{nasty}>", "book", f"<{nasty}>", "golden", "<>"]
     for name in (*names, "REPOSITORY", "PYTHON", "VENV"):
         done = calling("make", "-i", "run", f"{name}=x'\ntouch PWNED\n'", cwd=made)
         assert done.returncode == 2 and f"{name} has more than one line" in done.stderr and done.stdout == ""
