@@ -128,10 +128,10 @@ glue("abstract", overview.abstract(run.slug), here=False)  # and this is on that
 #
 # ## This run, claim by claim
 #
-# Under each verdict stand the checks, the core first, with the readings that each decides and intervals in brackets.
+# Open a claim to see its checks, the core first, with the readings that each decides and intervals in brackets.
 
 # %% tags=["hide-input"]
-say("\n\n".join(claims.verdict_table(name, tables) for name in claims.claims()))
+say(claims.one_by_one(tables))
 
 # %% [markdown]
 # ## The paper's own numbers
@@ -143,13 +143,13 @@ say("\n\n".join(claims.verdict_table(name, tables) for name in claims.claims()))
 found = claims.checks(theirs)
 missing = found[found["outcome"] == "no number"]
 say(f"**{len(missing)}** checks have no number here, of {', '.join(missing['claim'].unique()) or 'no claim'}.")
-claims.shown(found).style.hide()
+say(claims.one_by_one(theirs))
 
 # %% [markdown]
 # And where the comparison of ten models does not support what is said of all of them:
 
 # %% tags=["hide-input"]
-claims.unsupported(published[published["model"] != paper.DETAILED.name]).style.hide()
+say(claims.unsupported(published[published["model"] != paper.DETAILED.name]))
 
 # %% [markdown]
 # ## The claims and their tests

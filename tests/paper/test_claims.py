@@ -331,6 +331,9 @@ def test_checks_are_a_table_and_a_chapter_shows_them(tables: dict[str, pd.DataFr
     shown = claims.chapter_verdicts("03_behaviour", tables)
     row = "| accuracy (scoring first_subtoken, calibration none) | all | 0.50 (0.48 to 0.52) | at least 0.385 | holds |"
     assert row in shown.splitlines()
+    folds = claims.one_by_one(tables).split("</details>")
+    assert len(folds) == len(NAMES) + 1 and row in folds[0].splitlines()
+    assert "<summary><strong>C1, supported.</strong> Restricted to" in folds[0]
 
 
 def test_thresholds_stand_once_and_are_what_the_words_say(

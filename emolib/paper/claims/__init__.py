@@ -25,6 +25,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
+from markdown_it import MarkdownIt
 
 from emolib.engine.choices import check_choice
 from emolib.engine.registry import known_parameters, registry
@@ -313,6 +314,17 @@ def verdict_table(name: str, tables: Tables) -> str:
     return "\n\n".join([verdict_line(name, tables, found), table]).strip()
 
 
+def one_by_one(tables: Tables) -> str:
+    """The `verdict_table` of every claim, folded under its outcome and sentence, as Markdown with HTML."""
+    parts = [verdict_table(name, tables).partition("\n\n") for name in claims()]
+    return "\n\n".join(_folded(head, table) for head, _, table in parts)
+
+
+def _folded(head: str, body: str) -> str:
+    summary = MarkdownIt("commonmark").renderInline(head)
+    return f'<details class="emolib-more"><summary>{summary}</summary>\n\n{body}\n\n</details>'
+
+
 def as_markdown(frame: pd.DataFrame) -> str:
     """A table of texts in Markdown; empty without rows."""
     rows = [list(frame), ["---"] * frame.shape[1], *frame.to_numpy().tolist()] if len(frame) else []
@@ -342,10 +354,16 @@ def paper_verdicts() -> pd.DataFrame:
     return verdicts_by({model.name: paper_tables(model.name) for model in paper.PAPER_MODELS})
 
 
-def unsupported(found: pd.DataFrame) -> pd.DataFrame:
-    """Of verdicts with a column `model` those that do not reproduce their claim as released, with what decides."""
+def unsupported(found: pd.DataFrame) -> str:
+    """Of verdicts with a column `model` those that do not reproduce their claim as released, with what decides, folded
+    by claim, as Markdown with HTML."""
     rows = found[found["outcome"].isin(["not", "partly"]) & (found["reading"] == RELEASED)]
-    return rows[["claim", "model", "outcome", "numbers"]].rename(columns={"numbers": "decided by"})
+    shown = rows[["model", "outcome", "numbers"]].rename(columns={"numbers": "decided by"})
+    parts = {claim: shown.loc[part] for claim, part in rows.groupby("claim", sort=False).groups.items()}
+    return "\n\n".join(
+        _folded(f"**{claim}** in {len(part)}: {', '.join(part['model'])}", as_markdown(part))
+        for claim, part in parts.items()
+    )
 
 
 def distance(name: str, tables: Tables) -> pd.DataFrame:
@@ -415,10 +433,14 @@ def summary(tables: Tables, *readings: Reading) -> str:
 
 
 def described() -> str:
-    """The claims with the published values, their tests and tolerances, as Markdown."""
+    """The claims with the published values, their tests and tolerances, folded under their sentences, as Markdown with
+    HTML."""
     return "\n\n".join(
-        f"**{about.id}** {about.sentence} *Published* (section {about.section}, {about.figure}): {about.values}. "
-        f"*Gates:* {', '.join(about.gates) or 'none'}. *Test:* {about.test}. *Tolerance:* {about.tolerance:g}."
+        _folded(
+            f"**{about.id}** {about.sentence}",
+            f"*Published* (section {about.section}, {about.figure}): {about.values}.\n\n"
+            f"*Gates:* {', '.join(about.gates) or 'none'}. *Test:* {about.test}. *Tolerance:* {about.tolerance:g}.",
+        )
         for about in claims().values()
     )
 
