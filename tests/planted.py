@@ -63,7 +63,8 @@ def ablation() -> list[dict[str, Any]]:
     for span in (1, 3):
         rows += curve(0.95 - bump(10, 0.6, span / 4), component="attn_out", span=span, **keys)
         rows += curve(0.95 - bump(12, 0.3), component="mlp_out", span=span, **keys)
-    centred = [dict(row, metric="recentred_agreement") for row in rows if row["span"] == 3]
+    shift_free = ("recentred_agreement", "auroc")
+    centred = [dict(row, metric=metric) for metric in shift_free for row in rows if row["span"] == 3]
     exchanged = [dict(row, method="resample") for row in rows if row["span"] == 3 and row["component"] == "attn_out"]
     return rows + centred + exchanged
 

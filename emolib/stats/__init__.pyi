@@ -4,6 +4,7 @@ from .intervals import bootstrap as bootstrap
 from .intervals import bootstrap_weights as bootstrap_weights
 from .intervals import cluster_bootstrap as cluster_bootstrap
 from .intervals import cluster_wilson as cluster_wilson
+from .intervals import macro_auroc as macro_auroc
 from .intervals import null_band as null_band
 from .intervals import permutation_p as permutation_p
 from .intervals import point as point

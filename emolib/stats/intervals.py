@@ -14,7 +14,8 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import norm, t
+from scipy.special import expit, logit
+from scipy.stats import norm, rankdata, t
 
 from emolib.stats.scores import Array, Statistic, as_columns, as_table
 
@@ -152,6 +153,38 @@ def cluster_wilson(values: ArrayLike, groups: ArrayLike) -> Interval:
     variance = (deviation**2).sum(axis=0) / n**2 * n_groups / (n_groups - 1)
     found = design_wilson(share, variance, n, n_groups)
     return found[0] if np.ndim(values) == 1 else found
+
+
+def macro_auroc(scores: ArrayLike, labels: ArrayLike, groups: ArrayLike) -> Interval:
+    """Return how well scores [n, k, C] tell each label's texts from all others, k areas under the ROC curve, 0 to 1.
+
+    The mean over the labels of the chance that a text of a label has a higher score of it than a text of another one;
+    0.5 by chance. A number added to a label's score in all texts, or anything else that leaves their order, changes
+    nothing. `labels` [n] number the last axis; those of no text or of all are left out. Intervals are those of the
+    logit with the variance of grouped texts (Obuchowski 1997). Raises ValueError where only one label has texts.
+    """
+    table, truth = np.asarray(scores, dtype=float), np.asarray(labels)
+    codes, n_groups = _codes(groups, len(table))
+    counts = np.bincount(truth, minlength=table.shape[2])
+    asked = np.flatnonzero((counts > 0) & (counts < len(table)))
+    if not len(asked):
+        raise ValueError("all texts have one label: areas under the curve need two labels at least")
+    area, pull = np.zeros(table.shape[1]), np.zeros(table.shape[:2])
+    for label in asked:
+        mine, ranks = truth == label, rankdata(table[:, :, label], axis=0)
+        for own in (mine, ~mine):
+            # of the texts on the other side, the share that a text has on its right side; ties count half
+            below = ranks[own] - rankdata(table[own, :, label], axis=0)
+            share = below / (~own).sum() if own is mine else 1 - below / (~own).sum()
+            pull[own] += (share - share.mean(axis=0)) / own.sum() / len(asked)
+        area += share.mean(axis=0) / len(asked)
+    variance = (_group_sums(pull, codes, n_groups) ** 2).sum(axis=0) * n_groups / (n_groups - 1)
+    ends = _wilson(area, np.full_like(area, n_groups), t.ppf(0.5 + LEVEL / 2, n_groups - 1))  # where nothing varies
+    known = (variance > 0) & (area > 0) & (area < 1)
+    inner = np.where(known, area, 0.5)
+    half = t.ppf(0.5 + LEVEL / 2, n_groups - 1) * np.sqrt(variance) / (inner * (1 - inner))
+    low, high = (expit(logit(inner) + sign * half) for sign in (-1, 1))
+    return Interval(area, np.where(known, low, ends.ci_low), np.where(known, high, ends.ci_high))
 
 
 def design_wilson(share: Array, variance: Array, n: int, n_groups: int) -> Interval:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 
 from emolib.engine.edits import Edit
 from emolib.engine.sites import COMPONENTS
@@ -141,6 +142,21 @@ def test_recentred_agreement_equals_plain_passes(study: Study, table: pd.DataFra
     expected = ((scores - study.offsets).argmax(dim=1).numpy() == study.predicted[rows]).mean()
     keys = dict(metric="recentred_agreement", method="zero", component="attn_out", layer=3, span=1)
     assert select(table, **keys)["value"].tolist() == pytest.approx([expected])
+
+
+def test_areas_under_the_curve_equal_plain_passes_and_scikit_learn(study: Study, table: pd.DataFrame) -> None:
+    rows = study.agreed
+    edit = Edit(component="attn_out", layers=(3,), operation=lambda activation, where: 0 * activation)  # type: ignore
+    edited = torch.stack([plain_logits(study, row, edit) for row in rows])
+    sites = {"zero": dict(component="attn_out", layer=3, span=1), "": dict(component="")}
+    for (method, site), scores in zip(sites.items(), (edited, study.clean.logits[rows]), strict=True):
+        own = (scores - scores.mean(dim=1, keepdim=True)).numpy()
+        labels = [c for c in range(13) if (study.predicted[rows] == c).any()]
+        areas = [roc_auc_score(study.predicted[rows] == c, own[:, c]) for c in labels]
+        found = select(table, metric="auroc", method=method, **site)["value"]
+        assert found.tolist() == pytest.approx([np.mean(areas)], abs=2e-3)  # near ties may turn
+    gone = select(table, metric="auroc", method="zero", component="resid_post", layer=LAST)["value"]
+    assert gone.tolist() == pytest.approx([0.5]), "zero in the last stream leaves nothing of a text"
 
 
 def test_the_floor_by_hand(study: Study, table: pd.DataFrame) -> None:

@@ -98,6 +98,7 @@ CONTROLS: list[tuple[str, str, str, Any, dict[str, Any]]] = [
     ("C2", "partly", "probing", 0.0, dict(metric="selectivity")),
     ("C2", "partly", "wording", -0.1, dict(target="writer")),
     ("C7", "not", "ablation", by_layer(0.95 - bump(12, 0.9)), dict(component="mlp_out", metric="recentred_agreement")),
+    ("C7", "partly", "ablation", by_layer(0.95 - bump(12, 0.9)), dict(component="mlp_out", metric="auroc")),
     ("C7", "partly", "ablation", by_layer(0.95 - bump(15, 0.9)), dict(method="resample")),
     ("C9", "not", "attention", 0.5, dict(metric="enrichment")),
     ("C10", "not", "robustness", 0.3, dict(metric="transfer_change", check="topic")),

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats as reference
-from sklearn.metrics import balanced_accuracy_score, r2_score
+from sklearn.metrics import balanced_accuracy_score, r2_score, roc_auc_score
 
 from emolib import stats
 from emolib.stats import scores
@@ -16,6 +16,7 @@ GROUPS = RNG.integers(0, 14, 60)
 TRUTH = RNG.integers(0, 4, 60)
 GUESS = np.where(RNG.random((60, 3)) < 0.5, TRUTH[:, None], RNG.integers(0, 4, (60, 3)))
 SCORES = RNG.normal(size=(60, 3)) + TRUTH[:, None]
+SCORES_OF_200 = np.random.default_rng(8).normal(size=200)
 
 
 def explicit(groups: np.ndarray, n_resamples: int, seed: int) -> list[np.ndarray]:
@@ -242,3 +243,52 @@ def test_a_band_of_few_draws_holds_as_many_new_ones_as_it_says() -> None:
     assert ((plain[0] <= draws[20]) & (draws[20] <= plain[1])).mean() < 0.9  # what quantiles of so few would hold
     many = stats.null_band(draws[:20].ravel())
     assert [many.ci_low, many.ci_high] == pytest.approx(np.quantile(draws[:20], [0.025, 0.975]))
+
+
+def test_areas_under_the_curve_equal_scikit_learn_and_no_offset_moves_them() -> None:
+    labels = np.array([0, 1, 2, 2, 1, 0] * 10)  # of a fourth label there is no text
+    table = RNG.normal(size=(60, 2, 4)) + 1.5 * np.eye(4)[labels][:, None]
+    table[::7] = table[::7].round()  # ties
+    found = stats.macro_auroc(table, labels, GROUPS)
+    expected = [np.mean([roc_auc_score(labels == c, table[:, k, c]) for c in range(3)]) for k in range(2)]
+    np.testing.assert_allclose(found.value, expected, atol=1e-12)
+    assert (found.ci_low < found.value).all() and (found.value < found.ci_high).all() and found.ci_high.max() < 1
+    moved = stats.macro_auroc(table + [5.0, -3.0, 0.0, 9.0], labels, GROUPS)
+    np.testing.assert_allclose([moved.value, moved.ci_low], [found.value, found.ci_low], atol=1e-12)
+    perfect = stats.macro_auroc(np.eye(4)[labels][:, None], labels, GROUPS)
+    assert perfect.value.item() == perfect.ci_high.item() == 1 and 0.5 < perfect.ci_low.item() < 1
+    nothing = stats.macro_auroc(np.zeros((60, 1, 4)), labels, GROUPS)
+    assert nothing.value.item() == 0.5 and nothing.ci_low.item() < 0.5 < nothing.ci_high.item()
+    with pytest.raises(ValueError, match="all texts have one label"):
+        stats.macro_auroc(table, np.zeros(60, int), GROUPS)
+
+
+def test_the_variance_of_areas_is_delong_s_and_that_of_whole_groups() -> None:
+    """Against DeLong, Delong and Clarke-Pearson (1988) written out pair by pair, and against drawing whole groups."""
+    labels = (RNG.random(200) < 0.4).astype(int)
+    positive, negative = (SCORES_OF_200 + 0.8 * labels)[labels == 1], (SCORES_OF_200 + 0.8 * labels)[labels == 0]
+    pairs = (positive[:, None] > negative).astype(float)
+    variance = pairs.mean(1).var(ddof=1) / len(positive) + pairs.mean(0).var(ddof=1) / len(negative)
+    score = SCORES_OF_200 + 0.8 * labels
+    alone = stats.macro_auroc(np.stack([-score, score], axis=-1)[:, None], labels, np.arange(200))
+    odds = np.log(alone.value / (1 - alone.value))
+    half = np.log(alone.ci_high / (1 - alone.ci_high)) - odds
+    error = half * alone.value * (1 - alone.value) / reference.t.ppf(0.975, 199)
+    assert error.item() == pytest.approx(np.sqrt(variance), rel=0.01)
+
+
+def test_areas_under_the_curve_are_covered_by_their_intervals() -> None:
+    """The scores of a label's texts are higher by 1, those of a group share a part: the area is that of two normals."""
+    rng, truth, hits, naive, runs = np.random.default_rng(3), reference.norm.cdf(1 / np.sqrt(2 * 1.5)), 0, 0, 400
+    for _ in range(runs):
+        groups = np.repeat(np.arange(40), 6)
+        labels = np.repeat(
+            rng.integers(0, 3, 40), 6
+        )  # a group is of one label: its texts count as hardly more than one
+        table = rng.normal(size=(240, 3)) + np.sqrt(0.5) * rng.normal(size=(40, 3))[groups] + np.eye(3)[labels]
+        found = stats.macro_auroc(table[:, None], labels, groups)
+        hits += (found.ci_low <= truth).item() and (truth <= found.ci_high).item()
+        alone = stats.macro_auroc(table[:, None], labels, np.arange(240))
+        naive += (alone.ci_low <= truth).item() and (truth <= alone.ci_high).item()
+    assert 0.92 <= hits / runs <= 0.98
+    assert naive / runs < 0.9  # the positive control: the groups matter

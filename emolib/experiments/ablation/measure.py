@@ -3,7 +3,7 @@
 Zero and random ablation as in the paper; mean and resample ablation beside them, which stay closer to what the model
 is used to. Accuracy is agreement with the clean answer, on the texts where that is right (paper B). An edit may also
 shift the scores of all texts alike, which offsets fitted without it turn into lost answers: re-centred agreement leaves
-that shift out.
+that shift out, and the area under the ROC curve needs no offsets at all.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ def run(study: Study) -> pd.DataFrame:
 
     agreement (0-1, over writers) and label_entropy (bits) by method, component, centre layer and span;
     recentred_agreement, the same when each label's mean score over these texts stays what it is without the edit;
+    auroc, how well a label's score (less the mean of the text's scores) tells the texts whose clean answer it is from
+    the others, the mean over labels (0-1, chance 0.5), also without any edit (no method);
     constant_agreement, the share of the most frequent clean answer (`label`), is the floor. Random directions are drawn
     for each text and site, so the interval over texts holds their variation too. Where many texts are answered right, a
     sample of them is `enough`; `quick` runs take every second window of three and, alone, its last layer. Raises
@@ -52,11 +54,15 @@ def run(study: Study) -> pd.DataFrame:
     agreement = stats.cluster_wilson(answers == clean[:, None], groups)
     without_shift = stats.cluster_wilson(recentred == clean[:, None], groups)
     floor = stats.cluster_wilson(clean == most, groups)
+    found = torch.cat([logits, study.clean.logits[rows, None]], dim=1)
+    told = stats.macro_auroc((found - found.mean(dim=-1, keepdim=True)).numpy(), clean, groups)
     bits = stats.point([entropy(np.bincount(column), base=2) for column in answers.T])
     return pd.DataFrame(
         [
             *agreement.rows(edits.frame, metric="agreement", n=n),
             *without_shift.rows(edits.frame, metric="recentred_agreement", n=n),
+            *told[:-1].rows(edits.frame, metric="auroc", n=n),
+            *told[-1:].rows([{}], metric="auroc", n=n),
             *bits.rows(edits.frame, metric="label_entropy", n=n),
             *floor.rows(dict(metric="constant_agreement", label=EMOTIONS[most]), n=n),
         ]

@@ -45,6 +45,15 @@ def centred(table: pd.DataFrame, method: str = "zero") -> pd.DataFrame:
     return rows.assign(offsets=rows["metric"].map(OFFSETS), panel=panels)
 
 
+def told_apart(table: pd.DataFrame) -> pd.DataFrame:
+    """Area under the ROC curve after zero ablation of a sub-layer, in a panel for one layer and one for three.
+
+    Without rows where a model has no sub-layers to remove.
+    """
+    rows = table[(table["metric"] == "auroc") & (table["method"] == "zero") & table["component"].isin(SUBLAYERS)]
+    return rows.assign(panel=rows["span"].map({1: "one layer", 3: "3 layers"}))
+
+
 def lowest(rows: pd.DataFrame, *by: str) -> pd.DataFrame:
     """For each value of the columns `by` the row of the lowest agreement over all layers."""
     return rows.loc[rows.groupby(list(by), sort=False)["value"].idxmin()]

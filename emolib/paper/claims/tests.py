@@ -7,7 +7,7 @@ the same finding.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from types import SimpleNamespace
@@ -286,7 +286,7 @@ def middle_attention_is_needed(found: Evidence, level: Levels) -> list[Check]:
         ),
         *only(
             ROBUST,
-            *_recentred(found, keys, level),
+            *_without_shift(found, keys, level),
             inside("depth of the dip with another event's attention output", dip, level.middle, where=where),
         ),
         in_place("dip", "attention and feed-forward", [attention, forward]),
@@ -294,16 +294,23 @@ def middle_attention_is_needed(found: Evidence, level: Levels) -> list[Check]:
     ]
 
 
-def _recentred(found: Evidence, keys: Mapping[str, Any], level: Levels) -> list[Check]:
+# What a removal does to all texts alike left out, in two ways, and how a check calls them.
+WITHOUT_SHIFT = {
+    "recentred_agreement": ("agreement", "offsets re-centred under the edit"),
+    "auroc": ("area under the ROC curve", "which no offset moves"),
+}
+
+
+def _without_shift(found: Evidence, keys: Mapping[str, Any], level: Levels) -> Iterator[Check]:
     """The first two checks of C7 without what an edit does to all texts alike; where nothing is stored, one of them."""
-    keys, what = {**keys, "metric": "recentred_agreement"}, "offsets re-centred under the edit"
-    if not found.has("ablation", **keys):
-        return [inside(f"depth of the dip, {what}", None, level.middle)]
-    a, m = (landmark("dip", found.curve("ablation", component=name, **keys)) for name in ("attn_out", "mlp_out"))
-    return [
-        below(f"lowest agreement without attention, {what}", a, m, "without feed-forward", where=place(a)),
-        inside(f"depth of the dip, {what}", a["depth"], level.middle),
-    ]
+    for metric, (measure, how) in WITHOUT_SHIFT.items():
+        keys = {**keys, "metric": metric}
+        if not found.has("ablation", **keys):
+            yield inside(f"depth of the dip of {measure}, {how}", None, level.middle)
+            continue
+        a, m = (landmark("dip", found.curve("ablation", component=name, **keys)) for name in ("attn_out", "mlp_out"))
+        yield below(f"lowest {measure} without attention, {how}", a, m, "without feed-forward", where=place(a))
+        yield inside(f"depth of the dip of {measure}, {how}", a["depth"], level.middle)
 
 
 @claim("C8")
