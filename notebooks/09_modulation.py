@@ -80,10 +80,12 @@ data, llama = (views.named(table) for table in tables)
 
 # %% tags=["hide-input"]
 at = dict(iter(ladder.model_by_model(run, modulation, views.at_paper_depth).groupby("vector", sort=False)))
+read = dict(iter(ladder.model_by_model(run, modulation, views.read_at_paper_depth).groupby("vector", sort=False)))
 say(
-    "Mean theory score of pushes (1 as theory expects, 0 no relation) at the paper's depth: along directions as released "
-    f"{ladder.listed(at['raw'])}; along directions that predict the ratings by writers they have not seen "
-    f"{ladder.listed(at['tuned'])}; along differences of means {ladder.listed(at['mean_difference'])}."
+    "Mean theory score of pushes (1 as theory expects, 0 no relation) at the paper's depth, along directions as released: "
+    f"{ladder.listed(at['raw'])}; ones that predict unseen writers' ratings: {ladder.listed(at['tuned'])}; differences of "
+    f"means: {ladder.listed(at['mean_difference'])}. How well a direction reads is another question: $R^2$ of pleasantness "
+    f"as released {ladder.listed(read['raw'])}; of the difference of means {ladder.listed(read['mean_difference'])}."
 )
 steered = ladder.model_by_model(run, modulation, views.by_kind)
 look = dict(hue="what", panel="run", x="depth", ylabel="mean theory score", ylim=(-1, 1), lines={"no relation": 0.0})
@@ -91,10 +93,9 @@ figures.show(
     figures.depth_curves(steered, **look),
     name="fig-modulation-models",
     title=f"At the paper's depth the theory score is {figures.extremes(at['raw'], 'run')} as released, "
-    f"{figures.extremes(at['tuned'], 'run')} with directions that predict",
-    caption="How far labels move as people's ratings say that they should (1: in exactly that order, 0: no relation) when "
-    "directions of appraisals are added around a layer: mean over the printed settings, in each model, with 95 % intervals "
-    "over writers. Directions as the paper fits them, with a chosen penalty, and differences of means.",
+    f"{figures.extremes(at['mean_difference'], 'run')} along differences of means",
+    caption="How far labels move in the order that people's ratings say (1: exactly so, 0: no relation) when appraisals are "
+    "pushed around a layer: mean over the printed settings, 95 % intervals over writers, for three kinds of directions.",
     alt="Mean theory score over depth for three kinds of directions, a panel for each model.",
 )
 ladder.badges(run, "09_modulation")
@@ -152,9 +153,10 @@ ladder.badges(run, "09_modulation")
 # A direction of pleasantness should tell how pleasant an event was for a writer whom it has not seen. The paper's penalty,
 # $\alpha = 5$ on raw activations, hardly restrains a fit with as many weights as the stream is wide: it follows the noise
 # of its own texts, and where R² on unseen writers is below zero it predicts worse than the mean rating does. Pushing along
-# such a vector then says little of the appraisal (see the [errata](errata.ipynb), M18). With a penalty chosen by
-# cross-validation over writers, one for each layer and appraisal, and likewise with plain differences of means, the
-# directions predict as far as the curves below say.
+# such a vector then says little of the appraisal (see the [errata](errata.ipynb), M18). Nor is reading well enough: weights
+# that read best among correlated activations also subtract what disturbs the reading {cite:p}`haufe2014`, and a push along
+# them moves that as well. With a penalty chosen by cross-validation over writers, one for each layer and appraisal, and
+# likewise with plain differences of means, the directions predict as far as the curves below say.
 
 # %% tags=["hide-input"]
 place, tuned, base = views.place(data), views.place(data, "tuned"), views.baseline(data)

@@ -140,6 +140,11 @@ def at_paper_depth(table: pd.DataFrame) -> pd.DataFrame:
     return select(by_kind(table), layer=place(table).there)
 
 
+def read_at_paper_depth(table: pd.DataFrame) -> pd.DataFrame:
+    """How well each kind of direction of pleasantness reads the ratings of unseen writers there, R²."""
+    return select(table, metric="direction_r2", layer=place(table).there, pleasantness=1)
+
+
 def fair_nulls(table: pd.DataFrame, where: Place) -> pd.DataFrame:
     """Theory scores of the sets of `FAIR` nulls at the centre of the place, each set against its own expectations."""
     return select(table, metric="theory_score_null", vector=[*FAIR], **where.at)
