@@ -51,7 +51,8 @@ setup: $(READY) ## create .venv with everything in it
 # Where the Colab buttons lead; without it, to the address in pyproject.toml, or there are none.
 ADDRESS = $(if $(call from_user,REPOSITORY),EMOLIB_REPOSITORY=$(call text,REPOSITORY))
 
-# There is something to read from the start. 1 says that a notebook failed: the others are shown. golden: are the numbers of the default run those committed?
+# There is something to read from the start. 1 says that a notebook failed: the others are shown. golden: are the
+# numbers of the default run those committed?
 book: $(READY) ## run what is stale and render the book
 	@$(ADDRESS) $(BIN)/emolib run --show $(FLAGS); ran=$$?; [ $$ran -le 1 ] || exit $$ran; \
 	$(ADDRESS) $(BIN)/emolib book && $(BIN)/emolib golden && exit $$ran

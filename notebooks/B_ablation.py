@@ -210,7 +210,7 @@ if len(centred):
     figures.show(
         figures.depth_curves(centred, x="depth", ylabel="agreement", panel="panel", hue="offsets", ylim=(0, 1)),
         name="fig-ablation-centred",
-        title=f"Lowest agreement, {panel} zeroed: {figures.extremes(low, 'offsets')}",
+        title=f"First and last {landmarks.EDGE} aside, lowest agreement, {panel} zeroed: {figures.extremes(low, 'offsets')}",
         caption="Agreement after zero ablation of one layer and of three, with the offsets of the clean run and with ones "
         "centred anew under the edit, 95 % intervals over writers. Between the curves lies a shift of all events alike.",
         alt="Agreement over depth after zero ablation with fixed and with re-centred offsets, attention and feed-forward.",
@@ -228,14 +228,14 @@ for panel, low in lows.items():
 # it. Of each event's scores their mean over the labels is taken first.
 
 # %% tags=["hide-input"]
-told, whole = views.told_apart(data), select(data, metric="auroc", method="").iloc[0]
+told, whole = views.told_apart(data), data[(data["metric"] == "auroc") & (data["method"] == "")].squeeze()
 least = {panel: landmarks.rows("dip", rows, "component") for panel, rows in told.groupby("panel", sort=False)}
 if len(told):
     lines = {"chance": 0.5, "nothing removed": whole["value"]}
     figures.show(
         figures.depth_curves(told, panel="panel", x="depth", ylabel="area under the curve", lines=lines),
         name="fig-ablation-auroc",
-        title=f"Lowest area under the ROC curve without three layers: {figures.extremes(least['3 layers'], 'component')}",
+        title=f"First and last {landmarks.EDGE} aside, lowest area without three layers: {figures.extremes(least['3 layers'], 'component')}",
         fold=True,
         caption="How well each label's score tells its events from all others after zero ablation, the mean over labels, "
         "95 % intervals over writers. Dotted lines: chance, and the model with nothing removed.",

@@ -159,6 +159,23 @@ def test_areas_under_the_curve_equal_plain_passes_and_scikit_learn(study: Study,
     assert gone.tolist() == pytest.approx([0.5]), "zero in the last stream leaves nothing of a text"
 
 
+def test_where_all_have_one_answer_there_is_no_area_and_the_rest_is_measured(
+    study: Study, tiny_run: Run, tmp_path: Path
+) -> None:
+    most = np.bincount(study.predicted).argmax()
+    same = np.flatnonzero(study.predicted == most)[:6]
+    assert len(same) == 6
+    found = Study(tiny_run, model=study.model, folder=tmp_path, agreed=same).table(ablation)
+    assert set(found["metric"]) == {"agreement", "recentred_agreement", "label_entropy", "constant_agreement"}
+    assert views.told_apart(found).empty and views.least_kept(found, "auroc").empty
+
+
+def test_the_view_of_areas_has_sub_layers_by_span(table: pd.DataFrame) -> None:
+    found = views.told_apart(table)
+    assert set(found["component"]) == set(views.SUBLAYERS) and set(found["method"]) == {"zero"}
+    assert found.groupby("panel").size().to_dict() == {"one layer": 2 * 5, "3 layers": 2 * 3}
+
+
 def test_the_floor_by_hand(study: Study, table: pd.DataFrame) -> None:
     answers = study.predicted[study.agreed].tolist()
     most = max(set(answers), key=answers.count)

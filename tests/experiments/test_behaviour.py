@@ -102,6 +102,12 @@ def test_other_calibrations_are_what_they_say_and_are_compared_with_the_run_s(
     assert set(views.accuracies(table)["answers"]) == set(views.AS.values()), "as before: those of the run's two"
 
 
+def test_a_label_whose_scores_are_all_equal_is_neither_likely_nor_unlikely() -> None:
+    scores = torch.tensor([[1.0, 5.0, 0.0], [-1.0, 5.0, 2.0]])
+    assert measure.standardised(scores)[:, 1].tolist() == [0, 0]
+    assert measure.standardised(scores).argmax(-1).tolist() == [0, 2]
+
+
 def test_equal_shares_are_equal_and_forget_what_a_label_has_in_all_texts() -> None:
     random = torch.Generator().manual_seed(0)
     scores = torch.randn(400, 13, generator=random) * 3

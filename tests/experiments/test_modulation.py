@@ -416,6 +416,12 @@ def test_a_meta_analysis_scores_the_emotions_that_it_knows(world: pd.DataFrame) 
     assert len(nulls) == 100 and nulls.abs().max() < 1
 
 
+def test_directions_of_pleasantness_are_read_at_the_paper_s_depth(world: pd.DataFrame) -> None:
+    found = views.read_at_paper_depth(world)
+    assert found["layer"].unique().tolist() == [views.place(world).there] and not found["vector"].duplicated().any()
+    assert {"raw", "tuned", "mean_difference"} <= set(found["vector"]) and found["pleasantness"].eq(1).all()
+
+
 def test_views_show_what_is_said_beside_what_is_pushed(world: pd.DataFrame) -> None:
     named, where = views.named(world), views.place(world, "tuned")
     shown = views.pushed_and_said(named, where)

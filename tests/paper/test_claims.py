@@ -335,6 +335,12 @@ def test_checks_are_a_table_and_a_chapter_shows_them(tables: dict[str, pd.DataFr
     folds = claims.one_by_one(tables).split("</details>")
     assert len(folds) == len(NAMES) + 1 and row in folds[0].splitlines()
     assert "<summary><strong>C1, supported.</strong> Restricted to" in folds[0]
+    tests = claims.described().split("</details>")
+    assert len(tests) == len(NAMES) + 1 and claims.claims()["C1"].test in tests[0]
+    judged = claims.paper_verdicts()
+    beside = claims.unsupported(judged)
+    kept = judged[judged["outcome"].isin(["not", "partly"]) & (judged["reading"] == claims.RELEASED)]
+    assert beside.count("<details") == kept["claim"].nunique() and all(model in beside for model in kept["model"])
 
 
 def test_thresholds_stand_once_and_are_what_the_words_say(

@@ -8,6 +8,9 @@ that shift out, and the area under the ROC curve needs no offsets at all.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import torch
@@ -31,7 +34,7 @@ def run(study: Study) -> pd.DataFrame:
     agreement (0-1, over writers) and label_entropy (bits) by method, component, centre layer and span;
     recentred_agreement, the same when each label's mean score over these texts stays what it is without the edit;
     auroc, how well a label's score (less the mean of the text's scores) tells the texts whose clean answer it is from
-    the others, the mean over labels (0-1, chance 0.5), also without any edit (no method);
+    the others, the mean over labels (0-1, chance 0.5), also without any edit (no method), unless all have one answer;
     constant_agreement, the share of the most frequent clean answer (`label`), is the floor. Random directions are drawn
     for each text and site, so the interval over texts holds their variation too. Where many texts are answered right, a
     sample of them is `enough`; `quick` runs take every second window of three and, alone, its last layer. Raises
@@ -54,19 +57,27 @@ def run(study: Study) -> pd.DataFrame:
     agreement = stats.cluster_wilson(answers == clean[:, None], groups)
     without_shift = stats.cluster_wilson(recentred == clean[:, None], groups)
     floor = stats.cluster_wilson(clean == most, groups)
-    found = torch.cat([logits, study.clean.logits[rows, None]], dim=1)
-    told = stats.macro_auroc((found - found.mean(dim=-1, keepdim=True)).numpy(), clean, groups)
     bits = stats.point([entropy(np.bincount(column), base=2) for column in answers.T])
     return pd.DataFrame(
         [
             *agreement.rows(edits.frame, metric="agreement", n=n),
             *without_shift.rows(edits.frame, metric="recentred_agreement", n=n),
-            *told[:-1].rows(edits.frame, metric="auroc", n=n),
-            *told[-1:].rows([{}], metric="auroc", n=n),
+            *_told_apart(study, edits.frame, logits, rows),
             *bits.rows(edits.frame, metric="label_entropy", n=n),
             *floor.rows(dict(metric="constant_agreement", label=EMOTIONS[most]), n=n),
         ]
     )
+
+
+def _told_apart(study: Study, sites: pd.DataFrame, logits: Tensor, rows: np.ndarray) -> Iterator[dict[str, Any]]:
+    """Rows of how well scores tell the texts of a clean answer from the others, last without any edit; none where all
+    texts have one answer."""
+    clean = study.predicted[rows]
+    if len(np.unique(clean)) > 1:
+        scores = torch.cat([logits, study.clean.logits[rows, None]], dim=1)
+        areas = stats.macro_auroc((scores - scores.mean(dim=-1, keepdim=True)).numpy(), clean, study.groups[rows])
+        yield from areas[:-1].rows(sites, metric="auroc", n=len(rows))
+        yield from areas[-1:].rows([{}], metric="auroc", n=len(rows))
 
 
 def shift(edited: Tensor, clean: Tensor) -> Tensor:

@@ -57,8 +57,9 @@ def _accuracies(study: Study) -> Rows:
 
 
 def standardised(scores: torch.Tensor) -> torch.Tensor:
-    """The scores [N, C] of each label minus their mean over the texts, over their standard deviation."""
-    return (scores - scores.mean(dim=0)) / scores.std(dim=0)
+    """The scores [N, C] of each label minus their mean over the texts, over their standard deviation; 0 where all of a
+    label are equal."""
+    return (scores - scores.mean(dim=0)) / scores.std(dim=0).clamp_min(torch.finfo(scores.dtype).tiny)
 
 
 def shared_out(scores: torch.Tensor, rounds: int = 1000) -> torch.Tensor:

@@ -28,7 +28,7 @@ def calibrated_otherwise(table: pd.DataFrame) -> pd.DataFrame:
     rows = table[table["calibration"].isin(list(OTHERS))]
     words = {"accuracy": "accuracy", "same_answer": "same answer", "agreed_overlap": "right both ways"}
     told = rows.assign(told=[spoken(row, ".1%") for _, row in rows.iterrows()])
-    found = told.pivot(index="calibration", columns="metric", values="told").reindex(columns=list(words))
+    found = told.pivot(index="calibration", columns="metric", values="told").reindex(columns=list(words)).fillna("–")
     return found.rename(index=OTHERS, columns=words).rename_axis("calibration", columns=None).reset_index()
 
 

@@ -361,7 +361,7 @@ def unsupported(found: pd.DataFrame) -> str:
     shown = rows[["model", "outcome", "numbers"]].rename(columns={"numbers": "decided by"})
     parts = {claim: shown.loc[part] for claim, part in rows.groupby("claim", sort=False).groups.items()}
     return "\n\n".join(
-        _folded(f"**{claim}** in {len(part)}: {', '.join(part['model'])}", as_markdown(part))
+        _folded(f"**{claim}**, {len(part)} of ten: {', '.join(part['model'])}", as_markdown(part))
         for claim, part in parts.items()
     )
 
