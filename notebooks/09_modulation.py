@@ -81,11 +81,13 @@ data, llama = (views.named(table) for table in tables)
 # %% tags=["hide-input"]
 at = dict(iter(ladder.model_by_model(run, modulation, views.at_paper_depth).groupby("vector", sort=False)))
 read = dict(iter(ladder.model_by_model(run, modulation, views.read_at_paper_depth).groupby("vector", sort=False)))
+each = [
+    f"- *{words}*: {ladder.listed(at[kind])}; $R^2$ {ladder.listed(read[kind])}" for kind, words in views.READ.items()
+]
 say(
-    "Mean theory score of pushes (1 as theory expects, 0 no relation) at the paper's depth, along directions as released: "
-    f"{ladder.listed(at['raw'])}; ones that predict unseen writers' ratings: {ladder.listed(at['tuned'])}; differences of "
-    f"means: {ladder.listed(at['mean_difference'])}. How well a direction reads is another question: $R^2$ of pleasantness "
-    f"as released {ladder.listed(read['raw'])}; of the difference of means {ladder.listed(read['mean_difference'])}."
+    "How far pushes at the paper's depth follow theory, by kind of direction (mean theory score: 1 as theory expects, 0 no "
+    "relation), and how well the direction of pleasantness of that kind reads the ratings of unseen writers ($R^2$), which "
+    "is another question:\n\n" + "\n".join(each)
 )
 steered = ladder.model_by_model(run, modulation, views.by_kind)
 look = dict(hue="what", panel="run", x="depth", ylabel="mean theory score", ylim=(-1, 1), lines={"no relation": 0.0})
