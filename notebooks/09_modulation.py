@@ -85,9 +85,8 @@ each = [
     f"- *{words}*: {ladder.listed(at[kind])}; $R^2$ {ladder.listed(read[kind])}" for kind, words in views.READ.items()
 ]
 say(
-    "How far pushes at the paper's depth follow theory, by kind of direction (mean theory score: 1 as theory expects, 0 no "
-    "relation), and how well the direction of pleasantness of that kind reads the ratings of unseen writers ($R^2$), which "
-    "is another question:\n\n" + "\n".join(each)
+    "Mean theory score of pushes at the paper's depth (1 as theory expects, 0 no relation), and how well the direction of "
+    "pleasantness reads the ratings of unseen writers ($R^2$):\n\n" + "\n".join(each)
 )
 steered = ladder.model_by_model(run, modulation, views.by_kind)
 look = dict(hue="what", panel="run", x="depth", ylabel="mean theory score", ylim=(-1, 1), lines={"no relation": 0.0})
