@@ -88,10 +88,9 @@ say(
     "Mean theory score of pushes at the paper's depth (1 as theory expects, 0 no relation), and how well the direction of "
     "pleasantness reads the ratings of unseen writers ($R^2$):\n\n" + "\n".join(each)
 )
-steered = ladder.model_by_model(run, modulation, views.by_kind)
 look = dict(hue="what", panel="run", x="depth", ylabel="mean theory score", ylim=(-1, 1), lines={"no relation": 0.0})
 figures.show(
-    figures.depth_curves(steered, **look),
+    figures.depth_curves(ladder.model_by_model(run, modulation, views.by_kind), **look),
     name="fig-modulation-models",
     title=f"At the paper's depth the theory score is {figures.extremes(at['raw'], 'run')} as released, "
     f"{figures.extremes(at['mean_difference'], 'run')} along differences of means",
