@@ -36,7 +36,7 @@ from emolib.study.clean import KEEP, cache_bytes
 from emolib.study.run import Run
 from emolib.study.study import texts_used
 from emolib.tables import results
-from emolib.tables.provenance import duration
+from emolib.tables.provenance import cost, duration
 from emolib.texts.corpus import EMOTIONS
 
 # What an experiment's work grows with, beside layers; the others take a fixed number of texts.
@@ -125,14 +125,16 @@ def plan(run: Run, notebooks: Sequence[str], root: Path, cores: int | None = Non
         drawing += 0 if (root / "runs" / run.slug / f"{notebook}.ipynb").is_file() else measured(run)["drawing"]
         if not book.measures(notebook, root):
             continue
-        if book.why_not_fresh(run, notebook, root) is None:
-            yield f"{name:12} is there already, {table.relative_to(root)}"
-            continue
         one = estimate(name, run, shape, texts, agreed=agreed, rates=rates, usual=usual)
+        line = f"{name:12} {one.reads:10,}  {one.edits:12,}  {duration(one.seconds):>8}  {size(one.memory):>8}"
+        if book.why_not_fresh(run, notebook, root) is None:
+            # Told beside measured: who doubts the one sees the other.
+            found = results.read(table).attrs["provenance"]
+            yield f"{line}  there already: took {cost(found)} on {found['processor']}"
+            continue
         seconds.append(one.seconds)
         peaks.append(one.memory)
-        memory = size(one.memory)
-        yield f"{name:12} {one.reads:10,}  {one.edits:12,}  {duration(one.seconds):>8}  {memory:>8}"
+        yield line
     total = sum(seconds) if at_once == 1 else seconds[:1] and seconds[0] + sum(seconds[1:]) / at_once or 0.0
     together, free = sum(sorted(peaks)[-at_once:]), registry.free_memory()
     yield f"time         about {duration(total + drawing / at_once)}, pages drawn" + ", two at a time" * (at_once == 2)

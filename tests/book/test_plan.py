@@ -10,14 +10,17 @@ import torch
 
 from emolib import cli
 from emolib.book import plan
+from emolib.book.run import result_of
 from emolib.engine import registry, weights
 from emolib.engine.edits import Edit, Zero
 from emolib.engine.engine import Engine
 from emolib.engine.loading import load
 from emolib.engine.tiny import tiny_config, tiny_model
 from emolib.engine.work import done
-from emolib.study.run import Run
+from emolib.study.run import REFERENCE, Run
 from emolib.study.study import Study
+from emolib.tables import results
+from emolib.tables.provenance import cost, duration
 
 
 def test_the_engine_counts_passes_and_tokens():
@@ -138,6 +141,21 @@ def test_a_dry_run_tells_and_computes_nothing(tiny_folder: Path, tiny_corpus: Pa
     for name in ("behaviour", "robustness", "time", "memory", "disk, cache"):
         assert f"\n{name}" in told
     assert {path.name for path in tmp_path.iterdir()} == {"Snakefile", "_toc.yml", "notebooks", "emolib"}
+
+
+def test_what_is_there_is_told_beside_what_it_took(monkeypatch):
+    root, base = Path(__file__).resolve().parents[2], plan.measured(REFERENCE)
+    monkeypatch.setattr(plan, "calibrate", lambda *_: plan.Rates(**base["rates"]))
+    lines = list(plan.plan(REFERENCE, ["03_behaviour", "B_ablation", "11_claims"], root, 2))
+    for name, notebook in (("behaviour", "03_behaviour"), ("ablation", "B_ablation")):
+        [line] = [line for line in lines if line.startswith(name)]
+        about = results.read(result_of(notebook, REFERENCE.slug, root)).attrs["provenance"]
+        # Rates as on the machine of costs.yml: what is told is what was measured there.
+        seconds = sum(base["experiments"][name][kind][2] for kind in plan.KINDS) + base["experiments"][name]["other"]
+        assert line.split()[3:5] == duration(seconds).split()
+        assert line.endswith(f"there already: took {cost(about)} on {about['processor']}")
+    [total] = [line for line in lines if line.startswith("time")]
+    assert f"about {duration(3 * base['drawing'])}," in total, "what is there takes no time again, its pages do"
 
 
 @pytest.mark.fast
