@@ -362,11 +362,12 @@ def one_by_one(named: Mapping[str, Tables]) -> str:
         for who, (tables, found) in each.items():
             body += [f"**{who}.**{_why(about.id, tables, found)}"]
             body += [as_markdown(shown(_table({about.id: found})).drop(columns="claim"))]
-        parts.append(_folded(head, "\n\n".join(filter(None, body))))
+        parts.append(folded(head, "\n\n".join(filter(None, body))))
     return "\n\n".join(parts)
 
 
-def _folded(head: str, body: str) -> str:
+def folded(head: str, body: str) -> str:
+    """Markdown that opens under a line of Markdown, as Markdown with HTML."""
     summary = MarkdownIt("commonmark").renderInline(head)
     return f'<details class="emolib-more"><summary>{summary}</summary>\n\n{body}\n\n</details>'
 
@@ -407,7 +408,7 @@ def unsupported(found: pd.DataFrame) -> str:
     shown = rows[["model", "said", "numbers"]].rename(columns={"said": "outcome", "numbers": "decided by"})
     parts = {claim: shown.loc[part] for claim, part in rows.groupby("claim", sort=False).groups.items()}
     return "\n\n".join(
-        _folded(f"**{claim}**, {len(part)} of ten: {', '.join(part['model'])}", as_markdown(part))
+        folded(f"**{claim}**, {len(part)} of ten: {', '.join(part['model'])}", as_markdown(part))
         for claim, part in parts.items()
     )
 
