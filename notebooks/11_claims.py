@@ -148,14 +148,6 @@ everything.style.set_table_attributes('class="upright"')
 say(claims.unsupported(released[released["model"] != paper.DETAILED.name]))
 
 # %% [markdown]
-# ## What the runs took
-#
-# Wall time and peak memory of each stored table, on the machine that the chapter of its experiment names at its end.
-
-# %% tags=["hide-input"]
-ladder.took(chosen).style.hide()
-
-# %% [markdown]
 # ## What this shows and what it does not
 #
 # A verdict on this run says something about this model under this prompt, not about the paper's models. Two verdicts on
