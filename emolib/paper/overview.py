@@ -284,13 +284,15 @@ def _pattern(row: Any) -> str:
 
 
 def by_method(judged: pd.DataFrame) -> pd.DataFrame:
-    """The claims whose verdict on one model differs between the readings: claim, model, and each reading's outcome."""
-    table = judged.pivot(index=["claim", "model"], columns="reading", values="outcome").reindex(
-        columns=[RELEASED, ROBUST]
-    )
-    known = (table != "not testable").all(axis=1) & (table[RELEASED] != table[ROBUST])
+    """The claims whose verdict on one model differs between the readings, of the rows of `claims.verdicts_by`: claim
+    (with its sentence), model, and what each reading's verdict is called."""
+    table = judged.pivot(index=["claim", "model"], columns="reading", values=["outcome", "said"])
+    table = table.reindex(columns=pd.MultiIndex.from_product([["outcome", "said"], [RELEASED, ROBUST]]))
+    known = (table["outcome"] != "not testable").all(axis=1)
+    table = table.loc[known & (table["outcome", RELEASED] != table["outcome", ROBUST]), "said"]
     order = {name: number for number, name in enumerate(claims())}
-    return table[known].reset_index().sort_values("claim", key=lambda names: names.map(order)).rename_axis(columns=None)
+    table = table.reset_index().sort_values("claim", key=lambda names: names.map(order)).rename_axis(columns=None)
+    return table.assign(claim=[f"{name} {claims()[name].sentence}" for name in table["claim"]])
 
 
 def depths(found: pd.DataFrame) -> pd.DataFrame:
@@ -414,7 +416,7 @@ def against_size(found: pd.DataFrame, names: Mapping[str, str]) -> Figure:
         ax.set(title=names[name], xscale="log", ylim=(min(0, rows["ci_low"].min() - 0.02), 1))
         ax.set_xticks([0.1, 1, 10], ["0.1", "1", "10"])
         ax.minorticks_off()
-    label_axes(axes, "parameters (billions)", "share" if names is SIZES else "depth")
+    label_axes(axes, "parameters (billions)", "value" if names is SIZES else "depth")
     handles, _ = axes[0].get_legend_handles_labels()
     fig.legend(handles, ["the paper's ten models", "this book's runs"], loc="outside lower center", ncols=2)
     return fig

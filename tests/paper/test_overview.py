@@ -233,12 +233,17 @@ def test_a_pattern_says_how_verdicts_go_with_size() -> None:
 
 def test_what_the_method_decides_is_found_by_comparing_readings() -> None:
     rows = [
-        dict(claim=claim, model="m", reading=reading, outcome=outcome)
+        dict(claim=claim, model="m", reading=reading, outcome=outcome, said=f"{outcome} seen")
         for claim, each in {"C10": ("partly", "not"), "C2": ("not", "not"), "C7": ("not", "not testable")}.items()
         for reading, outcome in zip(("as released", "robust"), each, strict=True)
     ]
     assert models_overview.by_method(pd.DataFrame(rows)).to_dict("records") == [
-        {"claim": "C10", "model": "m", "as released": "partly", "robust": "not"}
+        {
+            "claim": f"C10 {claims.claims()['C10'].sentence}",
+            "model": "m",
+            "as released": "partly seen",
+            "robust": "not seen",
+        }
     ]
 
 
