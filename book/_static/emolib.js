@@ -130,6 +130,10 @@ document.addEventListener("DOMContentLoaded", () => {
   document.querySelectorAll("article table").forEach(window.emolibSortable);
   // docutils calls the bibliography a list, but not its entries items of one.
   document.querySelectorAll(".citation-list[role=list]").forEach((list) => list.removeAttribute("role"));
+  // An option is one word: a browser would break it behind its dashes.
+  for (const word of document.querySelectorAll("article code .pre")) {
+    if (/^--?\w/.test(word.textContent) && word.textContent.length < 24) word.style.whiteSpace = "nowrap";
+  }
   enlarging();
   explaining();
   const tables = ".text_html, article .pst-scrollable-table-container";
