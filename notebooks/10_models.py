@@ -107,7 +107,7 @@ say(
 
 # %% tags=["hide-input"]
 first = models.against_size(found, {"patching onset": "from where the answer is carried"})
-first.set_size_inches(3.6, 2.7)  # so narrow that it is not made smaller on a phone
+first.set_size_inches(3.8, 2.7)  # so narrow that it is not made smaller on a phone
 drawn = bundle(
     first,
     name="fig-first-page",

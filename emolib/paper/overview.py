@@ -454,5 +454,5 @@ def against_size(found: pd.DataFrame, names: Mapping[str, str]) -> Figure:
         ax.minorticks_off()
     label_axes(axes, "parameters (billions)", "share" if names is SIZES else "depth")
     handles, _ = axes[0].get_legend_handles_labels()
-    fig.legend(handles, ["the paper's ten models", "this book's runs"], loc="outside lower center", ncols=2)
+    fig.legend(handles, ["the study's ten models", "ours"], loc="outside lower center", ncols=2)
     return fig
