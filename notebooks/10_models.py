@@ -97,7 +97,7 @@ say(
 figures.show(
     models.against_size(found, {name: name for name in models.DEPTHS}),
     name="fig-models-places",
-    title=f"Depth from which half of the answers go along: {onset}",
+    title=f"Half of the answers go along from depth {models.spans(found, 'patching onset')}",
     caption="Where in the network four landmarks lie, by number of parameters. Filled: the runs of this book, with 95 % "
     "intervals where they are stored. Hollow: the paper's ten models, from its Figures 2, 3, 11 and 12.",
     alt="Four panels over the number of parameters: depth of probe saturation, patching onset, attention band, ablation dip.",
@@ -108,15 +108,16 @@ say(
 )
 
 # %% tags=["hide-input"]
-first = {"patching onset": "from where the answer is carried", "attention band": "where attention carries most"}
+first = models.against_size(found, {"patching onset": "from where the answer is carried"})
+first.set_size_inches(3.8, 2.7)  # so narrow that it is not made smaller on a phone
 drawn = bundle(
-    models.against_size(found, first),
+    first,
     name="fig-first-page",
-    title=f"Depth from which half of the answers go along: {onset}",
-    caption="Where in the network the answer is settled, by size of the model: from which depth on the residual stream "
-    "carries half of the answers along when it is overwritten (left), and where attention carries most of them (right). "
-    "Hollow: the ten models of the study. Filled: ours, with 95 % intervals.",
-    alt="Depth of two landmarks over the number of parameters, the study's ten models and this book's together.",
+    title=f"Half of the answers go along from depth {models.spans(found, 'patching onset')}",
+    caption="Where in the network the answer is settled, by size of the model: from which depth on half of the answers go "
+    "along when what the network holds at the last token is copied from another event. Hollow: the ten models of the "
+    "study. Filled: ours, with 95 % intervals.",
+    alt="That depth over the number of parameters, the study's ten models and this book's together.",
 )
 glue("first-figure", drawn, here=False)
 

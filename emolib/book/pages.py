@@ -22,6 +22,7 @@ from typing import Any
 import nbformat
 from docutils import nodes
 from math_core import LatexError, LatexToMathML
+from myst_nb.sphinx_ import HideCodeCellNode
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.util import logging
@@ -32,6 +33,7 @@ from emolib.engine.places import plain
 from emolib.engine.registry import registry
 from emolib.figures.display import MIME
 from emolib.figures.palette import COMPONENT_LABELS, EMOTION_COLOURS
+from emolib.study.run import REFERENCE
 from emolib.texts.appraisals import PUSHED
 from emolib.texts.corpus import load_corpus
 
@@ -51,6 +53,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("source-read", take_over)
     app.connect("doctree-read", draw_inline, priority=400)  # Sphinx copies images at 500
     app.connect("doctree-read", put_setup_last, priority=400)  # before the contents of a page are listed
+    app.connect("doctree-resolved", put_code_below)
     app.connect("autodoc-process-docstring", as_text)
     app.connect("html-page-context", add_button, priority=502)  # the theme fills the header at 501
     app.connect("html-page-context", link_terms)
@@ -88,7 +91,7 @@ def add_assets(app: Sphinx, config: Config) -> None:
     config.release = metadata.version("emolib")
     place = colab.repository(Path(app.srcdir))
     code = f"[{place.owner}/{place.name}]({place.page})" if place else "the repository that this book was made from"
-    config.myst_substitutions |= {"code": code}
+    config.myst_substitutions |= {"code": code, "reference": registry()[REFERENCE.model]["title"]}
     if (Path(app.srcdir) / f"{explorer.PAGE}.md").is_file():
         shutil.rmtree(folder / explorer.FOLDER, ignore_errors=True)  # of measures that are no longer there
         (folder / explorer.FOLDER).mkdir()
@@ -215,23 +218,38 @@ def draw_inline(app: Sphinx, doctree: nodes.document) -> None:
 
 
 def put_setup_last(app: Sphinx, doctree: nodes.document) -> None:
-    """Return None after moving code to the end of a chapter: of folded cells that show nothing, and of its opening."""
+    """Return None after moving code to the end of a chapter, in one fold: of folded cells that show nothing, and of its
+    opening."""
     # Before the chapter stands the cell for Colab, which is not shown.
     chapter, opening, *_ = list(doctree.findall(nodes.section)) + [None, None]
     section = nodes.section("", nodes.title("", "Set-up"), ids=["set-up"], names=["set-up"])
     section += nodes.paragraph("", "The cells that come first when the notebook is run, and those of the opening.")
+    fold: nodes.container | None = None
     for cell in [one for one in doctree.findall(nodes.container) if "tag_hide-input" in one["classes"]]:
         source, *shown = cell.children
         if shown and cell.parent is not opening:
             continue
-        aside = cell.copy()  # without its children
         cell.remove(source)
-        aside += source
-        section += aside
+        if fold is None:
+            fold = cell.copy()  # without its children
+            fold += source
+            section += fold
+        else:
+            fold["classes"] += [name for name in cell["classes"] if name not in fold["classes"]]
+            fold[0].extend(source.children)
         if not shown:
             cell.parent.remove(cell)
-    if chapter is not None and len(section) > 2:
+    if chapter is not None and fold is not None:
         chapter += section
+
+
+def put_code_below(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    """Return None after moving folded code below what it shows: under a heading the reader looks for that."""
+    for fold in list(doctree.findall(HideCodeCellNode)):
+        if "above-input" in fold["classes"] and len(fold.parent) > 1:
+            cell = fold.parent
+            cell.remove(fold)
+            cell += fold
 
 
 def add_button(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: object) -> None:

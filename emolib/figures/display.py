@@ -33,7 +33,7 @@ NAME = re.compile(r"^[a-z][a-z0-9-]*$")
 LARGEST = 1.1
 ELSEWHERE = "application/papermill.record/"  # what MyST-NB takes out of a page, and gives to {glue} alone
 FIGURE_CSS = "margin:1em 0;background:none"
-TITLE_CSS = "font-weight:600;margin:0 0 0.4em"
+TITLE_CSS = "font-weight:600;margin:0 2.4em 0.4em 0"  # the button that enlarges stands beside it
 CAPTION_CSS = "font-size:0.9em;line-height:1.4;margin-top:0.4em"
 
 
@@ -63,9 +63,10 @@ def bundle(fig: Figure, *, title: str, caption: str, alt: str, name: str, fold: 
     fig.set_layout_engine("none")  # it is laid out: half the time of a drawing goes into that
     words = MarkdownIt("commonmark").render(caption).strip()
     head = MarkdownIt("commonmark").renderInline(title)
+    above = "" if fold else f'<p class="emolib-title" style={TITLE_CSS!r}>{head}</p>'
     html = (
         f'<figure id="{name}" class="emolib-figure" style="{FIGURE_CSS}">'
-        f"{'' if fold else f'<p style={TITLE_CSS!r}>{head}</p>'}{drawing}"
+        f"{above}{drawing}"
         f'<figcaption style="{CAPTION_CSS}">{words}</figcaption></figure>'
     )
     picture = base64.b64encode(png(fig)).decode()
@@ -165,9 +166,9 @@ def spoken(row: Any, form: str = ".2f") -> str:
 
 
 def plain(value: float, form: str) -> str:
-    """Return a number in a form; what rounds to nothing has no minus."""
+    """Return a number in a form, with a real minus; what rounds to nothing has none."""
     text = f"{value:{form}}"
-    return text if any(digit in text for digit in "123456789") else text.lstrip("-")
+    return (text if any(digit in text for digit in "123456789") else text.lstrip("-")).replace("-", "\N{MINUS SIGN}")
 
 
 def extremes(rows: pd.DataFrame, by: str, form: str = ".2f", *, lowest: bool = False) -> str:

@@ -87,7 +87,12 @@ def behind(rows: pd.DataFrame, shown: pd.DataFrame) -> pd.DataFrame:
 
 def listed(rows: pd.DataFrame, form: str = ".2f") -> str:
     """The number of each run of `model_by_model`, a row a run, in words: "**0.42 (0.34 to 0.51)** in A and ...in B"."""
-    return in_words(rows["run"], [spoken(row, form) for _, row in rows.iterrows()])
+    return in_words(rows["run"], in_cells(rows, form).values())
+
+
+def in_cells(rows: pd.DataFrame, form: str = ".2f") -> dict[str, str]:
+    """The number of each run of `best_rows` or `model_by_model`, a row a run, by run, as `side_by_side` takes them."""
+    return {row["run"]: spoken(row, form) for _, row in rows.iterrows()}
 
 
 def best_rows(runs: Mapping[str, Tables], experiment: str, **keys: Any) -> pd.DataFrame:
@@ -112,14 +117,44 @@ def checked(runs: Mapping[str, Tables], names: Sequence[str] = ()) -> pd.DataFra
     return found.sort_values("parameters", kind="stable")
 
 
-def quoted(found: pd.DataFrame, claim: str, check: str) -> str:
-    """What each run has of a check of `checked`, in words: "**0.42 (0.34 to 0.51)** in A and ... in B".
+def of_paper() -> pd.DataFrame:
+    """The same checks of the paper's own values of the model that it examined in detail, to stand behind `checked`."""
+    return checks(paper_tables(paper.DETAILED.name)).assign(run=f"{paper.DETAILED.name} (paper)")
 
-    `check` is its words or how they begin; "(not measured)" where no run has it.
+
+def measured(found: pd.DataFrame, claim: str, check: str) -> dict[str, str]:
+    """What each run has of a check of `checked`, by run: "0.42 (0.34 to 0.51)".
+
+    `check` is its words or how they begin; a run that lacks it has no entry.
     """
     own = checks_of(found, dict(claim=claim, check=check))
-    own = own[own["outcome"] != "no number"].drop_duplicates("run")
-    return in_words(own["run"], own["shown"])
+    return dict(own.loc[own["outcome"] != "no number", ["run", "shown"]].drop_duplicates("run").to_numpy().tolist())
+
+
+def quoted(found: pd.DataFrame, claim: str, check: str) -> str:
+    """The `measured` numbers in words: "**0.42 (0.34 to 0.51)** in A and ... in B", or "(not measured)"."""
+    own = measured(found, claim, check)
+    return in_words(own, own.values())
+
+
+def positive(found: pd.DataFrame, claim: str, check: str) -> str:
+    """In how many runs a check's number has its whole interval above zero, in words: "**1 of 2** models"."""
+    own = checks_of(found, dict(claim=claim, check=check)).drop_duplicates("run").dropna(subset="number")
+    return f"**{(own['ci_low'] > 0).sum()} of {len(own)}** models"
+
+
+def side_by_side(rows: Mapping[str, Mapping[str, str]], runs: Iterable[str]) -> Styler:
+    """What is measured, in words, and the number of each run as `measured` gives it, as a table for a page.
+
+    A run that has none of them has no column.
+    """
+    table = pd.DataFrame(
+        [  # an interval stays in one line
+            {"what is measured": words, **{run: text.replace(" to ", "\xa0to\xa0") for run, text in numbers.items()}}
+            for words, numbers in rows.items()
+        ]
+    )
+    return as_page_table(table.reindex(columns=["what is measured", *runs]).dropna(axis=1, how="all").fillna("–"))
 
 
 def checks_of(found: pd.DataFrame, about: Mapping[str, Any]) -> pd.DataFrame:

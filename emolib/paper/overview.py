@@ -16,6 +16,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy.stats import false_discovery_control, spearmanr
 
+from emolib.figures.display import plain
 from emolib.figures.palette import CYCLE, INK
 from emolib.figures.panels import label_axes, panels, styled
 from emolib.paper import ladder
@@ -208,7 +209,7 @@ def doubts(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def written_for(found: pd.DataFrame) -> str:
-    """A sentence: whether the runs of `checked` agree with what the discussion takes for granted, and where not."""
+    """Where the runs of `checked` differ from what the discussion takes for granted, in a sentence; else nothing."""
     of_each = [(one, ladder.checks_of(found, one)) for one in data()["written_for"]]
     asked = [(one, own[own["outcome"] != "no number"]) for one, own in of_each]
     apart = [
@@ -217,10 +218,9 @@ def written_for(found: pd.DataFrame) -> str:
         for run in own.loc[~own["outcome"].isin(one["outcomes"]), "run"].unique()
     ]
     if apart:
-        return f"**Where the runs shown here differ from the text of this page:** {'; '.join(apart)}."
-    if all(own.empty for _, own in asked):
-        return "**No run shown here has measured what the text of this page takes for granted.**"
-    return "All runs shown here agree with what the text of this page takes for granted, as far as they were measured."
+        return f"**Where the runs shown here differ from what is written here:** {'; '.join(apart)}."
+    none = all(own.empty for _, own in asked)
+    return "**No run shown here has measured what is taken for granted here.**" if none else ""
 
 
 def patterns(judged: pd.DataFrame) -> pd.DataFrame:
@@ -350,6 +350,49 @@ def where(found: pd.DataFrame, metric: str) -> str:
     return f"{numbers} (in the paper's models {theirs.min():.2f} to {theirs.max():.2f})" if len(theirs) else numbers
 
 
+def spans(found: pd.DataFrame, metric: str) -> str:
+    """Between which values a landmark lies in our runs and in the paper's models, in words."""
+    ours, theirs = (_range(values) for values in _by_source(found, metric))
+    return f"{ours} in our models and {theirs} in the study's"
+
+
+def against_study(found: pd.DataFrame, metric: str) -> str:
+    """Where a landmark lies in our runs beside the paper's models, in words: "later than in any of the study's"."""
+    ours, theirs = _by_source(found, metric)
+    if ours.empty or theirs.empty:
+        return "(not measured)"
+    if ours.min() > theirs.max() or ours.max() < theirs.min():
+        return f"{'later' if ours.min() > theirs.max() else 'earlier'} than in any of the study's"
+    inside = ours.between(theirs.min(), theirs.max()).all()
+    return "about where it does in the study's" if inside else "not always where it does in the study's"
+
+
+def _by_source(found: pd.DataFrame, metric: str) -> list[pd.Series]:
+    """The values of a landmark in our runs, and those in the paper's models."""
+    rows = found[found["metric"] == metric].dropna(subset="value")
+    return [rows.loc[rows["source"] == source, "value"] for source in ("ours", "paper")]
+
+
+def _range(values: pd.Series) -> str:
+    ends = dict.fromkeys(f"{end:.2f}" for end in (values.min(), values.max()))
+    return " to ".join(ends) if len(values) else "(not measured)"
+
+
+def checked_numbers(found: pd.DataFrame, parts: Mapping[str, tuple[str, str]]) -> pd.DataFrame:
+    """The number of each run of `ladder.checked` for named checks (words to claim and check), for a figure.
+
+    Columns: what (the words), run, value, ci_low, ci_high. Raises ValueError when no run has any of them.
+    """
+    own = [
+        ladder.checks_of(found, dict(claim=claim, check=check)).assign(what=words)
+        for words, (claim, check) in parts.items()
+    ]
+    rows = pd.concat(own).rename(columns={"number": "value"}).dropna(subset="value")
+    if rows.empty:
+        raise ValueError(f"no run has a number for {', '.join(parts)}: measure it first (emolib run)")
+    return rows.drop_duplicates(["what", "run"])[["what", "run", "value", "ci_low", "ci_high"]]
+
+
 def trends(found: pd.DataFrame, *sources: str) -> pd.DataFrame:
     """Spearman's correlation of each landmark that three models have at least with the number of parameters.
 
@@ -380,9 +423,9 @@ def moves(trends: pd.DataFrame, metric: str) -> str:
     how = "shows no clear trend with" if row["q"] >= 0.05 else f"{'rises' if up else 'falls'} with"
     within = row["grows"] if up else row["families"] - row["grows"]
     return (
-        f"This depth {how} the size of the model: rank correlation **{row['correlation']:+.2f}** over {row['n']:.0f} "
-        f"models, the paper's and ours; {'higher' if up else 'lower'} in the larger model of **{within:.0f} of "
-        f"{row['families']:.0f}** of the paper's families that have two sizes."
+        f"This depth {how} the size of the model: rank correlation **{plain(row['correlation'], '+.2f')}** over "
+        f"{row['n']:.0f} models, the paper's and ours; {'higher' if up else 'lower'} in the larger model of "
+        f"**{within:.0f} of {row['families']:.0f}** of the paper's families that have two sizes."
     )
 
 
@@ -418,5 +461,5 @@ def against_size(found: pd.DataFrame, names: Mapping[str, str]) -> Figure:
         ax.minorticks_off()
     label_axes(axes, "parameters (billions)", "value" if names is SIZES else "depth")
     handles, _ = axes[0].get_legend_handles_labels()
-    fig.legend(handles, ["the paper's ten models", "this book's runs"], loc="outside lower center", ncols=2)
+    fig.legend(handles, ["the study's ten models", "ours"], loc="outside lower center", ncols=2)
     return fig

@@ -20,7 +20,9 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from docutils import nodes
+from docutils.utils import new_document
 from markdown_it import MarkdownIt
+from myst_nb.sphinx_ import HideCodeCellNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from emolib.book import colab, pages, terms
@@ -507,6 +509,28 @@ def test_a_formula_is_parted_where_it_may_go_on_in_the_next_line(tex: str, numbe
     assert len(parts) == number and r"\qquad".join(parts) == tex
     for part in parts:
         assert pages.mathml(nodes.math_block(), part).startswith('<math display="block"')
+
+
+def test_code_stands_in_one_fold_behind_the_chapter_or_below_what_it_shows() -> None:
+    def cell(name: str, *shown: str) -> nodes.container:
+        code = nodes.container("", nodes.literal_block(name, name), nb_element="cell_code_source")
+        drawn = [nodes.container("", nodes.paragraph("", text), nb_element="cell_code_output") for text in shown]
+        return nodes.container("", code, *drawn, classes=["tag_hide-input", name])
+
+    opening, later = nodes.section("", cell("in", "drawn")), nodes.section("", cell("late", "table"), cell("silent"))
+    chapter = nodes.section("", cell("first"), opening, later)
+    document = new_document("chapter")
+    document += chapter
+    pages.put_setup_last(None, document)
+    assert opening.astext() == "drawn" and later.astext().split() == ["late", "table"]
+    (fold,) = [one for one in chapter[-1] if isinstance(one, nodes.container)]
+    assert [block.astext() for block in fold.findall(nodes.literal_block)] == ["first", "in", "silent"]
+    assert {"first", "in", "silent"} <= set(fold["classes"])
+    (shown,) = later
+    code = HideCodeCellNode("", shown.pop(0), classes=["above-input"])
+    shown.insert(0, code)
+    pages.put_code_below(None, document, "chapter")
+    assert [one.astext() for one in shown] == ["table", "late"]
 
 
 def test_the_first_use_of_a_word_in_prose_is_a_link_and_nothing_else_changes() -> None:

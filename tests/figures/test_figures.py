@@ -428,6 +428,6 @@ def test_a_number_without_an_interval_is_said_without_one() -> None:
 
 def test_what_rounds_to_nothing_has_no_minus() -> None:
     nothing = dict(value=-0.001, ci_low=-0.014, ci_high=0.004)
-    assert figures.spoken(nothing) == "0.00 (-0.01 to 0.00)" and figures.spoken(nothing, ".0%") == "0% (-1% to 0%)"
+    assert figures.spoken(nothing) == "0.00 (−0.01 to 0.00)" and figures.spoken(nothing, ".0%") == "0% (−1% to 0%)"
     assert figures.extremes(pd.DataFrame([nothing | {"run": "A"}]), "run", "+.2f") == "0.00 (A)"
-    assert number(nothing) == "0.00 (-0.01 to 0.00)"
+    assert number(nothing) == "0.00 (−0.01 to 0.00)"

@@ -471,7 +471,9 @@ def test_stored_runs_are_read_by_their_folder(tables: dict[str, pd.DataFrame], t
     (tmp_path / "results" / "empty").mkdir()
     found = claims.stored_runs(tmp_path)
     assert list(found) == ["one"] and list(found["one"]) == ["probing"]
-    assert "*one*: probing (no commit, " in claims.origins(found)
+    said = claims.origins(found)
+    assert said.startswith("<details") and "| one | commit | time |" in said and "| probing | no commit |" in said
+    assert "This run has none." in claims.origins({})
     assert claims.stored_runs(tmp_path / "nowhere") == {}
     for name in (REFERENCE.slug, "another"):
         results.write(tables["probing"], tmp_path / "results" / name / "probing.parquet", {"seed": 0})

@@ -251,6 +251,43 @@ def test_a_check_is_quoted_for_each_run_that_has_it(run: dict[str, pd.DataFrame]
     found = ladder.checked({"one": run, "two": {}})
     assert ladder.quoted(found, "C1", "accuracy") == "**0.30** in SmolLM2 135M (situations, quick)"
     assert ladder.quoted(found, "C14", "mean theory score") == "(not measured)"
+    assert ladder.measured(found, "C1", "accuracy") == {"SmolLM2 135M (situations, quick)": "0.30"}
+    assert ladder.measured(found, "C14", "mean theory score") == {}
+    theirs = ladder.of_paper()
+    assert set(theirs["run"]) == {"Llama 3.2 1B (paper)"}
+    assert ladder.measured(theirs, "C5", "depth at") == {"Llama 3.2 1B (paper)": "0.62"}  # layer 10 of 16
+
+
+def test_numbers_stand_side_by_side_and_are_counted_where_their_interval_is_above_zero() -> None:
+    rows = [("a", 0.3, 0.1), ("b", 0.3, -0.1), ("c", np.nan, np.nan), ("d", 0.4, np.nan)]
+    found = pd.DataFrame(rows, columns=["run", "number", "ci_low"]).assign(claim="C1", check="one", ci_high=0.5)
+    assert ladder.positive(found, "C1", "one") == "**1 of 3** models" and ladder.positive(found, "C1", "two")[2] == "0"
+    drawn = models_overview.checked_numbers(found, {"words": ("C1", "one"), "none": ("C1", "two")})
+    assert drawn["run"].tolist() == ["a", "b", "d"] and set(drawn["what"]) == {"words"}
+    with pytest.raises(ValueError, match="no run has a number for none"):
+        models_overview.checked_numbers(found, {"none": ("C1", "two")})
+    shown = ladder.side_by_side({"x": {"b": "1 (0 to 2)"}, "y": {"a": "3"}, "z": {}}, ["a", "b", "c"])
+    assert shown.data.to_numpy().tolist() == [["x", "–", "1 (0\xa0to\xa02)"], ["y", "3", "–"], ["z", "–", "–"]]
+    assert list(shown.data) == ["what is measured", "a", "b"], "c has none of them"
+
+
+@pytest.mark.parametrize(
+    ("ours", "words"),
+    [
+        ((0.7, 0.8), "later than in any"),
+        ((0.1, 0.2), "earlier than in any"),
+        ((0.5, 0.4), "about where"),
+        ((0.5, 0.8), "not always where"),
+        ((), "(not measured)"),
+    ],
+)
+def test_a_depth_is_set_against_the_studys(ours: tuple[float, ...], words: str) -> None:
+    rows = [("paper", 0.4), ("paper", 0.6), *(("ours", value) for value in ours)]
+    found = pd.DataFrame(rows, columns=["source", "value"]).assign(metric="patching onset")
+    assert models_overview.against_study(found, "patching onset").startswith(words)
+    spans = models_overview.spans(found, "patching onset")
+    own = f"{min(ours):.2f} to {max(ours):.2f}" if ours else "(not measured)"
+    assert spans == f"{own} in our models and 0.40 to 0.60 in the study's"
 
 
 def test_families_of_two_sizes(published: pd.DataFrame) -> None:
@@ -268,7 +305,7 @@ def committed() -> pd.DataFrame:
 
 
 def test_the_discussion_says_what_the_committed_runs_show(committed: pd.DataFrame) -> None:
-    assert models_overview.written_for(committed).startswith("All runs shown here agree")
+    assert models_overview.written_for(committed) == ""
     for unmeasured in (ladder.checked({}), committed.assign(outcome="no number")):
         assert models_overview.written_for(unmeasured).startswith("**No run shown here has measured")
     for one in claims.data()["written_for"]:

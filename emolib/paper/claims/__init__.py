@@ -580,13 +580,12 @@ def contributed(root: str | Path = ".") -> pd.DataFrame:
 
 
 def origins(runs: Mapping[str, Tables]) -> str:
-    """A Markdown paragraph that names the stored tables a page is made of, with the code and time of each."""
+    """The stored tables a page is made of, with the code and time of each, folded, as Markdown with HTML."""
     parts = []
     for slug, tables in runs.items():
-        made = [(name, table.attrs.get("provenance", {})) for name, table in tables.items()]
-        shown = [(name, (about.get("commit") or "no commit")[:10], about.get("utc", "")) for name, about in made]
+        made = {name: table.attrs.get("provenance", {}) for name, table in tables.items()}
+        rows = [[name, (one.get("commit") or "no commit")[:10], one.get("utc", "")] for name, one in made.items()]
         # a slug is one long word, which would be wider than a phone
-        named = ", ".join(f"{name} ({commit}, {utc})" for name, commit, utc in shown)
-        parts.append(f"*{slug.replace('_', ' ')}*: {named}")
-    made_of = "; ".join(parts) if parts else "this run has none"
-    return f"**Provenance.** Computed from stored tables: {made_of}."
+        parts.append(as_markdown(pd.DataFrame(rows, columns=[slug.replace("_", " "), "commit", "time"])))
+    head = "**Provenance.** The stored tables that this page is computed from"
+    return _folded(head, "\n\n".join(parts) or "This run has none.")

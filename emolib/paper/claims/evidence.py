@@ -216,7 +216,8 @@ def _gap(larger: Row, smaller: Row) -> Mark:
 def number(row: Row, digits: int = 2) -> str:
     """A row's value with its interval in brackets, "0.53 (0.48 to 0.58)"; empty without a number."""
     ends = _ends(vars(row) if isinstance(row, Check) else row)
-    value, low, high = (f"{round(ends[name], digits) + 0.0:.{digits}f}" for name in NUMBER)  # no "-0.00"
+    rounded = (f"{round(ends[name], digits) + 0.0:.{digits}f}" for name in NUMBER)  # no "-0.00"
+    value, low, high = (text.replace("-", "\N{MINUS SIGN}") for text in rounded)
     return "" if value == "nan" else value if low == "nan" else f"{value} ({low} to {high})"
 
 
