@@ -152,7 +152,7 @@ def test_a_control_decides_the_robust_reading_alone(
     without = tables | {experiment: rows[~hit]}
     assert outcomes(name, without) == {**reproduced, "robust": "not testable"}
     found = claims.verdict(name, without)
-    assert re.fullmatch(r"of its \d+ controls [1-9]\d* without a number", found.reason)
+    assert re.fullmatch(r"no number for [1-9]\d* of \d+ controls", found.reason)
     assert claims.called(found, "in range") == "not testable" and claims.called(found, "paper") == "not published"
 
 

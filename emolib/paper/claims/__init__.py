@@ -215,10 +215,9 @@ def _read(name: str, reading: Reading, found: Sequence[Check]) -> Verdict:
     controls = [check for check in absent if check.readings == (ROBUST,)]
     outcome = judge([check.outcome for check in own]) if len(absent) < len(own) else "not testable"
     if outcome == "not testable" or (outcome == "reproduced" and controls):
-        kind, of = (
-            ("controls", [check for check in own if check.readings == (ROBUST,)]) if controls else ("checks", own)
-        )
-        reason = Unmeasured(f"of its {len(of)} {kind} {len(controls or absent)} without a number")
+        kind = "controls" if controls else "checks"
+        asked = sum(check.readings == (ROBUST,) for check in own) if controls else len(own)
+        reason = Unmeasured(f"no number for {len(controls or absent)} of {asked} {kind}")
         return Verdict(claim=name, outcome="not testable", checks=own, reason=reason)
     return Verdict(claim=name, outcome=outcome, checks=own)
 
@@ -319,7 +318,8 @@ def _outcomes(found: Mapping[Reading, Verdict], whose: Standing) -> str:
 def _why(name: str, tables: Tables, found: Mapping[Reading, Verdict]) -> str:
     """Why a claim is not testable, and how near the values are to the paper's, where they are not the paper's own."""
     whose = standing(tables)
-    said = [one.reason for one in found.values() if one.reason and (one.checks or whose != "paper")]
+    told = [one.reason for one in found.values() if one.reason]
+    said = [reason for reason in told if whose != "paper" or not isinstance(reason, Unmeasured)]  # "not published"
     parts = [f" *Why:* {'; '.join(dict.fromkeys(said))}."] if said else []
     near = distance(name, tables) if whose != "paper" else pd.DataFrame()
     if len(near):
@@ -588,4 +588,4 @@ def origins(runs: Mapping[str, Tables]) -> str:
         # a slug is one long word, which would be wider than a phone
         parts.append(as_markdown(pd.DataFrame(rows, columns=[slug.replace("_", " "), "commit", "time"])))
     head = "**Provenance.** The stored tables that this page is computed from"
-    return _folded(head, "\n\n".join(parts) or "This run has none.")
+    return folded(head, "\n\n".join(parts) or "This run has none.")
