@@ -297,4 +297,4 @@ models.numbers(found).style.format(precision=2, na_rep="–").hide()
 say(claims.origins(stored))
 
 # %% [markdown]
-# **Next.** [What reproduces](11_claims.ipynb) has every verdict with the numbers that decide it.
+# **Next.** Where paper, code and data contradict each other: [Errata](errata.ipynb).

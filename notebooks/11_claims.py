@@ -159,5 +159,5 @@ say(claims.unsupported(released[released["model"] != paper.DETAILED.name]))
 say(claims.origins(chosen))
 
 # %% [markdown]
-# **Next.** Where paper, code and data contradict each other: [Errata](errata.ipynb). To judge a model of yours:
+# **Next.** [All models](10_models.ipynb) asks what holds in which models. To judge a model of yours:
 # [Run your own model](../run_your_model.md).
