@@ -57,22 +57,26 @@ def table(findings: Iterable[Finding]) -> pd.DataFrame:
 def listed(findings: Iterable[Finding], grade: str) -> pd.DataFrame:
     """Return the cases of a grade as readers see them, with their findings: a row a finding, the words in the first.
 
-    Columns: case (id, place, and what is said or intended there), what is the case, compared, the paper, corrected,
+    Columns: case (id, place, and what is said or intended there; in further rows the id), what is the case, compared, the paper, corrected,
     source; the last four are empty for a case without a finding.
     """
     rows = cases().query("grade == @grade").merge(table(findings).drop(columns="grade"), on="id", how="left")
     repeated = rows["id"].duplicated()
     names = rows["id"] + ", " + rows["where"] + rows["said"].map(lambda said: f": {said}" if said else "")
-    numbers = {name: rows[name].map(lambda value: "" if pd.isna(value) else f"{value:,.4g}") for name in NUMBERS}
+    numbers = {name: rows[name].map(_shown) for name in NUMBERS}
     return pd.DataFrame(
         {
-            "case": names.mask(repeated, ""),
+            "case": names.mask(repeated, rows["id"]),
             "what is the case": rows["case"].mask(repeated, ""),
             "compared": rows["quantity"].fillna(""),
             **{head: numbers[name] for name, head in NUMBERS.items()},
             "source": rows["source"].fillna(""),
         }
     )
+
+
+def _shown(value: float) -> str:
+    return "" if pd.isna(value) else f"{value:,.0f}" if float(value).is_integer() else f"{value:.3g}"
 
 
 def from_paper() -> list[Finding]:
