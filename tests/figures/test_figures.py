@@ -161,6 +161,14 @@ def test_curves_are_the_table_with_layers_from_one() -> None:
     assert fig.axes[0].get_xlabel() == "layer"
 
 
+def test_a_curve_beyond_the_limits_stays_in_its_panel() -> None:
+    ends = PROBES["value"].min(), PROBES["value"].max()
+    inside, cut = (figures.depth_curves(PROBES, ylabel="a", ylim=(ends[0], top)) for top in (ends[1], ends[1] - 0.01))
+    assert not any(line.get_clip_on() for line in inside.axes[0].lines)  # markers at the limits in full
+    above = [line.get_ydata().max() > ends[1] - 0.01 for line in cut.axes[0].lines]
+    assert any(above) and [line.get_clip_on() for line in cut.axes[0].lines] == above
+
+
 def test_models_of_another_depth_share_the_fraction_of_depth() -> None:
     fig = figures.depth_curves(ours(PROBES, n_layers=32), ylabel="a", paper=PROBES)
     solid = [line for line in fig.axes[0].lines if line.get_linestyle() == "-"]
