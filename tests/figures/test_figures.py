@@ -205,6 +205,11 @@ def test_shares_of_labels() -> None:
     fig = figures.stacked_labels({"a": label_rows({"fear": 1, "joy": 3})})
     widths = [bar.get_width() for bar in fig.axes[0].patches]
     assert sum(widths) == pytest.approx(1) and widths[0] == 0.75  # joy first, as the paper stacks
+    thin = figures.stacked_labels({"a": label_rows({"fear": 97, "joy": 3})}, paper={"a": label_rows({"fear": 1})}).axes[
+        0
+    ]
+    assert [word.get_text() for word in thin.texts] == ["fear", "fear"]  # there is no room for the joy of three
+    assert len(thin.get_yticks()) == 1 and {round(bar.get_height(), 2) for bar in thin.patches} == {0.78, 0.46}
     stack = figures.depth_stacks(MODULATION, panel="pleasantness").axes[0].collections
     tops = [layer.get_paths()[0].get_extents().ymax for layer in stack]
     assert len(stack) == 13 and max(tops) == pytest.approx(1)
