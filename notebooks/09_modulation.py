@@ -83,7 +83,8 @@ short, curves = (ladder.model_by_model(run, modulation, view) for view in (views
 say(
     "Do answers move as theory expects? At the paper's depth they do in this many models: "
     f"{views.in_how_many(short, views.DEPTH)}. Around the last layers, where the paper sees no effect: "
-    f"{views.in_how_many(short, views.LAST)}. They do where the whole interval of the mean theory score is above zero."
+    f"{views.in_how_many(short, views.LAST)}. They do where the whole interval of the mean theory score is above zero. "
+    "Directions as released are those of the paper's code; the two other kinds are ours."
 )
 look = dict(hue="what", panel="run", x="depth", ylabel="mean theory score", ylim=(-1, 1), lines={"no relation": 0.0})
 figures.show(
@@ -94,14 +95,7 @@ figures.show(
     "pushed around a layer: mean over the printed settings, 95 % intervals over writers, for three kinds of directions.",
     alt="Mean theory score over depth for three kinds of directions, a panel for each model.",
 )
-views.short_table(short).style.hide()
-
-# %% [markdown]
-# *As released* are the directions of the paper's code; the two others are ours and explained below. *R² of pleasantness*
-# says how well a direction reads how pleasant an event was for writers it was not fitted on; at or below zero it reads
-# nothing.
-
-# %% tags=["hide-input"]
+say(claims.as_markdown(views.short_table(short)))
 ladder.badges(run, "09_modulation")
 
 # %% [markdown]
@@ -450,16 +444,10 @@ say(
     "The paper gives lengths as β; shares of the stream's length are ours. Of the lengths tried as released around layer "
     f"{where}, **{best['push']}** has the highest mean theory score, {spoken(best)}."
 )
+theirs = views.paper_by_dose(llama, [*found["setting"].unique()])
+look = dict(by="push", hue="setting", xlabel="theory score", xlim=(-1, 1), paper_model="Llama 3.2 1B")
 figures.show(
-    figures.interval_points(
-        found,
-        by="push",
-        hue="setting",
-        xlabel="theory score",
-        xlim=(-1, 1),
-        paper=views.paper_by_dose(llama, [*found["setting"].unique()]),
-        paper_model="Llama 3.2 1B",
-    ),
+    figures.interval_points(found, paper=theirs, **look),
     name="fig-modulation-dose",
     title=f"Mean theory score by length of push, around layer {where}: {figures.extremes(means, 'push')}",
     fold=True,
@@ -486,17 +474,13 @@ figures.show(
     caption=f"Predicted labels when self-agency is pushed up or down around layer {where}, as released, {dose:g} of the norm.",
     alt="Stacked bars of predicted labels without push and with self-agency pushed up and down.",
 )
-groups = {"guilt or shame": ["guilt", "shame"], "sadness or anger": ["sadness", "anger"]}
-counts = views.counted_together(bars, groups)
+counts = views.counted_together(bars, views.EXAMPLE)
 seen, ahead = views.as_in_the_example(counts), agency["value"] > agency["limit"]
+each = [f"{row['setting']} **{spoken(row)}**, limit {row['limit']:.2f}" for _, row in agency.iterrows()]
 say(
-    f"Of the {len(seen)} changes that the example asks for, **{sum(seen)}** are seen in the counts below, and **{ahead.sum()}** "
-    f"of {len(ahead)} theory scores are above 99 % of those of random directions. So the example is "
-    f"{'' if all(seen) and ahead.all() else 'not '}seen here.\n\n"
-    + "\n".join(
-        f"- {row['setting']}: theory score **{spoken(row)}**, 99 % of random directions below {row['limit']:.2f}"
-        for _, row in agency.iterrows()
-    )
+    f"Of the {len(seen)} changes that the example asks for, **{sum(seen)}** are seen in the counts below. Of the {len(ahead)} "
+    f"theory scores **{ahead.sum()}** are above the limit, 99 % of those of random directions: {'; '.join(each)}. So the "
+    f"example is {'' if all(seen) and ahead.all() else 'not '}seen here."
 )
 counts.rename_axis(index="push").reset_index().style.hide()
 

@@ -143,15 +143,12 @@ figures.show(
     "paper's Llama 3.2 1B on 6,600 events (its Figure 25, not calibrated), which knows no `0shot` and no `chat`.",
     alt="Accuracy under each prompt with and without calibration, beside the paper's.",
 )
-
-# %% tags=["hide-input"]
 figures.show(
     figures.stacked_labels(views.answers(data), xlabel="share of answers, not calibrated"),
     name="fig-robustness-answers",
     title="What is answered under each prompt, before calibration",
     fold=True,
-    caption="What is answered under each prompt before calibration, on the same events; every emotion is the right "
-    "answer about equally often. The paper's Figure 24 shows the same for its model.",
+    caption="Answers to the same events, each emotion right about equally often; in the paper, Figure 24.",
     alt="One bar per prompt, split into the thirteen answers.",
 )
 
@@ -263,14 +260,7 @@ say(
     if mask
     else "The texts of this corpus have no masks."
 )
-
-# %% tags=["hide-input"]
 masked = views.masking(data)
-say(
-    "Accuracy on the texts as masked and as written:"
-    if len(masked)
-    else "There is only one column of texts, so nothing to unmask."
-)
 masked.style.hide() if len(masked) else None
 
 # %% [markdown]
@@ -362,28 +352,28 @@ else:
 
 # %% [markdown]
 # ## Ten splits
+#
+# Another split into events to learn from and events to test on gives another accuracy, by chance alone too,
+# and the more so the fewer events are in the test. The verdict therefore asks how many times that chance the deviation is. The other
+# half of the claim, that $R^2$ is stable as well, is untested: no run measures it over splits.
 
 # %% tags=["hide-input"]
 spread, limit = views.pick(data, check="splits", metric=["accuracy_sd", "sampling_sd"]), 1.5
 spread[["value", "ci_low", "ci_high"]] *= 100
+look = dict(hue="metric", x="depth", lines={"paper's limit": limit})
 if len(spread):
     ours, chance = (views.pick(spread, metric=name) for name in ("accuracy_sd", "sampling_sd"))
     say(
-        f"Over {ours['n'].iloc[0]} random splits the accuracy of a probe deviates by at most "
-        f"**{ours['value'].max():.1f}** points; the paper reports {limit} at most. In {(chance['value'] > limit).sum()} of "
-        f"{len(chance)} layers as many independent test texts would deviate by more than {limit} points by chance alone. "
-        "The verdict therefore asks how many times that chance the deviation is. That $R^2$ is stable as well, the other "
-        "half of the claim, is untested: no run measures it over splits."
+        f"Over {ours['n'].iloc[0]} random splits the accuracy of a probe deviates by at most **{ours['value'].max():.1f}** "
+        f"points; the paper reports {limit} at most. Chance alone, among as many independent test events, gives more than "
+        f"{limit} points in {(chance['value'] > limit).sum()} of {len(chance)} layers."
     )
     figures.show(
-        figures.depth_curves(
-            spread, ylabel="deviation of accuracy, points", hue="metric", x="depth", lines={"paper's limit": limit}
-        ),
+        figures.depth_curves(spread, ylabel="deviation, points", **look),
         name="fig-robustness-splits",
         title=f"Largest deviation over splits, in points: {figures.extremes(spread, 'metric', '.1f')}",
         fold=True,
-        caption=f"Standard deviation of the probe's accuracy over {spread['n'].iloc[0]} random splits of the agreed set, "
-        "its 95 % interval, and what as many independent test events vary by chance. Dotted: the paper's limit.",
+        caption="Standard deviation of the probe's accuracy, 95 % interval, and what as many test events vary by chance.",
         alt="Standard deviation over splits by depth, beside the deviation of sampling.",
     )
 else:

@@ -23,6 +23,10 @@ MEAN = f"mean of {len(PRINTED)} settings"
 SETTINGS = [str(setting) for setting in PRINTED]
 SINGLE = [str(Setting(**{name: sign})) for name in ("pleasantness", "other_responsblt") for sign in (1, -1)]
 AGENCY = [str(Setting(self_responsblt=sign)) for sign in (1, -1)]
+EXAMPLE = {
+    "guilt or shame": ["guilt", "shame"],
+    "sadness or anger": ["sadness", "anger"],
+}  # of self-agency, up and down
 PAPER = dict(layer=8, dose=2.0)  # where and how hard the paper pushes, layer 9 of 16
 NULL = dict(metric="theory_score_null", vector=["random", "random_sets"])
 FAIR = dict(matched_sets="random of like covariance", shuffled_sets="fitted on other writers' ratings")
@@ -160,7 +164,9 @@ def in_short(table: pd.DataFrame) -> pd.DataFrame:
     parts = {
         DEPTH: select(scores, layer=there),
         LAST: select(scores, layer=scores["layer"].max()),
-        "R² of pleasantness": select(table, metric="direction_r2", layer=there, pleasantness=1, vector=[*READ]),
+        "R² of pleasantness, unseen writers": select(
+            table, metric="direction_r2", layer=there, pleasantness=1, vector=[*READ]
+        ),
     }
     rows = pd.concat([part.assign(what=what) for what, part in parts.items()], ignore_index=True)
     return rows.assign(direction=rows["vector"].map(READ))
