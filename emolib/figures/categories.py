@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from emolib.figures.palette import GREY, INK, PRIMARY, palette
 from emolib.figures.panels import (
@@ -63,6 +64,8 @@ def interval_points(
     ax.set_yticks(range(len(names)), [readable(name, by) for name in names])
     ax.set(xlabel=xlabel, xlim=xlim, ylim=(len(names) - 0.4, -0.6))
     ax.grid(visible=False, axis="y")
+    if (ours["value"] % 1 == 0).all():  # counts, as of layers
+        ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     if paper is not None:
         handles.append(Line2D([], [], color=INK, marker="D", markerfacecolor="none", linestyle="", label=theirs))
     for (name, x), dash in zip((lines or {}).items(), DASHES, strict=False):

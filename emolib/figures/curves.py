@@ -71,7 +71,7 @@ def depth_curves(
     for name, ax in zip(names, axes, strict=True):
         for key in ("paper", "reference", "ours"):
             if key in frames:
-                _curves(ax, rows_where(frames[key], panel, name), hue, look, axis, key)
+                _curves(ax, rows_where(frames[key], panel, name), hue, look, axis, key, ylim or (-np.inf, np.inf))
         ax.set(
             title=textwrap.fill(readable(name, panel or ""), 72 // across), **({} if ylim is None else {"ylim": ylim})
         )
@@ -125,7 +125,9 @@ def site_heatmap(
     return fig
 
 
-def _curves(ax: Axes, rows: pd.DataFrame, hue: str, look: Look, axis: str, source: str) -> None:
+def _curves(
+    ax: Axes, rows: pd.DataFrame, hue: str, look: Look, axis: str, source: str, limits: tuple[float, float]
+) -> None:
     if rows.empty:
         return
     check_rows(rows, [hue, "layer"], source)
@@ -140,8 +142,9 @@ def _curves(ax: Axes, rows: pd.DataFrame, hue: str, look: Look, axis: str, sourc
         every = max(1, len(place) // 12)
         kind = {"linewidth": 1.3, "alpha": 0.85} if behind else {"marker": marker, "markevery": every}
         line = ax.plot(place, value, color=colour, linestyle=LINES[source], zorder=2 if behind else 3, **kind)[0]
-        # markers at the limits show in full; outside the layout, because shared axes find their limits after it
-        line.set(clip_on=False, in_layout=False)
+        # markers at the limits show in full, but what leaves the panel is cut; outside the layout, because shared axes
+        # find their limits after it
+        line.set(clip_on=bool(((value < limits[0]) | (value > limits[1])).any()), in_layout=False)
 
 
 def _depth(frame: pd.DataFrame) -> int:

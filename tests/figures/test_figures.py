@@ -161,6 +161,14 @@ def test_curves_are_the_table_with_layers_from_one() -> None:
     assert fig.axes[0].get_xlabel() == "layer"
 
 
+def test_a_curve_beyond_the_limits_stays_in_its_panel() -> None:
+    ends = PROBES["value"].min(), PROBES["value"].max()
+    inside, cut = (figures.depth_curves(PROBES, ylabel="a", ylim=(ends[0], top)) for top in (ends[1], ends[1] - 0.01))
+    assert not any(line.get_clip_on() for line in inside.axes[0].lines)  # markers at the limits in full
+    above = [line.get_ydata().max() > ends[1] - 0.01 for line in cut.axes[0].lines]
+    assert any(above) and [line.get_clip_on() for line in cut.axes[0].lines] == above
+
+
 def test_models_of_another_depth_share_the_fraction_of_depth() -> None:
     fig = figures.depth_curves(ours(PROBES, n_layers=32), ylabel="a", paper=PROBES)
     solid = [line for line in fig.axes[0].lines if line.get_linestyle() == "-"]
@@ -197,6 +205,11 @@ def test_shares_of_labels() -> None:
     fig = figures.stacked_labels({"a": label_rows({"fear": 1, "joy": 3})})
     widths = [bar.get_width() for bar in fig.axes[0].patches]
     assert sum(widths) == pytest.approx(1) and widths[0] == 0.75  # joy first, as the paper stacks
+    thin = figures.stacked_labels({"a": label_rows({"fear": 97, "joy": 3})}, paper={"a": label_rows({"fear": 1})}).axes[
+        0
+    ]
+    assert [word.get_text() for word in thin.texts] == ["fear", "fear"]  # there is no room for the joy of three
+    assert len(thin.get_yticks()) == 1 and {round(bar.get_height(), 2) for bar in thin.patches} == {0.78, 0.46}
     stack = figures.depth_stacks(MODULATION, panel="pleasantness").axes[0].collections
     tops = [layer.get_paths()[0].get_extents().ymax for layer in stack]
     assert len(stack) == 13 and max(tops) == pytest.approx(1)
