@@ -38,7 +38,7 @@ if "google.colab" in sys.modules:
 # # All models
 #
 # **Question.** What holds in every model, from a hundred million to fourteen billion parameters, what begins at a size,
-# and what was the method?
+# and what is a matter of method?
 
 # %% tags=["parameters", "hide-input"]
 model = "smollm2-135m"
@@ -76,10 +76,12 @@ pattern = models.patterns(together)
 
 # %% tags=["hide-input"]
 counted = pattern["pattern"].value_counts()
+alone = counted.get("in the study's", 0)
 say(
     "Of the nineteen claims, tested as the paper tested them, this many hold: in every model that has numbers "
-    f"**{counted.get('in all', 0)}**; only in models above a certain size **{counted.get('from a size on', 0)}**; in some, "
-    f"whatever their size **{counted.get('in some', 0)}**; in none **{counted.get('in none', 0)}**. In fewer than three models "
+    f"**{counted.get('in all', 0)}**; only in models above a certain size **{counted.get('from a size on', 0)}**; in all of "
+    f"the study's and none of ours **{alone}**; in some, whatever their size "
+    f"**{counted.get('in some', 0)}**; in none **{counted.get('in none', 0)}**. In fewer than three models "
     f"**{counted.get('in few', 0)}** can be tested."
 )
 
@@ -143,7 +145,7 @@ glue("first-figure", drawn, here=False)
 say(models.told(pattern))
 
 # %% [markdown]
-# ## What was the method
+# ## What is a matter of method
 #
 # Some verdicts turn round when the controls of the *robust* reading are put in, on the same model and the same texts.
 # There the difference is one of method, not of size. What each control is stands with the claim in
@@ -151,7 +153,7 @@ say(models.told(pattern))
 
 # %% tags=["hide-input"]
 differs = models.by_method(own)
-say(f"In the runs of this book **{differs['claim'].nunique()}** claims have another verdict with the controls:")
+say(f"In the runs of this book **{differs['claim'].nunique()}** claims have another verdict with the controls.")
 differs.style.hide()
 
 # %% [markdown]
@@ -190,7 +192,7 @@ say(
 # model of the paper.
 
 # %% tags=["hide-input"]
-clear = trends[trends["q"] < 0.05]
+clear = trends[(trends["q"] < 0.05) & trends["landmark"].isin(list(models.SIZES))]
 said = ", ".join(f"{row.landmark} ({row.correlation:+.2f})" for row in clear.itertuples()) or "none"
 figures.show(
     models.against_size(found, models.SIZES),
@@ -211,6 +213,8 @@ figures.show(
 # more than size; the last columns count, in the paper's families of two sizes, how often the larger has the larger value.
 
 # %% tags=["hide-input"]
+clear = trends[trends["q"] < 0.05]
+said = ", ".join(f"{row.landmark} ({row.correlation:+.2f})" for row in clear.itertuples()) or "none"
 say(
     f"Clear at q below 0.05: **{said}**. The others of {len(trends)} quantities show no clear "
     "trend; with so few models that does not exclude one."
@@ -232,10 +236,9 @@ trends.style.format(precision=3).format("{:+.2f}", subset="correlation").hide()
 # from the hub, and [one command](../run_your_model.md) for each.
 
 # %% tags=["hide-input"]
-twins = {slug: len(getattr(tables, "twins", ())) for slug, tables in stored.items()}
-say(
-    "Twins stored: " + ", ".join(f"**{n}** of {ladder.run_name(stored[slug], slug)}" for slug, n in twins.items()) + "."
-)
+twins = {ladder.run_name(tables, slug): len(getattr(tables, "twins", ())) for slug, tables in stored.items()}
+there = [f"**{n}** of {name}" for name, n in twins.items() if n]
+say(f"Twins that were run: {', '.join(there)}." if there else "No twin has been run yet, so that this control is open.")
 
 # %% [markdown]
 # ## The curves behind the marks
@@ -294,4 +297,4 @@ models.numbers(found).style.format(precision=2, na_rep="–").hide()
 say(claims.origins(stored))
 
 # %% [markdown]
-# **Next.** [What reproduces](11_claims.ipynb) has every verdict with the numbers that decide it.
+# **Next.** Where paper, code and data contradict each other: [Errata](errata.ipynb).

@@ -37,7 +37,7 @@ if "google.colab" in sys.modules:
 # %% [markdown]
 # # What reproduces
 #
-# **Question.** Which of the paper's claims hold, for this run, for the reference run, and in the paper's own numbers?
+# **Question.** Which of the paper's claims hold in the models that were run here, and which do its own numbers support?
 
 # %% tags=["parameters", "hide-input"]
 model = "smollm2-135m"
@@ -56,34 +56,25 @@ corpus_path = ""
 # %% tags=["hide-input"]
 from emolib.figures.display import glue, say
 from emolib.paper import claims, ladder, overview
-from emolib.paper.ladder import run_name
 from emolib.study.run import Run
 from emolib.tables import paper
 
 run = Run.of(globals())
 chosen = claims.shown_runs(run.slug)
-tables, theirs = chosen.get(run.slug, {}), claims.paper_tables(paper.DETAILED.name)
-
-# %% [markdown]
-# ## All at a glance
-#
-# A row is a claim, a column a model in one reading: runs of ours first, then those that readers have sent, then the
-# paper's models in the order of its Table 1, as released: most controls of the robust reading were not measured there. For nine of them the paper has no numbers on tokens,
-# prompts, appraisals or steering either, which were studied on Llama 3.2 1B alone.
+own, theirs = chosen.get(run.slug, {}), claims.paper_tables(paper.DETAILED.name)
+here, published = ladder.run_name(own, run.slug), f"{paper.DETAILED.name}, the paper's values"
 
 # %% tags=["hide-input"]
-published = claims.paper_verdicts()
-judged = claims.verdicts_by({run_name(found, slug): found for slug, found in chosen.items()})
-say(
-    f"Of nineteen claims, this run:\n\n{claims.summary(tables)}\n\nThe paper's own values of "
-    f"{paper.DETAILED.name}:\n\n{claims.summary(theirs, claims.RELEASED)}"
-)
-everything = claims.grid(judged, claims.contributed(), published[published["reading"] == claims.RELEASED])
-everything.style.set_table_attributes('class="upright"')
+counts = [
+    f"- **{name}**, with all controls: {claims.counted(each)}." for name, (each, _) in ladder.beside(run.slug).items()
+]
+counts.append(f"- **{published}**, as released: {claims.counted(theirs, claims.RELEASED)}.")
+say("\n".join(["Of nineteen claims:", "", *counts]))
 
 # %% [markdown]
-# The claims in one line each, and what became of them: in the robust reading of this run and of the committed ones, and as
-# released by the paper's values of Llama 3.2 1B.
+# Each claim in one line. ● means that all of its checks hold, ○ that the first of them, its core, fails, and ◐ that it is
+# neither; a claim with – could not be tested. A claim is *reproduced* in a model as large as the paper's smallest, and
+# *seen* in a smaller one; the paper's own values *support* it.
 
 # %% tags=["hide-input"]
 glue("claims-in-short", ladder.claims_in_short(run.slug))  # the first page shows it too
@@ -116,7 +107,8 @@ glue("abstract", overview.abstract(run.slug), here=False)  # and this is on that
 # | ● reproduced, seen, supported | all checks of the reading that have a number hold |
 # | ◐ partly | the core does not fail, but some check is open or fails |
 # | ○ not | the core fails |
-# | – not testable | a gate is closed; a table or a row that no verdict can do without is missing; or all holds and a control was not measured |
+# | – not testable | a gate is closed; a row that no verdict can do without is missing; or all holds and a control was not measured |
+# | not run, not published | nobody has looked: a table was not computed, or the paper has no such value |
 #
 # What passing is called says whose numbers they are. A claim is *reproduced* in a model of the size of the paper's, from 1.2
 # billion parameters on; in a smaller one, of which the paper claims nothing, it is *seen*; by the paper's own published
@@ -126,47 +118,34 @@ glue("abstract", overview.abstract(run.slug), here=False)  # and this is on that
 # The thresholds come from the paper's own figures, a little widened: they are kind to it by construction, and where its
 # numbers still do not pass, they do not support the claim.
 #
-# ## This run, claim by claim
+# ## Claim by claim
 #
-# Open a claim to see its checks, the core first, with the readings that each decides and intervals in brackets.
+# Under each claim stand its published values, its test, and the checks of both sets of numbers, the core first, with the
+# readings that each check decides and intervals in brackets. The intervals of the paper's values are ours, from the number
+# of texts or pairs. *Tolerance* is the difference up to which a number of ours counts as equal to the paper's when one of
+# its own models is run.
 
 # %% tags=["hide-input"]
-say(claims.one_by_one(tables))
+say(claims.one_by_one({here: own, published: theirs}))
 
 # %% [markdown]
-# ## The paper's own numbers
+# ## All models and readings
 #
-# The same tests on the values published for Llama 3.2 1B, on which the study worked in detail, as far as it published
-# what they ask for. The intervals are ours, from the number of texts or pairs.
+# A row is a claim, a column a model in one reading: the runs of this book first, then those that readers have sent, then
+# the paper's models in the order of its Table 1, as released. A cell is empty where nothing was run or published: of nine
+# models the paper has no numbers on tokens, prompts, appraisals or steering, which it studied on Llama 3.2 1B alone.
 
 # %% tags=["hide-input"]
-found = claims.checks(theirs)
-missing = found[found["outcome"] == "no number"]
-say(f"**{len(missing)}** checks have no number here, of {', '.join(missing['claim'].unique()) or 'no claim'}.")
-say(claims.one_by_one(theirs))
+judged = claims.verdicts_by({ladder.run_name(found, slug): found for slug, found in chosen.items()})
+released = claims.paper_verdicts().query("reading == 'as released'")
+everything = claims.grid(judged, claims.contributed(), released)
+everything.style.set_table_attributes('class="upright"')
 
 # %% [markdown]
-# And where the comparison of ten models does not support what is said of all of them:
+# Where the values of the nine other models do not support what the paper says of all:
 
 # %% tags=["hide-input"]
-say(claims.unsupported(published[published["model"] != paper.DETAILED.name]))
-
-# %% [markdown]
-# ## The claims and their tests
-#
-# In our words, with the published values. *Tolerance* is the difference up to which a number of ours counts as equal to
-# the paper's when one of its own models is run.
-
-# %% tags=["hide-input"]
-say(claims.described())
-
-# %% [markdown]
-# ## What the runs took
-#
-# Wall time and peak memory of each stored table, on the machine that the chapter of its experiment names at its end.
-
-# %% tags=["hide-input"]
-ladder.took(chosen).style.hide()
+say(claims.unsupported(released[released["model"] != paper.DETAILED.name]))
 
 # %% [markdown]
 # ## What this shows and what it does not
@@ -180,5 +159,5 @@ ladder.took(chosen).style.hide()
 say(claims.origins(chosen))
 
 # %% [markdown]
-# **Next.** Where paper, code and data contradict each other: [Errata](errata.ipynb). To judge a model of yours:
+# **Next.** [All models](10_models.ipynb) asks what holds in which models. To judge a model of yours:
 # [Run your own model](../run_your_model.md).

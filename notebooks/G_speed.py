@@ -59,9 +59,8 @@ import pandas as pd
 from emolib import figures
 from emolib.book import speed
 from emolib.figures.display import say
-from emolib.paper import claims
-from emolib.study.run import REFERENCE
-from emolib.tables.provenance import footer
+from emolib.paper import ladder
+from emolib.tables.provenance import duration, footer
 
 bench = speed.bench()
 if missing := [name for name in speed.PARTS if name not in bench]:
@@ -83,12 +82,18 @@ if not missing:
             pd.concat([faster, goal]), by="figure", hue="kind", xlabel="times faster than the plain way"
         ),
         name="fig-speed-ratios",
-        title=f"Times faster than the plain way: {figures.extremes(faster, 'figure', '.0f')}",
+        title=f"Times faster than the plain way: {figures.extremes(faster, 'figure', '.1f')}",
         caption="How many times faster than the plain way: per text and edit, per text read, per site probed. Median and "
         "range over rounds.",
         alt=f"Speed ratios, goals in brackets: {goals}.",
     )
     heads = {"value": "median", "ci_low": "least", "ci_high": "greatest"}
+    missed = table[table["reached"] == "no"]
+    short = "; ".join(f"{row.figure} {row.value:.1f} instead of {row.goal}" for row in missed.itertuples())
+    say(
+        f"Of {len(table)} goals **{len(table) - len(missed)}** are reached"
+        + (f"; missed: **{short}**." if short else ".")
+    )
 None if missing else table.rename(columns=heads).style.format(precision=1).hide()
 
 # %% [markdown]
@@ -122,7 +127,7 @@ if not missing:
     gap = max(few["largest_difference"], many["largest_difference"])
     say(
         f"Zero ablation of all sites runs on {few['texts']} texts, all four kinds on {many['texts']}. Over {passes} plain "
-        f"passes a label's logit differs by at most **{gap:.1e}**. A plain edit takes {1e3 * few['plain']['median']:.0f} ms "
+        f"passes a label's logit differs by at most **{gap:.2g}**. A plain edit takes {1e3 * few['plain']['median']:.0f} ms "
         f"a text, ours {1e3 * few['ours']['median']:.2f} ms with 90 edits, {1e3 * many['ours']['median']:.2f} with 360."
     )
     say(
@@ -138,7 +143,7 @@ for record in [] if missing else [bench["probing"]["few"], bench["probing"]["man
     times = plain / ours
     say(
         f"Probing {record['rows']:,} rows: accuracy at a site differs by at most {100 * record['largest_accuracy_gap']:.2f} "
-        f"points, $R^2$ by {record['largest_r2_gap']:.0e}. Label probes are {times['labels']:.1f} times as fast as "
+        f"points, $R^2$ by {record['largest_r2_gap']:.1g}. Label probes are {times['labels']:.1f} times as fast as "
         f"scikit-learn's, rating probes {times['ratings']:.1f} times."
     )
 
@@ -151,7 +156,7 @@ if not missing:
     )
     record = bench["overhead"]
     say(
-        f"nnsight: logits differ by {record['largest_difference']:.1e}; it costs **{record['percent']['median']:.1f} %** "
+        f"nnsight: logits differ by {record['largest_difference']:.2g}; it costs **{record['percent']['median']:.1f} %** "
         f"({record['percent']['min']:.1f} to {record['percent']['max']:.1f}) over plain hooks."
     )
 
@@ -206,22 +211,28 @@ None if missing else speed.exponents(bench)
 # %% tags=["hide-input"]
 if not missing:
     budget, many = speed.points(bench, "budget_mb"), speed.points(bench, "texts")
-    taken = "; ".join(f"{row.memory_mb:.0f} MiB taken of {row.value} MiB" for row in budget.itertuples())
+    taken = "; ".join(f"{row.memory_mb:.0f} MiB at a budget of {row.value}" for row in budget.itertuples())
     say(
-        f"Memory follows the budget that the engine is given for a batch: {taken}. From {many['value'].min():,} to "
+        f"Memory follows the budget, by which the engine chooses the size of its batches: {taken}. It bounds the largest "
+        f"part of what is taken, not all of it. From {many['value'].min():,} to "
         f"{many['value'].max():,} texts it goes from {many['memory_mb'].iloc[0]:.0f} to {many['memory_mb'].iloc[-1]:.0f} MiB."
     )
 
 # %% [markdown]
-# ## What the reference run costs
+# ## What the runs took
 #
-# Hours of each experiment on the reference corpus, by the clock of its stored table.
+# Wall time and peak memory of each stored table of the committed runs, on the machine that the chapter of its experiment
+# names at its end. Passes are kept: what one experiment has read of a model, another takes from there, so that the time
+# of a single table depends on which came first.
 
 # %% tags=["hide-input"]
-stored = claims.run_tables(f"results/{REFERENCE.slug}")
-hours = pd.Series({name: table.attrs["provenance"]["seconds"] / 3600 for name, table in stored.items()}, dtype=float)
-say(f"The reference run took **{hours.sum():.1f} hours** (goal: 3).")
-hours.rename("hours").to_frame().style.format(precision=2)
+runs = ladder.with_ladder()
+whole = {
+    ladder.run_name(tables, slug): duration(sum(table.attrs["provenance"]["seconds"] for table in tables.values()))
+    for slug, tables in runs.items()
+}
+say(f"In all: {ladder.in_words(whole, whole.values())}.")
+ladder.took(runs).style.hide()
 
 # %% [markdown]
 # ## What this shows and what it does not

@@ -38,13 +38,6 @@ if "google.colab" in sys.modules:
 # # Errata
 #
 # **Question.** Where do the paper's text, its figures, its data and its code contradict each other, and does it matter?
-#
-# A reader who finds two numbers for one thing cannot know which to believe; this is the list of such cases. Each has a
-# grade: **A** can change a conclusion, **B** changes numbers or a figure, **C** is wording or packaging. *P* are cases of the
-# paper, *D* and *X* of its released code, *M* of the method. Layers are counted from 1, versions are arXiv 2502.05489v2 and
-# the code as published in February 2025 {cite:p}`tak2025`. Some cases are computed here: from the values in the paper's
-# figures, from this run's tables, and in a run on crowd-enVENT from the corpus: those that can change a conclusion, and
-# those on which a figure or a claim of this book rests. The others are told in words.
 
 # %% tags=["parameters", "hide-input"]
 model = "smollm2-135m"
@@ -61,8 +54,6 @@ profile = "quick"
 corpus_path = ""
 
 # %% tags=["hide-input"]
-import pandas as pd
-
 from emolib.figures.display import say
 from emolib.paper import claims, errata
 from emolib.study.run import Run
@@ -70,38 +61,53 @@ from emolib.tables.provenance import footer
 
 run = Run.of(globals())
 tables = claims.stored_runs().get(run.slug, {})
-
-# %% [markdown]
-# ## Computed cases
-#
-# Each row compares two numbers: what the paper states or implies, and what is right or stands against it. A quantity that
-# names two things has them in this order.
-
-# %% tags=["hide-input"]
 found = errata.from_paper() + errata.from_run(tables)
 found += errata.from_corpus(run.corpus_path) if run.corpus == "crowd-envent" else []
 computed, cases = errata.table(found), errata.cases()
-pairs = zip(computed["stated"], computed["corrected"], strict=True)
-numbers = computed.assign(
-    case=computed["id"] + " " + computed["grade"],
-    numbers=[", ".join(f"{value:.4g}" for value in pair if not pd.isna(value)) for pair in pairs],
+
+# %% tags=["hide-input"]
+grave = cases[cases["grade"] == "A"]
+more = computed.set_index("id").loc["P24", "corrected"]
+say(
+    f"Of **{len(cases)}** cases **{len(grave)}** can change a conclusion. Among them: the projected directions of the "
+    "steering experiment are computed and never used (D1); removing attention hurts more than removing feed-forward in "
+    f"**{more:.0f}** of ten models, not in all (P24); what the emotion's name alone tells of appraisals is not compared "
+    "(M14). What becomes of the claims with the controls that these cases ask for is the robust reading in "
+    "[What reproduces](11_claims.ipynb)."
 )
-say(f"**{len(numbers)}** rows for **{numbers['id'].nunique()}** of {len(cases)} cases.")
-numbers[["case", "quantity", "numbers", "source"]].style.hide()
+
+# %% [markdown]
+# ## Cases that can change a conclusion
+#
+# What the paper says or intends, what is the case, and what was compared: two numbers, or one where the paper gives none. A
+# quantity that names two things has them in this order. Where no number stands, the words refer to another case, or the
+# corpus decides. *P* are cases of the paper, *D* of its released code, *M* of the method. Layers are counted from 1; versions
+# are arXiv 2502.05489v2 and the code as published in February 2025 {cite:p}`tak2025`.
+
+# %% tags=["hide-input"]
+errata.listed(found, "A").style.hide()
 
 # %% [markdown]
 # ## The projection that is not used (D1, grade A)
 #
 # To push one appraisal and leave others alone, their directions must be projected out of it,
 # $z = (I - P)\,v$. The released code computes $z$, and injects $v$. Of $z$ nothing lies along the appraisals that are said
-# to be held fixed; how much of $v$ does, in this run, stands in the table above. What projection changes in the outcome is
-# measured in the chapter on [modulation](09_modulation.ipynb).
-#
+# to be held fixed. What projection changes in the outcome is measured in the chapter on
+# [modulation](09_modulation.ipynb).
+
+# %% tags=["hide-input"]
+shares = [
+    f"**{row.corrected:.2f}** ({row.quantity.partition(':')[0]})"
+    for row in computed[computed["id"] == "D1"].itertuples()
+]
+say(f"Of $v$, in this run, lies there: {', '.join(shares) or '(not measured)'}.")
+
+# %% [markdown]
 # ## A window that is none (M1, P19)
 #
 # Overwriting the residual stream in layers $c-1, c, c+1$ leaves nothing of what was put into the first two: the last one
-# decides. The paper's windows on $h$ therefore show single layers, drawn too early. The paper's values and the stored
-# ablations of this run both say so.
+# decides. The paper's windows on $h$ therefore show single layers, drawn too early. The paper's values
+# say so (M1), and so do the ablations of this run where they are stored.
 #
 # ## Labels that cannot be said (D6, grade A)
 #
@@ -115,18 +121,15 @@ numbers[["case", "quantity", "numbers", "source"]].style.hide()
 # | guilt | gu + ilt | ilt |
 # | sadness | sad + ness | ness |
 #
-# ## All cases
+# ## The other cases
 #
-# Every case in our words. *Computed* cases have a row above. *Read* are those that reading the text, the figures or the
-# code established, or that another case or chapter measures; P33 is computed in a run on crowd-enVENT.
+# Grade B changes numbers or a figure, grade C is wording or packaging; *X* are further cases of the released code. A case
+# without numbers was established by reading the text, the figures or the code, or is measured in another chapter.
 
 # %% tags=["hide-input"]
-known = cases["id"].isin(computed["id"]).map({True: "computed", False: "read"})
-counts = pd.crosstab(cases["grade"], known)
-shares = [f"{row.computed} of {row.computed + row.read} cases of grade **{row.Index}**" for row in counts.itertuples()]
-say(f"Computed: {', '.join(shares)}.")
-heads = {"said": "said or intended", "case": "what is the case"}
-cases.assign(established=known).rename(columns=heads).style.hide()
+for grade in ("B", "C"):
+    rows = errata.listed(found, grade)
+    say(claims.folded(f"Grade **{grade}**: {(cases['grade'] == grade).sum()} cases", claims.as_markdown(rows)))
 
 # %% [markdown]
 # ## What this shows and what it does not

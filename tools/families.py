@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +22,7 @@ from emolib.engine.edits import Edit, Noise
 from emolib.engine.engine import Engine
 from emolib.engine.model import Model
 from emolib.engine.oracle import plain
+from emolib.engine.sites import COMPONENTS
 from emolib.engine.tiny import tiny_config, tiny_model
 
 PAGE = Path(__file__).parents[1] / "book" / "families.md"
@@ -40,9 +41,14 @@ tokens alone; *full passes* run it anew for each edit, as exact and slower, and 
 
 {counts}
 
+{alike}
+
+All others:
+
 | family | served | components | difference | reason |
 |---|---|---|---|---|
 """
+ALIKE = "**Served by replay, with all three components**, at a difference of at most "
 
 
 class Row(NamedTuple):
@@ -55,10 +61,23 @@ class Row(NamedTuple):
 
 
 def table() -> dict[str, Row]:
-    """The rows of the page, by family."""
-    lines = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("| ")][1:]
-    cells = [[cell.strip() for cell in line.strip("| ").split(" |")] for line in lines]
-    return {family: Row(*rest) for family, *rest in cells}
+    """The rows of the page, by family, in transformers' order; of those that are alike without their difference."""
+    lines = PAGE.read_text(encoding="utf-8").splitlines()
+    cells = [[cell.strip() for cell in line.strip("| ").split(" |")] for line in lines if line.startswith("| ")][1:]
+    alike = next(line for line in lines if line.startswith(ALIKE)).partition(": ")[2].rstrip(".").split(", ")
+    rows = {family: Row(*rest) for family, *rest in cells}
+    rows |= {family: Row("replay", ", ".join(COMPONENTS)) for family in alike}
+    return {family: rows.pop(family) for family in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES if family in rows} | rows
+
+
+def page(found: Mapping[str, Row]) -> str:
+    """The page: what is served alike as one list, all others as a table."""
+    served = [row.served for row in found.values()]
+    counts = ", ".join(f"{name}: {served.count(name)}" for name in dict.fromkeys(served))
+    same = {name: row for name, row in found.items() if row[:2] == ("replay", ", ".join(COMPONENTS))}
+    alike = f"{ALIKE}{max((row.difference for row in same.values()), key=float)}: {', '.join(same)}."
+    text = INTRODUCTION.format(version=transformers.__version__, counts=f"{len(served)} types. {counts}.", alike=alike)
+    return text + "".join(f"| {name} | {' | '.join(row)} |\n" for name, row in found.items() if name not in same)
 
 
 def sites(model: Model) -> list[Edit]:
@@ -122,13 +141,8 @@ def main(families: Sequence[str]) -> None:
     for family in families or MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         found[family] = row(family)
         print(f"| {family} | {' | '.join(found[family])} |", flush=True)
-    served = [row.served for row in found.values()]
-    counts = ", ".join(f"{name}: {served.count(name)}" for name in dict.fromkeys(served))
-    print(counts)
     if not families:
-        text = INTRODUCTION.format(version=transformers.__version__, counts=f"{len(served)} types. {counts}.")
-        lines = [f"| {family} | {' | '.join(row)} |\n" for family, row in found.items()]
-        PAGE.write_text(text + "".join(lines), encoding="utf-8")
+        PAGE.write_text(page(found), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -29,14 +29,17 @@ function stack(box) {
   const table = box.querySelector("table"), heads = [...(table?.tHead?.rows ?? [])];
   const merged = table?.querySelector("[colspan]:not([colspan='1']), [rowspan]:not([rowspan='1'])");
   if (innerWidth > 600 || heads.length !== 1 || merged || heads[0].cells.length > 6 || table.matches(".upright, .stacked")) return;
+  const rows = [...table.tBodies[0].rows], said = (cell) => cell.textContent.trim();
+  if (rows.every((row) => [...row.cells].slice(1).every((cell) => said(cell).length < 6))) return; // counts: rows are compared
   table.classList.add("stacked");
   table.setAttribute("role", "table"); // which it is no longer to a browser, once its rows are blocks
-  for (const row of table.tBodies[0].rows) {
+  for (const row of rows) {
     row.setAttribute("role", "row");
     [...row.cells].forEach((cell, number) => {
       cell.setAttribute("role", cell.tagName === "TH" ? "rowheader" : "cell");
       const head = heads[0].cells[number]?.textContent.trim();
-      if (head && number) cell.dataset.label = head; // the first cell is what the card is about
+      if (head && (number || /^[-−+]?\d/.test(said(cell)))) cell.dataset.label = head; // the first is what the card is about
+      cell.classList.toggle("emolib-empty", !said(cell) && !cell.querySelector("img, svg, input"));
       const inner = document.createElement("span");
       inner.append(...cell.childNodes);
       cell.append(inner);
@@ -127,6 +130,10 @@ document.addEventListener("DOMContentLoaded", () => {
   document.querySelectorAll("article table").forEach(window.emolibSortable);
   // docutils calls the bibliography a list, but not its entries items of one.
   document.querySelectorAll(".citation-list[role=list]").forEach((list) => list.removeAttribute("role"));
+  // An option is one word: a browser would break it behind its dashes.
+  for (const word of document.querySelectorAll("article code .pre")) {
+    if (/^--?\w/.test(word.textContent) && word.textContent.length < 24) word.style.whiteSpace = "nowrap";
+  }
   enlarging();
   explaining();
   const tables = ".text_html, article .pst-scrollable-table-container";
@@ -134,7 +141,8 @@ document.addEventListener("DOMContentLoaded", () => {
   const ends = (box) => box.classList.toggle("emolib-end", box.scrollLeft + box.clientWidth >= box.scrollWidth - 2);
   const fit = (box) => {
     if (box.matches(tables) && box.scrollWidth > box.clientWidth + 1) stack(box);
-    const wide = box.scrollWidth > box.clientWidth + 1 && box.clientWidth > 0;
+    const cards = innerWidth <= 600 && box.querySelector("table.stacked");
+    const wide = !cards && box.scrollWidth > box.clientWidth + 1 && box.clientWidth > 0;
     box.classList.toggle("emolib-scrolls", wide);
     if (!wide) return;
     box.setAttribute("tabindex", "0");

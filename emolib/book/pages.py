@@ -65,7 +65,12 @@ def setup(app: Sphinx) -> dict[str, Any]:
 
 
 def as_text(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
-    """Turn a docstring of emolib into reStructuredText, in place: names in backticks are code, all else is words."""
+    """Turn a docstring of emolib into reStructuredText, in place: names in backticks are code, all else is words.
+
+    What Python itself says of a named tuple's fields is left out.
+    """
+    if lines and lines[0].startswith("Alias for field number"):
+        lines.clear()
     paragraphs = re.split(r"\n\s*\n", inspect.cleandoc("\n".join(lines)))
     lines[:] = []
     for paragraph in paragraphs:
@@ -151,17 +156,21 @@ def take_over(app: Sphinx, docname: str, source: list[str]) -> None:
 
 
 def concordance(chapters: Path) -> str:
-    """A table in Markdown: figures of the paper, each with our figures whose captions name it."""
-    ours: dict[int, list[str]] = {}
+    """A table in Markdown: figures of the paper, each with our figures whose captions name it, by chapter."""
+    ours: dict[int, dict[str, list[str]]] = {}
     for path in sorted(chapters.glob("*.ipynb")):
         for cell in nbformat.read(path, 4).cells:
             for output in cell.get("outputs", []):
                 about = output.get("data", {}).get(MIME)
                 for number in _figures_of_paper(about["caption"]) if about else ():
-                    place = f"{{numref}}`{about['name']}` ({{doc}}`chapters/{path.stem}`)"
-                    ours.setdefault(number, []).append(place)
-    rows = [f"| {number} | {'; '.join(dict.fromkeys(names))} |" for number, names in sorted(ours.items())]
-    return "\n".join(["| figure of the paper | ours |", "|---|---|", *rows])
+                    ours.setdefault(number, {}).setdefault(path.stem, []).append(f"{{numref}}`{about['name']}`")
+    rows = []
+    for number, places in sorted(ours.items()):
+        cells = [f"{', '.join(dict.fromkeys(names))} ({{doc}}`chapters/{stem}`)" for stem, names in places.items()]
+        rows.append(f"| {number} | {'; '.join(cells)} |")
+    left = ", ".join(str(number) for number in range(1, max(ours, default=0)) if number not in ours)
+    table = "\n".join(["| figure of the paper | ours |", "|---|---|", *rows])
+    return f"{table}\n\nOf the paper's other figures none of ours has numbers: {left}." if left else table
 
 
 def _figures_of_paper(caption: str) -> list[int]:

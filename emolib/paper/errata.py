@@ -23,6 +23,7 @@ from emolib.texts.appraisals import PRINTED, Setting
 from emolib.texts.corpus import Corpus, load_corpus
 from emolib.texts.sources import packaged
 
+NUMBERS = {"stated": "the paper", "corrected": "corrected"}
 LLAMA = paper.DETAILED.id
 ACTING_DEPTH = 9 / paper.DETAILED.layers  # where the paper pushes
 
@@ -51,6 +52,31 @@ def table(findings: Iterable[Finding]) -> pd.DataFrame:
     """Return findings as a table, in the order of the cases, with their grade."""
     rows = pd.DataFrame([vars(finding) for finding in findings])
     return cases()[["id", "grade"]].merge(rows, on="id")
+
+
+def listed(findings: Iterable[Finding], grade: str) -> pd.DataFrame:
+    """Return the cases of a grade as readers see them, with their findings: a row a finding, the words in the first.
+
+    Columns: case (id, place, and what is said or intended there; in further rows the id), what is the case, compared, the paper, corrected,
+    source; the last four are empty for a case without a finding.
+    """
+    rows = cases().query("grade == @grade").merge(table(findings).drop(columns="grade"), on="id", how="left")
+    repeated = rows["id"].duplicated()
+    names = rows["id"] + ", " + rows["where"] + rows["said"].map(lambda said: f": {said}" if said else "")
+    numbers = {name: rows[name].map(_shown) for name in NUMBERS}
+    return pd.DataFrame(
+        {
+            "case": names.mask(repeated, rows["id"]),
+            "what is the case": rows["case"].mask(repeated, ""),
+            "compared": rows["quantity"].fillna(""),
+            **{head: numbers[name] for name, head in NUMBERS.items()},
+            "source": rows["source"].fillna(""),
+        }
+    )
+
+
+def _shown(value: float) -> str:
+    return "" if pd.isna(value) else f"{value:,.0f}" if float(value).is_integer() else f"{value:.3g}"
 
 
 def from_paper() -> list[Finding]:
@@ -128,7 +154,7 @@ def label_only() -> list[Finding]:
     best = paper.values("appraisal_probe", model=LLAMA).groupby("appraisal")["value"].max()
     alone = paper.values("label_baseline", weights="llama_1b_agreed").set_index("appraisal")["value"]
     text = "R2 of {}: best probe, and the label alone, counts of the agreed set"
-    return [Finding("M14", text.format(name), best[name], alone[name], "Fig 29, ratings") for name in best.index]
+    return [Finding("M14", text.format(word(name)), best[name], alone[name], "Fig 29, ratings") for name in best.index]
 
 
 def from_run(tables: Tables) -> list[Finding]:

@@ -20,7 +20,7 @@ from emolib.figures.display import plain
 from emolib.figures.palette import CYCLE, INK
 from emolib.figures.panels import label_axes, panels, styled
 from emolib.paper import ladder
-from emolib.paper.claims import checks, claims, closed, data, summary
+from emolib.paper.claims import checks, claims, closed, counted, data
 from emolib.paper.claims.evidence import (
     NUMBER,
     RELEASED,
@@ -193,8 +193,7 @@ def abstract(slug: str, root: str | Path = ".") -> str:
     table = ladder.as_page_table(pd.DataFrame(rows, columns=["what is measured", *columns, "the study's models"]))
     shut = closed("ability", own, getattr(own, "twins", ()))
     limits = f"**It cannot be asked for most of the study's claims**: {shut}." if shut else ""
-    counted = summary(own, ROBUST).removeprefix(f"- {ROBUST}: ")
-    parts = [limits, table.to_html(), f"Of the study's nineteen claims, with all controls: {counted}."]
+    parts = [limits, table.to_html(), f"Of the study's nineteen claims, with all controls: {counted(own)}."]
     return "\n\n".join(filter(None, parts))
 
 
@@ -227,31 +226,33 @@ def written_for(found: pd.DataFrame) -> str:
 def patterns(judged: pd.DataFrame) -> pd.DataFrame:
     """How the verdict on each claim goes with the models, in one reading (the rows of `claims.verdicts_by`).
 
-    `judged` has columns claim, outcome, model, parameters. Columns: claim, pattern ("in all", "in none", "from a size
-    on", "in some"; "in few" where fewer than three models can be tested), holds (names of the models that pass),
-    tested, smallest (parameters of the smallest model that passes).
+    `judged` has columns claim, outcome, model, parameters, source (as in `overview`). Columns: claim, pattern ("in
+    all"; "in none"; "from a size on"; "in the study's", in all of these and in none of ours; else "in some"; "in few"
+    where fewer than three models can be tested), holds (names of the models that pass), tested, study (names of the
+    study's models that were tested), smallest (parameters of the smallest model that passes).
     """
     rows = []
     for claim, part in judged.groupby("claim", sort=False):
         part = part[part["outcome"] != "not testable"].sort_values("parameters")
-        held = (part["outcome"] == "reproduced").to_numpy()
+        held, theirs = (part["outcome"] == "reproduced").to_numpy(), (part["source"] == "paper").to_numpy()
         if len(held) < FEW:
             pattern = "in few"
         elif held.all() or not held.any():
             pattern = "in all" if held.all() else "in none"
+        elif held[held.argmax() :].all():
+            pattern = "from a size on"
         else:
-            pattern = "from a size on" if held[held.argmax() :].all() else "in some"
+            pattern = "in the study's" if (held == theirs).all() else "in some"
         passing = part[held]
-        smallest = passing["parameters"].min()
-        rows.append(
-            dict(claim=claim, pattern=pattern, holds=tuple(passing["model"]), tested=len(held), smallest=smallest)
-        )
+        about = dict(holds=tuple(passing["model"]), tested=len(held), study=tuple(part.loc[theirs, "model"]))
+        rows.append(dict(claim=claim, pattern=pattern, **about, smallest=passing["parameters"].min()))
     return pd.DataFrame(rows)
 
 
 def sized(judged: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
-    """Verdicts by model with the parameters that `overview` has of each."""
-    return judged.assign(parameters=judged["model"].map(found.groupby("model")["parameters"].first()))
+    """Verdicts by model with the parameters and the source that `overview` has of each."""
+    about = found.groupby("model")[["parameters", "source"]].first()
+    return judged.join(about, on="model")
 
 
 def told(found: pd.DataFrame) -> str:
@@ -259,6 +260,7 @@ def told(found: pd.DataFrame) -> str:
     heads = {
         "in all": "**In every model that was tested**",
         "from a size on": "**From a size on**",
+        "in the study's": "**In all of the study's models, by its own values, and in none of ours**",
         "in some": "**In some models, whatever their size**",
         "in none": "**In none**",
         "in few": f"**Tested in fewer than {FEW} models**, which shows no pattern",
@@ -275,17 +277,22 @@ def _pattern(row: Any) -> str:
     about = f"{row.claim}, {claims()[row.claim].sentence} {len(row.holds)} of {row.tested}"
     if row.pattern == "from a size on":
         return f"{about}, from {row.smallest / 1e9:.1f} billion parameters on."
-    return f"{about}: {', '.join(row.holds)}." if 0 < len(row.holds) < row.tested else f"{about}."
+    if row.pattern == "in none" and row.study:
+        own = row.study[0] if len(row.study) == 1 else f"{len(row.study)} models"
+        return f"{about}, the study's own values of {own} among them."
+    return f"{about}: {', '.join(row.holds)}." if row.pattern in ("in some", "in few") and row.holds else f"{about}."
 
 
 def by_method(judged: pd.DataFrame) -> pd.DataFrame:
-    """The claims whose verdict on one model differs between the readings: claim, model, and each reading's outcome."""
-    table = judged.pivot(index=["claim", "model"], columns="reading", values="outcome").reindex(
-        columns=[RELEASED, ROBUST]
-    )
-    known = (table != "not testable").all(axis=1) & (table[RELEASED] != table[ROBUST])
+    """The claims whose verdict on one model differs between the readings, of the rows of `claims.verdicts_by`: claim
+    (with its sentence), model, and what each reading's verdict is called."""
+    table = judged.pivot(index=["claim", "model"], columns="reading", values=["outcome", "said"])
+    table = table.reindex(columns=pd.MultiIndex.from_product([["outcome", "said"], [RELEASED, ROBUST]]))
+    known = (table["outcome"] != "not testable").all(axis=1)
+    table = table.loc[known & (table["outcome", RELEASED] != table["outcome", ROBUST]), "said"]
     order = {name: number for number, name in enumerate(claims())}
-    return table[known].reset_index().sort_values("claim", key=lambda names: names.map(order)).rename_axis(columns=None)
+    table = table.reset_index().sort_values("claim", key=lambda names: names.map(order)).rename_axis(columns=None)
+    return table.assign(claim=[f"{name} {claims()[name].sentence}" for name in table["claim"]])
 
 
 def depths(found: pd.DataFrame) -> pd.DataFrame:
@@ -314,8 +321,8 @@ def paper_curves(order: list[str]) -> pd.DataFrame:
 
 def answers(runs: Mapping[str, Tables], order: list[str]) -> dict[str, pd.DataFrame]:
     """Counts of the predicted labels by model: the paper's in the given order, then the runs' as calibrated."""
-    counted = paper.values("behaviour", metric="predicted_count", prompt="T1-2shot")
-    theirs = {name: rows for name, rows in counted.groupby(counted["model"].map(paper.model_name))}
+    answered = paper.values("behaviour", metric="predicted_count", prompt="T1-2shot")
+    theirs = {name: rows for name, rows in answered.groupby(answered["model"].map(paper.model_name))}
     bars = {name: theirs[name] for name in order if name in theirs}
     for slug, tables in runs.items():
         if "behaviour" in tables:
@@ -452,7 +459,7 @@ def against_size(found: pd.DataFrame, names: Mapping[str, str]) -> Figure:
         ax.set(title=names[name], xscale="log", ylim=(min(0, rows["ci_low"].min() - 0.02), 1))
         ax.set_xticks([0.1, 1, 10], ["0.1", "1", "10"])
         ax.minorticks_off()
-    label_axes(axes, "parameters (billions)", "share" if names is SIZES else "depth")
+    label_axes(axes, "parameters (billions)", "value" if names is SIZES else "depth")
     handles, _ = axes[0].get_legend_handles_labels()
     fig.legend(handles, ["the study's ten models", "ours"], loc="outside lower center", ncols=2)
     return fig

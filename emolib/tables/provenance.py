@@ -50,12 +50,14 @@ def footer(provenance: Mapping[str, Any]) -> str:
     changed = " (modified)" if provenance["dirty"] else ""
     code = "outside git" if commit is None else f"commit `{commit[:10]}`{changed}"
     packages = ", ".join(f"{name} {version}" for name, version in provenance["packages"].items() if name != "emolib")
-    parameters = ", ".join(f"{k} {v}" for k, v in provenance["parameters"].items() if v not in (None, ""))
+    values = {k: " and ".join(map(str, v)) if isinstance(v, list) else v for k, v in provenance["parameters"].items()}
+    parameters = ", ".join(f"{k} {v}" for k, v in values.items() if v not in (None, ""))
+    protocol = f", protocol {provenance['protocol']}" if "protocol" in provenance else ""  # a benchmark has none
     # A twin's is two marks: its seed, and the model whose architecture it has.
     revision = " ".join(mark[:12] for mark in str(provenance["model_revision"] or "").split())
     read = f", {provenance['corpus_reading']}" if "corpus_reading" in provenance else ""  # not in older tables
     lines = [
-        f"**Provenance.** Code: {code}, protocol {provenance.get('protocol', 'unknown')}.",
+        f"**Provenance.** Code: {code}{protocol}.",
         f"Run: {parameters}" + (f", model revision `{revision}`" if revision else "") + ".",
         *([absent(provenance)] if absent(provenance) else []),
         *([f"Edits by full passes, because {provenance['full_passes']}."] if "full_passes" in provenance else []),

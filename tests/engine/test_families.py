@@ -19,7 +19,7 @@ from emolib.engine.oracle import plain
 from emolib.engine.sites import COMPONENTS
 from emolib.engine.tiny import tiny_model
 from helpers import DEVICE, mixed
-from tools.families import LABELS, PAGE, PROMPTS, difference, sites, table
+from tools.families import ALIKE, LABELS, PAGE, PROMPTS, difference, page, sites, table
 
 TABLE = table()
 ALLOWED = TOLERANCE[torch.float32] / (5 if DEVICE == "cpu" else 1)  # what a GPU sums first depends on the shape
@@ -70,3 +70,13 @@ def off(model: Model, edit: Edit) -> float:
 def test_the_table_has_every_type_of_the_installed_transformers() -> None:
     assert list(TABLE) == list(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
     assert f"transformers {transformers.__version__}," in PAGE.read_text(encoding="utf-8")
+
+
+def test_the_page_is_what_is_written_of_its_rows() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    most = text.partition(ALIKE)[2].partition(":")[0]
+    rows = {
+        name: row if row.difference or row.served != "replay" else row._replace(difference=most)
+        for name, row in TABLE.items()
+    }
+    assert page(rows) == text

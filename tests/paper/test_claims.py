@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -150,7 +151,9 @@ def test_a_control_decides_the_robust_reading_alone(
     hit = np.all([(rows[column] == value).fillna(False) for column, value in kind.items()], axis=0)
     without = tables | {experiment: rows[~hit]}
     assert outcomes(name, without) == {**reproduced, "robust": "not testable"}
-    assert claims.verdict(name, without).reason.startswith("no number for ")
+    found = claims.verdict(name, without)
+    assert re.fullmatch(r"no number for [1-9]\d* of \d+ controls", found.reason)
+    assert claims.called(found, "in range") == "not testable" and claims.called(found, "paper") == "not published"
 
 
 def test_what_the_paper_says_and_its_code_does_not_is_a_reading_of_its_own(tables: dict[str, pd.DataFrame]) -> None:
@@ -195,7 +198,7 @@ def test_in_short_has_each_claim_with_the_outcome_of_each_set_of_tables(tables: 
     assert set(found["robust"]) == set(found["as released"]) == {"● supported"}
     apart = found["as described"] != "● supported"
     assert found.loc[apart, "claim of the paper"].str.split().str[0].tolist() == ["C14", "C15"]
-    assert set(found["nothing"]) == {"– not testable"}
+    assert set(found["nothing"]) == {"not run"}
 
 
 def test_a_chapter_ends_with_the_verdicts_it_carries(tables: dict[str, pd.DataFrame]) -> None:
@@ -332,11 +335,10 @@ def test_checks_are_a_table_and_a_chapter_shows_them(tables: dict[str, pd.DataFr
     shown = claims.chapter_verdicts("03_behaviour", tables)
     row = "| accuracy (scoring first_subtoken, calibration none) | all | 0.50 (0.48 to 0.52) | at least 0.385 | holds |"
     assert row in shown.splitlines()
-    folds = claims.one_by_one(tables).split("</details>")
-    assert len(folds) == len(NAMES) + 1 and row in folds[0].splitlines()
-    assert "<summary><strong>C1, supported.</strong> Restricted to" in folds[0]
-    tests = claims.described().split("</details>")
-    assert len(tests) == len(NAMES) + 1 and claims.claims()["C1"].test in tests[0]
+    folds = claims.one_by_one({"one": tables, "other": {}}).split("</details>")
+    assert len(folds) == len(NAMES) + 1 and folds[0].splitlines().count(row) == 1
+    assert "<summary><strong>C1</strong> Restricted to" in folds[0] and claims.claims()["C1"].test in folds[0]
+    assert "<em>one</em>: supported. <em>other</em>: not run.</summary>" in folds[0]
     judged = claims.paper_verdicts()
     beside = claims.unsupported(judged)
     kept = judged[judged["outcome"].isin(["not", "partly"]) & (judged["reading"] == claims.RELEASED)]
@@ -357,13 +359,15 @@ def test_verdicts_are_one_row_a_claim_and_reading(tables: dict[str, pd.DataFrame
     found = claims.verdicts(tables)
     assert list(found["claim"]) == [name for name in NAMES for _ in claims.READINGS]
     assert list(found["reading"]) == [*claims.READINGS] * 19 and set(found["outcome"]) == {"reproduced"}
-    assert list(found.columns) == ["claim", "reading", "outcome", "numbers", "n", "figure"]
+    assert list(found.columns) == ["claim", "reading", "outcome", "said", "numbers", "n", "figure"]
     table = claims.grid(found.assign(model="planted"))
     assert table.eq("●").all(axis=None) and list(table) == [f"planted, {one}" for one in claims.READINGS]
     alone = found[found["reading"] == "robust"].assign(model="alone")
     assert list(claims.grid(alone)) == ["alone"] and list(table.index) == NAMES
-    counts = "19 supported, 0 partly supported, 0 not supported, 0 not testable"
-    assert claims.summary(tables, "robust") == f"- robust: {counts}"
+    counts = "19 supported, 0 partly supported, 0 not supported"
+    assert claims.counted(tables) == counts
+    assert claims.counted({}) == "0 seen, 0 partly seen, 0 not seen, 19 not run"
+    assert claims.grid(claims.verdicts({}).assign(model="nothing")).eq("").all(axis=None)
     assert claims.summary(tables) == "\n".join(f"- {reading}: {counts}" for reading in claims.READINGS)
 
 
@@ -391,6 +395,9 @@ def test_verdict_line_names_the_outcome_and_the_numbers(tables: dict[str, pd.Dat
     line = claims.verdict_line("C2", tables)
     assert line.startswith("**C2, supported.**")
     assert claims.verdict_line("C2", {}).endswith("*Why:* no behaviour table.")
+    assert "Beside the paper" not in claims.verdict_line("C2", paper_tables("Llama 3.2 1B")), (
+        "those are the paper's own"
+    )
     with pytest.raises(ValueError, match="C20"):
         claims.verdict_line("C20", tables)
 

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from emolib.paper import errata
+from emolib.paper.claims.tests import word
 from emolib.paper.errata import Finding
 from emolib.tables import paper as paper_values
 from emolib.tables import results
@@ -48,6 +49,15 @@ def test_cases_of_grade_a_are_computed_or_see_one_that_is(from_paper: list[Findi
 def test_findings_come_in_the_order_of_the_cases() -> None:
     rows = errata.table([Finding("M1", "b", 1, 2, "x"), Finding("P4", "a", 1, 2, "x"), Finding("M1", "c", 1, 2, "x")])
     assert rows[["quantity", "grade"]].to_numpy().tolist() == [["a", "C"], ["b", "B"], ["c", "B"]]
+
+
+def test_a_grade_is_listed_with_its_words_once_and_its_numbers_beside_them() -> None:
+    rows = errata.listed([Finding("D1", "b", 0, 0.25, "x"), Finding("D1", "c", np.nan, 12345, "y")], "A")
+    own = rows[rows["compared"] != ""]
+    assert own[["compared", "the paper", "corrected"]].to_numpy().tolist() == [["b", "0", "0.25"], ["c", "", "12,345"]]
+    assert own["case"].iloc[0].startswith("D1, code: other appraisals") and own["case"].iloc[1] == "D1"
+    graded = errata.cases().query("grade == 'A'")["id"].tolist()
+    assert [case.partition(",")[0] for case in rows["case"] if "," in case] == graded
 
 
 # Numbers of the authors' stored confusion matrix and figures, typed here by hand.
@@ -89,8 +99,9 @@ def test_the_label_explains_what_the_published_baseline_says(crowd_envent: Corpu
     weights = label.map(agreed) / label.map(label.value_counts())
     found = {one.quantity.split()[2][:-1]: one.corrected for one in from_paper if one.id == "M14"}
     assert len(found) == 6
+    columns = {word(name): name for name in crowd_envent.ratings}
     for name, published in found.items():
-        ratings = crowd_envent.ratings[name].astype(float)
+        ratings = crowd_envent.ratings[columns[name]].astype(float)
         means = ratings.groupby(label).transform("mean")
         centre = np.average(ratings, weights=weights)
         between, total = (np.average((values - centre) ** 2, weights=weights) for values in (means, ratings))

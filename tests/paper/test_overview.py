@@ -203,33 +203,47 @@ def test_a_pattern_says_how_verdicts_go_with_size() -> None:
         "C4": ("not", "partly", "not testable", "not"),
         "C5": ("not testable", "reproduced", "not"),
         "C6": ("not testable",) * 3,
+        "C7": ("not testable", "partly", "reproduced", "not"),
     }
     rows = [
-        dict(claim=claim, model=model, outcome=outcome, parameters=sizes[model], reading="robust")
+        dict(
+            claim=claim,
+            model=model,
+            outcome=outcome,
+            parameters=sizes[model],
+            source="paper" if model == "c" else "ours",
+        )
         for claim, each in outcomes.items()
         for model, outcome in zip(sizes, each, strict=False)
     ]
     found = models_overview.patterns(
         pd.DataFrame(rows).sample(frac=1, random_state=0).sort_values("claim", kind="stable")
     )
-    patterns = ["from a size on", "in some", "in all", "in none", "in few", "in few"]
+    patterns = ["from a size on", "in some", "in all", "in none", "in few", "in few", "in the study's"]
     assert found["pattern"].tolist() == patterns
-    assert found["holds"].tolist() == [("b", "c"), ("a", "c"), ("a", "c", "d"), (), ("b",), ()]
-    assert found["tested"].tolist() == [3, 3, 3, 3, 2, 0]
+    assert found["holds"].tolist() == [("b", "c"), ("a", "c"), ("a", "c", "d"), (), ("b",), (), ("c",)]
+    assert found["tested"].tolist() == [3, 3, 3, 3, 2, 0, 3]
     assert found["smallest"].tolist()[:2] == [1e9, 1e8]
     words = models_overview.told(found)
-    assert "2 of 3, from 1.0 billion parameters on." in words and words.count("\n- C") == 6
-    assert "1 of 2: b." in words and "0 of 3." in words
+    assert "2 of 3, from 1.0 billion parameters on." in words and words.count("\n- C") == 7
+    assert "1 of 2: b." in words and "0 of 3." in words, "none of those of C4 is the study's"
+    none = models_overview.told(found.query("claim == 'C4'").assign(study=[("c",)]))
+    assert "0 of 3, the study's own values of c among them." in none
 
 
 def test_what_the_method_decides_is_found_by_comparing_readings() -> None:
     rows = [
-        dict(claim=claim, model="m", reading=reading, outcome=outcome)
+        dict(claim=claim, model="m", reading=reading, outcome=outcome, said=f"{outcome} seen")
         for claim, each in {"C10": ("partly", "not"), "C2": ("not", "not"), "C7": ("not", "not testable")}.items()
         for reading, outcome in zip(("as released", "robust"), each, strict=True)
     ]
     assert models_overview.by_method(pd.DataFrame(rows)).to_dict("records") == [
-        {"claim": "C10", "model": "m", "as released": "partly", "robust": "not"}
+        {
+            "claim": f"C10 {claims.claims()['C10'].sentence}",
+            "model": "m",
+            "as released": "partly seen",
+            "robust": "not seen",
+        }
     ]
 
 

@@ -119,4 +119,6 @@ def test_footer_names_code_corpus_and_cost() -> None:
     ):
         assert part in text
     assert "corpus_path" not in text
+    bench = {key: value for key, value in about.items() if key != "protocol"} | {"parameters": {"tokens": [1, 2]}}
+    assert "(modified). Run: tokens 1 and 2" in provenance.footer(bench)
     assert "outside git" in provenance.footer(about | {"commit": None, "dirty": None})

@@ -36,6 +36,7 @@ from emolib.paper.claims.evidence import (
     ROBUST,
     Check,
     Evidence,
+    NotMeasured,
     NotTestable,
     Reading,
     Tables,
@@ -57,6 +58,7 @@ OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 Standing = Literal["in range", "other", "paper"]
 STEMS: Mapping[Standing, str] = {"in range": "reproduced", "other": "seen", "paper": "supported"}
 SYMBOLS = {"reproduced": "●", "partly": "◐", "not": "○", "not testable": "–"}
+UNMEASURED = ("not run", "not published")  # what is not testable is called where nobody has looked
 TWIN = re.compile(r"-random-\d+")  # what a twin's folder has in its name
 SMALLEST = min(entry["parameters"] for entry in registry().values() if "paper" in entry)  # of the paper's models
 LANDMARKS = {name: getattr(landmarks, name) for name in ("SATURATION", "ONSET", "EDGE")}
@@ -83,6 +85,10 @@ class Claim:
     compare: str
     tables: tuple[str, ...]
     chapter: str
+
+
+class Unmeasured(str):
+    """A reason why a claim is not testable that says nothing of the model: numbers are missing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +125,13 @@ def word(outcome: Outcome, whose: Standing) -> str:
     if outcome == "not testable":
         return outcome
     return f"{outcome} {STEMS[whose]}" if outcome in ("partly", "not") else STEMS[whose]
+
+
+def called(verdict: Verdict, whose: Standing) -> str:
+    """What a verdict is called: its outcome's `word`, or "not run" and "not published" where nobody has looked."""
+    if isinstance(verdict.reason, Unmeasured) and (whose == "paper" or not verdict.checks):
+        return UNMEASURED[whose == "paper"]
+    return word(verdict.outcome, whose)
 
 
 class RunTables(dict[str, pd.DataFrame]):
@@ -191,7 +204,7 @@ def tested(name: str, tables: Tables) -> dict[Reading, Verdict]:
     try:
         found = TESTS[name](Evidence(tables), SimpleNamespace(**claims()[name].levels))
     except NotTestable as missing:
-        return {reading: Verdict(claim=name, outcome="not testable", reason=str(missing)) for reading in READINGS}
+        return {reading: Verdict(claim=name, outcome="not testable", reason=_told(missing)) for reading in READINGS}
     return {reading: _read(name, reading, found) for reading in READINGS}
 
 
@@ -202,12 +215,15 @@ def _read(name: str, reading: Reading, found: Sequence[Check]) -> Verdict:
     controls = [check for check in absent if check.readings == (ROBUST,)]
     outcome = judge([check.outcome for check in own]) if len(absent) < len(own) else "not testable"
     if outcome == "not testable" or (outcome == "reproduced" and controls):
-        return Verdict(claim=name, outcome="not testable", checks=own, reason=_unmeasured(controls or absent))
+        kind = "controls" if controls else "checks"
+        asked = sum(check.readings == (ROBUST,) for check in own) if controls else len(own)
+        reason = Unmeasured(f"no number for {len(controls or absent)} of {asked} {kind}")
+        return Verdict(claim=name, outcome="not testable", checks=own, reason=reason)
     return Verdict(claim=name, outcome=outcome, checks=own)
 
 
-def _unmeasured(missing: Sequence[Check]) -> str:
-    return f"no number for {', '.join(check.what for check in missing) or 'any check of this reading'}"
+def _told(missing: NotTestable) -> str:
+    return Unmeasured(missing) if isinstance(missing, NotMeasured) else str(missing)
 
 
 def closed(gate: str, tables: Tables, twins: Sequence[Tables] = ()) -> str:
@@ -228,7 +244,7 @@ def _measured(gate: str, tables: Tables) -> pd.Series | str:
     try:
         return GATES[gate](Evidence(tables))
     except NotTestable as missing:
-        return str(missing)
+        return _told(missing)
 
 
 def _percent(row: pd.Series) -> str:
@@ -236,11 +252,20 @@ def _percent(row: pd.Series) -> str:
 
 
 def verdicts(tables: Tables) -> pd.DataFrame:
-    """One row a claim and reading: claim, reading, outcome, numbers (its checks in words), n (the smallest behind
-    them), figure."""
+    """One row a claim and reading: claim, reading, outcome, said (what it is called), numbers (its checks in words), n
+    (the smallest behind them), figure."""
+    whose = standing(tables)
     shut = {gate: closed(gate, tables, getattr(tables, "twins", ())) for gate in GATES}
     rows = [
-        dict(claim=name, reading=reading, outcome=one.outcome, numbers=one.numbers, n=one.n, figure=about.figure)
+        dict(
+            claim=name,
+            reading=reading,
+            outcome=one.outcome,
+            said=called(one, whose),
+            numbers=one.numbers,
+            n=one.n,
+            figure=about.figure,
+        )
         for name, about in claims().items()
         for reading, one in readings_of(name, tables, shut).items()
     ]
@@ -277,19 +302,30 @@ def _together(each: Mapping[Reading, Verdict]) -> list[Check]:
 
 def verdict_line(name: str, tables: Tables, found: Mapping[Reading, Verdict] | None = None) -> str:
     """The outcomes of a claim in its readings (`found`, where they are known) and its sentence, as Markdown."""
-    found, about = found or readings_of(name, tables), claims()[name]
-    near = distance(name, tables)
-    equal = f"{near['equal'].sum()} of {len(near)} within {about.tolerance:g}"
-    beside = "" if near.empty else f" Beside the paper's own values of this model: {equal}."
-    outcomes: dict[Outcome, list[str]] = {}
+    found = found or readings_of(name, tables)
+    said, more = _outcomes(found, standing(tables)), _why(name, tables, found)
+    return f"**{name}, {said}.** {claims()[name].sentence}{more}"
+
+
+def _outcomes(found: Mapping[Reading, Verdict], whose: Standing) -> str:
+    """What the verdicts are called: once where all readings agree, else "as released: seen; robust: not seen"."""
+    which: dict[str, list[str]] = {}
     for reading, one in found.items():
-        outcomes.setdefault(one.outcome, []).append(reading)
-    words = {outcome: word(outcome, standing(tables)) for outcome in outcomes}
-    said = "; ".join(f"{' and '.join(which)}: {words[outcome]}" for outcome, which in outcomes.items())
-    said = words[next(iter(outcomes))] if len(outcomes) == 1 else said
-    reasons = dict.fromkeys(one.reason for one in found.values() if one.reason)
-    reason = f" *Why:* {'; '.join(reasons)}." if reasons else ""
-    return f"**{name}, {said}.** {about.sentence}{reason}{beside}"
+        which.setdefault(called(one, whose), []).append(reading)
+    return "; ".join(f"{' and '.join(own)}: {said}" for said, own in which.items()) if len(which) > 1 else [*which][0]
+
+
+def _why(name: str, tables: Tables, found: Mapping[Reading, Verdict]) -> str:
+    """Why a claim is not testable, and how near the values are to the paper's, where they are not the paper's own."""
+    whose = standing(tables)
+    told = [one.reason for one in found.values() if one.reason]
+    said = [reason for reason in told if whose != "paper" or not isinstance(reason, Unmeasured)]  # "not published"
+    parts = [f" *Why:* {'; '.join(dict.fromkeys(said))}."] if said else []
+    near = distance(name, tables) if whose != "paper" else pd.DataFrame()
+    if len(near):
+        equal = f"{near['equal'].sum()} of {len(near)} within {claims()[name].tolerance:g}"
+        parts.append(f" Beside the paper's own values of this model: {equal}.")
+    return "".join(parts)
 
 
 def shown(found: pd.DataFrame) -> pd.DataFrame:
@@ -314,13 +350,24 @@ def verdict_table(name: str, tables: Tables) -> str:
     return "\n\n".join([verdict_line(name, tables, found), table]).strip()
 
 
-def one_by_one(tables: Tables) -> str:
-    """The `verdict_table` of every claim, folded under its outcome and sentence, as Markdown with HTML."""
-    parts = [verdict_table(name, tables).partition("\n\n") for name in claims()]
-    return "\n\n".join(_folded(head, table) for head, _, table in parts)
+def one_by_one(named: Mapping[str, Tables]) -> str:
+    """Every claim with what each of the named sets of tables says of it; folded, how it is tested and the checks of
+    each. Markdown with HTML."""
+    parts = []
+    for about in claims().values():
+        each = {who: (tables, readings_of(about.id, tables)) for who, tables in named.items()}
+        said = {who: _outcomes(found, standing(tables)) for who, (tables, found) in each.items()}
+        head = f"**{about.id}** {about.sentence} " + " ".join(f"*{who}*: {words}." for who, words in said.items())
+        body = [described(about.id)]
+        for who, (tables, found) in each.items():
+            body += [f"**{who}.**{_why(about.id, tables, found)}"]
+            body += [as_markdown(shown(_table({about.id: found})).drop(columns="claim"))]
+        parts.append(folded(head, "\n\n".join(filter(None, body))))
+    return "\n\n".join(parts)
 
 
-def _folded(head: str, body: str) -> str:
+def folded(head: str, body: str) -> str:
+    """Markdown that opens under a line of Markdown, as Markdown with HTML."""
     summary = MarkdownIt("commonmark").renderInline(head)
     return f'<details class="emolib-more"><summary>{summary}</summary>\n\n{body}\n\n</details>'
 
@@ -358,10 +405,10 @@ def unsupported(found: pd.DataFrame) -> str:
     """Of verdicts with a column `model` those that do not reproduce their claim as released, with what decides, folded
     by claim, as Markdown with HTML."""
     rows = found[found["outcome"].isin(["not", "partly"]) & (found["reading"] == RELEASED)]
-    shown = rows[["model", "outcome", "numbers"]].rename(columns={"numbers": "decided by"})
+    shown = rows[["model", "said", "numbers"]].rename(columns={"said": "outcome", "numbers": "decided by"})
     parts = {claim: shown.loc[part] for claim, part in rows.groupby("claim", sort=False).groups.items()}
     return "\n\n".join(
-        _folded(f"**{claim}**, {len(part)} of ten: {', '.join(part['model'])}", as_markdown(part))
+        folded(f"**{claim}**, {len(part)} of ten: {', '.join(part['model'])}", as_markdown(part))
         for claim, part in parts.items()
     )
 
@@ -389,14 +436,16 @@ def distance(name: str, tables: Tables) -> pd.DataFrame:
 
 
 def grid(*parts: pd.DataFrame) -> pd.DataFrame:
-    """Verdicts as claims x models with one symbol a cell; columns of each part: claim, model, reading, outcome.
+    """Verdicts as claims x models with one symbol a cell, none where nobody has looked.
 
-    A model judged in several readings has a column for each ("llama, robust").
+    Columns of each part: claim, model, reading, outcome, said (of one at least). A model judged in several readings has
+    a column for each ("llama, robust").
     """
     found = pd.concat(parts, ignore_index=True)
     several = found.groupby("model")["reading"].transform("nunique") > 1
     column = found["model"].where(~several, found["model"] + ", " + found["reading"])
-    table = found.assign(symbol=found["outcome"].map(SYMBOLS), column=column)
+    symbol = found["outcome"].map(SYMBOLS).mask(found["said"].isin(UNMEASURED), "")
+    table = found.assign(symbol=symbol, column=column)
     table = table.pivot(index="claim", columns="column", values="symbol")
     return table.loc[list(claims()), [*column.drop_duplicates()]].rename_axis(index=None, columns=None)
 
@@ -408,8 +457,9 @@ def in_short(judged: Mapping[str, tuple[Tables, Reading]], chapter: str = "") ->
     outcomes = {}
     for name, (tables, reading) in judged.items():
         whose = standing(tables)
-        own = [readings_of(claim, tables)[reading].outcome for claim in names]
-        outcomes[name] = [f"{SYMBOLS[outcome]} {word(outcome, whose)}" for outcome in own]
+        own = [readings_of(claim, tables)[reading] for claim in names]
+        said = [(SYMBOLS[one.outcome], called(one, whose)) for one in own]
+        outcomes[name] = [words if words in UNMEASURED else f"{symbol} {words}" for symbol, words in said]
     sentences = [f"{name} {claims()[name].sentence}" for name in names]
     return pd.DataFrame({"claim of the paper": sentences, **outcomes})
 
@@ -423,25 +473,25 @@ def carried(chapter: str) -> list[str]:
     return own
 
 
-def summary(tables: Tables, *readings: Reading) -> str:
+def summary(tables: Tables) -> str:
     """How many claims had which outcome, a line of Markdown a reading: "- as released: 3 reproduced, 2 partly …"."""
-    found, whose, parts = verdicts(tables), standing(tables), []
-    for reading in readings or READINGS:
-        counts = found.loc[found["reading"] == reading, "outcome"].value_counts()
-        parts.append(f"- {reading}: " + ", ".join(f"{counts.get(name, 0)} {word(name, whose)}" for name in OUTCOMES))
-    return "\n".join(parts)
+    return "\n".join(f"- {reading}: {counted(tables, reading)}" for reading in READINGS)
 
 
-def described() -> str:
-    """The claims with the published values, their tests and tolerances, folded under their sentences, as Markdown with
-    HTML."""
-    return "\n\n".join(
-        _folded(
-            f"**{about.id}** {about.sentence}",
-            f"*Published* (section {about.section}, {about.figure}): {about.values}.\n\n"
-            f"*Gates:* {', '.join(about.gates) or 'none'}. *Test:* {about.test}. *Tolerance:* {about.tolerance:g}.",
-        )
-        for about in claims().values()
+def counted(tables: Tables, reading: Reading = ROBUST) -> str:
+    """How many claims had which outcome in a reading, in words: "3 reproduced, 2 partly reproduced, ..."."""
+    found, whose = verdicts(tables), standing(tables)
+    counts = found.loc[found["reading"] == reading, "said"].value_counts()
+    told = [word(name, whose) for name in OUTCOMES[:3]]
+    return ", ".join(f"{counts.get(name, 0)} {name}" for name in [*told, *counts.index.difference(told)])
+
+
+def described(name: str) -> str:
+    """The published values of a claim, what it rests on, its test and its tolerance, as Markdown."""
+    about = claims()[name]
+    return (
+        f"*Published* (section {about.section}, {about.figure}): {about.values}.\n\n"
+        f"*Gates:* {', '.join(about.gates) or 'none'}. *Test:* {about.test}. *Tolerance:* {about.tolerance:g}."
     )
 
 
@@ -538,4 +588,4 @@ def origins(runs: Mapping[str, Tables]) -> str:
         # a slug is one long word, which would be wider than a phone
         parts.append(as_markdown(pd.DataFrame(rows, columns=[slug.replace("_", " "), "commit", "time"])))
     head = "**Provenance.** The stored tables that this page is computed from"
-    return _folded(head, "\n\n".join(parts) or "This run has none.")
+    return folded(head, "\n\n".join(parts) or "This run has none.")

@@ -34,6 +34,10 @@ class NotTestable(Exception):
     """A table or row that a claim needs is not there; the message says which."""
 
 
+class NotMeasured(NotTestable):
+    """The run has no such table, or the paper published no such value: nobody has looked."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Check:
     """One number against one expectation: `what` was measured `where`, on `n` texts or pairs, and what came of it.
@@ -254,11 +258,14 @@ class Evidence:
     def rows(self, experiment: str, **keys: Any) -> pd.DataFrame:
         """The rows whose columns have the given values (or one of a list), of the human readers only when asked for."""
         if experiment not in self.tables:
-            raise NotTestable(f"no {experiment} table")
+            raise NotMeasured(f"no {experiment} table")
         found = _rows(self.tables[experiment], keys)
         if found.empty:
             wanted = ", ".join(f"{key} {value}" for key, value in keys.items())
-            why = self.tables[experiment].attrs.get("provenance", {}).get("left_out", "").rstrip(".")
+            about = self.tables[experiment].attrs.get("provenance")
+            if about is None:  # the paper's
+                raise NotMeasured(f"no value of {experiment} with {wanted}")
+            why = about.get("left_out", "").rstrip(".")
             raise NotTestable(f"the {experiment} table has no row with {wanted}" + (f" ({why})" if why else ""))
         return found
 
