@@ -299,7 +299,7 @@ def shown(found: pd.DataFrame) -> pd.DataFrame:
         {
             "claim": found["claim"],
             "check": found["check"] + where,
-            "decides": found["readings"].map(lambda own: "all" if own == READINGS else ", ".join(own)),
+            "decides": found["readings"].map(lambda own: "all readings" if own == READINGS else ", ".join(own)),
             "number (95 % interval)": found["shown"],
             "expected": found["expectation"],
             "outcome": found["outcome"],
