@@ -23,7 +23,8 @@ from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from emolib.engine.sites import layer_number
-from emolib.figures.palette import EMOTION_COLOURS, EMOTION_ORDER, GREY, INK, text_on
+from emolib.figures.curves import layer_ticks
+from emolib.figures.palette import EMOTION_COLOURS, EMOTION_ORDER, INK, text_on
 from emolib.figures.panels import (
     LINES,
     SOURCES,
@@ -128,7 +129,7 @@ def label_shares(
     """Return the share of each label as a bar in its colour, in the book's order, a panel per value of `panel`.
 
     Rows have label, value and, if wanted, `state`: "after", which is the bar, "before", a ring on it, and "random",
-    dots below it, one for each `draw`. Raises ValueError for two rows of one label and state, or of one draw.
+    dots on its middle line, one for each `draw`. Raises ValueError for two rows of one label and state, or of one draw.
     """
     shown = ours if "state" in ours else ours.assign(state="after", draw=-1)
     check_rows(shown, [*([panel] if panel else []), "label", "state", "draw"], "ours")
@@ -140,8 +141,17 @@ def label_shares(
         rows = rows.assign(y=rows["label"].map(places)).set_index("state")
         after, before, random = (rows[rows.index == state] for state in ("after", "before", "random"))
         ax.barh(after["y"], after["value"], height=0.62, color=[EMOTION_COLOURS[label] for label in after["label"]])
-        ax.plot(before["value"], before["y"], "o", color=INK, markerfacecolor="none", markersize=6, path_effects=HALO)
-        ax.plot(random["value"], random["y"] + 0.4, ".", color=GREY, alpha=0.7, markersize=4)
+        ax.plot(
+            before["value"],
+            before["y"],
+            "o",
+            color=INK,
+            markerfacecolor="none",
+            markersize=6,
+            zorder=4,
+            path_effects=HALO,
+        )
+        ax.plot(random["value"], random["y"], ".", color=INK, markersize=3.5, path_effects=HALO)
         ax.set_yticks(range(len(places)), list(places))
         ax.set(title=readable(name, panel or ""), ylim=(len(places) - 0.4, -0.6))
         ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
@@ -150,14 +160,15 @@ def label_shares(
     label_axes(axes, xlabel, "")
     words: dict[str, dict[str, Any]] = {
         "before": dict(label="before", marker="o", color=INK, markerfacecolor="none"),
-        "random": dict(label="random directions of the same length", marker=".", color=GREY),
+        "random": dict(label="random directions of the same length", marker=".", color=INK),
     }
     handles: list[Artist] = [
         Line2D([], [], linestyle="", markersize=6, **look)
         for state, look in words.items()
         if (shown["state"] == state).any()
     ]
-    legend_below(fig, [Patch(color=GREY, label="after (bar)"), *handles] if handles else [])
+    bar = Patch(facecolor="none", edgecolor=INK, label="after (bar)")
+    legend_below(fig, [bar, *handles] if handles else [])
     return fig
 
 
@@ -192,7 +203,7 @@ def depth_stacks(
         for level in (lines or {}).values():
             ax.axhline(level, color="black", linewidth=1.2, linestyle=DOTTED)
         ax.set_title(readable(name, panel))
-        ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        ax.set_xticks(layer_ticks(int(numbers.max()), 6))
     label_axes(axes, "layer", ylabel)
     _key(fig, colours or EMOTION_COLOURS, lines or {}, columns=3 if colours else 5)
     return fig

@@ -19,7 +19,7 @@ GREY = "#8a8a8a"
 # Okabe and Ito (2008): distinct in all common forms of colour blindness.
 COMPONENT_COLOURS: dict[str, str] = dict(zip(COMPONENTS, ("#0072b2", "#d55e00", "#009e73"), strict=True))
 COMPONENT_LABELS: dict[str, str] = dict(
-    zip(COMPONENTS, ("attention output", "MLP output", "residual stream"), strict=True)
+    zip(COMPONENTS, ("attention output", "feed-forward output", "residual stream"), strict=True)
 )
 
 # The paper's names where it has any; the rest of the corpus's short column names written out.

@@ -525,10 +525,10 @@ def test_demonstrations_and_tokens_are_shown_in_words(table: pd.DataFrame) -> No
     assert set(changes["metric"]) == {"accuracy_change"} and set(pooled["what"]) <= set(views.LEAKED.values())
     lowest = views.lowest_by_token(table)
     keys = dict(check="positions", component="mlp_out", method="zero", position="all")
-    row = views.pick(lowest, part="MLP output", token="all tokens").iloc[0]
+    row = views.pick(lowest, part="feed-forward output", token="all tokens").iloc[0]
     assert row["value"] == select(table, **keys)["value"].min()
     shown = views.by_token(lowest).set_index("token")
-    assert shown.loc["all tokens", "MLP output"] == views.spoken(row) and not shown.isna().any(axis=None)
+    assert shown.loc["all tokens", "feed-forward output"] == views.spoken(row) and not shown.isna().any(axis=None)
     assert views.lowest_by_token(views.pick(table, check="text")).empty
 
 

@@ -21,6 +21,7 @@ from emolib import figures
 from emolib.book.mystnb import FigureRenderer
 from emolib.engine.sites import COMPONENTS
 from emolib.figures import display
+from emolib.figures.curves import layer_ticks
 from emolib.figures.labels import OUTCOMES, split
 from emolib.figures.palette import (
     COMPONENT_COLOURS,
@@ -159,6 +160,9 @@ def test_curves_are_the_table_with_layers_from_one() -> None:
     top = 0.9 * PROBES[PROBES["component"] == COMPONENTS[0]]["value"].max() + 0.03
     assert band.ymax == pytest.approx(top)
     assert fig.axes[0].get_xlabel() == "layer"
+    assert fig.axes[0].get_xticks().tolist() == layer_ticks(16, 8) == [1, 4, 6, 8, 10, 12, 14, 16]
+    assert layer_ticks(30, 8) == [1, 5, 10, 15, 20, 25, 30] and layer_ticks(28, 4) == [1, 10, 20, 28]
+    assert layer_ticks(1, 4) == [1] and layer_ticks(2, 4) == [1, 2]
 
 
 def test_a_curve_beyond_the_limits_stays_in_its_panel() -> None:
@@ -228,9 +232,9 @@ def test_shares_before_and_after_are_the_table() -> None:
         label = names[round(bar.get_y() + bar.get_height() / 2)]
         assert bar.get_width() == pytest.approx(after[label]) and bar.get_facecolor() == to_rgba(EMOTION_COLOURS[label])
     rings, dots = ax.lines
-    for line, state, below in ((rings, "before", 0), (dots, "random", 0.4)):
+    for line, state in ((rings, "before"), (dots, "random")):
         rows = SHARES[SHARES["state"] == state]
-        assert [names[round(y - below)] for y in line.get_ydata()] == list(rows["label"])
+        assert [names[y] for y in line.get_ydata()] == list(rows["label"]), "each in the middle of its bar"
         np.testing.assert_allclose(line.get_xdata(), rows["value"])
     one = SHARES[SHARES["state"] == "after"][["label", "value"]]
     fig = figures.label_shares(pd.concat([one.assign(panel="a"), one.assign(panel="b")]), panel="panel")

@@ -125,7 +125,8 @@ GATES: dict[str, Callable[[Evidence], pd.Series]] = {
 @claim("C1")
 def accuracy(found: Evidence, level: Levels) -> list[Check]:
     row = answers(found)
-    where = f"scoring {row['scoring']}, calibration {row['calibration']}"
+    kind = {"none": "as scored", "batch": "calibrated"}[row["calibration"]]
+    where = f"{kind}, by {row['scoring'].replace('_', ' ')}"
     return [at_least("accuracy", row, level.accuracy, where=where), at_least("accuracy beside chance", row, CHANCE)]
 
 
