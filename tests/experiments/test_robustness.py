@@ -525,5 +525,5 @@ def test_demonstrations_and_tokens_are_shown_in_words(table: pd.DataFrame) -> No
     assert set(changes["metric"]) == {"accuracy_change"} and set(pooled["what"]) <= set(views.LEAKED.values())
     lowest = views.lowest_by_token(table)
     keys = dict(check="positions", component="mlp_out", method="zero", position="all")
-    assert lowest.loc[("MLP output", "zero"), "all tokens"] == select(table, **keys)["value"].min()
+    assert lowest.loc[("feed-forward output", "zero"), "all tokens"] == select(table, **keys)["value"].min()
     assert views.lowest_by_token(views.pick(table, check="text")).empty
