@@ -61,15 +61,16 @@ def depth_curves(
     """Return `value` over layers, a curve per `hue` with its 95 % band, a panel per value of `panel`.
 
     `x=None` counts layers when all curves come from models of one depth, and otherwise plots the fraction of depth.
-    `lines` are named levels, such as {"chance": 1 / 13}. `colours`, one a curve, are for what must not be taken for the
-    components of a figure beside it. Raises ValueError for a missing layer, two rows for one point, too few colours, or
-    curves of several models whose `n_layers` is not known.
+    `lines` are named levels, such as {"chance": 1 / 13}; a curve of ours that is level has no markers. `colours`, one a
+    curve, are for what must not be taken for the components of a figure beside it. Raises ValueError for a missing
+    layer, two rows for one point, too few colours, or curves of several models whose `n_layers` is not known.
     """
     frames = placed(ours=ours, paper=paper, reference=reference)
     axis = x or depth_axis(frames)
     look, names = palette(names_of(frames, hue)), names_of(frames, panel)
     if colours:
         look = {name: (own, look[name][1]) for name, own in zip(look, colours, strict=True)}
+    look = _unmarked(look, frames["ours"], hue, panel)
     across = 2 if len(names) == 4 else COLUMNS
     fig, axes = panels(len(names), height=2.2 if len(names) > 1 else 3.0, columns=across)
     for name, ax in zip(names, axes, strict=True):
@@ -130,6 +131,13 @@ def site_heatmap(
     bar = fig.colorbar(image, ax=grid, location="bottom", label=label, aspect=45, shrink=0.7)
     bar.outline.set_visible(False)
     return fig
+
+
+def _unmarked(look: Look, ours: pd.DataFrame, hue: str, panel: str | None) -> Look:
+    """The look without the markers of curves that are level in every panel: they were not measured layer by layer."""
+    values = ours.groupby([ours[hue].astype(str), *([ours[panel]] if panel else [])])["value"]
+    level = ((values.nunique() == 1) & (values.size() > 1)).groupby(level=0).all()
+    return {name: (colour, "" if level.get(name, False) else mark) for name, (colour, mark) in look.items()}
 
 
 def layer_ticks(n_layers: int, most: int) -> list[int]:

@@ -57,8 +57,8 @@ def table(findings: Iterable[Finding]) -> pd.DataFrame:
 def listed(findings: Iterable[Finding], grade: str) -> pd.DataFrame:
     """Return the cases of a grade as readers see them, with their findings: a row a finding, the words in the first.
 
-    Columns: case (id, place, and what is said or intended there; in further rows the id), what is the case, compared, the paper, corrected,
-    source; the last four are empty for a case without a finding.
+    Columns: case (id, place, and what is said or intended there; in further rows the id), what is the case, compared,
+    the paper, corrected, source; the last four are empty for a case without a finding.
     """
     rows = cases().query("grade == @grade").merge(table(findings).drop(columns="grade"), on="id", how="left")
     repeated = rows["id"].duplicated()

@@ -338,6 +338,13 @@ def test_order_and_names() -> None:
     assert ordered(["5", "10", "1"]) == ["1", "5", "10"]
     assert ordered(["b", "a"]) == ["b", "a"]
     assert palette(["joy"])["joy"] == palette(["joy", "fear"])["joy"]
+    first, second = (
+        palette(["mean_difference", "random", "probe"]),
+        palette(["probe", "b", "random", "mean difference"]),
+    )
+    assert first["random"] == second["random"] and first["mean_difference"] == second["mean difference"]
+    for look in (first, second, palette(["shuffled", "both_shuffled", "attn_out"]), palette(list("abcdefghij"))):
+        assert all(len({*parts}) == len(look) for parts in zip(*look.values(), strict=True))  # no two look alike
     assert readable("other_responsblt") == "other-agency" and readable("resid_post") == "residual stream"
     assert readable("-1", "position") == "token −1" and readable("3", "span") == "span 3"
     assert readable("paper: Llama 3.2 1B") == "paper: Llama 3.2 1B"
