@@ -78,22 +78,23 @@ data = measured(run, behaviour)
 runs = ladder.model_by_model(run, behaviour, partial(views.accuracies, scoring=scoring))
 raw, calibrated = (views.accuracies(data, scoring=scoring, calibration=kind).iloc[0] for kind in views.AS)
 right = figures.extremes(select(runs, answers="calibrated"), "run", ".0%")
+own = ladder.run_name({"behaviour": data}, run.slug)
 say(
-    f"Without calibration {ladder.run_name({'behaviour': data}, run.slug)} names the writer's emotion for **{spoken(raw, '.1%')}** of the events; calibrated, for "
+    f"Without calibration {own} names the writer's emotion for **{spoken(raw, '.1%')}** of the events; calibrated, for "
     f"**{spoken(calibrated, '.1%')}** (in brackets the 95 % interval). The paper's smallest model, "
     f"{paper.DETAILED.name}, reaches {paper.DETAILED.accuracy:.1%}."
 )
 
 # %% tags=["hide-input"]
-look = dict(lines={"chance": 1 / 13}, xlim=(0, 0.7), paper_model="ten models")
+look = dict(lines={"chance": 1 / 13}, xlim=(0, 0.7), percent=True, paper_model="ten models", whose="counted here")
 points, words = views.accuracy_points(runs, data), "share of events with the writer's label"
 figures.show(
     figures.interval_points(points, by="who", xlabel=words, paper=views.paper_accuracies(), **look),
     name="fig-behaviour-accuracy",
     title=f"Calibrated, models name the writer's emotion for this share of events: {right}",
-    caption=f"Accuracy over thirteen labels on {raw['n']:,} events. Points: this run, the other committed "
-    "ones and, where the corpus has them, human readers, with 95 % intervals that treat a writer's events as one cluster. "
-    f"Diamonds: the ten models of the paper (its Figure 11), on crowd-enVENT. {corpus_note(run.corpus)}",
+    caption=f"Accuracy over thirteen labels on {raw['n']:,} events. Points: the models that were run and, where the "
+    "corpus has them, human readers, with 95 % intervals that treat a writer's events as one cluster. Diamonds: the ten "
+    "models of the paper (its Figure 11), the smallest first, on crowd-enVENT.",
     alt="Accuracy of each model, as scored and calibrated, of human readers where there are any, and of the paper's models.",
 )
 ladder.badges(run, "03_behaviour")
@@ -151,19 +152,19 @@ figures.show(
 # %% tags=["hide-input"]
 confusions = select(data, metric="confusion_count", calibration=calibration)
 recall = select(data, metric="recall", calibration=calibration).sort_values("value", ascending=False)
-best, worst = recall.iloc[0], recall.iloc[-1]
+best, worst, mistake = recall.iloc[0], recall.iloc[-1], views.most_mistaken(confusions)
 figures.show(
     figures.confusion_matrix(confusions, paper=paper.values("behaviour", metric="confusion_count")),
     name="fig-behaviour-confusion",
-    title=f"Best recognised is {best['label']}, worst {worst['label']}",
+    title=f"Most frequent mistake: {mistake['answer']} for {mistake['value']:.0%} of the events of {mistake['label']}",
     fold=True,
     caption="Answers to the events of each written emotion, in per cent of the row. Above this run "
     f"(calibration: {calibration}), below the paper's Llama 3.2 1B (its Figure 9).",
     alt="Two confusion matrices of thirteen emotions; a strong diagonal means that the label is the writer's.",
 )
 say(
-    f"Best recognised is *{best['label']}* ({spoken(best, '.0%')} of its events), worst *{worst['label']}* "
-    f"({spoken(worst, '.0%')})."
+    f"Best recognised is *{best['label']}*: {spoken(best, '.0%')} of its events. Worst is *{worst['label']}*: "
+    f"{spoken(worst, '.0%')}."
 )
 
 # %% [markdown]
@@ -175,10 +176,11 @@ say(
 # %% tags=["hide-input"]
 share = select(data, metric="share_of_labels").iloc[0]
 say(
-    f"The free answer is one of the thirteen labels for {spoken(share, '.1%')} of the events. Its most frequent first "
-    "words, beside those of the paper's Figure 8:"
+    f"The free answer is one of the thirteen labels for {spoken(share, '.1%')} of the events. Below are the most "
+    "frequent first words and their shares, here and in the paper's Figure 8. A dash stands for a word that is not among "
+    "those counted."
 )
-views.free_words(data).style.format({"events": "{:.0f}", "share": "{:.1%}"}).hide()
+views.free_words(data).style.format("{:.1%}", subset=views.SHARES, na_rep="–").hide()
 
 # %% [markdown]
 # ## Does the way of scoring matter?
@@ -190,18 +192,20 @@ views.free_words(data).style.format({"events": "{:.0f}", "share": "{:.1%}"}).hid
 # %% tags=["hide-input"]
 rules = views.accuracies(data)
 figures.show(
-    figures.interval_points(rules, xlabel="accuracy", by="scoring", hue="answers", lines={"chance": 1 / 13}),
+    figures.interval_points(
+        rules, xlabel="accuracy", by="scoring", hue="answers", lines={"chance": 1 / 13}, percent=True
+    ),
     name="fig-behaviour-scoring",
-    title=f"Best accuracy of each rule of scoring: {figures.extremes(rules, 'scoring', '.0%')}",
+    title=views.of_each_rule(rules),
     fold=True,
     caption="Accuracy by scoring rule and calibration, with 95 % intervals.",
     alt="Accuracy of each scoring rule, without and with batch calibration.",
 )
 single = rules["scoring"].nunique() == 4  # where a label has several tokens, one of the two sub-token rules is left out
 say(
-    f"Each label is a single token of {run.model}, so all rules agree up to calibration."
+    f"Each label is a single token of {own}, so all rules agree up to calibration."
     if single
-    else f"{run.model} splits some labels into several tokens."
+    else f"{own} splits some labels into several tokens."
 )
 
 # %% [markdown]
@@ -209,9 +213,9 @@ say(
 #
 # Batch calibration is one of several corrections that need no label. Two others, on the same scores: *standardised*
 # divides what it gives by each label's standard deviation over the events; *equal shares* moves the scores of each label
-# until all labels have the same probability in the mean over the events. *Right both ways* is the share of the events
-# that this way or that of the run gets right which both get right: how far the set of events that later chapters rest on
-# follows from our choice.
+# until all labels have the same probability in the mean over the events. Of the events that at least one of two ways
+# gets right, *right both ways* is the share that both get right. It says how far the set of events that later chapters
+# rest on follows from our choice.
 
 # %% tags=["hide-input"]
 same = select(data, metric="same_answer").replace({"calibration": views.OTHERS})
@@ -241,6 +245,8 @@ say(
 
 # %% tags=["hide-input"]
 say(claims.chapter_verdicts("03_behaviour", claims.run_tables(f"results/{run.slug}")))
+say(f"The test in words: {claims.claims()['C1'].test}.")
+say(corpus_note(run.corpus))
 say(footer(data.attrs["provenance"]))
 
 # %% [markdown]

@@ -60,7 +60,7 @@ from emolib import figures
 from emolib.engine.sites import layer_number
 from emolib.experiments import probing
 from emolib.experiments.probing import views
-from emolib.figures.display import say, spoken
+from emolib.figures import readable, say, spoken
 from emolib.paper import claims, ladder
 from emolib.study.freshness import measured
 from emolib.study.run import Run
@@ -77,9 +77,14 @@ lacking = absent(data.attrs["provenance"])
 # %% tags=["hide-input"]
 top, stream = (ladder.model_by_model(run, probing, view) for view in (views.best_released, views.saturation))
 theirs = views.paper_saturations()
+where = [
+    f"{row['run']} ({readable(row['component'])}, {readable(row['position'], 'position')}, depth {row['depth']:.2f})"
+    for _, row in top.iterrows()
+]
 say(
-    "The best probe of the residual stream is right for this share of the events that the model answers right and the probe "
-    f"has not seen: {ladder.listed(top, '.0%')}. 95 % of that is first reached at depth {ladder.listed(stream)}; in the "
+    "Over all components, layers and tokens the best linear probe is right for "
+    f"{ladder.listed(top.assign(run=where), '.0%')} of the events that the model itself answers right; token −1 is the "
+    f"last of the prompt. The residual stream first has 95% of its best accuracy at depth {ladder.listed(stream)}; in the "
     f"paper's ten models, between {theirs.min():.2f} and {theirs.max():.2f}."
 )
 
@@ -89,13 +94,13 @@ look = dict(panel="run", x="depth", ylabel="held-out accuracy", lines={"chance":
 figures.show(
     figures.depth_curves(released, paper=ladder.behind(views.paper_released(position="-1"), released), **look),
     name="fig-probing-depth",
-    title=f"A probe has 95 % of its best accuracy from depth {figures.extremes(stream, 'run')} on",
+    title=f"The residual stream first has 95% of its best accuracy at depth {figures.extremes(stream, 'run')}",
     caption="Accuracy of linear probes at the last token by depth, in each model, on events that the probe has not seen "
     "and the model itself labels as the writer did; 95 % intervals. Dashed: the paper's Llama 3.2 1B (its Figure 13).",
     alt="Probe accuracy over depth for attention output, feed-forward output and residual stream, a panel for each model.",
 )
-if lacking:
-    say(lacking)
+name = ladder.run_name({"probing": data}, run.slug)
+say(" ".join([lacking, f"From here on everything is of {name}, but where another model is named."]).strip())
 ladder.badges(run, "05_probing")
 
 # %% [markdown]
@@ -131,8 +136,9 @@ depths.sort_values(depths.columns[0]).style.format("{:.2f}")
 # %% [markdown]
 # ## What a probe is given
 #
-# One event of ours, read before your eyes: the residual stream at the prompt's last token after each of 30 layers, 576
-# numbers each, by one call; beside it one of these layers in a plain [nnsight](https://nnsight.net) trace.
+# One event, read before your eyes from the smallest of the models, SmolLM2 135M: the residual stream at the prompt's last
+# token after each of 30 layers, 576 numbers each, by one call; beside it one of these layers in a plain
+# [nnsight](https://nnsight.net) trace.
 
 # %% tags=["intervention"]
 import torch
@@ -162,26 +168,28 @@ print(event, tuple(read.shape), read[20, :4], plain[:4], sep="\n")
 # emotions, so that a frequent answer earns nothing.
 
 # %% tags=["hide-input"]
-targets = select(data, metric="balanced_accuracy", position="-1")
-gap, control = views.best(data, metric="selectivity"), targets.loc[targets["target"] == "shuffled", "value"]
+targets, gap = views.by_target(data), views.best(data, metric="selectivity")
+stream = select(targets, component="resid_post")
+control = select(targets, target=views.TARGETS["shuffled"])["value"]
 figures.show(
     figures.depth_curves(
         targets, ylabel="balanced accuracy", hue="target", panel="component", x="depth", lines={"chance": 1 / 13}
     ),
     name="fig-probing-targets",
-    title=f"After layer {layer_number(gap['layer'])} a probe is {100 * gap['value']:.0f} points better than with "
-    "shuffled labels",
+    title=f"Best balanced accuracy in the residual stream: {figures.extremes(stream, 'target')}",
     caption=f"Balanced held-out accuracy on all {targets['n'].iloc[0]:,} events for the writer's label, the model's own "
     "answer and shuffled labels, five folds grouped by writer, 95 % intervals over writers.",
     alt="Balanced accuracy over depth in three panels, a curve each for the model's answer, the writer's and shuffled labels.",
 )
 
 # %% tags=["hide-input"]
+tops = stream.groupby("target")["value"].max().reindex([*views.TARGETS.values()])
+own, writers, _ = tops
+answers = f"The model's own answer is read with up to {own:.2f}, the writer's label with up to {writers:.2f}. "
 say(
-    f"The writer's label is read best from the residual stream after layer {layer_number(gap['layer'])}: there balanced "
-    f"accuracy lies {spoken(100 * gap[list(claims.NUMBER)], '.1f')} points above that of the shuffled control. Over all "
-    "sites the control lies between "
-    f"{control.min():.1%} and {control.max():.1%}, chance being {1 / 13:.1%}."
+    f"{'' if pd.isna(own) else answers}The writer's label stands out most after layer {layer_number(gap['layer'])}, depth "
+    f"{gap['depth']:.2f}: {spoken(100 * gap[list(claims.NUMBER)], '.1f')} points above shuffled labels. These lie between {control.min():.2f} "
+    f"and {control.max():.2f} at all sites; chance is {1 / 13:.2f}."
 )
 
 # %% [markdown]
@@ -197,14 +205,17 @@ if views.has_released(data):
     figures.show(
         figures.site_heatmap(tokens, label="held-out accuracy", rows="position", paper=views.paper_released()),
         name="fig-probing-tokens",
-        title=f"Emotion read right from the last layer's stream, by token: {figures.extremes(last, 'position', '.0%')}",
+        title=f"Read from the last layer's stream: {figures.extremes(last, 'position', '.0%')}",
         fold=True,
         caption="Held-out accuracy of linear probes by token, counted from the end of the prompt, and layer; agreed set. Below, "
         "the paper's Llama 3.2 1B (its Figure 18).",
         alt="Heat-maps of probe accuracy over layers and the last five tokens, for three components, ours above the paper's.",
     )
-    late = [f"token {row['position']} {spoken(row, '.0%')}" for _, row in last.iterrows()]
-    say(f"In the last layer's residual stream: {'; '.join(late)}.")
+    first, *rest = [row for _, row in last.sort_values("value", ascending=False).iterrows()]
+    say(
+        f"In the last layer's residual stream {readable(first['position'], 'position')} is read best, right for "
+        f"{spoken(first, '.0%')}. The other tokens follow with {rest[0]['value']:.0%} to {rest[-1]['value']:.0%}."
+    )
 else:
     say("(not measured): too few texts are answered right, as *In short* says.")
 
@@ -217,16 +228,21 @@ else:
 # %% tags=["hide-input"]
 if views.has_released(data):
     both, theirs, gain = views.nonlinear(data)
-    gains = ", ".join(f"{100 * value:+.1f} ({figures.readable(name)})" for name, value in gain.items())
+    most, least = gain.idxmax(), gain.idxmin()
+    reach = 50 * (both["ci_high"] - both["ci_low"]).mean()
     figures.show(
         figures.depth_curves(both, hue="probe", paper=theirs, **(look | {"panel": "component"})),
         name="fig-probing-nonlinear",
-        title=f"Mean over layers of the non-linear probe's accuracy minus the linear one's, in points: {gains}",
+        title=f"Averaged over layers the non-linear probe gains at most {100 * gain[most]:+.1f} points of accuracy",
         fold=True,
         caption="Linear and non-linear probes on the same events; dashed, the paper's non-linear probe (Figure 13, bottom).",
         alt="Held-out accuracy over depth of the linear and the non-linear probe, in three panels.",
     )
-    say(f"Averaged over layers, accuracy of the non-linear probe minus that of the linear one, in points: {gains}.")
+    say(
+        f"Averaged over layers the network gains most over the linear probe on the {readable(most)}, {100 * gain[most]:+.1f} "
+        f"points, and least on the {readable(least)}, {100 * gain[least]:+.1f}. A single accuracy is known to about "
+        f"±{reach:.1f} points."
+    )
 else:
     say("(not measured): too few texts are answered right, as *In short* says.")
 

@@ -60,7 +60,7 @@ from emolib.engine.sites import layer_number
 from emolib.experiments import wording
 from emolib.experiments.wording import views
 from emolib.figures import say, spoken
-from emolib.paper import claims
+from emolib.paper import claims, ladder
 from emolib.study.freshness import measured
 from emolib.study.run import Run
 from emolib.tables.provenance import footer
@@ -68,6 +68,7 @@ from emolib.tables.results import select
 
 run = Run.of(globals())
 data = measured(run, wording)
+name = ladder.run_name({"wording": data}, run.slug)
 
 # %% [markdown]
 # ## In short
@@ -77,22 +78,21 @@ named = select(data, metric="balanced_accuracy", target="writer")
 words, stream, gap = views.best(named, *views.TEXT), views.best(named, "activations"), views.gap(data, target="writer")
 say(
     f"The best probe of the text alone ({views.FEATURES[words['features']]}) names the writer's emotion with a balanced "
-    f"accuracy of **{spoken(words)}**, the best probe of the residual stream (after layer "
+    f"accuracy of **{spoken(words)}**, the best probe of the residual stream of {name} (after layer "
     f"{layer_number(stream['layer'])}) with **{spoken(stream)}**; chance is {1 / 13:.2f}. The best of the stream minus "
     f"the best of the text, both chosen on other writers, is **{spoken(gap, '+.2f')}**: {views.said(gap)}."
 )
 
 # %% tags=["hide-input"]
 look = dict(hue="source", panel="target", x="depth", ylabel="balanced accuracy", lines={"chance": 1 / 13})
-shown = views.curves(data, ("activations", *views.TEXT), metric="balanced_accuracy", target=views.targets(data))
 figures.show(
-    figures.depth_curves(shown.replace({"target": views.TARGETS}), **look),
+    figures.depth_curves(views.against_text(data), **look),
     name="fig-wording-emotion",
-    title=f"The writer's emotion, by the best probe: {stream['value']:.2f} (residual stream), {words['value']:.2f} (text alone)",
-    caption=f"Balanced held-out accuracy of probes of the residual stream by depth, and of probes of the text alone, "
-    f"which have no depth (level lines), on all {named['n'].iloc[0]:,} events; five folds grouped by writer, 95 % "
-    "intervals over writers. Left the writer's label, right the model's own answer.",
-    alt="Balanced accuracy of the residual stream over depth in two panels, among level lines of four probes of the text.",
+    title=f"Writer's label read at best: {stream['value']:.2f} (residual stream) and {words['value']:.2f} (text alone)",
+    caption=f"Balanced held-out accuracy of probes of the residual stream by depth, and of the best probe of the text "
+    f"alone, which has no depth (level line), on all {named['n'].iloc[0]:,} events; five folds grouped by writer, 95 % "
+    "intervals over writers. A panel for the writer's label and one for the model's own answer, as far as it varies.",
+    alt="Balanced accuracy of the residual stream over depth, beside the level line of the best probe of the text.",
 )
 
 # %% [markdown]
@@ -115,7 +115,9 @@ figures.show(
 
 # %% tags=["hide-input"]
 shuffled, first = select(data, metric="balanced_accuracy", target="shuffled"), views.first(named)
+texts = select(named, features=list(views.TEXT)).replace({"features": views.FEATURES})
 say(
+    f"Of the text alone the writer's label is read with {figures.extremes(texts, 'features')}. "
     f'After layer 1, the "layer 0" of much of the literature, the last token alone gives {spoken(first)}: it has '
     f"looked at the text once. With shuffled labels all probes lie between {shuffled['value'].min():.2f} and "
     f"{shuffled['value'].max():.2f}."
@@ -129,21 +131,20 @@ say(
 
 # %% tags=["hide-input"]
 rated, at = views.rated(data), layer_number(views.best_layer(data))
-pleasant, ahead = views.gap(data, appraisal="pleasantness"), views.gains(data, "activations")
+ahead, pleasant = views.gains(data), [views.row(rated, source) for source in ("residual stream", views.BEST)]
 figures.show(
     figures.interval_points(rated, by="appraisal", hue="source", xlabel="held-out $R^2$", lines={"the mean rating": 0}),
     name="fig-wording-appraisals",
-    title=f"R² of the rating that is predicted best of all: {figures.extremes(rated, 'source')}",
+    title=f"R² of the rating that each predicts best: {figures.extremes(rated, 'source')}",
     fold=True,
     caption=f"Held-out $R^2$ of the residual stream after layer {at}, the best on average, and of the best of the four "
     "probes of the text alone for each appraisal; 95 % intervals over writers.",
     alt="Points with intervals for 21 appraisals, ordered by the residual stream, with the best text-only probe beside each.",
 )
 say(
-    f"Pleasantness: stream **{spoken(views.row(rated, 'residual stream'))}**, text "
-    f"**{spoken(views.row(rated, 'best of the text alone'))}**; best minus best, chosen on other writers, "
-    f"{spoken(pleasant, '+.2f')}. Of {len(ahead)} appraisals the stream is ahead for **{(ahead['ci_low'] > 0).sum()}** and "
-    f"behind for **{(ahead['ci_high'] < 0).sum()}**, with the whole interval."
+    f"The stream predicts **{(ahead['ci_low'] > 0).sum()}** of {len(ahead)} appraisals better than the text and "
+    f"**{(ahead['ci_high'] < 0).sum()}** worse, by intervals of the difference that exclude 0. Of pleasantness the stream "
+    f"explains {spoken(pleasant[0])}, the text {spoken(pleasant[1])}."
 )
 
 # %% [markdown]
@@ -157,11 +158,17 @@ figures.show(
         beyond, by="appraisal", hue="source", xlabel="partial $R^2$ beyond the label", lines={"nothing": 0}
     ),
     name="fig-wording-partial",
-    title=f"Partial R² beside the label, of the appraisal with most: {figures.extremes(beyond, 'source')}",
+    title=f"Largest share explained beyond the label: {figures.extremes(beyond, 'source')}",
     fold=True,
     caption=f"Share of the variance left by the writer's label that the residual stream after layer {at} explains, and "
     "the best of the four probes of the text alone; 95 % intervals over writers.",
     alt="Points with intervals for 21 appraisals: what stream and text explain beyond the emotion label.",
+)
+wide = beyond.pivot(index="appraisal", columns="source", values="value")
+say(
+    f"Of what the label leaves unexplained the stream explains {wide['residual stream'].mean():.2f}, the text "
+    f"{wide[views.BEST].mean():.2f}, on average over the appraisals. The stream's share is the larger one for "
+    f"**{(wide['residual stream'] > wide[views.BEST]).sum()} of {len(wide)}**."
 )
 
 # %% [markdown]
@@ -176,10 +183,12 @@ figures.show(
 
 # %% tags=["hide-input"]
 apart = views.curves(data, views.BEYOND, metric="balanced_accuracy", target="writer")
+added, joint = select(data, metric="accuracy_gain", target="writer"), views.gap(data, "both", target="writer")
+most, rest = views.best(added, "both"), views.best(named, "residual")
 figures.show(
     figures.depth_curves(apart, hue="source", x="depth", ylabel="balanced accuracy", lines={"chance": 1 / 13}),
     name="fig-wording-beyond",
-    title=f"Writer's emotion, balanced accuracy at the best layer: {figures.extremes(apart, 'source')}",
+    title=f"Beside the words the stream adds at most {spoken(most, '+.2f')} to balanced accuracy",
     fold=True,
     caption="Balanced held-out accuracy for the writer's label of the residual stream as it is, without what the weighted "
     "words tell of the emotion, and beside them; the level line is the words alone. 95 % intervals over writers.",
@@ -187,25 +196,21 @@ figures.show(
 )
 
 # %% tags=["hide-input"]
-added, joint = select(data, metric="accuracy_gain", target="writer"), views.gap(data, "both", target="writer")
-most, rest = views.best(added, "both"), views.best(named, "residual")
 say(
-    f"Beside the words the stream adds most after layer {layer_number(most['layer'])}, {spoken(most, '+.2f')}, and "
-    f"something, by the whole interval, after {(added['ci_low'] > 0).sum()} of {len(added)} layers; what is left of it "
-    f"without what they tell gives at best {spoken(rest)}. Both together minus the best of the text, chosen on other writers: "
-    f"**{spoken(joint, '+.2f')}**. With both, the text alone is beaten for **{views.won(data)}** of {len(ahead)} appraisals."
+    f"*Without* the words the stream reads the writer's label with {spoken(rest)} at its best layer. *Beside* them it "
+    f"adds something after **{(added['ci_low'] > 0).sum()} of {len(added)}** layers (interval above 0), most after layer "
+    f"{layer_number(most['layer'])}. Both together minus the best of the text, chosen on other writers, is "
+    f"**{spoken(joint, '+.2f')}**."
 )
 
 # %% tags=["hide-input"]
 figures.show(
-    figures.interval_points(
-        views.gains(data), by="appraisal", hue="source", xlabel="$R^2$ minus that of the text alone", lines={"equal": 0}
-    ),
+    figures.interval_points(ahead, by="appraisal", xlabel="$R^2$ minus that of the text alone", lines={"equal": 0}),
     name="fig-wording-gains",
     title=f"The stream predicts {(ahead['ci_low'] > 0).sum()} of {len(ahead)} appraisals better than the text alone",
-    caption="Best $R^2$ of the residual stream, and of stream and words together, minus the best of the text "
-    "alone; layer and text probe are chosen on one half of the writers and compared on the other. 95 % intervals.",
-    alt="For 21 appraisals how much better the stream, and stream and words together, predict than the text alone.",
+    caption="Best $R^2$ of the residual stream minus the best of the text alone; layer and text probe are chosen on one "
+    "half of the writers and compared on the other. 95 % intervals.",
+    alt="For 21 appraisals how much better the stream predicts them than the text alone.",
 )
 
 # %% [markdown]
@@ -223,13 +228,13 @@ figures.show(
         across, hue="source", panel="panel", x="depth", ylabel="balanced accuracy", lines={"chance": 1 / 13}
     ),
     name="fig-wording-carried",
-    title=f"Writer's emotion by the best reader, balanced accuracy at the best layer: {figures.extremes(across, 'panel')}",
+    title=f"Writer's label by the best reader: {figures.extremes(across, 'panel')}",
     fold=True,
     caption="Balanced accuracy for the writer's label within this corpus (held out) and from one corpus to another "
     f"({views.sizes(data)}). 95 % intervals over the writers of the tested corpus.",
     alt="Balanced accuracy over depth in three panels: within the corpus, to the other corpus, and back.",
 )
-say("Stream, at the layer that is best within this corpus, minus the text:")
+say("Balanced accuracy of the stream, at the layer that is best within this corpus, minus that of the text:")
 views.differences(data)
 
 # %% [markdown]
@@ -240,8 +245,7 @@ views.differences(data)
 # else, which is why the two are also put together. The comparison is not quite even. Words are read from the whole text;
 # of the activations only the last token's are, one layer at a time, where the model has to keep ready what it needs for its
 # answer. Words come with thousands of columns, the stream with as many as it is wide. And only the stream has seen other
-# texts than these: the model was trained on very many. That weighted words are no worse here than the activations of one
-# model says something about that model, not about all.
+# texts than these: the model was trained on very many. What is found here is found of one model.
 
 # %% [markdown]
 # ## Verdict
@@ -251,7 +255,7 @@ views.differences(data)
 
 # %% tags=["hide-input"]
 decided = views.decided(claims.checks(claims.run_tables(f"results/{run.slug}"), ["C2", "C12"]))
-say("Neither has been tested in this run yet.") if decided.empty else decided
+say(claims.as_markdown(claims.shown(decided)) or "Neither has been tested in this run yet.")
 
 # %% tags=["hide-input"]
 say(footer(data.attrs["provenance"]))

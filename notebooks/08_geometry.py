@@ -55,8 +55,6 @@ profile = "quick"
 corpus_path = ""
 
 # %% tags=["hide-input"]
-from functools import partial
-
 from emolib import figures
 from emolib.engine.sites import layer_number
 from emolib.experiments import geometry
@@ -77,19 +75,18 @@ lacking = absent(data.attrs["provenance"])
 # ## In short
 
 # %% tags=["hide-input"]
-of = partial(ladder.quoted, ladder.checked(claims.shown_runs(run.slug), ["C13"]))
-say(
-    "Of twelve cosines between the probes of emotions and of appraisals, this many have the theory's sign on average over the "
-    f"first half of the layers: {of('C13', 'cosines with the sign')}. Mean size of such cosines beyond depth 0.75, as a multiple "
-    "of that in the first half (below 1 they fade), of differences of means: "
-    f"{of('C13', 'share of the size that is left with differences')}."
+right, beyond, late = (
+    ladder.model_by_model(run, geometry, view) for view in (views.early_signs, views.beyond_construction, views.faded)
 )
-settled, spread = (ladder.model_by_model(run, geometry, view) for view in (views.valence_settles, views.spread_between))
+probes, means = (select(late, name=name) for name in ("probe", "mean difference"))
 say(
-    "Without any appraisal: the axis on which the mean activations of the emotions differ most follows how pleasant the "
-    "event was, beyond what shuffled labels give, in every layer from this depth on: "
-    f"{ladder.listed(settled)}. Share of the variance of the activations that lies between emotions in the last layer: "
-    f"{ladder.listed(spread, '.0%')}."
+    "- *Do they point there?* Pairs of probes with the sign that people's ratings give, on average over early layers: "
+    f"{ladder.in_words(right['run'], right['shown'])}. Of the pairs whose rating has a clear sign: "
+    f"{ladder.in_words(right['run'], right['clear'])}.\n"
+    "- *More than the method gives by construction?* Layers in which they align beyond that: "
+    f"{ladder.in_words(beyond['run'], beyond['shown'])}.\n"
+    "- *Do they become orthogonal?* Late cosines as a multiple of early ones, below 1 where they fade, between probes: "
+    f"{ladder.listed(probes)}; between plain differences of means: {ladder.listed(means)}."
 )
 
 # %% tags=["hide-input"]
@@ -98,9 +95,7 @@ look = dict(hue="kind", panel="run", x="depth", ylabel="alignment with theory", 
 figures.show(
     figures.depth_curves(lines, **look),
     name="fig-geometry-models",
-    title=f"Alignment of probes with theory, at its highest layer: {figures.extremes(select(lines, kind='measured'), 'run')}; "
-    "with labels and ratings handed to other writers together, on average: "
-    f"{figures.extremes(select(lines, kind='both shuffled'), 'run')}",
+    title=f"Layers with more alignment than by construction: {' and '.join(beyond['shown'] + ' (' + beyond['run'] + ')')}",
     caption="How far the directions of six emotions point along those of two appraisals as people's ratings say that they "
     "should, in each model: mean over twelve pairs, as measured, and when labels and ratings are handed to other writers "
     "together, which is what the method gives by construction. 95 % intervals, or the range of 95 % of the draws.",
@@ -138,11 +133,12 @@ ladder.badges(run, "08_geometry")
 
 # %% tags=["hide-input"]
 signs = views.expected_signs(data)
-shares = ", ".join(f"{name} {share:.0%}" for name, share in signs.iloc[:, 1:].mean().items())
+shares = signs[views.drawn(data)].mean()
+each = shares.map("{:.0%}".format) + " (" + shares.index + ")"
 figures.show(
     figures.paths(views.walks(data), x=geometry.PLANE[0], y=geometry.PLANE[1]),
     name="fig-geometry-paths",
-    title=f"Cosines with the sign that people's ratings give, in early layers: {shares}",
+    title=f"Early cosines with the sign of people's ratings: {', '.join(each)}",
     caption="Cosines of six emotion directions with pleasantness (across) and other-agency (up), residual stream, first "
     "layer (ring) to last (dot). First panel: the paper's values (its Figure 6).",
     alt="Four panels of paths over layers: the paper's probes, ours, mean differences and whitened directions.",
@@ -166,8 +162,7 @@ if "probe" in views.kinds(data):
     figures.show(
         figures.depth_curves(curves, paper=paper.values("geometry"), **look),
         name="fig-geometry-curves",
-        title=f"Largest size of a cosine: {figures.extremes(sizes, 'appraisal')}; shuffled ratings reach "
-        f"±{views.chance(data).loc['probe']['reach'].mean():.2f} on average",
+        title=f"Largest size of a cosine: {figures.extremes(sizes, 'appraisal')}",
         fold=True,
         caption="Cosine of probe directions by depth, 95 % intervals. Ratings shuffled: mean and the range of 95 % of the draws, "
         "of both appraisals together. Dashed: the paper's Llama 3.2 1B.",
@@ -178,21 +173,24 @@ else:
 
 # %% tags=["hide-input"]
 say(
-    "Mean over the twelve pairs and over half of the layers: how far from zero shuffled ratings reach, and how often ours lie beyond."
+    "Mean over the pairs, in the first and in the second half of the layers: how far from zero shuffled ratings reach, and "
+    "how often ours lie beyond:"
 )
 views.reach(data)
 
 # %% tags=["hide-input"]
+clear = signs[signs["clear"]][shares.index].mean()
 say(
-    "Share of the layers in the first half in which the cosine has the sign that the ratings give. Over all pairs and "
-    f"layers: {shares}."
+    "How far the emotion's mean rating lies from that of all emotions, in brackets where its interval includes zero, so that "
+    "the sign is not clear; and the share of early layers in which the cosine has that sign. Over the "
+    f"{signs['clear'].sum()} clear pairs of {len(signs)}: {', '.join(clear.index + ' ' + clear.map('{:.0%}'.format))}."
 )
-signs.style.format({signs.columns[0]: "{:+.2f}"} | dict.fromkeys(signs.columns[1:], "{:.0%}"))
+views.signs_in_words(data)
 
 # %% [markdown]
 # ## Is it the model, or the data?
 #
-# Twelve right signs look convincing, but labels and ratings are correlated in people: joyful events *are* rated
+# Right signs look convincing, but labels and ratings are correlated in people: joyful events *are* rated
 # pleasant. Two directions fitted on the same events share the accidents of those events, and so align in proportion to
 # that correlation *whatever the activations know*. *Alignment* is the mean of the twelve cosines, each times its
 # expected sign; three comparisons take it apart.
@@ -212,8 +210,7 @@ look = dict(hue="kind", panel="panel", x="depth", ylabel="alignment with theory"
 figures.show(
     figures.depth_curves(rows, reference=behind, **look),
     name="fig-geometry-alignment",
-    title=f"Alignment at its highest layer, measured: {figures.extremes(select(rows, kind='measured'), 'panel')}; from two "
-    f"halves of the writers: {figures.extremes(select(rows, kind='two halves'), 'panel')}",
+    title=f"Highest alignment from two halves of the writers: {figures.extremes(select(rows, kind='two halves'), 'panel')}",
     fold=True,
     caption="Mean over twelve pairs of the cosine times its expected sign, residual stream. Measured: 95 % interval over "
     "writers; two halves: mean and interval from random splits; shuffled: mean and the range of 95 % of the draws.",
@@ -235,8 +232,7 @@ views.alignment_by_half(data)
 # model's, all kinds of vectors must show it, also on the same events (*agreed set*).
 
 # %% tags=["hide-input"]
-fading = views.fading(data)
-late = fading[fading["name"].isin(["probe", "mean difference"]) & (fading["ratio"] == views.RATIOS["fade"])]
+fading, late = views.fading(data), views.faded(data)
 look = dict(by="name", hue="ratio", xlabel="ratio of the mean sizes of the cosines", lines={"no change": 1})
 figures.show(
     figures.interval_points(fading, paper=views.published_fading(), paper_model="Llama 3.2 1B", **look),
@@ -290,13 +286,10 @@ figures.show(
 
 # %% tags=["hide-input"]
 rows, look = views.valence(data), dict(hue="kind", panel="panel", x="depth", ylabel="|r| with valence", ylim=(0, 1))
-shuffled = select(rows, kind="labels shuffled")
 figures.show(
     figures.depth_curves(rows, **look),
     name="fig-geometry-valence",
-    title="Correlation of the first component with valence, at the highest layer: "
-    f"{figures.extremes(select(rows, kind='measured'), 'panel')}; 95 % of shuffles stay below "
-    f"{figures.extremes(shuffled.assign(value=shuffled['ci_high']), 'panel')}",
+    title=f"First component with valence, highest |r|: {figures.extremes(select(rows, kind='measured'), 'panel')}",
     fold=True,
     caption="Correlation over thirteen emotions of the first component with rated valence (its sign is free). Measured: 95 % "
     "interval over writers; shuffled labels: mean and the range of 95 % of the draws.",
@@ -306,7 +299,11 @@ figures.show(
 # %% tags=["hide-input"]
 here = select(data, vector="whitened", layer=views.clearest_layer(data))
 r, p = (select(here, metric=metric).iloc[0] for metric in ("pc1_valence", "pc1_valence_p"))
+settled, spread = (ladder.model_by_model(run, geometry, view) for view in (views.valence_settles, views.spread_between))
 say(
+    "The first component of the raw centroids follows valence, beyond what shuffled labels give, in every layer from this "
+    f"depth on: {ladder.listed(settled)}. Share of the variance of the activations that lies between emotions in the last "
+    f"layer: {ladder.listed(spread, '.0%')}. "
     f"After layer {where}, whitened: |r| = **{spoken(r)}**, p = {p['value']:.4f} when valence is permuted over the emotions."
 )
 

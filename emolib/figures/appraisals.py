@@ -106,11 +106,12 @@ def space(ours: pd.DataFrame, *, axes: tuple[str, str, str]) -> Figure:
     table = ours.pivot(index="emotion", columns="appraisal", values="value")[list(axes)]
     fig = Figure(figsize=(WIDTH, 4.8))
     ax = fig.add_subplot(projection="3d")
-    for emotion, (a, b, c) in table.iterrows():
+    for k, (emotion, (a, b, c)) in enumerate(table.iterrows()):
         colour = EMOTION_COLOURS[str(emotion)]
         ax.plot([a, a], [b, b], [0, c], color=colour, linewidth=1.5)
         ax.plot([a], [b], [c], "o", color=colour, markersize=7)
-        ax.text(a, b, c, f" {emotion}", fontsize=9.5)
+        # in turn to either side, so that two emotions that lie close keep their names apart
+        ax.text(a, b, c, f"  {emotion}  ", fontsize=9.5, ha="left" if k % 2 else "right", va="center")
     wide, deep, high = (1.1 * table.abs().max()).tolist()
     ax.plot_surface(*np.meshgrid([-wide, wide], [-deep, deep]), np.zeros((2, 2)), color=INK, alpha=0.06, linewidth=0)
     ax.set(

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from emolib.figures.palette import GREY, INK, PRIMARY, palette
 from emolib.figures.panels import (
@@ -38,10 +39,13 @@ def interval_points(
     lines: Mapping[str, float] | None = None,
     xlim: tuple[float, float] | None = None,
     paper_model: str = "",
+    whose: str = OURS,
+    percent: bool = False,
 ) -> Figure:
     """Return a point with its 95 % interval per value of `by` (top to bottom) and `hue`; the paper's is a diamond.
 
-    `lines` are up to three named vertical lines, for example {"chance": 1 / 13, "human readers": 0.55}.
+    `lines` are up to three named vertical lines, for example {"chance": 1 / 13, "human readers": 0.55}. `whose` says
+    what the points are, where they are not all this run's; shares are shown in `percent`.
     """
     theirs = f"paper ({paper_model})" if paper_model else "paper"
     frames = two_sources(ours, paper, [by] if hue is None else [by, hue], theirs)
@@ -49,7 +53,7 @@ def interval_points(
     step = 0.8 / len(look)
     fig = Figure(figsize=(WIDTH, (0.17 * len(look) + 0.18) * len(names) + 1.3))
     ax = fig.subplots()
-    handles = []
+    handles, form = [], ".0%" if percent else ".2f"
     for k, (shade, (colour, marker)) in enumerate(look.items()):
         for what, frame in frames.items():
             rows = rows_where(frame, hue, shade)
@@ -58,15 +62,19 @@ def interval_points(
                 _points(ax, rows, places, colour, marker)
             else:
                 ax.plot(rows["value"], places, "D", color=INK, markerfacecolor="none", markersize=5.5, zorder=4)
-        name = readable(shade, hue or "") or f"{OURS}, 95 % interval"
+        name = readable(shade, hue or "") or f"{whose}, 95 % interval"
         handles.append(Line2D([], [], color=colour, marker=marker, label=name))
     ax.set_yticks(range(len(names)), [readable(name, by) for name in names])
     ax.set(xlabel=xlabel, xlim=xlim, ylim=(len(names) - 0.4, -0.6))
     ax.grid(visible=False, axis="y")
+    if (ours["value"] % 1 == 0).all():  # counts, as of layers
+        ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     if paper is not None:
         handles.append(Line2D([], [], color=INK, marker="D", markerfacecolor="none", linestyle="", label=theirs))
     for (name, x), dash in zip((lines or {}).items(), DASHES, strict=False):
-        handles.append(ax.axvline(x, color=INK, lw=1.1, linestyle=dash, label=f"{name} ({x:.2f})"))
+        handles.append(ax.axvline(x, color=INK, lw=1.1, linestyle=dash, label=f"{name} ({x:{form}})"))
+    if percent:
+        ax.xaxis.set_major_formatter(PercentFormatter(1))
     legend_below(fig, handles, most=3)
     return fig
 

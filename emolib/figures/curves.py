@@ -7,7 +7,7 @@ Rows are selected before they come here: a point that two rows claim is an error
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -56,28 +56,36 @@ def depth_curves(
     x: Literal["layer", "depth"] | None = None,
     lines: Mapping[str, float] | None = None,
     ylim: tuple[float, float] | None = None,
+    colours: Sequence[str] = (),
 ) -> Figure:
     """Return `value` over layers, a curve per `hue` with its 95 % band, a panel per value of `panel`.
 
     `x=None` counts layers when all curves come from models of one depth, and otherwise plots the fraction of depth.
-    `lines` are named levels, such as {"chance": 1 / 13}. Raises ValueError for a missing layer, two rows for one point,
-    or curves of several models whose `n_layers` is not known.
+    `lines` are named levels, such as {"chance": 1 / 13}; a curve of ours that is level has no markers. `colours`, one a
+    curve, are for what must not be taken for the components of a figure beside it. Raises ValueError for a missing
+    layer, two rows for one point, too few colours, or curves of several models whose `n_layers` is not known.
     """
     frames = placed(ours=ours, paper=paper, reference=reference)
     axis = x or depth_axis(frames)
     look, names = palette(names_of(frames, hue)), names_of(frames, panel)
+    if colours:
+        look = {name: (own, look[name][1]) for name, own in zip(look, colours, strict=True)}
+    look = _unmarked(look, frames["ours"], hue, panel)
     across = 2 if len(names) == 4 else COLUMNS
     fig, axes = panels(len(names), height=2.2 if len(names) > 1 else 3.0, columns=across)
     for name, ax in zip(names, axes, strict=True):
         for key in ("paper", "reference", "ours"):
             if key in frames:
-                _curves(ax, rows_where(frames[key], panel, name), hue, look, axis, key)
+                _curves(ax, rows_where(frames[key], panel, name), hue, look, axis, key, ylim or (-np.inf, np.inf))
         ax.set(
             title=textwrap.fill(readable(name, panel or ""), 72 // across), **({} if ylim is None else {"ylim": ylim})
         )
         for level in (lines or {}).values():
             ax.axhline(level, color=INK, linewidth=1, linestyle=(0, (1, 3)))
-        ax.xaxis.set_major_locator(MaxNLocator(8 if len(names) == 1 else 4, integer=axis == "layer"))
+        if axis == "layer":
+            ax.set_xticks(layer_ticks(max(map(_depth, frames.values())), 8 if len(names) == 1 else 4))
+        else:
+            ax.xaxis.set_major_locator(MaxNLocator(8 if len(names) == 1 else 4))
     label_axes(axes, "layer" if axis == "layer" else "depth" if len(names) > 1 else DEPTH, ylabel)
     legend(fig, look, hue, frames, lines or {}, ours="this book" if panel == "run" else OURS)
     return fig
@@ -125,7 +133,24 @@ def site_heatmap(
     return fig
 
 
-def _curves(ax: Axes, rows: pd.DataFrame, hue: str, look: Look, axis: str, source: str) -> None:
+def _unmarked(look: Look, ours: pd.DataFrame, hue: str, panel: str | None) -> Look:
+    """The look without the markers of curves that are level in every panel: they were not measured layer by layer."""
+    values = ours.groupby([ours[hue].astype(str), *([ours[panel]] if panel else [])])["value"]
+    level = ((values.nunique() == 1) & (values.size() > 1)).groupby(level=0).all()
+    return {name: (colour, "" if level.get(name, False) else mark) for name, (colour, mark) in look.items()}
+
+
+def layer_ticks(n_layers: int, most: int) -> list[int]:
+    """Return the numbers that an axis of layers shows: the first, the last, and at most about `most` round ones."""
+    first, last = layer_number(0), layer_number(n_layers - 1)
+    step = next(step for step in (1, 2, 5, 10, 20, 50, 100) if n_layers <= step * most or step == 100)
+    between = [tick for tick in range(step, last, step) if first + step / 2 < tick <= last - step / 2]
+    return sorted({first, *between, last})
+
+
+def _curves(
+    ax: Axes, rows: pd.DataFrame, hue: str, look: Look, axis: str, source: str, limits: tuple[float, float]
+) -> None:
     if rows.empty:
         return
     check_rows(rows, [hue, "layer"], source)
@@ -140,8 +165,9 @@ def _curves(ax: Axes, rows: pd.DataFrame, hue: str, look: Look, axis: str, sourc
         every = max(1, len(place) // 12)
         kind = {"linewidth": 1.3, "alpha": 0.85} if behind else {"marker": marker, "markevery": every}
         line = ax.plot(place, value, color=colour, linestyle=LINES[source], zorder=2 if behind else 3, **kind)[0]
-        # markers at the limits show in full; outside the layout, because shared axes find their limits after it
-        line.set(clip_on=False, in_layout=False)
+        # markers at the limits show in full, but what leaves the panel is cut; outside the layout, because shared axes
+        # find their limits after it
+        line.set(clip_on=bool(((value < limits[0]) | (value > limits[1])).any()), in_layout=False)
 
 
 def _depth(frame: pd.DataFrame) -> int:
@@ -159,6 +185,6 @@ def _heat(
     ax.patch.set(facecolor=INK, alpha=0.15)
     image = ax.imshow(table, norm=norm, cmap=colours, extent=extent, aspect="auto", interpolation="none")
     ax.set_yticks(np.arange(len(marks)), [readable(mark, key) for mark in marks])
-    ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    ax.set_xticks(layer_ticks(n_layers, 5))
     bare(ax)
     return image

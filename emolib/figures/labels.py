@@ -5,6 +5,7 @@ The shares are of labels, or of outcomes that exclude one another: transferred, 
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,12 +17,14 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
+from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import withStroke
+from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from emolib.engine.sites import layer_number
-from emolib.figures.palette import EMOTION_COLOURS, EMOTION_ORDER, GREY, INK, text_on
+from emolib.figures.curves import layer_ticks
+from emolib.figures.palette import EMOTION_COLOURS, EMOTION_ORDER, INK, text_on
 from emolib.figures.panels import (
     LINES,
     SOURCES,
@@ -74,28 +77,49 @@ def confusion_matrix(ours: pd.DataFrame, *, paper: pd.DataFrame | None = None) -
 
 
 @styled
-def stacked_labels(bars: Mapping[str, pd.DataFrame], *, xlabel: str = "share of predicted labels") -> Figure:
+def stacked_labels(
+    bars: Mapping[str, pd.DataFrame],
+    *,
+    paper: Mapping[str, pd.DataFrame] | None = None,
+    xlabel: str = "share of predicted labels",
+) -> Figure:
     """Return one horizontal bar per entry, split into the 13 labels in the paper's order, top entry first.
 
-    Each frame has a row per label (count or share in `value`; labels left out are 0) and is scaled to 1.
+    Each frame has a row per label (count or share in `value`; labels left out are 0) and is scaled to 1. The paper's
+    bar, where there is one of that name, is thinner and below ours. A label is written where its part has room for it.
     """
-    fig = Figure(figsize=(WIDTH, 0.42 * len(bars) + 1.75))
+    fig = Figure(figsize=(WIDTH, (0.42 if paper is None else 0.62) * len(bars) + 1.75))
     ax = fig.subplots()
-    for y, (name, frame) in enumerate(bars.items()):
-        left = 0.0
-        for emotion, share in split(frame.assign(bar=name), "bar", "label", EMOTION_COLOURS, name).loc[name].items():
-            colour = EMOTION_COLOURS[emotion]
-            ax.barh(y, share, left=left, color=colour, height=0.78)
-            if share * 62 > len(emotion) + 1:
-                middle = left + share / 2
-                ax.text(middle, y, emotion, ha="center", va="center", fontsize=9, color=text_on(colour))
-            left += share
-    ax.set_yticks(range(len(bars)), [readable(name) for name in bars])
-    ax.set(xlim=(0, 1), ylim=(len(bars) - 0.45, -0.55), xlabel=xlabel)
+    place, places, written = 0.0, [], []
+    for name, frame in bars.items():
+        written += _bar(ax, frame, name, place, 0.78)
+        theirs = (paper or {}).get(name)
+        if theirs is not None:
+            written += _bar(ax, theirs, f"{name} (paper)", place + 0.64, 0.46)
+        places.append(place if theirs is None else place + 0.25)
+        place += 1.0 if theirs is None else 1.58
+    ax.set_yticks(places, [textwrap.fill(readable(name), 25) for name in bars])
+    ax.set(xlim=(0, 1), ylim=(place - 0.45, -0.55), xlabel=xlabel)
     ax.xaxis.set_major_formatter(PercentFormatter(1))
     bare(ax)
     _key(fig, EMOTION_COLOURS, {}, columns=5)
+    fig.draw_without_rendering()  # how wide a part is, is known once the names beside the bars have their room
+    for word, part in written:
+        if word.get_window_extent().width > 0.94 * part.get_window_extent().width:
+            word.remove()
     return fig
+
+
+def _bar(ax: Axes, frame: pd.DataFrame, name: str, y: float, height: float) -> list[tuple[Text, Rectangle]]:
+    """Draw one bar of `stacked_labels`; its words, which do not all have room, and their parts."""
+    left, written = 0.0, []
+    for emotion, share in split(frame.assign(bar=name), "bar", "label", EMOTION_COLOURS, name).loc[name].items():
+        colour = EMOTION_COLOURS[emotion]
+        (part,) = ax.barh(y, share, left=left, color=colour, height=height)
+        look = dict(ha="center", va="center", fontsize=9, color=text_on(colour), in_layout=False)
+        written.append((ax.text(left + share / 2, y, emotion, **look), part))
+        left += share
+    return written
 
 
 @styled
@@ -105,7 +129,7 @@ def label_shares(
     """Return the share of each label as a bar in its colour, in the book's order, a panel per value of `panel`.
 
     Rows have label, value and, if wanted, `state`: "after", which is the bar, "before", a ring on it, and "random",
-    dots below it, one for each `draw`. Raises ValueError for two rows of one label and state, or of one draw.
+    dots on its middle line, one for each `draw`. Raises ValueError for two rows of one label and state, or of one draw.
     """
     shown = ours if "state" in ours else ours.assign(state="after", draw=-1)
     check_rows(shown, [*([panel] if panel else []), "label", "state", "draw"], "ours")
@@ -117,8 +141,17 @@ def label_shares(
         rows = rows.assign(y=rows["label"].map(places)).set_index("state")
         after, before, random = (rows[rows.index == state] for state in ("after", "before", "random"))
         ax.barh(after["y"], after["value"], height=0.62, color=[EMOTION_COLOURS[label] for label in after["label"]])
-        ax.plot(before["value"], before["y"], "o", color=INK, markerfacecolor="none", markersize=6, path_effects=HALO)
-        ax.plot(random["value"], random["y"] + 0.4, ".", color=GREY, alpha=0.7, markersize=4)
+        ax.plot(
+            before["value"],
+            before["y"],
+            "o",
+            color=INK,
+            markerfacecolor="none",
+            markersize=6,
+            zorder=4,
+            path_effects=HALO,
+        )
+        ax.plot(random["value"], random["y"], ".", color=INK, markersize=3.5, path_effects=HALO)
         ax.set_yticks(range(len(places)), list(places))
         ax.set(title=readable(name, panel or ""), ylim=(len(places) - 0.4, -0.6))
         ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
@@ -127,14 +160,15 @@ def label_shares(
     label_axes(axes, xlabel, "")
     words: dict[str, dict[str, Any]] = {
         "before": dict(label="before", marker="o", color=INK, markerfacecolor="none"),
-        "random": dict(label="random directions of the same length", marker=".", color=GREY),
+        "random": dict(label="random directions of the same length", marker=".", color=INK),
     }
     handles: list[Artist] = [
         Line2D([], [], linestyle="", markersize=6, **look)
         for state, look in words.items()
         if (shown["state"] == state).any()
     ]
-    legend_below(fig, [Patch(color=GREY, label="after (bar)"), *handles] if handles else [])
+    bar = Patch(facecolor="none", edgecolor=INK, label="after (bar)")
+    legend_below(fig, [bar, *handles] if handles else [])
     return fig
 
 
@@ -169,7 +203,7 @@ def depth_stacks(
         for level in (lines or {}).values():
             ax.axhline(level, color="black", linewidth=1.2, linestyle=DOTTED)
         ax.set_title(readable(name, panel))
-        ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        ax.set_xticks(layer_ticks(int(numbers.max()), 6))
     label_axes(axes, "layer", ylabel)
     _key(fig, colours or EMOTION_COLOURS, lines or {}, columns=3 if colours else 5)
     return fig

@@ -19,7 +19,7 @@ GREY = "#8a8a8a"
 # Okabe and Ito (2008): distinct in all common forms of colour blindness.
 COMPONENT_COLOURS: dict[str, str] = dict(zip(COMPONENTS, ("#0072b2", "#d55e00", "#009e73"), strict=True))
 COMPONENT_LABELS: dict[str, str] = dict(
-    zip(COMPONENTS, ("attention output", "MLP output", "residual stream"), strict=True)
+    zip(COMPONENTS, ("attention output", "feed-forward output", "residual stream"), strict=True)
 )
 
 # The paper's names where it has any; the rest of the corpus's short column names written out.
@@ -65,23 +65,38 @@ SEGMENT_COLOURS = {
     "first_token": "#949494",
 }
 
-# For what is neither a component nor an emotion (models, prompts, conditions).
+# For what has no colour of its own (models, prompts, conditions).
 CYCLE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b58900", "#00a0cd", "#8647b9", "#8a8a8a", "#a6611a", "#c61f26")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "h", "*", "p", "d")
+# What is compared in many chapters looks alike in all of them: a component, what chance gives, what the label gives.
+_SHUFFLED = ("#cc79a7", "D")
+ROLES: dict[str, tuple[str, str]] = {
+    **{COMPONENT_LABELS[name]: (COMPONENT_COLOURS[name], mark) for name, mark in zip(COMPONENTS, "os^", strict=True)},
+    **dict.fromkeys(("shuffled", "shuffled labels", "labels shuffled", "both shuffled"), _SHUFFLED),
+    "ratings shuffled": ("#a6611a", ">"),
+    "label only": ("#b58900", "v"),
+    "mean difference": ("#00a0cd", "P"),
+    "random": ("#8a8a8a", "<"),
+}
 
 
 def palette(names: list[str]) -> dict[str, tuple[str, str]]:
-    """Return (colour, marker) for each name: fixed for components and emotions, in turn for anything else.
+    """Return (colour, marker) for each name: fixed for emotions and for what has a role, in turn for anything else.
 
     Raises ValueError for more names than colours.
     """
-    for fixed in (COMPONENT_COLOURS, EMOTION_COLOURS):
-        if names and set(names) <= set(fixed):
-            order = list(fixed)
-            return {name: (fixed[name], MARKERS[order.index(name)]) for name in names}
+    if names and set(names) <= set(EMOTION_COLOURS):
+        return {name: (EMOTION_COLOURS[name], MARKERS[EMOTION_ORDER.index(name)]) for name in names}
     if len(names) > len(CYCLE):
         raise ValueError(f"{len(names)} curves share {len(CYCLE)} colours: select fewer, or split them into panels")
-    return {name: (CYCLE[i], MARKERS[i]) for i, name in enumerate(names)}
+    look: dict[str, tuple[str, str]] = {}
+    for name in names:
+        role = ROLES.get(COMPONENT_LABELS.get(name, name.replace("_", " ")))
+        if role and role not in look.values():  # of two names of one role the first
+            look[name] = role
+    taken = {part for role in look.values() for part in role}
+    free = zip(*([one for one in of if one not in taken] for of in (CYCLE, MARKERS)), strict=False)
+    return {name: look.get(name) or next(free) for name in names}
 
 
 def ordered(names: list[str]) -> list[str]:

@@ -295,7 +295,7 @@ def test_the_keyboard_changes_the_view_and_the_address_restores_it(opened: Any, 
     assert shown(other) == seen and other.inner_text(".emolib-said") == said
     page.evaluate("location.hash = 'event=s001&edit=zero&component=mlp_out&layer=5'")
     page.wait_for_selector("[data-shown*='event=s001']")
-    assert "With the MLP output of layers 4 to 6 silenced" in page.inner_text(".emolib-said")
+    assert "With the feed-forward output of layers 4 to 6 silenced" in page.inner_text(".emolib-said")
     page.close()
     other.close()
 

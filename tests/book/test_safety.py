@@ -31,7 +31,7 @@ def test_words_and_tokens_of_a_model_are_shown_and_not_run() -> None:
     about = dict(model="m", prompt="p", seed=0, ci_low=float("nan"), ci_high=float("nan"))
     words = [dict(metric="word_count", label=word, value=2, n=5) for word in (SCRIPT, "joy", "others")]
     found = free_words(tidy(words, "behaviour", n_layers=2, **about))
-    assert set(found["word"].dropna()) == {SHOWN, "joy"}
+    assert {SHOWN, "joy"} < set(found["word"]) and "fear" in set(found["word"]), "the paper's words, too"
     page = found.style.hide().to_html()
     assert SHOWN in page and "<script" not in page
     tokens = [dict(metric="top1_count", part="cue", token=token, value=2, n=5, layer=1) for token in (SCRIPT, "joy")]

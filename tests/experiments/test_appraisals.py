@@ -246,7 +246,7 @@ def test_where_too_few_answers_are_right_all_that_needs_none_is_measured(
     assert f"the model answers 30 of {N} texts right" in found.attrs["left_out"] and not views.has_released(found)
     best = views.best_released(found)
     assert best[["ours", "label"]].isna().all(axis=None) and best["paper"].notna().all()
-    assert len(views.beside_readers(found)) == 21 and len(views.set_gaps(found)) == 6  # of the six emotions anger alone
+    assert len(views.set_gaps(found)) == 6  # of the six emotions anger alone
 
 
 def test_the_grid_of_alphas_reaches_both_ends() -> None:
@@ -266,14 +266,32 @@ def test_views_are_the_table() -> None:
     assert stream == values(data, "r2", **OURS)["resid_post", 2, "pleasantness"]
     beyond, layer = views.beyond_label(data), views.best_layer(data)
     assert beyond["value"].is_monotonic_decreasing and set(beyond["layer"]) == {layer} and len(beyond) == 21
-    assert list(views.beside_readers(data)) == ["label only, all events", "probe", "beyond the label, all events"]
-    assert views.set_gaps(data).shape == (36,) and views.peak_and_fall(data).shape == (6, 2)
+    assert views.beside_readers(data).empty and views.set_gaps(data).shape == (36,)
+    peak, fall = views.peak_and_fall(data)
+    assert len(peak) == len(fall) == 6 and fall["value"].is_monotonic_decreasing
+    late = data[(data["metric"] == "r2") & (data["component"] == "resid_post") & (data["layer"] == data["layer"].max())]
+    data.loc[late.index, "value"] = np.where(late["setting"] == "as_released", -0.5, 0.5)
+    assert views.lost_at_the_end(data) == "by the paper's probes for **6 of 6** and by ours for **0 of 6**"
     named = views.emotion_named(data)
     assert set(named["source"]) == {
         "all 21 ratings",
         "the six of the paper",
         "probed ratings",
-        "activations",
+        "residual stream",
         "shuffled labels",
     }
     assert named["target"].eq("shuffled").sum() == named["source"].eq("shuffled labels").sum() > 0
+
+
+def test_a_probe_is_better_or_worse_than_readers_where_intervals_are_apart() -> None:
+    data = results.read(ROOT / "tests/golden/appraisals.parquet")
+    numbers = ["value", "ci_low", "ci_high"]
+    probe = select(data, metric="r2", **views.STREAM, layer=views.best_layer(data)).assign(set="read")
+    probe[numbers] = [0.5, 0.4, 0.6]
+    readers = [probe.assign(model="human", component="", setting="", reader=name) for name in views.READERS]
+    for rows, ends in zip(readers, ([0.2, 0.1, 0.3], [0.8, 0.7, 0.9]), strict=True):
+        rows[numbers] = ends
+    readers[1].iloc[0, readers[1].columns.get_loc("ci_low")] = 0.55  # one overlaps
+    said = views.against_readers(pd.concat([data, probe, *readers]))
+    assert said.startswith("Of 21 appraisals the probe predicts **21** better and **0** worse than one reader and ")
+    assert "**0** better and **20** worse than the mean of five" in said

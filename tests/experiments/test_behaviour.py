@@ -14,6 +14,7 @@ import torch
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix
 
 from emolib.engine.labels import CALIBRATIONS, LABEL_SCORES
+from emolib.engine.registry import known_parameters
 from emolib.engine.tiny import tiny_model
 from emolib.experiments import behaviour
 from emolib.experiments.behaviour import measure, views
@@ -275,6 +276,20 @@ def test_views_say_what_the_golden_table_holds() -> None:
     bars = views.spreads(table)
     assert list(bars) == ["as scored", "calibrated", "paper, Llama 3.2 1B"]
     assert [rows["value"].sum() for rows in bars.values()] == [520, 520, 6600]
-    words = views.free_words(table, n=2)
-    assert words["events"].is_monotonic_decreasing and words["share"].tolist() == (words["events"] / 520).tolist()
-    assert "others" not in set(words["word"])
+    counted = results.select(table, metric="word_count").set_index("label")["value"]
+    words = views.free_words(table, n=2).set_index("word")
+    assert {*counted.drop("others").nlargest(2).index, "anger", "fear"} == {*words.index}, "ours and the paper's two"
+    assert words["this run"].dropna().to_dict() == {
+        word: counted[word] / 520 for word in words.index if word in counted
+    }
+    assert words.loc["fear", "paper, Llama 3.2 1B"] == pytest.approx(622 / 6600)
+    confused = results.select(table, metric="confusion_count", calibration="batch")
+    mistake = views.most_mistaken(confused)
+    of_label = confused[confused["label"] == mistake["label"]].set_index("answer")["value"]
+    assert mistake["value"] == of_label.drop(mistake["label"]).max() / of_label.sum()
+    rules = views.accuracies(table)
+    assert views.of_each_rule(rules.assign(value=0.272)) == "All 4 rules of scoring reach an accuracy of 27%"
+    rules.loc[rules["scoring"] == "first_subtoken", "value"] = 0.99
+    assert "99% (first subtoken)" in views.of_each_rule(rules)
+    sizes = views.paper_accuracies()["model"].map(known_parameters)
+    assert sizes.is_monotonic_increasing and len(sizes) == 10

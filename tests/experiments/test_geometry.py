@@ -302,9 +302,10 @@ def test_where_too_few_answers_are_right_all_that_needs_none_is_measured(
     assert views.kinds(found) == ["mean_difference", "whitened", "lda"] and len(views.alignment_by_half(found)) == 2
     assert views.walks(found)["panel"].nunique() == 3 and views.fading(found)["name"].nunique() == 3
     assert list(views.reach(found).index) == ["mean difference", "whitened", "LDA"]
-    assert list(views.expected_signs(found))[1:] == ["mean difference", "whitened", "LDA"]
-    with pytest.raises(results.Absent):
-        views.aligned(found)
+    assert list(views.expected_signs(found))[2:] == ["mean difference", "whitened", "LDA"]
+    for view in (views.aligned, views.beyond_construction, views.early_signs):
+        with pytest.raises(results.Absent):
+            view(found)
 
 
 def test_quick_runs_read_every_third_layer_to_the_last(planted: Study, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -352,10 +353,9 @@ def test_views_are_the_table() -> None:
     null = select(views.cosines(data, "cosine_null"), vector="probe")
     null = null[null["depth"] <= 0.5]
     assert reach == pytest.approx(((null["ci_high"] - null["ci_low"]) / 2).mean())
-    shown = views.reach(data)
-    assert (
-        shown.loc[views.NAMES["probe"], "shuffled ratings reach, first half"] == f"±{reach:.2f}" and shown.shape[1] == 4
-    )
+    shown = views.reach(data).loc["probe"]
+    assert shown["shuffled ratings reach"].startswith(f"±{reach:.2f} and ") and len(shown) == 2
+    assert views.beyond_construction(data)["shown"].item() == halves.loc["probe", "beyond both shuffled"]
     layer = views.clearest_layer(data)
     spots, shares = views.emotion_places(data)
     assert len(spots) == 13 and shares[0] > shares[1] > 0
@@ -377,6 +377,25 @@ def test_valence_settles_behind_the_last_layer_where_shuffled_labels_do_as_well(
         assert found == layers[0 if last is None else last + 1 :][:1]
     row = views.spread_between(data).iloc[0]
     assert row["layer"] == data["n_layers"].max() - 1 and 0 < row["ci_low"] <= row["value"] < 1
+
+
+def test_a_rating_whose_interval_includes_zero_gives_no_clear_sign() -> None:
+    data = golden()
+    rated = (data["metric"] == "rating_contrast") & (data["appraisal"] == "pleasantness")
+    early = (data["metric"] == "cosine") & (data["vector"] == "probe") & (data["appraisal"] == "pleasantness")
+    numbers = ["value", "ci_low", "ci_high"]
+    data.loc[data["metric"] == "rating_contrast", numbers] = [1.0, 0.5, 1.5]
+    data.loc[rated & (data["emotion"] == "joy"), numbers] = [-0.1, -0.3, 0.1]
+    data.loc[early, "value"] = 0.2
+    data.loc[early & (data["emotion"] == "joy"), "value"] = -0.2
+    other = select(views.cosines(data), vector="probe", appraisal="other_responsblt")
+    also = int((other[other["depth"] <= 0.5].groupby("emotion")["value"].mean() > 0).sum())
+    found = views.early_signs(data).iloc[0]
+    assert found["shown"] == f"{6 + also} of 12" and found["clear"] == f"{5 + also} of 11"
+    shown = views.signs_in_words(data)
+    assert (
+        shown.loc["joy, pleasantness", "rating"] == "(−0.10)" and shown.loc["fear, pleasantness", "rating"] == "+1.00"
+    )
 
 
 def test_texts_without_one_of_the_six_are_drawn_without_it() -> None:

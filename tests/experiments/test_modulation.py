@@ -416,10 +416,42 @@ def test_a_meta_analysis_scores_the_emotions_that_it_knows(world: pd.DataFrame) 
     assert len(nulls) == 100 and nulls.abs().max() < 1
 
 
-def test_directions_of_pleasantness_are_read_at_the_paper_s_depth(world: pd.DataFrame) -> None:
-    found = views.read_at_paper_depth(world)
-    assert found["layer"].unique().tolist() == [views.place(world).there] and not found["vector"].duplicated().any()
-    assert {"raw", "tuned", "mean_difference"} <= set(found["vector"]) and found["pleasantness"].eq(1).all()
+def test_the_chapter_in_short_is_the_table(world: pd.DataFrame) -> None:
+    short, there = views.in_short(world), views.place(world).there
+    scores = dict(metric="theory_score", settings="printed", unit="norm", dose=views.place(world).dose, span=3)
+    for vector, words in views.READ.items():
+        own = select(short, direction=words).set_index("what")["value"]
+        centres = select(world, vector=vector, **scores).set_index("layer")["value"]
+        assert own[views.DEPTH] == centres[there] and own[views.LAST] == centres[centres.index.max()]
+        read = select(world, metric="direction_r2", layer=there, pleasantness=1, vector=vector)["value"].item()
+        assert own["R² of pleasantness, unseen writers"] == read
+    assert list(views.in_how_many(short, views.DEPTH).split(", ")) == [f"*{w}* **1 of 1**" for w in views.READ.values()]
+    table = views.short_table(short.assign(run="planted"))
+    assert table.columns[:2].tolist() == ["model", "direction"] and table["direction"].tolist() == [
+        *views.READ.values()
+    ]
+    curves = views.by_kind(world).assign(run="planted")
+    assert f"{curves['value'].max():.2f} (planted, " in views.highest(curves)
+
+
+def test_scores_are_above_the_range_of_their_own_random_directions(world: pd.DataFrame) -> None:
+    named, where = views.named(world), views.place(world)
+    above, bands = views.above_random(views.by_depth(named, where)), views.null_bands(named, **where.at)
+    key = (views.SINGLE[0], where.centre)
+    top = select(bands, setting=key[0])["ci_high"].item()
+    score = select(named, metric="theory_score", vector="raw", setting=key[0], **where.at)["value"].item()
+    assert above[key] == (score > top) and above.any()
+    assert views.MEAN not in above.index.get_level_values("setting")
+
+
+def test_labels_that_a_push_adds_to() -> None:
+    def bar(**counts: int) -> pd.DataFrame:
+        return pd.DataFrame({"label": [*counts], "value": [*counts.values()]})
+
+    bars = {"no push": bar(joy=5, anger=5)} | dict.fromkeys(views.SINGLE, bar(joy=6, anger=4))
+    assert views.gains(bars).startswith("joy (more pleasant), joy (less pleasant), ")
+    counts = pd.DataFrame({"guilt": [3, 4, 3], "anger": [3, 2, 5]}, index=["no push", *views.AGENCY])
+    assert views.as_in_the_example(counts) == [True, True, False, True]
 
 
 def test_views_show_what_is_said_beside_what_is_pushed(world: pd.DataFrame) -> None:
@@ -441,7 +473,8 @@ def test_views_show_what_is_said_beside_what_is_pushed(world: pd.DataFrame) -> N
     assert behind["read"].nunique() == 2 and set(behind.groupby("read").size()) == {15}
     beside = views.moved_beside(named, where)
     assert len(beside) == 6 and all(row.count(";") == 2 for row in beside.iloc[:, 2])
-    assert beside.iloc[0, 1].startswith("pleasantness +") and beside.iloc[1, 1].startswith("pleasantness -")
+    assert beside.iloc[0, 1].startswith("pleasantness +")
+    assert beside.iloc[1, 1].startswith(f"pleasantness {views.plain(-1.0, '+.0f')[0]}")
     assert views.read_layer(world) == 2 and 0 < views.in_people(world) < 1 and -1 <= views.agreement(named) <= 1
 
 

@@ -232,6 +232,10 @@ def test_views_find_in_the_golden_table_what_is_there() -> None:
     table = results.read(ROOT / "tests" / "golden" / "probing.parquet")
     stream = views.released(table).query("component == 'resid_post'").set_index("layer")["value"]
     assert views.best(table, **views.RELEASED)["value"] == stream.max()
+    every = select(table, metric="accuracy", setting="as_released", probe="linear")
+    assert views.best_released(table)["value"].tolist() == [every["value"].max()]
+    whose = views.by_target(table)
+    assert set(whose["target"]) == set(views.TARGETS.values()) and (whose["position"] == "-1").all()
     assert views.paper_saturations()["Llama 3.2 1B"] == 10 / 16 and len(views.paper_saturations()) == 10
     both, theirs, gain = views.nonlinear(table)
     assert set(both["probe"]) == {"linear", "non-linear"} and set(theirs["probe"]) == {"non-linear"}

@@ -507,7 +507,7 @@ def test_the_paper_beside_the_chapter() -> None:
 def test_the_table_of_tasks_is_read_from_the_rows(table: pd.DataFrame) -> None:
     shown = views.tasks(table)
     assert shown.index.tolist() == ["topic", "emotion on topic texts", "first word", "emotion on first word texts"]
-    assert shown.loc["topic", "majority share"] == 0.2
+    assert shown.loc["topic", "majority share"] == 0.2 and shown["agreed count"].dtype == "Int64"
     agreed = select(table, check="first_word", metric="agreed_count")["value"].item()
     assert shown.loc["first word", "agreed count"] == agreed
     assert set(views.by_task(table, "transfer")["task"]) <= {"topic", "first word", "emotion"}
@@ -525,5 +525,29 @@ def test_demonstrations_and_tokens_are_shown_in_words(table: pd.DataFrame) -> No
     assert set(changes["metric"]) == {"accuracy_change"} and set(pooled["what"]) <= set(views.LEAKED.values())
     lowest = views.lowest_by_token(table)
     keys = dict(check="positions", component="mlp_out", method="zero", position="all")
-    assert lowest.loc[("MLP output", "zero"), "all tokens"] == select(table, **keys)["value"].min()
+    row = views.pick(lowest, part="feed-forward output", token="all tokens").iloc[0]
+    assert row["value"] == select(table, **keys)["value"].min()
+    shown = views.by_token(lowest).set_index("token")
+    assert shown.loc["all tokens", "feed-forward output"] == views.spoken(row) and not shown.isna().any(axis=None)
     assert views.lowest_by_token(views.pick(table, check="text")).empty
+
+
+def test_places_that_move_are_told_in_words() -> None:
+    ends = dict(ci_low=[-1.0, 2.0, -4.0, 0.0], ci_high=[1.0, 4.0, -1.0, 2.0], value=[0.0, 3.0, -2.0, 1.0])
+    rows = pd.DataFrame({"check": "topic", "metric": ["peak_shift", "peak_shift", "dip_shift", "dip_shift"], **ends})
+    assert views.elsewhere(views.shifts(rows, "topic")) == "peak of patching 1 of 2, dip of ablation 1 of 2"
+    said = "topic: peak of patching **+3 (+2 to +4)**; first word: (not measured); text as written: (not measured)"
+    assert views.moved(rows.iloc[1:2]) == said
+
+
+def test_masking_is_a_row_for_events_it_changes_and_one_for_others() -> None:
+    ends = dict(check="text", n=[163, 163, 163], ci_low=[0.1, 0.7, 0.5], ci_high=[0.3, 0.9, 0.7])
+    texts = dict(set="changed", text=[*views.TEXTS], value=[0.2, 0.8, 0.6])
+    (row,) = views.masking(pd.DataFrame(ends | texts)).to_dict("records")
+    assert row == {
+        "events": "changed by masking (163)",
+        "masked": "20% (10% to 30%)",
+        "as written": "80% (70% to 90%)",
+        "difference, points": "+60 (+50 to +70)",
+    }
+    assert views.masking(pd.DataFrame(ends | texts).iloc[:0]).empty

@@ -287,7 +287,15 @@ def test_views_are_the_table() -> None:
     text = select(rated, source="best of the text alone", appraisal="effort")["value"].item()
     rows = data[(data["metric"] == "r2") & (data["appraisal"] == "effort") & data["layer"].isna()]
     assert text == rows["value"].max()
-    assert len(views.gains(data)) == 42 and 0 <= views.won(data) <= 21
+    assert len(views.gains(data)) == 21 and views.gains(data)["value"].is_monotonic_decreasing
+    against = views.against_text(data)
+    text = select(against, source=views.BEST, target="writer's label")["value"]
+    named = select(data, **NAMED)
+    assert text.nunique() == 1 and text.iloc[0] == views.best(named, *views.TEXT)["value"] and len(text) == layers
+    assert (
+        select(against, source="residual stream", target="writer's label")["value"].max()
+        == (views.best(named, "activations")["value"])
+    )
     assert views.carried(data)["panel"].nunique() == 3 and views.differences(data).shape == (2, 2)
     assert views.sizes(data) == "520 events here, 130 in keyword-free"
     decided = views.decided(claims.checks({"wording": data}, ["C2", "C12"]))

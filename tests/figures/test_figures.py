@@ -21,6 +21,7 @@ from emolib import figures
 from emolib.book.mystnb import FigureRenderer
 from emolib.engine.sites import COMPONENTS
 from emolib.figures import display
+from emolib.figures.curves import layer_ticks
 from emolib.figures.labels import OUTCOMES, split
 from emolib.figures.palette import (
     COMPONENT_COLOURS,
@@ -159,6 +160,17 @@ def test_curves_are_the_table_with_layers_from_one() -> None:
     top = 0.9 * PROBES[PROBES["component"] == COMPONENTS[0]]["value"].max() + 0.03
     assert band.ymax == pytest.approx(top)
     assert fig.axes[0].get_xlabel() == "layer"
+    assert fig.axes[0].get_xticks().tolist() == layer_ticks(16, 8) == [1, 4, 6, 8, 10, 12, 14, 16]
+    assert layer_ticks(30, 8) == [1, 5, 10, 15, 20, 25, 30] and layer_ticks(28, 4) == [1, 10, 20, 28]
+    assert layer_ticks(1, 4) == [1] and layer_ticks(2, 4) == [1, 2]
+
+
+def test_a_curve_beyond_the_limits_stays_in_its_panel() -> None:
+    ends = PROBES["value"].min(), PROBES["value"].max()
+    inside, cut = (figures.depth_curves(PROBES, ylabel="a", ylim=(ends[0], top)) for top in (ends[1], ends[1] - 0.01))
+    assert not any(line.get_clip_on() for line in inside.axes[0].lines)  # markers at the limits in full
+    above = [line.get_ydata().max() > ends[1] - 0.01 for line in cut.axes[0].lines]
+    assert any(above) and [line.get_clip_on() for line in cut.axes[0].lines] == above
 
 
 def test_models_of_another_depth_share_the_fraction_of_depth() -> None:
@@ -197,6 +209,11 @@ def test_shares_of_labels() -> None:
     fig = figures.stacked_labels({"a": label_rows({"fear": 1, "joy": 3})})
     widths = [bar.get_width() for bar in fig.axes[0].patches]
     assert sum(widths) == pytest.approx(1) and widths[0] == 0.75  # joy first, as the paper stacks
+    thin = figures.stacked_labels({"a": label_rows({"fear": 97, "joy": 3})}, paper={"a": label_rows({"fear": 1})}).axes[
+        0
+    ]
+    assert [word.get_text() for word in thin.texts] == ["fear", "fear"]  # there is no room for the joy of three
+    assert len(thin.get_yticks()) == 1 and {round(bar.get_height(), 2) for bar in thin.patches} == {0.78, 0.46}
     stack = figures.depth_stacks(MODULATION, panel="pleasantness").axes[0].collections
     tops = [layer.get_paths()[0].get_extents().ymax for layer in stack]
     assert len(stack) == 13 and max(tops) == pytest.approx(1)
@@ -215,9 +232,9 @@ def test_shares_before_and_after_are_the_table() -> None:
         label = names[round(bar.get_y() + bar.get_height() / 2)]
         assert bar.get_width() == pytest.approx(after[label]) and bar.get_facecolor() == to_rgba(EMOTION_COLOURS[label])
     rings, dots = ax.lines
-    for line, state, below in ((rings, "before", 0), (dots, "random", 0.4)):
+    for line, state in ((rings, "before"), (dots, "random")):
         rows = SHARES[SHARES["state"] == state]
-        assert [names[round(y - below)] for y in line.get_ydata()] == list(rows["label"])
+        assert [names[y] for y in line.get_ydata()] == list(rows["label"]), "each in the middle of its bar"
         np.testing.assert_allclose(line.get_xdata(), rows["value"])
     one = SHARES[SHARES["state"] == "after"][["label", "value"]]
     fig = figures.label_shares(pd.concat([one.assign(panel="a"), one.assign(panel="b")]), panel="panel")
@@ -321,6 +338,13 @@ def test_order_and_names() -> None:
     assert ordered(["5", "10", "1"]) == ["1", "5", "10"]
     assert ordered(["b", "a"]) == ["b", "a"]
     assert palette(["joy"])["joy"] == palette(["joy", "fear"])["joy"]
+    first, second = (
+        palette(["mean_difference", "random", "probe"]),
+        palette(["probe", "b", "random", "mean difference"]),
+    )
+    assert first["random"] == second["random"] and first["mean_difference"] == second["mean difference"]
+    for look in (first, second, palette(["shuffled", "both_shuffled", "attn_out"]), palette(list("abcdefghij"))):
+        assert all(len({*parts}) == len(look) for parts in zip(*look.values(), strict=True))  # no two look alike
     assert readable("other_responsblt") == "other-agency" and readable("resid_post") == "residual stream"
     assert readable("-1", "position") == "token −1" and readable("3", "span") == "span 3"
     assert readable("paper: Llama 3.2 1B") == "paper: Llama 3.2 1B"

@@ -333,7 +333,8 @@ def test_checks_are_a_table_and_a_chapter_shows_them(tables: dict[str, pd.DataFr
     assert list(core[["number", "ci_low", "ci_high", "n"]]) == [0.5, 0.48, 0.52, 600]
     assert set(claims.checks(tables)["claim"]) == set(NAMES) and claims.checks({}).empty
     shown = claims.chapter_verdicts("03_behaviour", tables)
-    row = "| accuracy (scoring first_subtoken, calibration none) | all | 0.50 (0.48 to 0.52) | at least 0.385 | holds |"
+    where = "as scored, by first subtoken"
+    row = f"| accuracy ({where}) | all readings | 0.50 (0.48 to 0.52) | at least 0.385 | holds |"
     assert row in shown.splitlines()
     folds = claims.one_by_one({"one": tables, "other": {}}).split("</details>")
     assert len(folds) == len(NAMES) + 1 and folds[0].splitlines().count(row) == 1

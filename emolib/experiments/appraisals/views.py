@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 import pandas as pd
 
-from emolib.figures.display import spoken
-from emolib.figures.panels import readable
 from emolib.tables import paper
 from emolib.tables.results import at_layers, select
 from emolib.texts.appraisals import APPRAISALS, NAMED
 
+READERS = {"single": "one reader", "mean_of_5": "the mean of five"}
 BEST = {"ours": "this run", "label": "label alone", "paper": "paper, Llama 3.2 1B"}  # the columns of `best_released`
 STREAM = dict(component="resid_post", setting="ours", target="writer", set="all")
 
@@ -70,11 +67,6 @@ def most_read(data: pd.DataFrame) -> pd.DataFrame:
     return select(by_appraisal(data), appraisal="pleasantness").nlargest(1, "value")
 
 
-def most_added(data: pd.DataFrame) -> pd.DataFrame:
-    """The row of the appraisal with the largest partial R2 at the best layer."""
-    return beyond_label(data).head(1)
-
-
 def best_layer(data: pd.DataFrame) -> int:
     """The 0-based layer of the residual stream with the highest mean R2 over appraisals."""
     return int(select(data, metric="r2", **STREAM).groupby("layer")["value"].mean().idxmax())
@@ -87,17 +79,29 @@ def beyond_label(data: pd.DataFrame) -> pd.DataFrame:
 
 
 def beside_readers(data: pd.DataFrame) -> pd.DataFrame:
-    """R2 with its interval, a row per appraisal: the label, the probe at the best layer, and readers if there are."""
-    rows = data[data["metric"] == "r2"]
-    probe = STREAM | dict(layer=best_layer(data)) | (dict(set="read") if (data["model"] == "human").any() else {})
-    columns = {
-        "label only, all events": select(rows, baseline="label", set="all"),
-        "probe": select(rows, **probe),
-        "beyond the label, all events": beyond_label(data),
-        "one reader": rows[rows["reader"] == "single"],
-        "mean of five": rows[rows["reader"] == "mean_of_5"],
-    }
-    return _written(columns, APPRAISALS)
+    """R2 of all appraisals by `source`, on the texts that people read: the probe at the best layer, and the readers.
+
+    Empty where the corpus has no readers.
+    """
+    rows = data[(data["metric"] == "r2") & data["appraisal"].isin(APPRAISALS)]
+    readers = rows.assign(source=rows["reader"].map(READERS)).dropna(subset="source")
+    if readers.empty:
+        return readers
+    probe = select(rows, **STREAM | dict(layer=best_layer(data), set="read")).assign(source="residual stream")
+    return pd.concat([probe.sort_values("value", ascending=False), readers])
+
+
+def against_readers(data: pd.DataFrame) -> str:
+    """How many appraisals the probe predicts better than the readers and how many worse, by intervals apart, as a
+    sentence."""
+    ends = beside_readers(data).pivot(index="appraisal", columns="source", values=["ci_low", "ci_high"])
+    low, high = ends["ci_low"], ends["ci_high"]
+    said = []
+    for reader in READERS.values():
+        better = (low["residual stream"] > high[reader]).sum()
+        worse = (high["residual stream"] < low[reader]).sum()
+        said.append(f"**{better}** better and **{worse}** worse than {reader}")
+    return f"Of {len(ends)} appraisals the probe predicts {' and '.join(said)}; the intervals of the others overlap."
 
 
 def profiles(data: pd.DataFrame) -> pd.DataFrame:
@@ -116,21 +120,32 @@ def set_gaps(data: pd.DataFrame) -> pd.Series:
 
 
 def emotion_named(data: pd.DataFrame) -> pd.DataFrame:
-    """Balanced accuracy of the emotion from ratings (no layer) and by layer, `source` in words; shuffled labels too."""
+    """Balanced accuracy of the emotion from ratings (no layer) and by layer, `source` in words; shuffled labels too.
+
+    "residual stream" is a probe of the whole activation.
+    """
     rows = select(data, metric="emotion_from_appraisals")
     control = (rows["target"] == "shuffled") & (rows["source"] == "activations")
     words = rows["source"].replace({"ratings": "all 21 ratings", "six_ratings": "the six of the paper"})
+    words = words.replace({"activations": "residual stream"})
     rows = rows.assign(source=words.str.replace("_", " ").mask(control, "shuffled labels"))
     return rows[(rows["target"] == "writer") | control]
 
 
-def peak_and_fall(data: pd.DataFrame) -> pd.DataFrame:
-    """Where our probes' R2 is highest in the residual stream, and what is lost from there on, with intervals."""
-    metrics = {"depth of the peak": "peak_depth", "fall from peak to end": "r2_fall"}
-    return _written({name: select(data, metric=metric) for name, metric in metrics.items()}, NAMED)
+def peak_and_fall(data: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Of the paper's six appraisals where our probes' R2 is highest in the residual stream, and what is lost from there
+    to the last layer, the largest loss first."""
+    peak, fall = (select(data, metric=metric, appraisal=list(NAMED)) for metric in ("peak_depth", "r2_fall"))
+    return peak, fall.sort_values("value", ascending=False)
 
 
-def _written(columns: Mapping[str, pd.DataFrame], appraisals: Sequence[str]) -> pd.DataFrame:
-    """Values with their intervals as text, a row per appraisal; columns without rows are left out."""
-    cells = {name: rows.set_index("appraisal").apply(spoken, axis=1) for name, rows in columns.items() if len(rows)}
-    return pd.DataFrame(cells).loc[list(appraisals)].rename(index=readable)
+def lost_at_the_end(data: pd.DataFrame) -> str:
+    """For how many of the six appraisals R2 is below zero in the last layer of the residual stream, in words: of the
+    paper's probes, where they were fitted, and of ours."""
+    released = data[(data["setting"] == "as_released") & (data["component"] == "resid_post")]
+    parts = {"by the paper's probes": released, "by ours": by_appraisal(data)}
+    said = []
+    for whose, rows in parts.items():
+        last = rows[(rows["metric"] == "r2") & (rows["layer"] == rows["layer"].max()) & rows["appraisal"].isin(NAMED)]
+        said += [f"{whose} for **{(last['value'] < 0).sum()} of {len(last)}**"] if len(last) else []
+    return " and ".join(said)

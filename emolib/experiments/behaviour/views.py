@@ -6,13 +6,15 @@ from html import escape
 
 import pandas as pd
 
-from emolib.figures.display import spoken
+from emolib.engine.registry import known_parameters
+from emolib.figures.display import extremes, spoken
 from emolib.tables import paper
 from emolib.tables.results import select
 
 AS = {"none": "as scored", "batch": "calibrated"}
 OTHERS = {"zscore": "standardised", "equal_shares": "equal shares"}  # calibrations beside those of a run
 READERS = {"single": "one reader", "majority_of_5": "five readers, majority"}
+SHARES = ["this run", f"paper, {paper.DETAILED.name}"]  # the columns of `free_words`
 THEIRS = dict(prompt="T1-2shot", model=paper.DETAILED.id)
 
 
@@ -40,10 +42,12 @@ def accuracy_points(runs: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def paper_accuracies() -> pd.DataFrame:
-    """The accuracies of the paper's ten models, named `who`."""
+    """The accuracies of the paper's ten models, the smallest first, named `who`."""
     models = [model.name for model in paper.PAPER_MODELS]
     rows = paper.values("behaviour", metric="accuracy", prompt="T1-2shot", model=models)
-    return rows.assign(who=rows["model"].map(paper.model_name))
+    return rows.sort_values("model", key=lambda models: models.map(known_parameters)).assign(
+        who=lambda found: found["model"].map(paper.model_name)
+    )
 
 
 def spreads(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -55,17 +59,29 @@ def spreads(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return {name: rows for name, rows in bars.items() if len(rows)}
 
 
-def free_words(table: pd.DataFrame, n: int = 10) -> pd.DataFrame:
-    """The `n` most frequent words of the free answer with the events and share of each, the paper's beside them.
+def free_words(table: pd.DataFrame, n: int = 8) -> pd.DataFrame:
+    """The `n` most frequent words of the free answer and the paper's, a row a word with its share in each, NaN where a
+    word is not among those that were counted by themselves.
 
     Words come out of a model's vocabulary and go into a page: they are as HTML shows them.
     """
-    words, theirs = select(table, metric="word_count"), paper.values("open_vocabulary")
-    ours, theirs = (
-        rows[rows["label"] != "others"].sort_values("value", ascending=False, kind="stable").head(n).reset_index()
-        for rows in (words, theirs)
-    )
-    share = {name: rows["value"] / rows["n"].astype(float) for name, rows in {"ours": ours, "theirs": theirs}.items()}
-    beside = theirs["label"] + share["theirs"].map(" ({:.0%})".format)
-    found = pd.DataFrame({"word": ours["label"].map(escape), "events": ours["value"], "share": share["ours"]})
-    return found.assign(**{f"paper, {paper.DETAILED.name}": beside})
+    both = dict(zip(SHARES, [select(table, metric="word_count"), paper.values("open_vocabulary")], strict=True))
+    shares = {name: rows.set_index("label")["value"] / rows["n"].iloc[0] for name, rows in both.items()}
+    found = pd.DataFrame(shares).drop(index="others").sort_values(SHARES, ascending=False)
+    among = (found.rank(ascending=False, method="first") <= n).any(axis=1)
+    return found[among].rename(index=escape).rename_axis("word").reset_index()
+
+
+def most_mistaken(confusions: pd.DataFrame) -> pd.Series:
+    """The most frequent mistake: `label` (the writer's), `answer`, and `value`, the share of the label's events."""
+    shares = confusions.assign(value=confusions["value"] / confusions.groupby("label")["value"].transform("sum"))
+    wrong = shares[shares["label"] != shares["answer"]]
+    return wrong.loc[wrong["value"].idxmax()]
+
+
+def of_each_rule(rules: pd.DataFrame) -> str:
+    """The best accuracy of each rule of scoring in words, once where all are equal as they are rounded."""
+    best = rules.groupby("scoring", sort=False)["value"].max().map("{:.0%}".format)
+    if best.nunique() > 1:
+        return f"Best accuracy of each rule of scoring: {extremes(rules, 'scoring', '.0%')}"
+    return f"All {len(best)} rules of scoring reach an accuracy of {best.iloc[0]}"

@@ -18,7 +18,7 @@ ALIGNMENT = {
     "alignment_by_construction": "both shuffled",
     "alignment_null": "ratings shuffled",
 }
-RATIOS = {"fade": "last quarter over first half", "halving": f"depth {HALVING[1]} over {HALVING[0]}"}
+RATIOS = {"fade": "last quarter over first half", "halving": "just past the middle over the middle"}
 VALENCE = {"pc1_valence": "measured", "pc1_valence_null": "labels shuffled"}
 CORNER = (*PLANE, "self_responsblt")
 PAIR = ["emotion", "appraisal"]
@@ -37,6 +37,11 @@ def six(data: pd.DataFrame) -> list[str]:
 def kinds(data: pd.DataFrame) -> list[str]:
     """The kinds of vectors that there are: no probes where too few texts are answered right."""
     return [name for name in NAMES if (data["vector"] == name).any()]
+
+
+def drawn(data: pd.DataFrame) -> list[str]:
+    """Those kinds that are drawn, in words."""
+    return [NAMES[name] for name in DRAWN if name in kinds(data)]
 
 
 def on_own_texts(rows: pd.DataFrame) -> pd.DataFrame:
@@ -73,29 +78,42 @@ def chance(data: pd.DataFrame) -> pd.DataFrame:
 
 
 def reach(data: pd.DataFrame) -> pd.DataFrame:
-    """What `chance` says, as text: a row a kind of vector, a column for each number and half of the layers."""
+    """What `chance` says, as text "first half and second half of the layers": a row a kind of vector."""
     found = chance(data)
-    words = {"reach": ("shuffled ratings reach", "±{:.2f}"), "beyond": ("of our cosines beyond", "{:.0%}")}
-    columns = {f"{words[what][0]}, {half}": found[what, half].map(words[what][1].format) for what, half in found}
-    return pd.DataFrame(columns).rename(index=NAMES)
+    words = {"reach": ("shuffled ratings reach", "±{:.2f}"), "beyond": ("ours beyond", "{:.0%}")}
+    columns = {head: found[what].map(form.format).agg(" and ".join, axis=1) for what, (head, form) in words.items()}
+    return pd.DataFrame(columns).rename(index=NAMES).rename_axis(index=None)
 
 
 def expected_signs(data: pd.DataFrame) -> pd.DataFrame:
-    """For each of the twelve pairs how far the emotion's mean rating lies from that of all emotions, and the share of
-    the layers of the first half in which the cosine has that sign, a column per kind of vector."""
-    keys = dict(metric="rating_contrast", emotion=six(data), appraisal=list(PLANE))
-    contrast = select(data, **keys).set_index(PAIR)["value"].rename("contrast")
+    """For each of the twelve pairs how far the emotion's mean rating lies from that of all emotions (`rating`), whether
+    its 95 % interval excludes zero (`clear`), and the share of the layers of the first half in which the cosine has
+    that sign, a column per kind of vector."""
+    rated = _contrasts(data).set_index(PAIR)
+    contrast, clear = rated["value"].rename("contrast"), (rated["ci_low"] > 0) | (rated["ci_high"] < 0)
     early = cosines(data).join(contrast, on=PAIR)
     early = early[early["depth"] <= EARLY]
     right = (early["value"] * early["contrast"] > 0).groupby([early["vector"], early["emotion"], early["appraisal"]])
     shares = right.mean().unstack("vector")[kinds(data)].rename(columns=NAMES)
-    return contrast.rename("rating, from the mean of emotions").to_frame().join(shares).rename(index=readable)
+    return pd.DataFrame({"rating": contrast, "clear": clear}).join(shares).rename(index=readable)
+
+
+def signs_in_words(data: pd.DataFrame) -> pd.DataFrame:
+    """The same as text, a row "joy, pleasantness" a pair; in brackets a rating of which the sign is not clear."""
+    found = expected_signs(data)
+    rating = found["rating"].map("{:+.2f}".format).str.replace("-", "\N{MINUS SIGN}")
+    shares = found.drop(columns=["rating", "clear"]).map("{:.0%}".format)
+    shown = pd.DataFrame({"rating": rating.where(found["clear"], "(" + rating + ")")}).join(shares)
+    return shown.set_axis([", ".join(pair) for pair in found.index])
+
+
+def _contrasts(data: pd.DataFrame) -> pd.DataFrame:
+    return select(data, metric="rating_contrast", emotion=six(data), appraisal=list(PLANE))
 
 
 def alignment(data: pd.DataFrame) -> pd.DataFrame:
     """Alignment with theory by layer: measured and its comparisons (`kind`), a `panel` per kind of vector."""
-    drawn = [name for name in DRAWN if name in kinds(data)]
-    rows = on_own_texts(select(data, metric=list(ALIGNMENT), vector=drawn))
+    rows = on_own_texts(select(data, metric=list(ALIGNMENT), vector=[name for name in DRAWN if name in kinds(data)]))
     rows = rows.assign(kind=rows["metric"].map(ALIGNMENT), panel=rows["vector"].map(NAMES))
     return rows.sort_values("metric", key=lambda names: names.map(list(ALIGNMENT).index), kind="stable")
 
@@ -103,6 +121,31 @@ def alignment(data: pd.DataFrame) -> pd.DataFrame:
 def aligned(data: pd.DataFrame) -> pd.DataFrame:
     """Alignment of probe directions by layer, measured and by construction."""
     return select(alignment(data), vector="probe", kind=["measured", "both shuffled"])
+
+
+def beyond_construction(data: pd.DataFrame) -> pd.DataFrame:
+    """In how many layers the probes' alignment lies beyond that by construction, interval against range: a row, `shown`
+    "3 of 30"."""
+    ends = aligned(data).pivot(index="layer", columns="kind", values=["ci_low", "ci_high"])
+    beyond = ends["ci_low", "measured"] > ends["ci_high", "both shuffled"]
+    return pd.DataFrame([dict(shown=f"{beyond.sum()} of {len(beyond)}")])
+
+
+def early_signs(data: pd.DataFrame) -> pd.DataFrame:
+    """How many of the probes' cosines have, on average over the first half of the layers, the sign that people's
+    ratings give: a row, `shown` "11 of 12"; `clear`, the same of ratings whose sign is clear."""
+    own = select(cosines(data), vector="probe")
+    means = own[own["depth"] <= EARLY].groupby(PAIR)["value"].mean()
+    rated = _contrasts(data).set_index(PAIR).loc[means.index]
+    right, clear = means * rated["value"] > 0, (rated["ci_low"] > 0) | (rated["ci_high"] < 0)
+    shown = f"{right.sum()} of {len(right)}"
+    return pd.DataFrame([dict(shown=shown, clear=f"{(right & clear).sum()} of {clear.sum()}")])
+
+
+def faded(data: pd.DataFrame) -> pd.DataFrame:
+    """The size of late cosines over that of early ones, of probes and of differences of means, column `name`."""
+    rows = fading(data)
+    return rows[rows["name"].isin(["probe", "mean difference"]) & (rows["ratio"] == RATIOS["fade"])]
 
 
 def alignment_by_half(data: pd.DataFrame) -> pd.DataFrame:
@@ -117,8 +160,7 @@ def alignment_by_half(data: pd.DataFrame) -> pd.DataFrame:
         "two halves above 0": wide["ci_low", "two halves"] > 0,
     }
     counts = pd.DataFrame(hits).groupby("panel").agg(lambda layers: f"{layers.sum()} of {len(layers)}")
-    drawn = [NAMES[name] for name in DRAWN if name in kinds(data)]
-    return spoken.join(counts).loc[drawn].rename_axis(index=None, columns=None)
+    return spoken.join(counts).loc[drawn(data)].rename_axis(index=None, columns=None)
 
 
 def fading(data: pd.DataFrame) -> pd.DataFrame:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from emolib import stats
 from emolib.engine.sites import layer_number
-from emolib.figures.display import spoken
+from emolib.figures.display import plain, spoken
 from emolib.figures.panels import readable, with_push
 from emolib.interventions.theory import theory_score
 from emolib.tables.results import select
@@ -23,16 +23,29 @@ MEAN = f"mean of {len(PRINTED)} settings"
 SETTINGS = [str(setting) for setting in PRINTED]
 SINGLE = [str(Setting(**{name: sign})) for name in ("pleasantness", "other_responsblt") for sign in (1, -1)]
 AGENCY = [str(Setting(self_responsblt=sign)) for sign in (1, -1)]
+EXAMPLE = {
+    "guilt or shame": ["guilt", "shame"],
+    "sadness or anger": ["sadness", "anger"],
+}  # of self-agency, up and down
 PAPER = dict(layer=8, dose=2.0)  # where and how hard the paper pushes, layer 9 of 16
 NULL = dict(metric="theory_score_null", vector=["random", "random_sets"])
-FAIR = dict(matched_sets="random, covariance of the activations", shuffled_sets="fitted on other writers' ratings")
+FAIR = dict(matched_sets="random of like covariance", shuffled_sets="fitted on other writers' ratings")
+KINDS = dict(
+    raw="as released",
+    fix3="three others projected out",
+    fixall="all others projected out",
+    unit="brought to equal length",
+    tuned="directions that predict",
+    mean_difference="differences of means",
+)
+READ = {kind: KINDS[kind] for kind in ("raw", "tuned", "mean_difference")}
+DEPTH, LAST = "theory score at the paper's depth", "around the last layers"
 SAID = dict(
-    tuned="pushed, penalty chosen",
-    raw="pushed, as released",
+    tuned=f"pushed, {KINDS['tuned']}",
+    raw=f"pushed, {KINDS['raw']}",
     prompted="said",
     prompted_beyond_neutral="said, beyond what any sentence does",
 )
-READ = dict(raw="ridge, as released (α = 5)", tuned="ridge, penalty chosen", mean_difference="difference of means")
 
 
 class Place(NamedTuple):
@@ -74,14 +87,17 @@ def pushed(table: pd.DataFrame, settings: Sequence[str], **keys: object) -> dict
     return {setting: select(table, setting=setting, vector="raw", **keys) for setting in settings}
 
 
-def label_bars(table: pd.DataFrame, paper: pd.DataFrame, where: Place) -> dict[str, pd.DataFrame]:
-    """Label counts without and under eight pushes, ours and the paper's."""
-    bars = {"no push": baseline(table), "no push (paper)": baseline(paper)}
+def label_bars(table: pd.DataFrame, **at: object) -> dict[str, pd.DataFrame]:
+    """Label counts without and under eight pushes, ours or the paper's."""
     settings = [str(setting) for setting in PRINTED if "predict_event" not in setting]
-    theirs = pushed(paper, settings, metric="count", **PAPER)
-    for setting, ours in pushed(table, settings, metric="count", **where.at).items():
-        bars |= {setting: ours, f"{setting} (paper)": theirs[setting]}
-    return bars
+    return {"no push": baseline(table)} | pushed(table, settings, metric="count", **at)
+
+
+def gains(bars: Mapping[str, pd.DataFrame]) -> str:
+    """The label that each push of one appraisal adds most texts to, in words: "joy (more pleasant), ..."."""
+    counts = pd.DataFrame({push: bar.set_index("label")["value"] for push, bar in bars.items()})
+    most = counts[SINGLE].sub(counts["no push"], axis=0).astype(float).idxmax()
+    return ", ".join(f"{label} ({push})" for push, label in most.items())
 
 
 def over_layers(table: pd.DataFrame, where: Place) -> pd.DataFrame:
@@ -105,15 +121,18 @@ def null_bands(table: pd.DataFrame, **keys: object) -> pd.DataFrame:
 
 
 def by_depth(table: pd.DataFrame, where: Place) -> pd.DataFrame:
-    """Theory scores over layers of six settings at two doses, and their nulls; columns setting, `what`."""
+    """Theory scores over layers of six settings as released, and their nulls; columns setting, `what`."""
     shown = [MEAN, SINGLE[0], SINGLE[2], str(Setting(predict_event=-1)), SETTINGS[7], AGENCY[0]]
-    parts = []
-    for unit, dose in (("norm", where.dose), ("absolute", 2.0)):
-        keys = dict(unit=unit, dose=dose, span=3)
-        fitted = with_push(select(table, setting=shown, metric="theory_score", vector="raw", **keys))
-        null = with_push(select(null_bands(table, **keys), setting=shown[1:]))
-        parts += [fitted.assign(what=fitted["push"]), null.assign(what="random, " + null["push"])]
-    return pd.concat(parts, ignore_index=True)
+    keys = dict(unit="norm", dose=where.dose, span=3)
+    fitted = select(table, setting=shown, metric="theory_score", vector="raw", **keys)
+    null = select(null_bands(table, **keys), setting=shown[1:])
+    return pd.concat([fitted.assign(what=KINDS["raw"]), null.assign(what="random directions")], ignore_index=True)
+
+
+def above_random(curves: pd.DataFrame) -> pd.Series:
+    """Whether each score of `by_depth` that has a null is above the range of 95 % of its random directions."""
+    fitted, null = (select(curves, what=what).set_index(["setting", "layer"]) for what in curves["what"].unique())
+    return fitted["value"].reindex(null.index) > null["ci_high"]
 
 
 def what_is_read(table: pd.DataFrame) -> pd.DataFrame:
@@ -135,14 +154,46 @@ def by_kind(table: pd.DataFrame) -> pd.DataFrame:
     return tuned_by_depth(named(table))
 
 
-def at_paper_depth(table: pd.DataFrame) -> pd.DataFrame:
-    """The mean theory score of each kind of vector at the layer that is as deep as the paper's."""
-    return select(by_kind(table), layer=place(table).there)
+def in_short(table: pd.DataFrame) -> pd.DataFrame:
+    """The chapter in three numbers for each kind of direction of `READ`; columns direction, `what`, value and interval.
+
+    They are the mean theory score at the layer that is as deep as the paper's, that around the last layer pushed, and
+    how well the direction of pleasantness reads the ratings of unseen writers at the former, R².
+    """
+    scores, there = by_kind(table), place(table).there
+    parts = {
+        DEPTH: select(scores, layer=there),
+        LAST: select(scores, layer=scores["layer"].max()),
+        "R² of pleasantness, unseen writers": select(
+            table, metric="direction_r2", layer=there, pleasantness=1, vector=[*READ]
+        ),
+    }
+    rows = pd.concat([part.assign(what=what) for what, part in parts.items()], ignore_index=True)
+    return rows.assign(direction=rows["vector"].map(READ))
 
 
-def read_at_paper_depth(table: pd.DataFrame) -> pd.DataFrame:
-    """How well each kind of direction of pleasantness reads the ratings of unseen writers there, R²."""
-    return select(table, metric="direction_r2", layer=place(table).there, pleasantness=1)
+def short_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `in_short` of several runs as texts, one row a run and kind of direction."""
+    texts = rows.assign(shown=[spoken(row).replace(" to ", "\xa0to\xa0") for _, row in rows.iterrows()])
+    wide = texts.pivot(index=["run", "direction"], columns="what", values="shown")[[*rows["what"].unique()]]
+    order = texts.drop_duplicates(["run", "direction"]).set_index(["run", "direction"]).index
+    return wide.loc[order].reset_index().rename(columns=dict(run="model")).rename_axis(columns=None)
+
+
+def in_how_many(rows: pd.DataFrame, what: str) -> str:
+    """In how many runs a score of `in_short` is above zero with its whole interval, by kind of direction, in words."""
+    scores = select(rows, what=what)
+    above = (scores["ci_low"] > 0).groupby(scores["direction"], sort=False)
+    return ", ".join(f"*{kind}* **{part.sum()} of {len(part)}**" for kind, part in above)
+
+
+def highest(curves: pd.DataFrame) -> str:
+    """Where the highest score of each run lies, in words: "0.67 (A, differences of means, layer 26 of 30)"."""
+    top = curves.loc[curves.groupby("run", sort=False)["value"].idxmax()]
+    return "; ".join(
+        f"{row.value:.2f} ({row.run}, {row.what}, layer {layer_number(row.layer)} of {row.n_layers})"
+        for row in top.itertuples()
+    )
 
 
 def fair_nulls(table: pd.DataFrame, where: Place) -> pd.DataFrame:
@@ -153,14 +204,15 @@ def fair_nulls(table: pd.DataFrame, where: Place) -> pd.DataFrame:
 def robust(table: pd.DataFrame, where: Place) -> pd.DataFrame:
     """One row a kind of vector at the centre of the place: the mean over settings beside what its nulls reach.
 
-    Columns: layer, vector, theory score and against theory (share of texts moved to a label that should become rarer)
-    with their intervals as text, and draws. Of nulls the mean of the draws and the range of 95 % of new ones.
+    Columns: directions, around layer, theory score and against theory (share of texts moved to a label that should
+    become rarer) with their intervals as text, and draws. Of nulls the mean of the draws and the range of 95 % of new
+    ones.
     """
     rows = []
     for vector, words in READ.items():
         keys = dict(settings="printed", vector=vector, **where.at)
         pair = [select(table, metric=metric, **keys).iloc[0] for metric in ("theory_score", "against_theory")]
-        rows.append([words, *map(spoken, pair), ""])
+        rows.append([words, layer_number(where.centre), *map(spoken, pair), ""])
     for vector, words in FAIR.items():
         keys = dict(settings="printed", vector=vector, **where.at)
         pair, n = [], 0
@@ -168,10 +220,8 @@ def robust(table: pd.DataFrame, where: Place) -> pd.DataFrame:
             draws = select(table, metric=metric, **keys)["value"].to_numpy(dtype=float)
             pair.append(stats.null_band(draws).rows({})[0])
             n = len(draws)
-        rows.append([words, *map(spoken, pair), str(n)])
-    found = pd.DataFrame(rows, columns=["vector", "theory score", "against theory", "draws"])
-    found.insert(0, "layer", layer_number(where.centre))
-    return found
+        rows.append([words, layer_number(where.centre), *map(spoken, pair), str(n)])
+    return pd.DataFrame(rows, columns=["directions", "around layer", "theory score", "against theory", "draws"])
 
 
 def pushed_and_said(table: pd.DataFrame, where: Place) -> pd.DataFrame:
@@ -245,8 +295,8 @@ def moved_beside(table: pd.DataFrame, where: Place, vector: str = "tuned") -> pd
         read = select(table, **keys).set_index("label")["value"]
         people = select(table, metric="rating_correlation", setting=str(setting)).set_index("label")["value"]
         most = read.drop(name).sort_values(key=abs, ascending=False)[:3]
-        shown = "; ".join(f"{readable(other)} {value:+.2f} ({people[other]:+.2f})" for other, value in most.items())
-        rows.append([str(setting), f"{readable(name)} {read[name]:+.2f}", shown])
+        others = [f"{readable(other)} {plain(v, '+.2f')} ({plain(people[other], '+.2f')})" for other, v in most.items()]
+        rows.append([str(setting), f"{readable(name)} {plain(read[name], '+.2f')}", "; ".join(others)])
     return pd.DataFrame(rows, columns=["pushed", "read of it", "others that are moved most (in people)"])
 
 
@@ -261,15 +311,17 @@ def paper_by_depth(paper: pd.DataFrame, settings: Sequence[str]) -> pd.DataFrame
     rows = select(paper, metric="theory_score", dose=2.0)
     shown = rows[rows.groupby("setting")["layer"].transform("nunique") == rows["layer"].nunique()]
     mean = shown.groupby(["layer", "n_layers"], as_index=False)["value"].mean().assign(setting=MEAN)
-    found = pd.concat([mean, rows]).assign(what="β = 2")
+    found = pd.concat([mean, rows]).assign(what=KINDS["raw"])
     return found[found["setting"].isin(settings)]
 
 
 def by_vector(table: pd.DataFrame, where: Place) -> pd.DataFrame:
-    """Theory scores of five kinds of vectors, for single appraisals and the mean over settings."""
+    """Theory scores of the kinds of directions that have all settings, for single appraisals and the mean; column
+    `direction`."""
     single = [str(setting) for setting in PRINTED if len(setting) == 1]
-    kinds = ["raw", "fix3", "fixall", "tuned", "mean_difference"]
-    return select(table, setting=[MEAN, *single], metric="theory_score", vector=kinds, **where.at)
+    kinds = [kind for kind in KINDS if kind != "unit"]
+    rows = select(table, setting=[MEAN, *single], metric="theory_score", vector=kinds, **where.at)
+    return rows.assign(direction=rows["vector"].map(KINDS))
 
 
 def vectors_compared(table: pd.DataFrame, paper: pd.DataFrame, where: Place) -> pd.DataFrame:
@@ -277,9 +329,9 @@ def vectors_compared(table: pd.DataFrame, paper: pd.DataFrame, where: Place) -> 
     before, llama = (baseline(rows).set_index("label")["value"] for rows in (table, paper))
     theirs, kept = _by_setting(paper, vector="raw", **PAPER), select(table, metric="kept_share", layer=where.centre)
     rows = []
-    for word, vector, span in [
-        *((kind, kind, 3) for kind in ("raw", "fix3", "fixall", "tuned", "mean_difference", "unit")),
-        ("raw, one layer", "raw", 1),
+    for words, vector, span in [
+        *((words, kind, 3) for kind, words in KINDS.items()),
+        (f"{KINDS['raw']}, one layer", "raw", 1),
     ]:
         settings = [str(setting) for setting in PRINTED if vector != "unit" or len(setting) > 1]
         keys = where.at | dict(vector=vector, span=span)
@@ -288,8 +340,8 @@ def vectors_compared(table: pd.DataFrame, paper: pd.DataFrame, where: Place) -> 
         alike = theory_score(shifts, new, before)
         score = select(table, setting=settings, metric="theory_score", **keys)["value"].mean()
         left = kept.loc[kept["vector"] == vector, "value"].mean()
-        rows.append([word, len(settings), score, alike.mean(), alike.min(), alike.max(), left])
-    names = ["vector", "settings", "theory score", "agrees with the paper", "lowest", "highest", "kept"]
+        rows.append([words, len(settings), score, alike.mean(), alike.min(), alike.max(), left])
+    names = ["directions", "settings", "theory score", "agrees with the paper", "lowest", "highest", "kept"]
     return pd.DataFrame(rows, columns=names)
 
 
@@ -310,6 +362,15 @@ def counted_together(bars: Mapping[str, pd.DataFrame], groups: Mapping[str, Sequ
     """How many texts of each bar have a label of each group."""
     counts = pd.DataFrame({push: bar.set_index("label")["value"] for push, bar in bars.items()})
     return pd.DataFrame({name: counts.loc[labels].sum() for name, labels in groups.items()}).astype(int)
+
+
+def as_in_the_example(counts: pd.DataFrame) -> list[bool]:
+    """Whether each change of `counted_together` goes as in the paper's example of self-agency: pushed up, the first
+    group of labels gains and the second loses texts, pushed down the other way round."""
+    changes = counts.loc[AGENCY] - counts.loc["no push"]
+    return [
+        bool(up * change > 0) for up, row in zip((1, -1), changes.to_numpy(), strict=True) for change in row * (1, -1)
+    ]
 
 
 def beyond(table: pd.DataFrame, settings: Sequence[str], where: Place) -> pd.DataFrame:

@@ -9,6 +9,7 @@ from emolib.tables import paper
 from emolib.tables.results import select
 
 RELEASED = dict(metric="accuracy", setting="as_released", probe="linear")
+TARGETS = {"model": "model's answer", "writer": "writer's label", "shuffled": "shuffled labels"}
 
 
 def has_released(table: pd.DataFrame) -> bool:
@@ -33,8 +34,13 @@ def best(table: pd.DataFrame, **keys: object) -> pd.Series:
 
 
 def best_released(table: pd.DataFrame) -> pd.DataFrame:
-    """The row of the best of these probes in the residual stream."""
-    return best(table, **RELEASED).to_frame().T
+    """The row of the best of the paper's linear probes over all components, layers and tokens."""
+    return select(table, **RELEASED).nlargest(1, "value")
+
+
+def by_target(table: pd.DataFrame) -> pd.DataFrame:
+    """Balanced accuracy at the last token on all events, `target` in words: whose labels are read."""
+    return select(table, metric="balanced_accuracy", position="-1").replace({"target": TARGETS})
 
 
 def saturation(table: pd.DataFrame) -> pd.DataFrame:

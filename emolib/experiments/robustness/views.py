@@ -15,12 +15,13 @@ from emolib.texts.prompts import PAPER_PROMPTS
 
 PLACES = {"attn_out": "attention", "resid_post": "stream"}
 CONTROLS = ("topic", "first_word")
-KINDS = {
-    "peak_shift": "peak of patching",
-    "dip_shift": "dip of ablation",
-    "onset_shift": "onset in the stream",
-    "saturation_shift": "saturation of probes",
+KINDS = {"peak_shift": "peak of patching", "dip_shift": "dip of ablation"}
+CARRIED = {
+    "holds": "fewer topics than emotions",
+    "fails": "no fewer topics than emotions",
+    "open": "about as many topics as emotions, as far as can be told",
 }
+TEXTS = {"masked": "masked", "original": "as written", "original_minus_masked": "difference, points"}
 DIFFERENCE = "shown_minus_hidden"
 LEAKED = {
     ("shown", ""): "under prompts that show them",
@@ -86,15 +87,46 @@ def tasks(table: pd.DataFrame) -> pd.DataFrame:
     rows = pick(table, metric=TASK_COLUMNS, check=[*CONTROLS, "matched"], component="", calibration=["", "batch"])
     name = rows["check"].where(rows["texts"] == "", "emotion on " + rows["texts"] + " texts").str.replace("_", " ")
     wide = rows.assign(task=name).pivot(index="task", columns="metric", values="value")
-    wide = wide.reindex(index=name.unique(), columns=[metric for metric in TASK_COLUMNS if metric in wide])
-    return wide.rename(columns=lambda metric: metric.replace("_", " "))
+    wide = wide.reindex(index=name.unique(), columns=list(TASK_COLUMNS))
+    return (
+        wide.astype({"agreed_count": "Int64"})
+        .rename(columns=lambda metric: metric.replace("_", " "))
+        .rename_axis(columns=None)
+    )
 
 
 def shifts(table: pd.DataFrame, *checks: str) -> pd.DataFrame:
-    """Rows of where curves turn, in layers later than in what they are compared with; `what` is task and `kind`."""
+    """Rows of where curves of attention turn, in layers later than in what they are compared with; column `kind`."""
     found = pick(table, check=checks, metric=list(KINDS))
-    kind = found["metric"].map(KINDS)
-    return found.assign(kind=kind, what=found["prompt"].str.replace("_", " ") + ", " + kind)
+    return found.assign(kind=found["metric"].map(KINDS))
+
+
+def moved(table: pd.DataFrame) -> str:
+    """How many layers later the places of attention lie for other questions and for the text as written, in words."""
+    parts = []
+    for check in (*CONTROLS, "text"):
+        rows = shifts(table, check)
+        each = [f"{row['kind']} **{spoken(row, '+.0f')}**" for _, row in rows.iterrows()]
+        name = "text as written" if check == "text" else check.replace("_", " ")
+        parts.append(f"{name}: {', '.join(each) or '(not measured)'}")
+    return "; ".join(parts)
+
+
+def elsewhere(later: pd.DataFrame) -> str:
+    """Under how many prompts each place of `shifts` has its whole interval beside zero, in words."""
+    beside = ((later["ci_low"] > 0) | (later["ci_high"] < 0)).groupby(later["kind"], sort=False)
+    return ", ".join(f"{kind} {hit.sum()} of {len(hit)}" for kind, hit in beside)
+
+
+def masking(table: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy on events that masking changes and on others, as text with intervals: a row each, a column a text."""
+    rows, shown = pick(table, check="text", set=["changed", "unchanged"]), {}
+    for row in rows.to_dict("records"):
+        apart = row["text"] == "original_minus_masked"
+        points = row | {name: 100 * row[name] for name in ("value", "ci_low", "ci_high")}
+        cells = shown.setdefault(row["set"], {"events": f"{row['set']} by masking ({row['n']})"})
+        cells[TEXTS[row["text"]]] = spoken(points, "+.0f") if apart else spoken(row, ".0%")
+    return pd.DataFrame([*shown.values()], columns=["events", *TEXTS.values()])
 
 
 def leaked(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -130,10 +162,21 @@ def paper_missed() -> pd.DataFrame:
 
 
 def lowest_by_token(table: pd.DataFrame) -> pd.DataFrame:
-    """The lowest agreement over layers for each component and method (rows) and token (columns); empty without any."""
-    rows = pick(table, check="positions", metric="agreement")
-    wide = rows.pivot_table(index=["component", "method"], columns="position", values="value", aggfunc="min")
-    return wide.rename(columns=lambda name: readable(name, "position"), index=readable)
+    """The lowest agreement over the layers under zero ablation of one layer at one token; empty without any.
+
+    A row for each `token` and `part` of the model, in words.
+    """
+    rows = pick(table, check="positions", metric="agreement", method="zero")
+    low = rows.loc[rows.groupby(["position", "component"], sort=False)["value"].idxmin()]
+    return low.assign(token=[readable(t, "position") for t in low["position"]], part=low["component"].map(readable))
+
+
+def by_token(lowest: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `lowest_by_token` as texts with intervals: a row a token, a column a part of the model."""
+    wide = lowest.assign(shown=[spoken(row) for _, row in lowest.iterrows()])
+    wide = wide.pivot(index="token", columns="part", values="shown")
+    wide = wide.reindex(index=lowest["token"].unique(), columns=lowest["part"].unique())
+    return wide.fillna("–").reset_index().rename_axis(columns=None)
 
 
 def _with_cell(rows: pd.DataFrame) -> pd.DataFrame:

@@ -20,6 +20,7 @@ FEATURES = {
 }
 TARGETS = {"writer": "writer's label", "model": "model's answer"}
 BEYOND = ("activations", "tfidf", "residual", "both")
+BEST = "best of the text alone"
 TEXT = ("tfidf", "token_embeddings", "bag_of_words", "length")
 
 
@@ -38,6 +39,18 @@ def curves(table: pd.DataFrame, features: tuple[str, ...], **keys: object) -> pd
     # in the order given, so that a reader of words has its colour in every figure
     both = both.sort_values("features", key=lambda names: names.map(features.index), kind="stable")
     return both.assign(source=both["features"].map(FEATURES))
+
+
+def against_text(table: pd.DataFrame) -> pd.DataFrame:
+    """Balanced accuracy over layers of the residual stream and of the best reader of the text, by whose label is read.
+
+    `source` and `target` are in words.
+    """
+    named = select(table, metric="balanced_accuracy", target=targets(table))
+    text = named[named["features"].isin(TEXT)]
+    kept = named.loc[[*named.index[named["features"] == "activations"], *text.groupby("target")["value"].idxmax()]]
+    shown = curves(kept, ("activations", *TEXT)).replace({"target": TARGETS})
+    return shown.assign(source=shown["source"].where(shown["features"] == "activations", BEST))
 
 
 def best(rows: pd.DataFrame, *features: str) -> pd.Series:
@@ -72,7 +85,7 @@ def rated(table: pd.DataFrame, metric: str = "r2") -> pd.DataFrame:
     text = rows[rows["features"].isin(TEXT)]
     text = text.loc[text.groupby("appraisal")["value"].idxmax()]
     own = select(rows, features="activations", layer=layer).sort_values("value", ascending=False)
-    return pd.concat([own.assign(source="residual stream"), text.assign(source="best of the text alone")])
+    return pd.concat([own.assign(source="residual stream"), text.assign(source=BEST)])
 
 
 def best_layer(table: pd.DataFrame) -> int:
@@ -86,19 +99,11 @@ def row(rows: pd.DataFrame, source: str) -> pd.Series:
     return select(rows, appraisal="pleasantness", source=source).iloc[0]
 
 
-def gains(table: pd.DataFrame, *features: str) -> pd.DataFrame:
-    """For each appraisal the best minus the best of the text, chosen on other writers, the largest first.
-
-    `features` are by default the activations, and these beside the words.
-    """
-    rows = select(table, metric="best_difference", features=list(features or ("activations", "both")))
-    rows = rows[rows["appraisal"] != ""].sort_values("value", ascending=False)
-    return rows.assign(source=rows["features"].map(FEATURES))
-
-
-def won(table: pd.DataFrame) -> int:
-    """For how many appraisals activations and words together beat the text alone, by the whole interval."""
-    return int((gains(table, "both")["ci_low"] > 0).sum())
+def gains(table: pd.DataFrame) -> pd.DataFrame:
+    """For each appraisal the best of the stream minus the best of the text, both chosen on other writers, the largest
+    first."""
+    rows = select(table, metric="best_difference", features="activations")
+    return rows[rows["appraisal"] != ""].sort_values("value", ascending=False)
 
 
 def carried(table: pd.DataFrame) -> pd.DataFrame:
@@ -126,9 +131,8 @@ def sizes(table: pd.DataFrame) -> str:
 
 
 def decided(checks: pd.DataFrame) -> pd.DataFrame:
-    """Of the checks of claims those against the text alone, as readers see them."""
-    own = checks[checks["check"].str.contains("text alone")]
-    return own[["claim", "check", "shown", "outcome"]].rename(columns={"shown": "number (95 % interval)"})
+    """Of the checks of claims those against the text alone."""
+    return checks[checks["check"].str.contains("text alone")]
 
 
 def _ways(rows: pd.DataFrame) -> pd.DataFrame:

@@ -154,6 +154,8 @@ def claims() -> dict[str, Claim]:
     for entry in entries.values():
         entry |= {name: tuple(entry[name]) for name in ("tables", "gates")}
         entry["test"] = entry["test"].format(**entry["levels"], **LANDMARKS)
+        # Tables of HTML show it, which nothing typesets.
+        entry["sentence"] = entry["sentence"].replace("'", "\N{RIGHT SINGLE QUOTATION MARK}")
     return {name: Claim(id=name, **entry) for name, entry in entries.items()}
 
 
@@ -335,7 +337,7 @@ def shown(found: pd.DataFrame) -> pd.DataFrame:
         {
             "claim": found["claim"],
             "check": found["check"] + where,
-            "decides": found["readings"].map(lambda own: "all" if own == READINGS else ", ".join(own)),
+            "decides": found["readings"].map(lambda own: "all readings" if own == READINGS else ", ".join(own)),
             "number (95 % interval)": found["shown"],
             "expected": found["expectation"],
             "outcome": found["outcome"],

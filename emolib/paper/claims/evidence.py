@@ -123,7 +123,8 @@ def in_place(name: landmarks.Landmark, whose: str, curves: Iterable[pd.DataFrame
         values = curve["value"].to_numpy(float) * (1 if name == "peak" else -1)
         at = int(landmarks.FIND[name](curve["value"].to_numpy(float)))
         near += [bool(values[i] > np.median(values)) for i in (at - 1, at + 1) if 0 <= i < len(values)]
-    return enough(f"neighbours of the {name} of {whose} that are beyond the median too", sum(near), len(near))
+    side = "above" if name == "peak" else "below"
+    return enough(f"neighbours of the {name} of {whose} {side} the median of their curve", sum(near), len(near))
 
 
 def only(reading: Reading, *checks: Check, also: Reading | None = None) -> list[Check]:

@@ -69,6 +69,7 @@ MISSED = {"pleasantness": dict(sadness=1, joy=-1, guilt=-1), "other_responsblt":
 # Directions that no penalty has shrunk: a probe's weights turn to where the noise is small as the data grow easy.
 UNSHRUNK = {"whitened": "whitened differences of means", "mean_difference": "differences of means"}
 SINGLE = tuple(setting for setting in PRINTED if len(setting) == 1)
+OF_SINGLE = f"of the {len(SINGLE)} pushes of one appraisal"
 TUNED = "tuned"  # directions whose penalty is chosen by how well unseen writers are predicted
 APART = "with the other appraisals projected out: "
 STEERED = (
@@ -124,7 +125,8 @@ GATES: dict[str, Callable[[Evidence], pd.Series]] = {
 @claim("C1")
 def accuracy(found: Evidence, level: Levels) -> list[Check]:
     row = answers(found)
-    where = f"scoring {row['scoring']}, calibration {row['calibration']}"
+    kind = {"none": "as scored", "batch": "calibrated"}[row["calibration"]]
+    where = f"{kind}, by {row['scoring'].replace('_', ' ')}"
     return [at_least("accuracy", row, level.accuracy, where=where), at_least("accuracy beside chance", row, CHANCE)]
 
 
@@ -627,8 +629,10 @@ def predicting(found: Evidence, level: Levels) -> Check:
 @claim("C14")
 def one_appraisal_moves_labels(found: Evidence, level: Levels) -> list[Check]:
     """Robust by directions with a chosen penalty, as described by ones without their part along other appraisals."""
-    what, rows = "mean theory score", None
-    checks = [at_least(f"{what}, directions that predict", score(found, level, SINGLE, TUNED), level.score)]
+    what, rows, own = "mean theory score", None, score(found, level, SINGLE, TUNED)
+    checks = [
+        at_least(f"{what}, directions that predict", own, level.score, where=f"{OF_SINGLE}, at the paper's depth")
+    ]
     checks += [beyond_sets(found, level, SINGLE), predicting(found, level)]
     with suppress(NotTestable):
         rows = fitted(found, level, TUNED)[0]
@@ -658,7 +662,8 @@ def _elsewhere(rows: pd.DataFrame | None, level: Levels, what: str) -> list[Chec
 def _one_as_released(found: Evidence, level: Levels) -> list[Check]:
     rows, here = fitted(found, level)
     about = "; ".join(f"{part.what} {part.number}" for part in read(found, level, "raw"))
-    where = f"depth {here['depth'].iloc[0]:.2f}, range {here['value'].min():.2f} to {here['value'].max():.2f}"
+    low, high = here["value"].min(), here["value"].max()
+    where = f"{OF_SINGLE}, at depth {here['depth'].iloc[0]:.2f}, range {low:.2f} to {high:.2f}"
     where += f"; R2 of these directions on unseen writers: {about}" if about else ""
     checks = [at_least("as released: mean theory score", averaged(here), level.score, where=where)]
 
