@@ -260,7 +260,7 @@ def told(found: pd.DataFrame) -> str:
     heads = {
         "in all": "**In every model that was tested**",
         "from a size on": "**From a size on**",
-        "in the study's": "**In all of the study's models, by its own values, and in none of ours**",
+        "in the study's": "**In every model of the study that has numbers, and in none of ours**",
         "in some": "**In some models, whatever their size**",
         "in none": "**In none**",
         "in few": f"**Tested in fewer than {FEW} models**, which shows no pattern",
@@ -280,7 +280,8 @@ def _pattern(row: Any) -> str:
     if row.pattern == "in none" and row.study:
         own = row.study[0] if len(row.study) == 1 else f"{len(row.study)} models"
         return f"{about}, the study's own values of {own} among them."
-    return f"{about}: {', '.join(row.holds)}." if row.pattern in ("in some", "in few") and row.holds else f"{about}."
+    named = row.pattern in ("in some", "in few") or (row.pattern == "in the study's" and len(row.holds) == 1)
+    return f"{about}: {', '.join(row.holds)}." if named and row.holds else f"{about}."
 
 
 def by_method(judged: pd.DataFrame) -> pd.DataFrame:

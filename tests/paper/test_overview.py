@@ -226,7 +226,7 @@ def test_a_pattern_says_how_verdicts_go_with_size() -> None:
     assert found["smallest"].tolist()[:2] == [1e9, 1e8]
     words = models_overview.told(found)
     assert "2 of 3, from 1.0 billion parameters on." in words and words.count("\n- C") == 7
-    assert "1 of 2: b." in words and "0 of 3." in words, "none of those of C4 is the study's"
+    assert "1 of 2: b." in words and "1 of 3: c." in words and "0 of 3." in words, "none of those of C4 is the study's"
     none = models_overview.told(found.query("claim == 'C4'").assign(study=[("c",)]))
     assert "0 of 3, the study's own values of c among them." in none
 
