@@ -74,11 +74,12 @@ lacking = absent(data.attrs["provenance"])
 
 # %% tags=["hide-input"]
 known, added = (ladder.model_by_model(run, appraisals, view) for view in (views.most_read, views.beyond_label))
-counts = (added["ci_low"] > 0).groupby(added["run"], sort=False).agg(lambda own: f"{own.sum()} of {len(own)}")
+counts = (added["ci_low"] > 0).groupby(added["run"], sort=False).agg(["sum", "size"])
+shares = [f"{more} of {every}" for more, every in counts.to_numpy()]
 top = added.drop_duplicates("run")
 say(
     f"Pleasantness is read with $R^2$ {ladder.listed(known)}. The activations tell more than the emotion's name about this "
-    f"many appraisals: {ladder.in_words(counts.index, counts)}. The largest share that they explain of what the name leaves open "
+    f"many appraisals: {ladder.in_words(counts.index, shares)}. The largest share that they explain of what the name leaves open "
     f"is {ladder.listed(top)}."
 )
 rated = ladder.model_by_model(run, appraisals, views.by_appraisal)
