@@ -58,7 +58,7 @@ import pandas as pd
 
 from emolib import figures
 from emolib.book import speed
-from emolib.figures.display import say
+from emolib.figures.display import plain, say
 from emolib.paper import ladder
 from emolib.tables.provenance import duration, footer
 
@@ -133,14 +133,14 @@ if not missing:
     say(
         f"In bfloat16 ours is {half['over_float32']['median']:.1f} times as fast as in float32, which is "
         f"**{half['ratio']['median']:.0f}** times the plain float32 way; **{100 * half['equal_labels']['batch']:.1f} %** of "
-        f"the calibrated labels stay equal ({100 * half['equal_labels']['none']:.1f} % without calibration). The reference "
-        "run is in float32, so that none of its labels depends on the rounding."
+        f"the calibrated labels stay equal ({100 * half['equal_labels']['none']:.1f} % without calibration). Small "
+        "models are therefore run in float32 where nothing else is asked for, so that no label depends on the rounding."
     )
 
 # %% tags=["hide-input"]
 for record in [] if missing else [bench["probing"]["few"], bench["probing"]["many"]]:
-    plain, ours = (pd.DataFrame(record["parts"][side]).sum() for side in ("plain", "ours"))
-    times = plain / ours
+    theirs, ours = (pd.DataFrame(record["parts"][side]).sum() for side in ("plain", "ours"))
+    times = theirs / ours
     say(
         f"Probing {record['rows']:,} rows: accuracy at a site differs by at most {100 * record['largest_accuracy_gap']:.2f} "
         f"points, $R^2$ by {record['largest_r2_gap']:.1g}. Label probes are {times['labels']:.1f} times as fast as "
@@ -157,7 +157,7 @@ if not missing:
     record = bench["overhead"]
     say(
         f"nnsight: logits differ by {record['largest_difference']:.2g}; it costs **{record['percent']['median']:.1f} %** "
-        f"({record['percent']['min']:.1f} to {record['percent']['max']:.1f}) over plain hooks."
+        f"({plain(record['percent']['min'], '.1f')} to {record['percent']['max']:.1f}) over plain hooks."
     )
 
 # %% [markdown]
