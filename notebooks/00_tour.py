@@ -40,15 +40,8 @@ if "google.colab" in sys.modules:
 # **Question.** Two students fail the same exam, one after a week at the beach, the other after a week in bed with a fever.
 # Where inside a language model does that difference become its answer?
 #
-# **Answer.** You find out with four tools, each a few lines of code: *read* the difference with a probe, *move* it from one
-# story to the other with a patch, *remove* a part of the network, and *push* the network in a direction. The chapters
-# do the same on thousands of texts, with controls and intervals; one pair of stories proves nothing by itself. At the end
-# there is a playground for events of your own.
-#
-# This page can be read as it is. To run it, download the notebook with the button at the top, or open it in Colab, and run
-# all cells: each says below it how many seconds it took, half a minute at the most on a laptop without GPU. To ask a larger
-# model, change one word in the cell of parameters, `model = "qwen2.5-coder-1.5b"`; its weights, about a gigabyte, are
-# fetched the first time. Of that cell nothing else matters here.
+# Four tools find out, each in a few lines of code: *read* the difference with a probe, *move* it from one story to the
+# other with a patch, *remove* a part of the network, and *push* the network in a direction.
 
 # %% tags=["parameters", "hide-input"]
 model = "smollm2-135m"
@@ -68,16 +61,19 @@ corpus_path = ""
 import numpy as np
 import pandas as pd
 import torch
+from IPython.display import Markdown, display
+from torch.testing import assert_close
 
 import emolib as el
-from emolib import figures
+from emolib import figures, stats
 from emolib.book.fetch import fetch
 from emolib.engine.labels import label_tokens
 from emolib.engine.places import attended
 from emolib.engine.registry import EMBEDDED, registry, usual_dtype
-from emolib.figures.display import tell_seconds
+from emolib.figures.display import spoken, tell_seconds
 from emolib.interventions import playground as play
 from emolib.probes.directions import SteeringVectors, unit
+from emolib.stats.scores import pearson
 from emolib.texts.corpus import EMOTIONS, load_corpus
 from emolib.texts.prompts import get_prompt
 
@@ -85,9 +81,18 @@ tell_seconds()
 model = model if attended() else EMBEDDED  # the pages of every run have the same tour
 if "sha256" in registry().get(model, {}):
     fetch(model)  # if it is not there yet
-title = registry().get(model, {}).get("title", model)
+title = registry().get(model, {}).get("title", model).removesuffix(" Instruct")
+answer = display(Markdown("**Answer.** It will stand here when all cells have run."), display_id=True)
 
 # %% [markdown]
+# One pair of stories proves nothing by itself: the chapters do the same on thousands of texts, with controls and intervals.
+# At the end of this page there is a playground for events of your own.
+#
+# This page can be read as it is. To run it, take its notebook by a button at the top, and run all cells: each says below it
+# how many seconds it took, half a minute at the most on a laptop without GPU. To ask a larger model, change one word in the
+# cell of parameters, `model = "qwen2.5-coder-1.5b"`; its weights, about a gigabyte, are fetched the first time. Of that cell
+# nothing else matters here.
+#
 # ## Two stories
 #
 # A *prompt* wraps each story: it asks for the emotion, shows two solved examples, and ends with "Answer:". The model's
@@ -96,7 +101,8 @@ title = registry().get(model, {}).get("title", model)
 
 # %% tags=["intervention"]
 lm = el.load(model, dtype=usual_dtype(model))
-near = dict(atol=1e-3, rtol=1e-3) if lm.precision == "float32" else dict(atol=0.25, rtol=0.02)  # rounding of 16 bits
+# Equal but for rounding, which is coarser in 16 bits.
+near = dict(atol=1e-3, rtol=1e-3) if lm.precision == "float32" else dict(atol=0.25, rtol=0.02)
 
 beach = "I spent the week before the exam at the beach, and I failed."
 bed = "I spent the week before the exam in bed with a fever, and I failed."
@@ -113,8 +119,9 @@ print(prompts[0])
 # prompts at once, and gives the same numbers.
 
 # %% tags=["intervention"]
-words = label_tokens(lm.tokenizer, EMOTIONS).ids().to(lm.device)  # one entry of the vocabulary for each label
-inputs = [lm.tokenizer(question, return_tensors="pt").to(lm.device) for question in prompts[:2]]
+# One entry of the vocabulary for each label.
+words = label_tokens(lm.tokenizer, EMOTIONS).ids().to(lm.device)
+inputs = [lm.tokenizer(one, return_tensors="pt").to(lm.device) for one in prompts[:2]]
 
 with torch.no_grad(), lm.lm.trace(**inputs[0]):
     by_hand = lm.lm.output.logits[0, -1].save()
@@ -122,7 +129,7 @@ with torch.no_grad(), lm.lm.trace(**inputs[0]):
 engine = el.Engine(lm, prompts, answers=EMOTIONS)
 encoded = engine.encode(read=["attn_out", "resid_post"])
 raw = encoded.logits  # [text, label]
-torch.testing.assert_close(raw[0], by_hand[words].float(), **near)
+assert_close(raw[0], by_hand[words].float(), **near)
 mean = raw[2:].mean(0)
 
 # %% [markdown]
@@ -160,9 +167,9 @@ figures.say(
 # ## One probe: read
 #
 # The *residual stream* is the list of numbers that each layer hands to the next. At the last token, does it say whether
-# what happened was the student's own doing? Half of the events teach us a direction: the mean stream of events whose
-# writers say that they caused them, less the mean stream of the others. The other half shows whether it holds. The
-# drawing is {numref}`fig-drawing-probe`; the chapter, [Probing](05_probing.ipynb).
+# what happened was the student's own doing? Our events come with ratings that say so of each. Half of the events teach us
+# a direction: the mean stream of those rated above average, less the mean stream of the others. The other half shows
+# whether it holds. The chapter is [Probing](05_probing.ipynb).
 
 # %% tags=["intervention"]
 layers = lm.modules("resid_post")  # for most families this is model.model.layers
@@ -172,16 +179,17 @@ with torch.no_grad(), lm.lm.trace(**inputs[0]):
     by_hand = layers[layer].output[0, -1].save()
 
 stream = encoded.activations["resid_post"][:, :, -1]  # [layer, text, width]
-torch.testing.assert_close(stream[layer, 0], by_hand, **near)
+assert_close(stream[layer, 0], by_hand, **near)
 
 known, taught = stream[:, 2:], slice(0, None, 2)
-rating = torch.tensor(events["self_responsblt"].to_numpy(), dtype=torch.float32, device=lm.device)
+rating = torch.tensor(events["self_responsblt"].to_numpy()).to(lm.device).float()
 own = rating[taught] > rating[taught].mean()
-direction = known[layer, taught][own].mean(0) - known[layer, taught][~own].mean(0)
+there = known[layer, taught]
+direction = there[own].mean(0) - there[~own].mean(0)
 
 probe = SteeringVectors(known[:, taught], events[["self_responsblt"]][taught])
-library = probe.combine({"self_responsblt": 1}, "mean_difference")[layer].float()
-torch.testing.assert_close(library, unit(direction.float()), atol=1e-4, rtol=1e-3)
+library = probe.combine({"self_responsblt": 1}, "mean_difference")[layer]
+assert_close(library.float(), unit(direction.float()), atol=1e-4, rtol=1e-3)
 
 # %% [markdown]
 # Along that direction every event has a place. A line through the half that taught it turns places into ratings, from 1,
@@ -190,7 +198,8 @@ torch.testing.assert_close(library, unit(direction.float()), atol=1e-4, rtol=1e-
 # %% tags=["hide-input", "intervention"]
 read = probe.predict(stream, "mean_difference")[:, :, 0]  # [layer, text]
 truth = rating[1::2].cpu().numpy()  # of the events that have taught nothing
-held_out = [np.corrcoef(read[at, 3::2], truth)[0, 1] for at in range(lm.n_layers)]
+held_out = pearson(read[[0, layer], 3::2].T, np.column_stack([truth, truth]))
+first, fit = map(spoken, stats.bootstrap(held_out, np.arange(len(truth))).rows([{}, {}]))
 rows = pd.concat(
     [
         pd.DataFrame(dict(story=name, layer=range(lm.n_layers), value=read[:, row], n_layers=lm.n_layers))
@@ -198,7 +207,7 @@ rows = pd.concat(
     ]
 )
 figures.show(
-    figures.depth_curves(rows, hue="story", ylabel="own doing, as read (1 to 5)"),
+    figures.depth_curves(rows, hue="story", ylabel="own doing, as read (1 to 5)", colours=("#b58900", "#8647b9")),
     name="fig-tour-probe",
     title=f"After layer {el.layer_number(layer)} the probe reads {read[layer, 0]:.1f} for the beach and "
     f"{read[layer, 1]:.1f} for the fever",
@@ -208,8 +217,8 @@ figures.show(
 )
 figures.say(
     f"After layer {el.layer_number(layer)} the probe reads {read[layer, 0]:.1f} for the beach and {read[layer, 1]:.1f} for "
-    f"the fever. Over the held-out events its correlation with the writers' ratings is {held_out[layer]:.2f} there, "
-    f"after the first layer {held_out[0]:.2f}; chance is 0."
+    f"the fever. Over the held-out events its correlation with the ratings that come with them is {fit} there, after "
+    f"the first layer {first}, with 95% intervals; chance is 0."
 )
 
 # %% [markdown]
@@ -217,7 +226,7 @@ figures.say(
 #
 # What can be read need not be used. So we intervene: while the model answers the fever story, its residual stream after
 # that layer, at the last token, is overwritten by the beach story's. With `emolib` the same is done in every layer, for
-# attention too, with one call ({numref}`fig-drawing-patch`; [Patching](06_patching.ipynb)).
+# attention too, with one call. The chapter is [Patching](06_patching.ipynb).
 
 # %% tags=["intervention"]
 with torch.no_grad(), lm.lm.trace(**inputs[1]):
@@ -225,14 +234,15 @@ with torch.no_grad(), lm.lm.trace(**inputs[1]):
     by_hand = lm.lm.output.logits[0, -1].save()
 
 taken = {name: table[:, :, -1] for name, table in encoded.activations.items()}
-patch = el.Patch(taken, donors=torch.zeros(len(prompts), dtype=torch.long))  # everything from text 0, the beach
+# Everything comes from text 0, the beach.
+patch = el.Patch(taken, donors=torch.zeros(len(prompts), dtype=torch.long))
 sweep = el.sweep(patch, lm, components=["attn_out", "resid_post"])
 fever = engine.encode([1])
 patched = engine.replay(fever, sweep)[0]  # [edit, label]
 
 places = sweep.frame.assign(n_layers=lm.n_layers)
 site = places.query("component == 'resid_post' and layer == @layer").index[0]
-torch.testing.assert_close(patched[site], by_hand[words].float(), **near)
+assert_close(patched[site], by_hand[words].float(), **near)
 
 # %% [markdown]
 # How far did the answer go? Of all that the two stories' thirteen scores differ by, we take the share that the patch
@@ -261,11 +271,12 @@ figures.say(
 # ## One knockout: remove
 #
 # A part that can carry the difference need not be needed. We silence that attention output: zeros in its place, at the
-# last token, while the model answers the fever story. `emolib` does it in every layer, for the feed-forward sub-layers too
-# ({numref}`fig-drawing-knockout`; [Ablation](B_ablation.ipynb)).
+# last token, while the model answers the fever story. `emolib` does it in every layer, for the feed-forward sub-layers too. The
+# chapter is [Ablation](B_ablation.ipynb).
 
 # %% tags=["intervention"]
-attention = lm.modules("attn_out")  # model.model.layers[...].self_attn; it returns its output and its weights
+# model.model.layers[...].self_attn, which returns its output and its weights
+attention = lm.modules("attn_out")
 
 with torch.no_grad(), lm.lm.trace(**inputs[1]):
     attention[carried].output[0][:, -1] = 0
@@ -275,13 +286,15 @@ sweep = el.sweep(el.Zero(), lm, components=["attn_out", "mlp_out"])
 silenced = engine.replay(fever, sweep)[0]
 places = sweep.frame.assign(n_layers=lm.n_layers)
 site = places.query("component == 'attn_out' and layer == @carried").index[0]
-torch.testing.assert_close(silenced[site], by_hand[words].float(), **near)
+assert_close(silenced[site], by_hand[words].float(), **near)
 
 # %% tags=["hide-input", "intervention"]
 change = silenced - raw[1]
 places["value"] = (change - change.mean(-1, keepdim=True)).norm(dim=-1).cpu().numpy()
 answers = [EMOTIONS[one.argmax()] for one in silenced - mean]
-others = sum(one != said["fever, calibrated"] for one in answers)
+clean = said["fever, calibrated"]
+changed = f"still *{clean}*" if answers[site] == clean else f"*{answers[site]}* in place of *{clean}*"
+others = sum(one != clean for one in answers)
 most = places.loc[places["value"].idxmax()]
 figures.show(
     figures.depth_curves(places, ylabel="change of the thirteen scores"),
@@ -292,8 +305,8 @@ figures.show(
     alt="Two curves over layers: the change for attention output and feed-forward output.",
 )
 figures.say(
-    f"Without the attention output of layer {el.layer_number(carried)} the answer is *{answers[site]}*; it was "
-    f"*{said['fever, calibrated']}*. Of the {len(answers)} sub-layers silenced one at a time {others} change the answer, "
+    f"Without the attention output of layer {el.layer_number(carried)} the answer is {changed}. "
+    f"Of the {len(answers)} sub-layers silenced one at a time {others} change the answer, "
     f"and the scores move most without the {figures.readable(most['component'])} of layer {el.layer_number(most['layer'])}. "
     "Zeros are unlike anything the network has seen, so a change alone does not say that the part was about emotion."
 )
@@ -303,8 +316,8 @@ figures.say(
 #
 # Last, the direction that the probe has read is added to the stream. In three layers around the probe's, at the last token,
 # we push the fever story towards *own doing*, by a tenth of the stream's length. Twenty random directions of the same
-# length are pushed beside it: what they do as well says nothing about own doing ({numref}`fig-drawing-push`;
-# [Modulation](09_modulation.ipynb)). The direction now comes from all the events.
+# length are pushed beside it: what they do as well says nothing about own doing. The direction now comes from all the
+# events. The chapter is [Modulation](09_modulation.ipynb).
 
 # %% tags=["intervention"]
 playground = play.Playground(lm, ask, events, known, raw[2:])
@@ -317,44 +330,50 @@ with torch.no_grad(), lm.lm.trace(**inputs[1]):
         layers[at].output[:, -1] += push[at]
     by_hand = lm.lm.output.logits[0, -1].save()
 
-moved = playground.answer(bed, edit="push", component="resid_post", layer=layer, span=3, doses=doses)
-after = torch.tensor(moved.query("state == 'after'")["value"].to_numpy(), dtype=torch.float32)
-torch.testing.assert_close((by_hand[words].float() - mean).log_softmax(-1).cpu(), after.log(), **near)
+where = dict(component="resid_post", layer=layer)
+moved = playground.answer(bed, edit="push", span=3, doses=doses, **where)
+after = torch.tensor(moved.query("state == 'after'")["value"].to_numpy()).float()
+pushed = (by_hand[words].float() - mean).log_softmax(-1).cpu()
+assert_close(pushed, after.log(), **near)
 
 # %% tags=["hide-input", "intervention"]
-step, low, high = play.beyond(moved, "guilt")
 figures.show(
     figures.label_shares(moved),
     name="fig-tour-push",
-    title=f"The push moves guilt by {100 * step:+.0f} points, random directions by {100 * low:+.0f} to {100 * high:+.0f}",
+    title=f"The push moves guilt by {play.told(moved, 'guilt')}",
     caption=f"Answers of {title} to the fever story before (rings) and after (bars) a push towards own doing, and after "
     "pushes of the same length in twenty random directions (dots).",
     alt="Bars with the share of each of thirteen labels after the push, rings for before, dots for random directions.",
 )
-told = [
-    f"*{label}* by {100 * step:+.0f} points (random directions: {100 * low:+.0f} to {100 * high:+.0f})"
-    for label in ("guilt", "shame", "sadness")
-    for step, low, high in [play.beyond(moved, label)]
-]
+told = [f"*{label}* by {play.told(moved, label)}" for label in ("guilt", "shame", "sadness")]
 figures.say(
-    f"The push moves {', '.join(told)}. The answer before is *{play.top(moved, 'before')}*, after it "
-    f"*{play.top(moved, 'after')}*. A change within the range of the random directions is no sign of steering."
+    f"The push moves {'; '.join(told)}. The answer before is *{play.top(moved, 'before')}*, after it "
+    f"*{play.top(moved, 'after')}*. A change within the range of random directions is no sign of steering."
 )
+more = "beach" if read[layer, 0] > read[layer, 1] else "fever"
+summary = (
+    f"**Answer.** In {title} a probe after layer {el.layer_number(layer)} of {lm.n_layers} reads the failure as more the "
+    f"student's own doing in the {more} story. Moving the beach story's stream into the fever story brings half of the way "
+    f"to the beach's answer, at layer {el.layer_number(half)} for the first time. Without the attention output that brings "
+    f"most, the answer to the fever is {changed}. A push towards own doing moves *guilt* by {play.told(moved, 'guilt')}."
+)
+answer.update(Markdown(summary))
 
 # %% [markdown]
 # ## Playground
 #
 # Now it is your turn. Write an event, choose what is done to the model and where, and press the button; for a push, set at
-# least one slider, whose numbers are shares of the stream's length. The menus need Python behind them. On a page of the
-# book there is none: open this notebook in Colab or Jupyter and run all cells. Below is one use, made by the same function,
-# `playground.answer`: a story of ours in which the stream of the beach story takes the place of its own.
+# least one slider, whose numbers are shares of the stream's length. The menus need Python behind them, so they show in a
+# running notebook only. On a page of the book [Ask the model yourself](../ask.md) offers the same edits for events of ours.
+# Below is one use, made by the same function, `playground.answer`: a story of ours in which the stream of the beach story
+# takes the place of its own.
 
 # %% tags=["intervention"]
 play.controls(playground, event=bed, other=beach)
 
 # %% tags=["intervention"]
 event = "I found a letter from my sister in the post this morning."
-moved = playground.answer(event, edit="patch", component="resid_post", layer=layer, other=beach)
+moved = playground.answer(event, edit="patch", other=beach, **where)
 figures.show(
     figures.label_shares(moved),
     name="fig-tour-playground",

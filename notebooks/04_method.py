@@ -68,6 +68,7 @@ import pandas as pd
 import torch
 
 import emolib as el
+from emolib import figures
 from emolib.texts.corpus import EMOTIONS, load_corpus
 from emolib.texts.prompts import get_prompt
 
@@ -111,9 +112,14 @@ torch.testing.assert_close(edited[0, 0], el.plain(lm, prompts[0], edit, answers=
 torch.testing.assert_close(encoded.logits[0], clean[engine.answers].float(), atol=1e-3, rtol=1e-3)
 
 # %% tags=["intervention"]
-labels = pd.Index(EMOTIONS, name="label")
 shown = {"unchanged": encoded.logits[0], "attention silenced": edited[0, 0]}
-pd.DataFrame({name: values.cpu().numpy() for name, values in shown.items()}, index=labels).style.format("{:.2f}")
+before, after = (EMOTIONS[values.argmax()] for values in shown.values())
+figures.say(
+    f"With the attention of layer {el.layer_number(layer)} silenced, the answer to the first event "
+    + (f"stays *{before}*." if before == after else f"changes from *{before}* to *{after}*.")
+)
+columns = {name: values.cpu().numpy() for name, values in shown.items()}
+pd.DataFrame({"label": EMOTIONS, **columns}).style.hide().format(precision=2)
 
 # %% [markdown]
 # ## A sweep over all layers
@@ -126,11 +132,10 @@ sweep = el.sweep(el.Zero(), lm, components=["attn_out", "mlp_out"], span=3)
 logits = engine.replay(encoded, sweep)
 change = (logits - encoded.logits[:, None]).abs().amax(-1)  # largest change of any label, [text, edit]
 table = sweep.frame.assign(**{emotion: change[row].cpu().numpy() for row, emotion in enumerate(events["emotion"])})
-table.nlargest(6, "joy").style.hide(axis="index").format(precision=2)
+largest = table.nlargest(6, "joy").assign(layer=table["layer"].map(el.layer_number))  # counted from 1, as in figures
+largest[["component", "layer", *events["emotion"]]].style.hide().format(precision=2)
 
 # %% tags=["hide-input", "intervention"]
-from emolib import figures
-
 keys = ["component", "layer", "span", "n_layers"]
 rows = table.assign(n_layers=lm.n_layers).melt(keys, list(events["emotion"]), var_name="event")
 most = rows.loc[rows["value"].idxmax()]
@@ -147,8 +152,8 @@ figures.show(
 # ## From two texts to a claim
 #
 # What the chapters add is statistics, not another method. An answer is the label with the highest logit after
-# *calibration* (each label's mean over the corpus is subtracted). Many texts give a share of answers that survive. The
-# same writer wrote several of them, so an interval is found by drawing whole *writers* with replacement
+# *calibration* (each label's mean over the corpus is subtracted). Many texts give a share of answers that survive. Where
+# one writer wrote several of them, as in crowd-enVENT, an interval is found by drawing whole *writers* with replacement
 # (`emolib.stats`). Each share then stands beside a control: a random direction of the same size, the activation of another
 # event, shuffled labels. `Study` ties these together and keeps what it has computed; an experiment is a function from a
 # study to a table, about sixty lines (`emolib/experiments`).

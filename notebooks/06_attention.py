@@ -57,7 +57,7 @@ corpus_path = ""
 from emolib import figures
 from emolib.experiments import attention
 from emolib.experiments.attention import views
-from emolib.figures import readable, say, spoken
+from emolib.figures import readable, say
 from emolib.figures.palette import SEGMENT_COLOURS
 from emolib.paper import claims, ladder
 from emolib.study.freshness import measured, reference_table
@@ -72,20 +72,28 @@ data, reference = measured(run, attention), reference_table(run, attention)
 # ## In short
 
 # %% tags=["hide-input"]
-most = ladder.model_by_model(run, attention, views.most_in_the_event)
+words = ladder.model_by_model(run, attention, views.emotion_words)
+change = ladder.model_by_model(run, attention, views.text_change)
 say(
-    "At the layer where this is most frequent, the single most attended token lies in the event for this share of events: "
-    f"{ladder.listed(most, '.0%')}."
+    f"In the middle layers, at depth {attention.EARLY:g} to {attention.MIDDLE:g}, the last token gives an emotion word this many "
+    f"times the attention of a word like it (1: no preference): {ladder.listed(words, '.1f')}. From the layers before to these, "
+    f"the share of attention that goes to the text of the event as a whole changes by {ladder.listed(change, '+.2f')}."
 )
-tops = ladder.model_by_model(run, attention, views.tops)
-look = dict(hue="part", panel="run", x="depth", ylabel="share of events", ylim=(0, 1))
+
+# %% tags=["hide-input"]
+kinds = ladder.model_by_model(run, attention, views.content_and_emotion)
+look = dict(hue="words", x="depth", ylabel="enrichment", lines={"no preference": 1.0})
+figure = figures.depth_curves(kinds, panel="run", **look)
+figure.axes[0].set_yscale("log", base=2)
+figure.axes[0].yaxis.set_major_formatter("{x:g}")
 figures.show(
-    figures.depth_curves(tops, paper=ladder.behind(views.tops(views.published()), tops), **look),
+    figure,
     name="fig-attention-models",
-    title=f"At the best layer the most attended token lies in the event for {figures.extremes(most, 'run', '.0%')} of events",
-    caption="Share of events whose most attended token, in any head, lies in the event itself, or is the last cue behind "
-    "it, in each model; the first token is left out. Dashed: the paper's Llama 3.2 1B (the counts behind its Figure 4).",
-    alt="Share of events by the place of the most attended token, over depth, a panel for each model.",
+    title=f"Emotion words draw {figures.extremes(words, 'run', '.1f')} times the attention of words like them, in the middle layers",
+    caption="How many times as much weight the last token gives to content words as to other words at the same place of the "
+    "text, and to emotion words, answer labels aside, as to content words of the same frequency there, with 95 % "
+    "intervals over writers, in each model.",
+    alt="Enrichment of content words and emotion words over depth, a panel for each model, with a line at 1.",
 )
 ladder.badges(run, "06_attention")
 
@@ -106,7 +114,7 @@ ladder.badges(run, "06_attention")
 # weight over heads and tokens, the beginning-of-sequence token left out, and their Figure 4 draws the tokens found at
 # each layer as boxes of one height, whether one event in a hundred looks there or all. We show how much weight each
 # part of the prompt gets, and beside that the paper's statistic with its true counts. Every token belongs to one part:
-# the first token, the instruction, the demonstrations, their labels, the text of the event, or the format (the words
+# the first token, the instruction, the demonstrations, their labels, the *text* of the event, or the format (the words
 # "Context:" and "Answer:").
 #
 # ## How much each part gets
@@ -115,8 +123,8 @@ ladder.badges(run, "06_attention")
 # head with nothing to do takes up almost nothing. On the right each weight is therefore multiplied by the length of the
 # value vector that it applies to, $\sum_j \alpha^{(j)}_i \lVert v^{(j)}_i \rVert$, and scaled to sum to 1;
 # {cite:t}`kobayashi2020` count the output projection $W_O$ as well, which we leave out. The control is attention that
-# looks at all tokens alike: the dotted line is the share of the tokens that are the event's. `emolib.experiments.attention.reading` reads
-# the weights of the last token only, from the model's own attention in its plainest implementation.
+# looks at all tokens alike: the dotted line is the share of the tokens that are the text's. The weights are those of the
+# last token only, from the model's own attention in its plainest implementation.
 
 # %% tags=["hide-input"]
 stacks, uniform = views.masses(data)
@@ -127,16 +135,9 @@ figures.show(
     name="fig-attention-mass",
     title=f"At layer {first['where']}, {first['value']:.0%} of the attention, weighted by value length, goes to one part: {readable(first['segment'])}",
     caption=f"Attention of the last token by part of the prompt, mean over heads and {stacks['n'].iloc[0]:,} events "
-    "balanced over emotions. The intervals of the text's share are in the third figure.",
+    "balanced over emotions.",
     alt="Stacked shares of attention by layer: text, demonstrations, their labels, instruction, format, first token.",
 )
-
-# %% tags=["hide-input"]
-shares = [
-    f"{readable(row.segment)} **{row.value:.0%}** ({row.ci_low:.0%} to {row.ci_high:.0%}) at layer {row.where}"
-    for row in views.largest(data).itertuples()
-]
-say(f"Largest shares, weighted by value length: {'; '.join(shares)}.")
 
 # %% [markdown]
 # Once before your eyes, on one of our own events: below, `look` reads what the figure is made of, and a plain nnsight trace
@@ -170,7 +171,7 @@ print(event)
 #
 # One token is taken for each event and layer: the one with the largest weight in any head, the first token left out. The
 # panels show for which share of the agreed events it lies in each part of the prompt: a demonstration with its label
-# (*demo 1*, *demo 2*), the event, the last "Answer:" behind it (*final cue*), and the rest. The paper's code
+# (*demo 1*, *demo 2*), the text of the event, the last "Answer:" behind it (*final cue*), and the rest. The paper's code
 # counts in this way. The paper's text speaks of the three most attended tokens instead. A second curve, where it was
 # counted, shows the share of events with at least *one of the three* in that part. Three tokens can lie in three parts, so
 # these shares add up to more than one.
@@ -178,16 +179,17 @@ print(event)
 # %% tags=["hide-input"]
 shown, behind = views.counts(data), None if reference is None else views.counts(reference)
 three = ", and those with one of the three most attended there" if shown["metric"].nunique() > 1 else ""
+most = views.most_in_the_text(data)
 look = dict(hue="metric", panel="part", x="depth", ylabel="share of events", ylim=(0, 1))
 figures.show(
     figures.depth_curves(shown, paper=views.counts(views.published()), reference=behind, **look),
     name="fig-attention-top",
-    title=f"Share of events whose most attended token lies there, at the layer with most: {figures.extremes(views.tops(data), 'part', '.0%')}",
+    title=f"The most attended token lies in the text for at most {most['value']:.0%} of the events, at layer {most['where']}",
     fold=True,
     caption=f"Share of {shown['n'].iloc[0]:,} events whose most attended token lies in each part of the prompt{three}, 95 % "
     "intervals over writers. Dashed: the counts behind Figure 4 of the paper (Llama 3.2 1B, 2,740 events), of the most "
     "attended token, whose format holds the instruction too.",
-    alt="Share of events over depth, a panel each for demonstrations, event, final cue, format and instruction.",
+    alt="Share of events over depth, a panel each for demonstrations, text, final cue, format and instruction.",
 )
 
 # %% tags=["hide-input"]
@@ -216,7 +218,7 @@ say(f"In the paper's counts the prompt tokens most often on top are {'; '.join(t
 #
 # Is the label looked at for its place, for its word, or because it is there? We swap the order of the demonstrations
 # (*shuffled*), give each the label of another one (*relabelled*), and leave them out (*removed*). The share is of the
-# attention that does not rest on the first token. Without demonstrations the event is most of what is left to look at.
+# attention that does not rest on the first token. Without demonstrations the text is most of what is left to look at.
 # Its share would rise even under uniform attention; the numbers below give that expectation.
 
 # %% tags=["hide-input"]
@@ -225,9 +227,9 @@ look = dict(hue="demonstrations", panel="segment", x="depth", ylabel="share beyo
 figures.show(
     figures.depth_curves(beyond, **look),
     name="fig-attention-demonstrations",
-    title=f"Largest share of the event's text: {figures.extremes(select(beyond, segment='text'), 'demonstrations', '.0%')}",
+    title=f"Largest share of the text: {figures.extremes(select(beyond, segment='text'), 'demonstrations', '.0%')}",
     fold=True,
-    caption="Share of the attention beyond the first token that goes to the event's text and to the labels of the "
+    caption="Share of the attention beyond the first token that goes to the text of the event and to the labels of the "
     f"demonstrations, {beyond['n'].iloc[0]:,} events, 95 % intervals over writers.",
     alt="Two panels over depth, text and labels of the demonstrations, a curve for each treatment of these.",
 )
@@ -250,31 +252,34 @@ say(f"Mean share of the text in the second half of the layers: {'; '.join(later)
 # tokens, and with punctuation alone, which models look at whatever it says.
 
 # %% tags=["hide-input"]
-middle = views.enrichment_by_band(data)
-kinds = middle[middle["words"].isin(["content_word", "emotion_word"])]
-figure = figures.depth_curves(
-    views.enrichment(data), hue="words", panel="panel", ylabel="enrichment", x="depth", lines={"no preference": 1.0}
-)
+times = views.in_the_middle(data)
+known = views.EMOTION_WORD in times
+look = dict(hue="words", panel="panel", x="depth", ylabel="enrichment", lines={"no preference": 1.0})
+figure = figures.depth_curves(views.enrichment(data), **look)
 figure.axes[0].set_yscale("log", base=2)
 figure.axes[0].yaxis.set_major_formatter("{x:g}")
+most = (
+    f"emotion words draw {times[views.EMOTION_WORD]:.1f} times"
+    if known
+    else f"content words {times['content_word']:.1f} times"
+)
 figures.show(
     figure,
     name="fig-attention-words",
-    title=f"Attention in the middle layers, as a multiple of that to words like them: {figures.extremes(kinds, 'words', '.1f')}",
+    title=f"In the middle layers {most} the attention of words like them",
+    fold=True,
     caption="Attention of the last token to kinds of words of the event, relative to other words at the same place"
     " (emotion words: and of the same frequency), 95 % intervals over writers.",
     alt="Enrichment over depth for content words and, where the corpus masks them, for masks and emotion words.",
 )
 
 # %% tags=["hide-input"]
-missing = "" if len(middle) > 1 else " This corpus masks no emotion words: which they are is not known, and not tested."
-kinds = [
-    f"{readable(row['words'])} **{spoken(row)}** ({row['n']:,} events; before: {row['before']:.2f})"
-    for _, row in middle.iterrows()
-]
 say(
-    "Attention as a multiple of that to what each kind is compared with, in the middle layers (depth 0.5 to 0.7; in brackets, "
-    f"before them): {'; '.join(kinds)}.{missing}"
+    f"With the answer labels among them emotion words draw {times['emotion_word']:.1f} times the attention of words like them, "
+    f"without these {times[views.EMOTION_WORD]:.1f} times. The mask draws {times['mask']:.1f} times the attention of other "
+    f"tokens, and {times['mask_against_punctuation']:.1f} times that of punctuation."
+    if known
+    else "This corpus masks no emotion words: which they are is not known, and not tested."
 )
 
 # %% [markdown]
@@ -288,9 +293,9 @@ say(
 # %% tags=["hide-input"]
 say(
     "Change of the share of the text, depth 0.5 to 0.7 minus before, with its interval, for each treatment of the "
-    f"demonstrations. For the top token the paper's counts give {views.published_turn():+.3f}."
+    f"demonstrations. For the top token the paper's counts give {views.published_turn():+.2f}."
 )
-views.turn(data)
+views.turn(data).style.hide()
 
 # %% [markdown]
 # An interval above 0 here, and above 1 for the enrichment of emotion words, speaks for the claim. Early layers spread attention

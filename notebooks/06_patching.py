@@ -61,7 +61,7 @@ from emolib import figures
 from emolib.engine.sites import layer_number
 from emolib.experiments import patching
 from emolib.experiments.patching import views
-from emolib.figures.display import say, spoken
+from emolib.figures.display import say
 from emolib.paper import claims, ladder
 from emolib.stats import landmarks
 from emolib.study.freshness import measured, reference_table
@@ -80,9 +80,11 @@ half, peak = (
     ladder.model_by_model(run, patching, partial(views.turn, landmark=landmark, component=component))
     for landmark, component in (("onset", "resid_post"), ("peak", "attn_out"))
 )
+carried = ladder.model_by_model(run, patching, partial(views.best_of, component="attn_out"))
 say(
-    f"Overwriting the residual stream carries half of the answers along from depth {ladder.listed(half)} on. Of single "
-    f"attention outputs the one that carries most lies at depth {ladder.listed(peak)}."
+    f"Overwriting the residual stream carries half of the answers along from depth {ladder.listed(half)} on. One attention "
+    f"output alone carries at most {ladder.listed(carried, '.0%')}, at depth {ladder.listed(peak)}. Depths go in steps of one "
+    "layer, so an interval has no width where nearly all resamples agree on the layer."
 )
 moved = ladder.model_by_model(run, patching, views.transferred)
 theirs = views.paper_outcomes(span=1, metric="transfer")
@@ -123,8 +125,8 @@ ladder.badges(run, "06_patching")
 #
 # The paper draws 200 pairs anew for every layer and site. Here one set of pairs serves all sites, so that two sites
 # differ by what is patched and by nothing else. Events the model answers right, the emotions as equally frequent as
-# possible, are matched in rounds (`emolib.stats.pairs.matchings`): in a round every event has one partner of another emotion
-# and another writer, gives its activation to it and takes its partner's. Every pair is thus used in both directions.
+# possible, are matched in rounds: in a round every event has one partner of another emotion and another writer, gives its
+# activation to it and takes its partner's. Each event of a pair is thus once the source and once the base.
 
 # %% tags=["hide-input"]
 main, counts = views.outcomes(data), select(data, metric="pair_count")
@@ -136,8 +138,8 @@ say(
 
 # %% [markdown]
 # Two pairs that share a writer, be it of the base or of the source, are not independent. The intervals of shares are
-# Wilson's with the number of pairs divided by a design effect that counts all such ties
-# (`emolib.stats.pairs.share_interval`); ignoring the source would make them too narrow.
+# Wilson's with the number of pairs divided by a design effect that counts all such ties; ignoring the source would make
+# them too narrow.
 #
 # ## One layer
 #
@@ -165,7 +167,7 @@ figures.show(
 # and the mean score of each label over them is subtracted, as calibration does. Then the residual stream after layer 24 of
 # the fourth event, the *source*, is written over that of the sixth, the *base*. The engine does it in every layer at once,
 # which is the sweep that the figures of this chapter are made of, over many pairs; a plain [nnsight](https://nnsight.net)
-# trace does it in that one layer, and both give the same scores.
+# trace does it in that one layer. The scores of both are compared, and are the same.
 
 # %% tags=["intervention"]
 import pandas as pd
@@ -216,17 +218,16 @@ figures.show(
 
 # %% tags=["hide-input"]
 wide = last_of_window(select(main, component="resid_post"), "metric")
+apart = int((wide["apart"] > 0).sum())
 say(
-    f"Measured, not assumed: over {len(wide)} shares of windows of three and five layers in the stream, the largest "
-    f"difference to patching the last layer alone is **{wide['apart'].max():.4f}**, that is "
-    f"{(wide['apart'] * wide['n']).max():.0f} of {n:,} pairs. {(wide['apart'] == 0).sum()} of the {len(wide)} shares are "
-    "equal."
+    f"All {len(wide)} shares of wider windows in the stream equal those of their last layer alone."
+    if not apart
+    else f"Of {len(wide)} shares of wider windows in the stream all but {apart} equal those of their last layer alone. These "
+    f"differ by {(wide['apart'] * wide['n']).max():.0f} of {n:,} pairs at most: numbers are rounded differently on another "
+    "way, and a pair whose two best labels are nearly tied may flip."
 )
 
 # %% [markdown]
-# In exact arithmetic every difference would be zero. A computer rounds, and differently when the same number is reached
-# by another way; a pair whose two best labels are nearly tied may then flip.
-#
 # ## Does a wider window transfer more?
 #
 # More layers must transfer at least about as much. What matters is whether the place stays the same.
@@ -244,10 +245,10 @@ if len(spans):
         alt="Shares of transferred, neither and kept over depth for attention in windows of one, three and five layers.",
     )
 best = [
-    f"window of {row['span']} around layer {layer_number(row['layer'])}, **{spoken(row)}**"
+    f"layer {layer_number(row['layer'])} for {'one layer' if row['span'] == 1 else 'windows of ' + str(row['span'])}"
     for _, row in landmarks.rows("peak", spans[spans["metric"] == "transfer"], "span").iterrows()
 ]
-say(f"Attention transfers most: {'; '.join(best)}." if best else absent(data.attrs["provenance"]))
+say(f"Attention transfers most around {', '.join(best)}." if best else absent(data.attrs["provenance"]))
 
 # %% [markdown]
 # ## Which token?
@@ -287,7 +288,7 @@ figures.show(
 #
 # *Denoising* asks how much of the source's emotion comes in with the patch, *noising* how much of the base's own goes
 # ({cite:t}`heimersheim2024`). 0 is untouched, 1 is all of it. For the plain logit difference $z_s - z_b$ the
-# two directions say the same thing: swapping a pair turns one into the other, and every pair is used in both directions.
+# two say the same thing: swapping a pair turns one into the other, and each event is once the source and once the base.
 # That single number, a weighted mean of the two, is the curve called *both*.
 
 # %% tags=["hide-input"]
@@ -317,17 +318,23 @@ figures.show(
 kept, look = views.kept(data), dict(ylabel="share kept", hue="source", panel="component", x="depth", ylim=(0, 1))
 same = select(kept, source="the same emotion")["n"].iloc[0]
 for span in (1, 3):
-    shown = select(kept, span=span)
-    own = shown[shown["component"] == "attn_out"]
+    shown, layers = select(kept, span=span), "one layer" if span == 1 else f"{span} layers"
+    own = select(shown, source="the same emotion")
     figures.show(
         figures.depth_curves(shown, **look),
         name=f"fig-patching-control-{span}",
-        title=f"Answers kept with {'one layer' if span == 1 else f'{span} layers'} of attention copied in, where fewest are: {figures.extremes(own, 'source', '.0%', lowest=True)}",
+        title=f"Answers kept with {layers} of an event of the same emotion, where fewest are: {figures.extremes(own, 'component', '.0%', lowest=True)}",
         fold=span > 1,
-        caption=f"Share of answers kept when the source has another emotion or the same one ({same} pairs); windows of "
-        f"{span}, last token, 95 % intervals.",
+        caption=f"Share of answers kept when the source has another emotion or the same one ({same} pairs); {layers} "
+        "overwritten at the last token, 95 % intervals.",
         alt="Share of answers kept over depth, for sources of the same and of another emotion, in three panels.",
     )
+own = select(kept, span=1, source="the same emotion", component="resid_post")
+low = own.loc[own["value"].idxmin()]
+say(
+    f"One layer of the stream of another event with the same emotion changes up to {1 - low['value']:.0%} of the answers, at "
+    f"layer {layer_number(low['layer'])}. Both events had the same answer before: so much is damage."
+)
 
 # %% [markdown]
 # ## What this shows and what it does not
@@ -335,11 +342,14 @@ for span in (1, 3):
 # The chapter bears on three claims: the residual stream carries nothing that decides early and everything after a
 # critical layer (C5), attention outputs carry it only in a band in the middle and feed-forward outputs a little later
 # (C6), and wider windows transfer more while the place stays the same (C8). Depth is the layer over the number of layers.
-# Intervals of places resample the writers of both texts of a pair, and are if anything too wide. A depth beyond 1 says that
-# it never happens. In the table below, the paper's models and this one, with windows of five layers.
+# Intervals of places resample the writers of both texts of a pair, and are if anything too wide. In the table below stand
+# the paper's models and those of this book, with windows of five layers where there are any.
 
 # %% tags=["hide-input"]
-views.places(data, run.model).style.format("{:.2f}")
+places = views.places(ladder.model_by_model(run, patching, views.turns))
+if (places[[*views.TURNS]] > 1).any(axis=None):
+    say("A depth beyond 1 says that it never happens.")
+places.style.format(precision=2, na_rep="–").hide()
 
 # %% [markdown]
 # That patching the stream works late is no discovery: after the last layer it is the answer itself. What is informative

@@ -63,6 +63,7 @@ from emolib.paper import claims, ladder
 from emolib.study.freshness import measured, reference_table
 from emolib.study.run import Run
 from emolib.tables.provenance import absent, footer
+from emolib.tables.results import select
 
 run = Run.of(globals())
 data, reference = measured(run, appraisals), reference_table(run, appraisals)
@@ -73,11 +74,12 @@ lacking = absent(data.attrs["provenance"])
 
 # %% tags=["hide-input"]
 known, added = (ladder.model_by_model(run, appraisals, view) for view in (views.most_read, views.beyond_label))
-counts = (added["ci_low"] > 0).groupby(added["run"], sort=False).agg(lambda own: f"{own.sum()} of {len(own)}")
+counts = (added["ci_low"] > 0).groupby(added["run"], sort=False).agg(["sum", "size"])
+shares = [f"{more} of {every}" for more, every in counts.to_numpy()]
 top = added.drop_duplicates("run")
 say(
-    f"Pleasantness is read with $R^2$ {ladder.listed(known)}. They tell more than the emotion's name about this many "
-    f"appraisals: {ladder.in_words(counts.index, counts)}. The largest share that they explain of what the name leaves open "
+    f"Pleasantness is read with $R^2$ {ladder.listed(known)}. The activations tell more than the emotion's name about this "
+    f"many appraisals: {ladder.in_words(counts.index, shares)}. The largest share that they explain of what the name leaves open "
     f"is {ladder.listed(top)}."
 )
 rated = ladder.model_by_model(run, appraisals, views.by_appraisal)
@@ -194,14 +196,15 @@ human = views.beside_readers(data)
 if human.empty:
     say("(not measured): nobody but the writers rated these events.")
 else:
+    few = select(human, appraisal=list(views.NAMED))
     figures.show(
-        figures.interval_points(human, by="appraisal", hue="source", xlabel="$R^2$", lines={"the mean rating": 0}),
+        figures.interval_points(few, by="appraisal", hue="source", xlabel="$R^2$", lines={"the mean rating": 0}),
         name="fig-appraisals-readers",
-        title=f"Best R² of any appraisal: {figures.extremes(human, 'source')}",
+        title=f"Best R² of six appraisals: {figures.extremes(few, 'source')}",
         fold=True,
         caption=f"How much of the writer's rating is predicted, on the same texts, by a probe of the residual stream after "
         f"layer {where}, by one reader and by the mean of five readers; 95 % intervals.",
-        alt="Points with intervals for 21 appraisals: the probe, one reader, and the mean of five readers.",
+        alt="Points with intervals for six appraisals: the probe, one reader, and the mean of five readers.",
     )
     say(views.against_readers(data))
 

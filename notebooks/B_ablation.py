@@ -57,7 +57,6 @@ corpus_path = ""
 from functools import partial
 
 from emolib import figures
-from emolib.engine.sites import layer_number
 from emolib.experiments import ablation
 from emolib.experiments.ablation import views
 from emolib.figures.display import say, spoken
@@ -75,14 +74,23 @@ data, reference = measured(run, ablation), reference_table(run, ablation)
 # ## In short
 
 # %% tags=["hide-input"]
-metrics = [*views.OFFSETS, "auroc"]
-least = [ladder.model_by_model(run, ablation, partial(views.least_kept, metric=metric)) for metric in metrics]
+least, shifted = (
+    ladder.model_by_model(run, ablation, partial(views.least_kept, metric=metric)) for metric in views.OFFSETS
+)
+found = ladder.checked(claims.shown_runs(run.slug), ["C7"])
+later = ladder.checks_of(found, dict(claim="C7", check="lowest agreement without one later"))
+later = later[later["outcome"] != "no number"]
+words = later["outcome"].replace({"holds": "yes", "fails": "no", "open": "undecided"}) + ", " + later["shown"]
 say(
-    f"Without the single attention output that is missed most, the first and last {landmarks.EDGE} layers left out of the "
-    f"search, this share of labels stays as it was: {ladder.listed(least[0], '.0%')}. With the shift that a removal gives "
-    "to all events alike taken out (*A shift is not a loss*, below), the lowest share is "
-    f"{ladder.listed(least[1], '.0%')}. The chance that an event of a label has a higher score of it than another event, "
-    f"which no shift can change and which is one half where nothing is left, falls to {ladder.listed(least[2])} at the least."
+    f"The attention output that is missed most lies at depth {ladder.in_words(least['run'], least['depth'].map('{:.2f}'.format))}. "
+    f"Without it this share of the labels stays: {ladder.listed(least, '.0%')}. Can every one behind it be spared, so that "
+    f"{claims.claims()['C7'].levels['spared']:.0%} of the labels stay? The answer, with the "
+    f"lowest share, is {ladder.in_words(later['run'], words)}. Part of a loss is a shift of all events alike. With that "
+    f"taken out, as *A shift is not a loss* below explains, at least {ladder.listed(shifted, '.0%')} stay."
+)
+say(
+    f"All of this chapter looks for the lowest place without *the ends*, the first and last {landmarks.EDGE} layers: on what "
+    "the first add all others build, and what the last add is the answer itself."
 )
 
 # %% tags=["hide-input"]
@@ -92,8 +100,7 @@ look = dict(panel="run", x="depth", ylabel="agreement", ylim=(0, 1))
 figures.show(
     figures.depth_curves(removed, paper=ladder.behind(theirs[theirs["method"] == "zero"], removed), **look),
     name="fig-ablation-models",
-    title=f"The first and last {landmarks.EDGE} layers aside, at least {figures.extremes(least[0], 'run', '.0%')} of the labels "
-    "stay without one attention output",
+    title=f"Without one attention output at least {figures.extremes(least, 'run', '.0%')} of the labels stay, the ends aside",
     caption="Share of events that keep their label when one layer of one component is set to zero at the last token, in "
     "each model, with 95 % intervals over writers. Dashed: the paper's Llama 3.2 1B (its Figure 14).",
     alt="Agreement after zero ablation over depth for attention, feed-forward and residual stream, a panel for each model.",
@@ -114,7 +121,8 @@ ladder.badges(run, "B_ablation")
 # | mean | the average of $x$ over all events | keeps what all events share; removes only what is particular to this one |
 # | resample | $x$ of another event | stays entirely within what the model produces |
 #
-# The last two are our controls: a component that only matters because its absence is strange should survive them.
+# The last two are our controls. If a component is missed only because nothing at all in its place is strange to the model,
+# these two should cost little.
 #
 # ```{figure} ../drawings/knockout.svg
 # :name: fig-drawing-knockout
@@ -140,7 +148,7 @@ figures.show(
         single[single["method"].isin(views.PAPERS)], paper=views.paper_agreement(span=1), reference=behind, **look
     ),
     name="fig-ablation-single",
-    title=f"Lowest agreement after zeroing one layer: {figures.extremes(zeroed, 'component', lowest=True)}",
+    title=f"Lowest agreement after zeroing one layer, the ends aside: {figures.extremes(views.lowest(zeroed, 'component'), 'component')}",
     fold=True,
     caption=f"Agreement after zero and random ablation of one layer at the last token, {floor['n']:,} agreed events, 95 % "
     "intervals over writers. Dashed: the paper's Llama 3.2 1B (its Figures 14 and 15). Dotted line: a constant answer.",
@@ -148,25 +156,18 @@ figures.show(
 )
 
 # %% tags=["hide-input"]
-places = {
-    f"first and last {landmarks.EDGE} layers aside": landmarks.rows("dip", zeroed, "component"),
-    "over all layers": views.lowest(zeroed, "component"),
-}
-for where, rows in places.items():
-    low = [
-        f"{figures.readable(row['component'])} layer {layer_number(row['layer'])} **{spoken(row)}**"
-        for _, row in rows.iterrows()
-    ]
-    say(
-        f"Lowest agreement after zero ablation, {where}: {'; '.join(low)}. A constant answer scores {floor['value']:.2f}."
-    )
+say(
+    f"With the ends, the lowest agreement after zero ablation is {figures.extremes(zeroed, 'component', lowest=True)}. A "
+    f"constant answer scores {floor['value']:.2f}."
+)
 
 # %% [markdown]
 # ## One ablation, by hand
 #
 # What the curves count, done once before your eyes on an event of ours: attention's output in layer 2 becomes zero at the
-# last token, and the rest of the network runs on. Beside it the same in a plain [nnsight](https://nnsight.net) trace, and
-# that both give the same scores. The sweep in the last line is what the figures of this chapter are made of.
+# last token, and the rest of the network runs on. Beside it stands the same in a plain [nnsight](https://nnsight.net)
+# trace; the scores of both are compared, and are the same. The sweep in the last line is what the figures of this chapter
+# are made of.
 
 # %% tags=["intervention"]
 import pandas as pd
@@ -204,48 +205,42 @@ everywhere = engine.replay(encoded, el.sweep(el.Zero(), small, components=["attn
 
 # %% tags=["hide-input"]
 centred = views.centred(data)
-lows = {panel: landmarks.rows("dip", rows, "offsets") for panel, rows in centred.groupby("panel", sort=False)}
 if len(centred):
-    panel, low = next(iter(lows.items()))
+    panel = centred["panel"].iloc[0]
+    low = views.lowest(select(centred, panel=panel), "offsets")
     figures.show(
         figures.depth_curves(centred, x="depth", ylabel="agreement", panel="panel", hue="offsets", ylim=(0, 1)),
         name="fig-ablation-centred",
-        title=f"First and last {landmarks.EDGE} aside, lowest agreement, {panel} zeroed: {figures.extremes(low, 'offsets')}",
+        title=f"Lowest agreement, {panel} zeroed, the ends aside: {figures.extremes(low, 'offsets')}",
         caption="Agreement after zero ablation of one layer and of three, with the offsets of the clean run and with ones "
         "centred anew under the edit, 95 % intervals over writers. Between the curves lies a shift of all events alike.",
         alt="Agreement over depth after zero ablation with fixed and with re-centred offsets, attention and feed-forward.",
     )
 else:
     say(absent(data.attrs["provenance"]))
-for panel, low in lows.items():
-    found = [f"{row['offsets']} **{spoken(row)}** at layer {layer_number(row['layer'])}" for _, row in low.iterrows()]
-    say(f"Lowest agreement, {panel}, first and last {landmarks.EDGE} aside: {'; '.join(found)}.")
 
 # %% [markdown]
-# Neither offsets are needed for another question: does the score of *anger* still tell the events that the model answered
-# with *anger* from all others? The *area under the ROC curve* is the chance that one of the former has the higher score
-# of the two: 0.5 where nothing is left, 1 where all are told apart. What an edit does to all events alike cannot change
-# it. Of each event's scores their mean over the labels is taken first.
+# Another question needs no offsets: does the score of *anger* still tell the events that the model answered with *anger*
+# from all others? The *area under the ROC curve* is the chance that, of one event of each kind, the former has the higher
+# score: 0.5 where nothing is left, 1 where all are told apart. What an edit does to all events alike cannot change it. From
+# an event's scores their mean over the labels is subtracted first.
 
 # %% tags=["hide-input"]
 told, whole = views.told_apart(data), data[(data["metric"] == "auroc") & (data["method"] == "")].squeeze()
-least = {panel: landmarks.rows("dip", rows, "component") for panel, rows in told.groupby("panel", sort=False)}
 if len(told):
     lines = {"chance": 0.5, "nothing removed": whole["value"]}
+    low = views.lowest(select(told, span=told["span"].max()), "component")
     figures.show(
         figures.depth_curves(told, panel="panel", x="depth", ylabel="area under the curve", lines=lines),
         name="fig-ablation-auroc",
-        title=f"First and last {landmarks.EDGE} aside, lowest area without three layers: {figures.extremes(least['3 layers'], 'component')}",
+        title=f"Lowest area without {low['panel'].iloc[0]}, the ends aside: {figures.extremes(low, 'component')}",
         fold=True,
         caption="How well each label's score tells its events from all others after zero ablation, the mean over labels, "
         "95 % intervals over writers. Dotted lines: chance, and the model with nothing removed.",
         alt="Area under the ROC curve over depth after zero ablation of attention and feed-forward, one layer and three.",
     )
-for panel, low in least.items():
-    found = [f"{figures.readable(row['component'])} **{spoken(row)}**" for _, row in low.iterrows()]
-    say(
-        f"Lowest area, {panel}, first and last {landmarks.EDGE} aside: {'; '.join(found)}. With nothing removed: {spoken(whole)}."
-    )
+    say(f"What is left at the lowest place. With nothing removed the area is {spoken(whole)}, and all labels agree.")
+views.lows(data).style.hide() if len(told) else None
 
 # %% [markdown]
 # ## Gentler removals
@@ -259,17 +254,23 @@ if len(gentle):
     figures.show(
         figures.depth_curves(gentle, **look),
         name="fig-ablation-kinds",
-        title=f"Lowest agreement without one layer: {figures.extremes(gentle, 'method', lowest=True)}",
+        title=f"Lowest agreement without one layer, the ends aside: {figures.extremes(views.lowest(gentle, 'component', 'method'), 'method', lowest=True)}",
         caption="Four ablations of one layer at the last token, 95 % intervals. The residual stream is left out: "
         "overwriting it removes the event altogether, whatever it is overwritten with.",
         alt="Agreement over depth for zero, random, mean and resample ablation of attention and feed-forward outputs.",
     )
 else:
     say(absent(data.attrs["provenance"]))
-worst = views.lowest(gentle, "component", "method")
-worst = worst.assign(**{"lowest at layer": worst["layer"].map(layer_number), "agreement": worst["value"]})
-shown = ["component", "method", "lowest at layer", "agreement", "ci_low", "ci_high"]
-worst[shown].style.format(precision=2).hide()
+
+# %% tags=["hide-input"]
+places = views.in_its_place(gentle).itertuples() if len(gentle) else ()
+kept = [
+    f"{figures.readable(row.component)}, layer {row.where}: {row.zero:.0%} after zero, {row.mean:.0%} after mean, and "
+    f"{row.resample:.0%} after resample ablation, so that the mean brings back {row.back:.0%} of what zero takes"
+    for row in places
+]
+if kept:
+    say(f"Labels that stay where zero ablation takes most: {'; '.join(kept)}.")
 
 # %% [markdown]
 # ## Three layers at a time
@@ -284,7 +285,7 @@ if len(wide):
     figures.show(
         figures.depth_curves(wide, paper=views.paper_agreement(span=3, component=views.SUBLAYERS), **look),
         name="fig-ablation-span",
-        title=f"Lowest agreement without three layers: {figures.extremes(wide, 'method', lowest=True)}",
+        title=f"Lowest agreement without three layers, the ends aside: {figures.extremes(views.lowest(wide, 'component', 'method'), 'method', lowest=True)}",
         fold=True,
         caption="Agreement after ablation of three neighbouring layers, at the centre of the window, 95 % intervals. "
         "Dashed: zero and random ablation of the paper's Llama 3.2 1B (its Figure 12).",
@@ -301,14 +302,29 @@ else:
 stream = select(data, metric="agreement", component="resid_post", method=views.ONE_VECTOR)
 apart = last_of_window(stream, "method")["apart"]
 say(
-    f"Largest difference between a window of three and its last layer alone, {len(apart)} pairs: **{apart.max():.4f}**."
+    f"All {len(apart)} windows of three give the agreement of their last layer alone."
+    if not apart.any()
+    else f"Of {len(apart)} windows of three {(apart > 0).sum()} differ from their last layer alone, by {apart.max():.4f} at most."
+)
+
+# %% [markdown]
+# ## What this shows and what it does not
+#
+# The chapter bears on claim C7 of the paper: removing attention in the middle hurts most, and later attention can be
+# spared. A removal shows that something is missed, not what it carried, and not how the model would do without it from the
+# start. A layer that can be spared may still carry the answer, where its neighbours carry it as well. What zero takes and
+# the mean brings back is common to all events, and tells no emotion from another.
+
+# %% tags=["hide-input"]
+of = partial(ladder.quoted, found, "C7")
+say(
+    f"Three layers of attention are missed most around depth {of('depth of that dip')}, with offsets centred anew around depth "
+    f"{of('depth of the dip of agreement')}, and with another event's output in their place around depth "
+    f"{of('depth of the dip with another')}."
 )
 
 # %% [markdown]
 # ## Verdict
-#
-# The chapter bears on claim C7 of the paper: removing attention in the middle hurts most, and later attention can be
-# spared.
 
 # %% tags=["hide-input"]
 say(claims.chapter_verdicts("B_ablation", claims.run_tables(f"results/{run.slug}")))

@@ -219,7 +219,7 @@ def draw_inline(app: Sphinx, doctree: nodes.document) -> None:
 
 def put_setup_last(app: Sphinx, doctree: nodes.document) -> None:
     """Return None after moving code to the end of a chapter, in one fold: of folded cells that show nothing, and of its
-    opening."""
+    top."""
     # Before the chapter stands the cell for Colab, which is not shown.
     chapter, opening, *_ = list(doctree.findall(nodes.section)) + [None, None]
     section = nodes.section("", nodes.title("", "Set-up"), ids=["set-up"], names=["set-up"])
@@ -227,7 +227,7 @@ def put_setup_last(app: Sphinx, doctree: nodes.document) -> None:
     fold: nodes.container | None = None
     for cell in [one for one in doctree.findall(nodes.container) if "tag_hide-input" in one["classes"]]:
         source, *shown = cell.children
-        if shown and cell.parent is not opening:
+        if shown and cell.parent not in (chapter, opening):
             continue
         cell.remove(source)
         if fold is None:

@@ -127,8 +127,9 @@ def site_heatmap(
             image = _heat(ax, rows_where(frame, panel, name), _depth(frame), rows, marks, norm, colours)
             ax.set(title=readable(name, panel), xlabel="layer")
         for ax in block[:, 0]:
-            ax.set_ylabel(what if len(frames) > 1 else rows)
-    bar = fig.colorbar(image, ax=grid, location="bottom", label=label, aspect=45, shrink=0.7)
+            ax.set_ylabel(what if len(frames) > 1 else {"label": "emotion"}.get(rows, rows))
+    ticks = MaxNLocator(4, steps=[1, 2.5, 5, 10])
+    bar = fig.colorbar(image, ax=grid, location="bottom", label=label, aspect=45, shrink=0.7, ticks=ticks)
     bar.outline.set_visible(False)
     return fig
 

@@ -95,7 +95,11 @@ def palette(names: list[str]) -> dict[str, tuple[str, str]]:
         if role and role not in look.values():  # of two names of one role the first
             look[name] = role
     taken = {part for role in look.values() for part in role}
-    free = zip(*([one for one in of if one not in taken] for of in (CYCLE, MARKERS)), strict=False)
+    cycle, components = list(CYCLE), COMPONENT_COLOURS.values()
+    if taken & {*components}:  # what stands beside a component does not look like another one
+        roles = {colour for colour, _ in ROLES.values()}
+        cycle.sort(key=lambda one: (one in components, one in roles))
+    free = zip(*([one for one in of if one not in taken] for of in (cycle, MARKERS)), strict=False)
     return {name: look.get(name) or next(free) for name in names}
 
 

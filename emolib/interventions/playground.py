@@ -147,6 +147,15 @@ def beyond(moved: pd.DataFrame, label: str) -> tuple[float, float, float]:
     return float(value["after"] - value["before"]), float(drawn.min()), float(drawn.max())
 
 
+def told(moved: pd.DataFrame, label: str) -> str:
+    """Return by how much a push moves a label's share and whether random directions do as well, in words: "+3 points,
+    within the range of random directions (−10 to +11)"."""
+    step, low, high = beyond(moved, label)
+    within = "within" if low <= step <= high else "outside"
+    words = f"{100 * step:+.0f} points, {within} the range of random directions ({100 * low:+.0f} to {100 * high:+.0f})"
+    return words.replace("-", "\N{MINUS SIGN}")
+
+
 def top(moved: pd.DataFrame, state: str) -> str:
     """Return the label with the largest share before or after an edit."""
     rows = moved[moved["state"] == state]

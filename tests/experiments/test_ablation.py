@@ -15,6 +15,8 @@ from emolib.engine.edits import Edit
 from emolib.engine.sites import COMPONENTS
 from emolib.experiments import ablation
 from emolib.experiments.ablation import measure, views
+from emolib.figures import spoken
+from emolib.stats import landmarks
 from emolib.study.run import Run
 from emolib.study.study import Study
 from emolib.tables import results
@@ -239,9 +241,18 @@ def test_too_few_right_answers_are_refused_before_any_edit(study: Study, right: 
 def test_views_find_in_the_golden_table_what_is_there() -> None:
     table = results.read(ROOT / "tests" / "golden" / "ablation.parquet")
     zero = select(table, metric="agreement", span=1, method="zero")
-    stream = zero[zero["component"] == "resid_post"].set_index("layer")["value"]
+    stream = zero[zero["component"] == "resid_post"].set_index("layer")["value"].iloc[landmarks.EDGE : -landmarks.EDGE]
     lowest = views.lowest(zero, "component").set_index("component")
     assert lowest.loc["resid_post", ["layer", "value"]].tolist() == [stream.idxmin(), stream.min()]
+    assert lowest.loc["resid_post", "where"] == stream.idxmin() + 1
+    lows = views.lows(table).set_index("without")["as in the clean run"]
+    assert lows["attention output, one layer"] == spoken(lowest.loc["attn_out"])
+    one = select(table, metric="agreement", span=1, component=views.SUBLAYERS)
+    there = views.in_its_place(one).set_index("component").loc["attn_out"]
+    at = select(one, component="attn_out", layer=there["where"] - 1).set_index("method")["value"]
+    assert there["zero"] == at["zero"] == lowest.loc["attn_out", "value"] and there["mean"] == at["mean"]
+    assert there["zero"] + there["back"] * (1 - there["zero"]) == pytest.approx(at["mean"])
+    assert views.lows(table[table["component"] == "resid_post"]).empty
     stream = select(table, metric="agreement", component="resid_post", method=views.ONE_VECTOR)
     apart = results.last_of_window(stream, "method")["apart"]
     assert len(apart) == 14 * 3 and apart.max() == 0

@@ -293,5 +293,5 @@ def test_a_probe_is_better_or_worse_than_readers_where_intervals_are_apart() -> 
         rows[numbers] = ends
     readers[1].iloc[0, readers[1].columns.get_loc("ci_low")] = 0.55  # one overlaps
     said = views.against_readers(pd.concat([data, probe, *readers]))
-    assert said.startswith("Of 21 appraisals the probe predicts **21** better and **0** worse than one reader and ")
+    assert said.startswith("Of 21 appraisals the probe predicts **21** better and **0** worse than one reader, and ")
     assert "**0** better and **20** worse than the mean of five" in said

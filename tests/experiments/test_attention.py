@@ -31,6 +31,7 @@ from emolib.experiments.attention.reading import (
     tokenize,
     value_weighted,
 )
+from emolib.figures import spoken
 from emolib.stats import bootstrap
 from emolib.study.run import Run
 from emolib.study.study import Study
@@ -439,7 +440,24 @@ def test_views_are_the_table() -> None:
     later = views.later_share(data).loc["given"]
     text = select(data, metric="mass_beyond_first", segment="text", demonstrations="given", layer=range(15, 30))
     assert later["share"] == pytest.approx(text["value"].mean()) and later["uniform"] > uniform
-    assert list(views.turn(data).index) == ["given", "shuffled", "relabelled", "removed"]
+    turn = views.turn(data).set_index("demonstrations")
+    assert list(turn.index) == ["given", "shuffled", "relabelled", "removed"]
+    change = views.text_change(data).iloc[0]
+    assert turn.loc["given", "attention"] == spoken(change, "+.2f") and change["segment"] == "text"
+    most = views.most_in_the_text(data)
+    text = select(data, part="evaluated_text", token="", metric="top1_count")
+    assert most["value"] == (text["value"] / text["n"]).max() and most["part"] == "text"
+    assert text.loc[text["layer"] == most["where"] - 1, "value"].item() == text["value"].max()
+
+
+def test_emotion_words_are_those_that_are_no_answer_in_the_middle_layers() -> None:
+    data = golden()
+    if not (data["words"] == views.EMOTION_WORD).any():
+        with pytest.raises(results.Absent):
+            views.emotion_words(data)
+        data.loc[data["words"] == "content_word", "words"] = views.EMOTION_WORD
+    row = views.emotion_words(data).iloc[0]
+    assert row["band"] == "middle" and views.in_the_middle(data)[views.EMOTION_WORD] == row["value"]
 
 
 def test_the_papers_top_tokens_and_turn_are_those_of_its_counts() -> None:

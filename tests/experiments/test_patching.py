@@ -421,11 +421,12 @@ def test_the_stream_is_shown_at_the_last_layer_of_its_window(table: pd.DataFrame
 
 
 def test_places_of_the_papers_models_are_those_it_prints(table: pd.DataFrame) -> None:
-    found = views.places(table, "ours")
-    llama = found.loc["Llama 3.2 1B"]
+    found = views.places(views.turns(table).assign(run="ours")).set_index("model")
+    llama, ours = found.loc["Llama 3.2 1B"], found.loc["ours"]
     # claims C5, C6: one half first at layer 10 of 16; windows of five of attention at the same, of feed-forward later
     assert llama.tolist() == [10 / 16, 10 / 16, 13 / 16] and len(found) == 11
-    assert (
-        found.loc["ours", "attention: peak"]
-        == select(table, metric="peak_depth", component="attn_out", span=5)["value"].item()
-    )
+    keys = dict(metric="peak_depth", component="attn_out", span=5)
+    assert ours["depth: attention carries most"] == select(table, **keys)["value"].item()
+    best = views.best_of(table, "attn_out").iloc[0]
+    alone = select(table, metric="transfer", component="attn_out", span=1, position="-1", source="other_label")
+    assert best["value"] == alone["value"].max() and best["span"] == 1

@@ -15,6 +15,7 @@ from torch.nn.functional import layer_norm
 from emolib.engine.engine import Engine
 from emolib.engine.tiny import tiny_model
 from emolib.experiments.promotion import measure as promotion
+from emolib.experiments.promotion import views
 from emolib.interventions import steering
 from emolib.interventions.steering import Cell, Dose
 from emolib.study.run import Run
@@ -23,6 +24,7 @@ from emolib.tables import results
 from emolib.tables.paper import values
 from emolib.tables.results import select
 from emolib.texts.corpus import EMOTIONS
+from helpers import ROOT
 
 PROMPTS = ["Name it. Context: We won! Answer:", "Name it. Context: The bus left early and it rained. Answer:"]
 LABELS = torch.arange(60, 73)
@@ -170,3 +172,24 @@ def test_a_model_gives_a_whole_table(tiny_run: Run, tiny_study: Study, tmp_path:
     assert len(norms) == 5
     with pytest.raises(ValueError, match="answers 3 of 150 texts right, and steering needs 10 on either"):
         promotion.run(Study(tiny_run, agreed=np.arange(3), **given))
+
+
+def test_of_two_layers_as_near_to_the_papers_depth_the_earlier_one_is_shown() -> None:
+    rows = pd.DataFrame({"layer": [17, 16, 20, 16, 17], "vector": "probe", "unit": "norm", "dose": 0.1, "label": "joy"})
+    shown = views.at_paper_depth(rows.assign(depth=(rows["layer"] + 1) / 28))  # 17.5 of 28 is the paper's depth
+    assert shown["layer"].tolist() == [16, 16]
+
+
+def test_an_emotion_is_beyond_random_with_its_whole_interval() -> None:
+    ends = {"joy": (0.2, 0.5), "fear": (0.4, 0.9), "anger": (-0.1, 1.0)}
+    rows = [dict(label=name, vector="probe", ci_low=low, ci_high=high) for name, (low, high) in ends.items()]
+    rows += [dict(label=name, vector="random", ci_low=-0.3, ci_high=0.3) for name in ends]
+    assert views.beyond_random(pd.DataFrame(rows)) == (1, 3)
+
+
+def test_random_directions_are_compared_where_probes_promote_most() -> None:
+    table = results.read(ROOT / "tests" / "golden" / "promotion.parquet")
+    mean = views.by_model(table).set_index(["vector", "layer"])["value"]
+    best = views.at_their_best(table).set_index("vector")
+    assert best.loc["probe", "value"] == mean["probe"].max() and best["layer"].nunique() == 1
+    assert best.loc["random", "value"] == mean["random", best.loc["probe", "layer"]]

@@ -343,6 +343,8 @@ def test_order_and_names() -> None:
         palette(["probe", "b", "random", "mean difference"]),
     )
     assert first["random"] == second["random"] and first["mean_difference"] == second["mean difference"]
+    beside = {colour for colour, _ in palette(["resid_post", "one", "two", "three", "four"]).values()}
+    assert beside & {*COMPONENT_COLOURS.values()} == {COMPONENT_COLOURS["resid_post"]}
     for look in (first, second, palette(["shuffled", "both_shuffled", "attn_out"]), palette(list("abcdefghij"))):
         assert all(len({*parts}) == len(look) for parts in zip(*look.values(), strict=True))  # no two look alike
     assert readable("other_responsblt") == "other-agency" and readable("resid_post") == "residual stream"

@@ -13,7 +13,7 @@ import torch
 from emolib.engine.engine import Engine
 from emolib.engine.loading import load
 from emolib.engine.places import UNATTENDED
-from emolib.interventions.playground import OFFERED, Playground, beyond, controls, top
+from emolib.interventions.playground import OFFERED, Playground, beyond, controls, told, top
 from emolib.texts.appraisals import APPRAISALS, EMOTIONS
 from emolib.texts.prompts import get_prompt
 from helpers import ROOT, tiny_table
@@ -98,6 +98,11 @@ def test_zero_patch_and_push_are_those_of_plain_transformers(
     assert (low, high) == pytest.approx((drawn.min(), drawn.max()))
     assert step == pytest.approx((expected - clean)[EMOTIONS.index("joy")], abs=1e-5)
     assert top(moved, "after") == EMOTIONS[int(np.argmax(expected))]
+    planted = pd.DataFrame({"state": ["before", "after", "random", "random"], "value": [0.2, 0.5, 0.1, 0.3]})
+    chance = "the range of random directions (−10 to +10)"
+    assert told(planted.assign(label="joy"), "joy") == f"+30 points, outside {chance}"
+    planted.loc[1, "value"] = 0.15
+    assert told(planted.assign(label="joy"), "joy") == f"−5 points, within {chance}"
 
 
 def test_a_push_is_along_the_planted_direction_and_as_long_as_its_dose(playground: Playground) -> None:

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from emolib.paper import claims
-from emolib.paper.claims.evidence import above, at_least, at_most, below, inside, positive
+from emolib.paper.claims.evidence import above, all_hold, at_least, at_most, below, inside, positive
 from emolib.paper.claims.tests import MISSED
 from emolib.paper.tables import paper_tables
 from emolib.study.run import REFERENCE
@@ -324,6 +324,14 @@ def test_sides_of_a_threshold() -> None:
     lower = below("a", row, dict(value=0.65, ci_low=0.55, ci_high=0.75), "of b", where="here")
     assert str(lower) == "a 0.50 (0.40 to 0.60) (here), expected below 0.65 (0.55 to 0.75) of b [holds]"
     assert lower.n == 7
+
+
+def test_behind_a_count_stand_its_lowest_part_and_how_many_are_undecided() -> None:
+    high, low = dict(value=0.5, ci_low=0.4, ci_high=0.6), dict(value=0.2, ci_low=0.1, ci_high=0.35)
+    found = all_hold("parts", [at_least("a", high, 0.3), at_least("b", low, 0.3)])
+    assert found.where == "lowest: b 0.20, 1 undecided" and found.outcome == "open" and found.value == 1
+    nameless = all_hold("parts", [at_least("", high, 0.3)] * 3, 1.5)
+    assert nameless.where == "" and nameless.expected == "at least 2 of 3" and nameless.outcome == "holds"
 
 
 def test_checks_are_a_table_and_a_chapter_shows_them(tables: dict[str, pd.DataFrame]) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from emolib.engine.sites import COMPONENTS
+from emolib.engine.sites import COMPONENTS, layer_number
+from emolib.figures.display import spoken
 from emolib.figures.panels import readable
 from emolib.stats import landmarks
 from emolib.tables import paper
@@ -13,6 +14,7 @@ from emolib.tables.results import select
 PAPERS = ("zero", "random")  # the ablations that the paper has as well
 SUBLAYERS = COMPONENTS[:2]
 OFFSETS = {"agreement": "as in the clean run", "recentred_agreement": "re-centred under the edit"}  # by metric
+MEASURES = OFFSETS | {"auroc": "area under the curve"}
 ONE_VECTOR = ("zero", "mean", "resample")  # what they put in does not depend on the layer's own activation
 
 
@@ -40,9 +42,7 @@ def centred(table: pd.DataFrame, method: str = "zero") -> pd.DataFrame:
     Without rows where a model has no sub-layers to remove.
     """
     rows = table[table["component"].isin(SUBLAYERS) & (table["method"] == method) & table["metric"].isin(OFFSETS)]
-    sites = zip(rows["component"], rows["span"], strict=True)
-    panels = [f"{readable(name)}, {'one layer' if span == 1 else f'{span} layers'}" for name, span in sites]
-    return rows.assign(offsets=rows["metric"].map(OFFSETS), panel=panels)
+    return rows.assign(offsets=rows["metric"].map(OFFSETS), panel=_without(rows))
 
 
 def told_apart(table: pd.DataFrame) -> pd.DataFrame:
@@ -55,5 +55,33 @@ def told_apart(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def lowest(rows: pd.DataFrame, *by: str) -> pd.DataFrame:
-    """For each value of the columns `by` the row of the lowest agreement over all layers."""
-    return rows.loc[rows.groupby(list(by), sort=False)["value"].idxmin()]
+    """For each value of the columns `by` the row of the lowest value, the ends aside; column `where` is its layer."""
+    found = landmarks.rows("dip", rows, *by) if len(rows) else rows
+    return found.assign(where=found["layer"].map(layer_number))
+
+
+def lows(table: pd.DataFrame) -> pd.DataFrame:
+    """What zero ablation of a sub-layer leaves at the least, in words: a row for each and span, a column for each of
+    `MEASURES`."""
+    rows = table[(table["method"] == "zero") & table["component"].isin(SUBLAYERS) & table["metric"].isin(MEASURES)]
+    found = lowest(rows, "metric", "span", "component")
+    cells = found.assign(without=_without(found), left=[spoken(row) for _, row in found.iterrows()])
+    wide = cells.pivot(index="without", columns="metric", values="left")
+    measured = [metric for metric in MEASURES if metric in wide]
+    wide = wide.loc[cells["without"].unique(), measured].rename(columns=MEASURES)
+    return wide.rename_axis(columns=None).reset_index()
+
+
+def _without(rows: pd.DataFrame) -> list[str]:
+    """What each row's ablation removes, in words: "attention output, 3 layers"."""
+    sites = zip(rows["component"], rows["span"], strict=True)
+    return [f"{readable(name)}, {'one layer' if span == 1 else f'{span} layers'}" for name, span in sites]
+
+
+def in_its_place(rows: pd.DataFrame) -> pd.DataFrame:
+    """Agreement by method where zero ablation of a sub-layer keeps least: a row for each sub-layer, a column for each
+    method; `where` is the layer, `back` which share of what zero takes the mean brings back."""
+    low = lowest(rows[rows["method"] == "zero"], "component")
+    at = rows.merge(low[["component", "layer", "where"]], on=["component", "layer"])
+    wide = at.pivot(index=["component", "where"], columns="method", values="value").reset_index()
+    return wide.assign(back=(wide["mean"] - wide["zero"]) / (1 - wide["zero"]))

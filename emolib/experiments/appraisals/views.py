@@ -101,7 +101,7 @@ def against_readers(data: pd.DataFrame) -> str:
         better = (low["residual stream"] > high[reader]).sum()
         worse = (high["residual stream"] < low[reader]).sum()
         said.append(f"**{better}** better and **{worse}** worse than {reader}")
-    return f"Of {len(ends)} appraisals the probe predicts {' and '.join(said)}; the intervals of the others overlap."
+    return f"Of {len(ends)} appraisals the probe predicts {', and '.join(said)}; the intervals of the others overlap."
 
 
 def profiles(data: pd.DataFrame) -> pd.DataFrame:

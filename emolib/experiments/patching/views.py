@@ -12,9 +12,9 @@ from emolib.tables.results import at_last_layer, select
 SHARES = ["transfer", "kept", "neither"]
 SOURCES = {"other_label": "another emotion", "same_label": "the same emotion"}
 TURNS: dict[str, tuple[Landmark, str]] = {  # the columns of `places`
-    "stream: half transferred": ("onset", "resid_post"),
-    "attention: peak": ("peak", "attn_out"),
-    "feed-forward: peak": ("peak", "mlp_out"),
+    "depth: stream carries half": ("onset", "resid_post"),
+    "depth: attention carries most": ("peak", "attn_out"),
+    "depth: feed-forward carries most": ("peak", "mlp_out"),
 }
 
 
@@ -40,6 +40,12 @@ def turn(table: pd.DataFrame, landmark: Landmark, component: str) -> pd.DataFram
     return rows.reset_index(drop=True)
 
 
+def best_of(table: pd.DataFrame, component: str) -> pd.DataFrame:
+    """The row of the single layer of a component that transfers most; none where the component was not patched."""
+    rows = transferred(table)
+    return rows[rows["component"] == component].nlargest(1, "value")
+
+
 def by_token(table: pd.DataFrame) -> pd.DataFrame:
     """Transfer at every token: single layers of the stream, the widest windows of three or less of the others."""
     rows = select(table, metric="transfer", source="other_label")
@@ -53,13 +59,23 @@ def kept(table: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(source=rows["source"].map(SOURCES))
 
 
-def places(table: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Depths where the curves of the paper's models and of ours, as `name`, turn; windows of five if there are."""
+def turns(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows that say where the curves of the widest windows turn, by the columns of `places` as `turn`."""
+    parts = []
+    for column, (landmark, component) in TURNS.items():
+        rows = table[(table["metric"] == f"{landmark}_depth") & (table["component"] == component)]
+        parts.append(rows.nlargest(1, "span").assign(turn=column))
+    return pd.concat(parts)
+
+
+def places(ours: pd.DataFrame) -> pd.DataFrame:
+    """Depths where the curves of the paper's models turn, and those of our runs as `turns` and column `run` give them,
+    a row a model; windows of five if there are."""
     theirs = at_last_layer(paper.values("patching", metric="transfer", prompt="T1-2shot", position="-1", span=5))
     found = {}
     for column, (landmark, component) in TURNS.items():
-        rows = landmarks.rows(landmark, theirs[theirs["component"] == component], "model")
-        ours = table[(table["metric"] == f"{landmark}_depth") & (table["component"] == component)].sort_values("span")
+        rows, own = landmarks.rows(landmark, theirs[theirs["component"] == component], "model"), ours["turn"] == column
         depths = dict(zip(rows["model"].map(paper.model_name), rows["depth"], strict=True))
-        found[column] = depths | ({name: ours["value"].iloc[-1]} if len(ours) else {})
-    return pd.DataFrame(found).sort_values("stream: half transferred")
+        found[column] = depths | dict(zip(ours.loc[own, "run"], ours.loc[own, "value"], strict=True))
+    table = pd.DataFrame(found).sort_values(next(iter(TURNS)))
+    return table.rename_axis("model").reset_index()

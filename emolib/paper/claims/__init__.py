@@ -385,10 +385,10 @@ def chapter_verdicts(chapter: str, tables: Tables) -> str:
 
     Raises ValueError for a chapter that carries none.
     """
-    own = carried(chapter)
-    return "\n\n".join(
-        ["*By the tests of the chapter “What reproduces”:*", *(verdict_table(name, tables) for name in own)]
+    head = (
+        "*By the tests of [What reproduces](11_claims.ipynb). A check decides each reading of its claim that it names:*"
     )
+    return "\n\n".join([head, *(verdict_table(name, tables) for name in carried(chapter))])
 
 
 def verdicts_by(judged: Mapping[str, Tables]) -> pd.DataFrame:

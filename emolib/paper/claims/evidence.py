@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import ceil
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -100,13 +101,20 @@ def below(what: str, row: Row, other: Row, than: str = "", **about: Any) -> Chec
 
 def enough(what: str, hits: int | None, total: int, least: float | None = None, **about: Any) -> Check:
     """The check that at least `least` (by default all) of `total` cases are as they should be."""
-    about = dict(expected=f"all {total}" if least is None else f"at least {least:g} of {total}", digits=0) | about
+    about = dict(expected=f"all {total}" if least is None else f"at least {ceil(least)} of {total}", digits=0) | about
     return at_least(what, hits, total if least is None else least, **about)
 
 
 def all_hold(what: str, parts: Sequence[Check], least: float | None = None, **about: Any) -> Check:
-    """The check that at least `least` (by default all) of these hold; it fails where too many of them fail for that."""
-    shown = "; ".join(f"{part.what} {part.number}" for part in parts)
+    """The check that at least `least` (by default all) of these hold; it fails where too many of them fail for that.
+
+    Behind the number stand the lowest of them, where they have names, and how many are undecided.
+    """
+    named = [part for part in parts if part.what and not np.isnan(part.value)]
+    low = min(named, key=lambda part: part.value, default=None)
+    undecided = sum(part.outcome == "open" for part in parts)
+    said = [f"lowest: {low.what} {number(low.value, low.digits)}"] if low else []
+    shown = ", ".join([*said, f"{undecided} undecided"] if undecided else said)
     held, failed = (sum(part.outcome == mark for part in parts) for mark in ("holds", "fails"))
     least = len(parts) if least is None else least
     found = enough(what, held, len(parts), None if least == len(parts) else least, **(dict(where=shown) | about))
@@ -123,8 +131,8 @@ def in_place(name: landmarks.Landmark, whose: str, curves: Iterable[pd.DataFrame
         values = curve["value"].to_numpy(float) * (1 if name == "peak" else -1)
         at = int(landmarks.FIND[name](curve["value"].to_numpy(float)))
         near += [bool(values[i] > np.median(values)) for i in (at - 1, at + 1) if 0 <= i < len(values)]
-    side = "above" if name == "peak" else "below"
-    return enough(f"neighbours of the {name} of {whose} {side} the median of their curve", sum(near), len(near))
+    what = f"neighbours of the {name}, of {whose}, that lie on its side of the median"
+    return enough(what, sum(near), len(near), where="the layers before and after it")
 
 
 def only(reading: Reading, *checks: Check, also: Reading | None = None) -> list[Check]:

@@ -147,7 +147,12 @@ def readable_by_the_middle(found: Evidence, level: Levels) -> list[Check]:
     gap = landmark("peak", found.curve("probing", **gaps)) if found.has("probing", **gaps) else None
     return [
         inside(f"depth with {SATURATION:.2f} of the best probe", depth, level.middle, where=place(first), n=top),
-        at_least("probe of the last layer", curve.iloc[-1], level.kept * top["value"]),
+        at_least(
+            "probe of the last layer",
+            curve.iloc[-1],
+            level.kept * top["value"],
+            expected=f"at least {level.kept * top['value']:.2f}, {level.kept:g} of the best",
+        ),
         at_least("best probe", top, level.times_chance * CHANCE, where=place(top)),
         *only(
             ROBUST,
@@ -278,11 +283,17 @@ def middle_attention_is_needed(found: Evidence, level: Levels) -> list[Check]:
     dip, where = None, ""
     if found.has("ablation", **exchanged):
         other = landmark("dip", found.curve("ablation", **exchanged))
-        dip, where = other["depth"], f"{place(other)}, agreement {number(other)}"
+        dip, where = other["depth"], f"three layers around {place(other)}, agreement {number(other['value'])}"
     return [
         *only(
             RELEASED,
-            below("lowest agreement without attention", a, m, "without feed-forward", where=place(a)),
+            below(
+                "lowest agreement without attention",
+                a,
+                m,
+                "without feed-forward",
+                where=f"three layers around {place(a)}",
+            ),
             inside("depth of that dip", a["depth"], level.middle),
             also=DESCRIBED,
         ),
@@ -311,7 +322,8 @@ def _without_shift(found: Evidence, keys: Mapping[str, Any], level: Levels) -> I
             yield inside(f"depth of the dip of {measure}, {how}", None, level.middle)
             continue
         a, m = (landmark("dip", found.curve("ablation", component=name, **keys)) for name in ("attn_out", "mlp_out"))
-        yield below(f"lowest {measure} without attention, {how}", a, m, "without feed-forward", where=place(a))
+        where = f"three layers around {place(a)}"
+        yield below(f"lowest {measure} without attention, {how}", a, m, "without feed-forward", where=where)
         yield inside(f"depth of the dip of {measure}, {how}", a["depth"], level.middle)
 
 
@@ -327,7 +339,7 @@ def wider_windows_transfer_more(found: Evidence, level: Levels) -> list[Check]:
         gain = found.one("patching", metric="span_gain", component="attn_out", span=span, layer=top["layer"], **LAST)
         what = f"span {span}"
         gains.append(above(what, at[span], at[narrower]) if gain is None else positive(what, gain))
-    shown = ", ".join(f"span {span} {number(row)}" for span, row in at.items())
+    shown = ", ".join(f"span {span} {number(row['value'])}" for span, row in at.items())
     peaks = [int(landmark("peak", curve)["layer"]) for curve in curves.values()]
     numbers = ", ".join(str(layer_number(layer)) for layer in peaks)
     return [
@@ -466,19 +478,23 @@ def appraisals_are_readable(found: Evidence, level: Levels) -> list[Check]:
         [] if label is None else [_margin(word(name), row, label.loc[name], level.spread) for name, row in top.items()]
     )
     further = "best R2 above that of the label alone"
-    beside = "share of the rest that a probe explains beside the label, on all events"
+    beside = "share of the rest that a probe explains beside the label, at its best site, on all events"
     words = [beyond_text(found, word(name), appraisal=name) for name in top]
     ahead = "best R2 above that of the best probe of the text alone, on all events"
     stream = rows[rows["component"] == "resid_post"]
     peak = stream.groupby("appraisal")["value"].max()
     last = stream[stream["layer"] == stream["layer"].max()].set_index("appraisal")["value"]
     kept = int((last >= level.kept * peak.reindex(last.index)).sum())
+    negative = int((last < 0).sum())
     return [
         all_hold(
             "best R2 above zero", [positive(word(name), row) for name, row in top.items()], n=next(iter(top.values()))
         ),
         enough(
-            f"appraisals whose last layer keeps {level.kept:g} of the peak of the stream, as released", kept, len(last)
+            f"appraisals whose last layer keeps {level.kept:g} of the peak of the stream, as released",
+            kept,
+            len(last),
+            where=f"R2 is below zero there for {negative}" if negative else "",
         ),
         *only(
             ROBUST,
@@ -525,7 +541,8 @@ def directions_align_then_fade(found: Evidence, level: Levels) -> list[Check]:
         )
         for vector, words in UNSHRUNK.items()
     ]
-    fade = at_most(what, last, level.fade * first, where=where)
+    expected = f"at most {level.fade:g} of that"
+    fade = at_most(what, last, level.fade * first, where=where, expected=expected)
     return [*only(ROBUST, _beyond_construction(found, level)), signs, fade, *only(ROBUST, *left)]
 
 
@@ -538,7 +555,7 @@ def _beyond_construction(found: Evidence, level: Levels) -> Check:
     null = found.curve("geometry", metric="alignment_by_construction", vector="probe")
     early = own.index[own["depth"] <= level.early]
     parts = [above("", own.loc[layer], null.loc[layer]) for layer in early]
-    return all_hold(what, parts, level.layers * len(early), where="")
+    return all_hold(what, parts, level.layers * len(early))
 
 
 # Steering by appraisals and by emotions (paper §9, appendices D and F)
@@ -774,7 +791,7 @@ def emotion_vectors_promote(found: Evidence, level: Levels) -> list[Check]:
     unit = "of the residual norm" if (reach["unit"] == "norm").all() else "times the vector"
     where = f"doses {', '.join(f'{dose:g}' for dose in sorted(reach['dose'].unique()))} {unit}"
     checks = [at_least(f"{what} from depth {start:g} on", averaged(reach), level.promotion, where=where)]
-    checks.append(at_least(f"{what} to depth {middle:g}", averaged(first), level.promotion))
+    checks.append(at_least(f"{what} between depth {start:g} and {middle:g}", averaged(first), level.promotion))
     early = rows[(rows["depth"] <= level.early) & (rows["dose"] == rows["dose"].min())]
     if len(early):
         top = early.groupby("layer")["value"].mean().max()
@@ -796,10 +813,10 @@ def misclassified_differ(found: Evidence, level: Levels) -> list[Check]:
     cases = [(appraisal, emotion, sign) for appraisal, signs in MISSED.items() for emotion, sign in signs.items()]
     what = "of them beyond what the answered label implies"
     parts = [_shift(found, *case) for case in cases]
-    checks = [all_hold("differences with the paper's sign", parts, level.signs, where="")]
+    checks = [all_hold("differences with the paper's sign", parts, level.signs)]
     if found.has("robustness", metric="rating_difference", check="misclassified", source="beyond_label"):
         beyond = [_signed(_difference(found, a, e, "beyond_label"), sign) for a, e, sign in cases]
-        return [*checks, *only(ROBUST, all_hold(what, beyond, level.signs, where=""))]
+        return [*checks, *only(ROBUST, all_hold(what, beyond, level.signs))]
     return [*checks, *only(ROBUST, enough(what, None, len(cases), level.signs))]
 
 
