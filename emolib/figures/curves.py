@@ -67,10 +67,10 @@ def depth_curves(
     """
     frames = placed(ours=ours, paper=paper, reference=reference)
     axis = x or depth_axis(frames)
-    look, names = palette(names_of(frames, hue)), names_of(frames, panel)
+    usual, names = palette(names_of(frames, hue)), names_of(frames, panel)
     if colours:
-        look = {name: (own, look[name][1]) for name, own in zip(look, colours, strict=True)}
-    look = _unmarked(look, frames["ours"], hue, panel)
+        usual = {name: (own, usual[name][1]) for name, own in zip(usual, colours, strict=True)}
+    look = _unmarked(usual, frames["ours"], hue, panel)
     across = 2 if len(names) == 4 else COLUMNS
     fig, axes = panels(len(names), height=2.2 if len(names) > 1 else 3.0, columns=across)
     for name, ax in zip(names, axes, strict=True):

@@ -116,7 +116,7 @@ def _bar(ax: Axes, frame: pd.DataFrame, name: str, y: float, height: float) -> l
     for emotion, share in split(frame.assign(bar=name), "bar", "label", EMOTION_COLOURS, name).loc[name].items():
         colour = EMOTION_COLOURS[emotion]
         (part,) = ax.barh(y, share, left=left, color=colour, height=height)
-        look = dict(ha="center", va="center", fontsize=9, color=text_on(colour), in_layout=False)
+        look: dict[str, Any] = dict(ha="center", va="center", fontsize=9, color=text_on(colour), in_layout=False)
         written.append((ax.text(left + share / 2, y, emotion, **look), part))
         left += share
     return written

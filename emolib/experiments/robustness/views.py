@@ -120,7 +120,8 @@ def elsewhere(later: pd.DataFrame) -> str:
 
 def masking(table: pd.DataFrame) -> pd.DataFrame:
     """Accuracy on events that masking changes and on others, as text with intervals: a row each, a column a text."""
-    rows, shown = pick(table, check="text", set=["changed", "unchanged"]), {}
+    rows = pick(table, check="text", set=["changed", "unchanged"])
+    shown: dict[str, dict[str, str]] = {}
     for row in rows.to_dict("records"):
         apart = row["text"] == "original_minus_masked"
         points = row | {name: 100 * row[name] for name in ("value", "ci_low", "ci_high")}
