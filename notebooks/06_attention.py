@@ -82,8 +82,8 @@ say(
 
 # %% tags=["hide-input"]
 kinds = ladder.model_by_model(run, attention, views.content_and_emotion)
-look = dict(hue="words", x="depth", ylabel="enrichment", lines={"no preference": 1.0})
-figure = figures.depth_curves(kinds, panel="run", **look)
+drawn = dict(hue="words", x="depth", ylabel="enrichment", lines={"no preference": 1.0})
+figure = figures.depth_curves(kinds, panel="run", **drawn)
 figure.axes[0].set_yscale("log", base=2)
 figure.axes[0].yaxis.set_major_formatter("{x:g}")
 figures.show(
@@ -129,9 +129,9 @@ ladder.badges(run, "06_attention")
 # %% tags=["hide-input"]
 stacks, uniform = views.masses(data)
 first = views.largest(data).iloc[0]
-look = dict(colours=SEGMENT_COLOURS, height=2.6, lines={"text under uniform attention": uniform})
+drawn = dict(colours=SEGMENT_COLOURS, height=2.6, lines={"text under uniform attention": uniform})
 figures.show(
-    figures.depth_stacks(stacks, panel="metric", column="segment", ylabel="share of attention", **look),
+    figures.depth_stacks(stacks, panel="metric", column="segment", ylabel="share of attention", **drawn),
     name="fig-attention-mass",
     title=f"At layer {first['where']}, {first['value']:.0%} of the attention, weighted by value length, goes to one part: {readable(first['segment'])}",
     caption=f"Attention of the last token by part of the prompt, mean over heads and {stacks['n'].iloc[0]:,} events "
@@ -180,9 +180,9 @@ print(event)
 shown, behind = views.counts(data), None if reference is None else views.counts(reference)
 three = ", and those with one of the three most attended there" if shown["metric"].nunique() > 1 else ""
 most = views.most_in_the_text(data)
-look = dict(hue="metric", panel="part", x="depth", ylabel="share of events", ylim=(0, 1))
+drawn = dict(hue="metric", panel="part", x="depth", ylabel="share of events", ylim=(0, 1))
 figures.show(
-    figures.depth_curves(shown, paper=views.counts(views.published()), reference=behind, **look),
+    figures.depth_curves(shown, paper=views.counts(views.published()), reference=behind, **drawn),
     name="fig-attention-top",
     title=f"The most attended token lies in the text for at most {most['value']:.0%} of the events, at layer {most['where']}",
     fold=True,
@@ -223,9 +223,9 @@ say(f"In the paper's counts the prompt tokens most often on top are {'; '.join(t
 
 # %% tags=["hide-input"]
 beyond = views.beyond_first(data)
-look = dict(hue="demonstrations", panel="segment", x="depth", ylabel="share beyond first token", ylim=(0, 1))
+drawn = dict(hue="demonstrations", panel="segment", x="depth", ylabel="share beyond first token", ylim=(0, 1))
 figures.show(
-    figures.depth_curves(beyond, **look),
+    figures.depth_curves(beyond, **drawn),
     name="fig-attention-demonstrations",
     title=f"Largest share of the text: {figures.extremes(select(beyond, segment='text'), 'demonstrations', '.0%')}",
     fold=True,
@@ -254,8 +254,8 @@ say(f"Mean share of the text in the second half of the layers: {'; '.join(later)
 # %% tags=["hide-input"]
 times = views.in_the_middle(data)
 known = views.EMOTION_WORD in times
-look = dict(hue="words", panel="panel", x="depth", ylabel="enrichment", lines={"no preference": 1.0})
-figure = figures.depth_curves(views.enrichment(data), **look)
+drawn = dict(hue="words", panel="panel", x="depth", ylabel="enrichment", lines={"no preference": 1.0})
+figure = figures.depth_curves(views.enrichment(data), **drawn)
 figure.axes[0].set_yscale("log", base=2)
 figure.axes[0].yaxis.set_major_formatter("{x:g}")
 most = (

@@ -238,9 +238,9 @@ scores = {"clean": encoded.logits[0], "more pleasant": engine.replay(encoded, [e
 with torch.no_grad(), small.lm.trace(**small.tokenizer(ask.render(event), return_tensors="pt")):
     for layer in layers:
         small.lm.model.layers[layer].output[:, -1] += 0.2 * direction[layer]
-    plain = small.lm.lm_head.output[0, -1].save()
+    by_hand = small.lm.lm_head.output[0, -1].save()
 
-scores["the same in nnsight"] = plain[engine.answers]
+scores["the same in nnsight"] = by_hand[engine.answers]
 torch.testing.assert_close(scores["more pleasant"], scores["the same in nnsight"], atol=1e-3, rtol=1e-3)
 print(event, pd.DataFrame({name: [EMOTIONS[i] for i in s.topk(3).indices] for name, s in scores.items()}), sep="\n")
 everywhere = engine.replay(encoded, el.sweep(push, small, components=["resid_post"], span=3))

@@ -101,6 +101,11 @@ def test_notebook_is_short_plain_and_without_outputs(name: str) -> None:
         assert folded or by_hand, f"not folded: {cell.source}"
         # The trace that the library's call is equal to is open to the reader.
         assert ".trace(" not in cell.source or (by_hand and not folded), cell.source
+    # A cell that runs later would find something else under an imported name.
+    tree = [node for cell in cells for node in ast.walk(ast.parse(cell.source))]
+    imports = [node for node in tree if isinstance(node, (ast.Import, ast.ImportFrom))]
+    imported = {(one.asname or one.name).partition(".")[0] for node in imports for one in node.names}
+    assert not imported & {node.id for node in tree if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     assert bool(traced) == any("intervention" in cell.metadata.get("tags", []) for cell in cells)
 
 
