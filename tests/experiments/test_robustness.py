@@ -516,7 +516,7 @@ def test_the_table_of_tasks_is_read_from_the_rows(table: pd.DataFrame) -> None:
 def test_differences_of_shares_are_points() -> None:
     ends = dict(value=0.18, ci_low=-0.09, ci_high=0.43)
     rows = [dict(set="shown_minus_hidden", what="a difference of", **ends), dict(set="shown", what="shown", **ends)]
-    assert views.answered(pd.DataFrame(rows)) == ["shown 18% (-9% to 43%)", "a difference of 18 (-9 to 43) points"]
+    assert views.answered(pd.DataFrame(rows)) == ["shown 18% (−9% to 43%)", "a difference of 18 (−9 to 43) points"]
     assert views.answered(pd.DataFrame(rows).iloc[:0]) == []
 
 

@@ -33,7 +33,8 @@ def least_kept(table: pd.DataFrame, metric: str = "agreement") -> pd.DataFrame:
     """The row of the attention output whose removal keeps the fewest labels, the first and last layers aside; none in a
     model without."""
     rows = table[(table["metric"] == metric) & (table["method"] == "zero") & (table["span"] == 1)]
-    return landmarks.rows("dip", rows[rows["component"] == "attn_out"], "component")
+    rows = rows[rows["component"] == "attn_out"]
+    return landmarks.rows("dip", rows, "component") if len(rows) else rows
 
 
 def centred(table: pd.DataFrame, method: str = "zero") -> pd.DataFrame:
