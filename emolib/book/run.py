@@ -29,7 +29,7 @@ from emolib.engine.choices import did_you_mean
 from emolib.engine.places import replace_text
 from emolib.engine.registry import EMBEDDED, registered_file
 from emolib.study import freshness
-from emolib.study.run import Run
+from emolib.study.run import LADDER, Run
 from emolib.tables import results
 from emolib.tables.consistency import COUNTS, contradictions
 from emolib.texts import sources
@@ -133,13 +133,16 @@ def left_out(slug: str, root: Path = Path()) -> dict[str, str]:
 
 
 def page_sha256(run: Run, notebook: str, root: Path = Path()) -> str:
-    """Return one hash over what a notebook of a run is drawn from: its cells, the key of its table, this library and
-    the benchmark's records. Where only the drawing has changed, the stored table is read, and no model."""
+    """Return one hash over what a notebook of a run is drawn from: its cells, the key of its table, this library, the
+    benchmark's records, and the committed tables that stand beside its own, of its experiment or, where it measures
+    nothing, of all. Where only the drawing has changed, the stored table is read, and no model."""
     document = nbformat.read(root / "notebooks" / f"{notebook}.ipynb", as_version=4)
     cells = [[cell.cell_type, cell.source] for cell in document.cells if colab.TAG not in cell.metadata.get("tags", [])]
     key = freshness.key(run, experiment(notebook)) if measures(notebook, root) else None
     files = [path for path in (root / "emolib").rglob("*") if path.suffix != ".pyc"]
-    return freshness.digest([cells, key, files_sha256(root, [*files, *(root / RECORDS).glob("*.json")])])
+    table = f"{experiment_of(notebook) if key else '*'}.parquet"
+    beside = [path for one in LADDER if one.slug != run.slug for path in (root / "results" / one.slug).glob(table)]
+    return freshness.digest([cells, key, files_sha256(root, [*files, *(root / RECORDS).glob("*.json"), *beside])])
 
 
 def files_sha256(root: Path, paths: Iterable[Path]) -> str:

@@ -35,7 +35,7 @@ from emolib.book.run import (
     select_notebooks,
 )
 from emolib.engine.places import UNATTENDED
-from emolib.study.run import REFERENCE, Run
+from emolib.study.run import LADDER, REFERENCE, Run
 from helpers import ROOT, tiny_table
 from ndif import Ndif, serving
 
@@ -505,6 +505,10 @@ def test_a_page_is_made_from_cells_code_records_and_what_decides_its_table(
     (tree / "results" / "bench").mkdir(parents=True)
     (tree / "results" / "bench" / "growth.json").write_text("{}")
     assert changed()
+    for name, shown in {"first": True, "second": False}.items():  # what the chapter sets beside its own table
+        (tree / "results" / LADDER[1].slug).mkdir(exist_ok=True)
+        (tree / "results" / LADDER[1].slug / f"{name}.parquet").write_text("another model's")
+        assert changed() == shown
     document = nbformat.read(tree / "notebooks" / "01_first.ipynb", as_version=4)
     document.cells.append(new_code_cell("repository = 'of Colab'", metadata={"tags": ["colab"]}))
     nbformat.write(document, tree / "notebooks" / "01_first.ipynb")
