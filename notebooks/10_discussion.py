@@ -206,8 +206,8 @@ table(
 
 # %% [markdown]
 # There are two gaps. *Activations beyond words* is the one that the study needed and did not measure: without it, a probe may
-# read words. It is there where it was measured, and the table says how small it is. *Activations beyond answers* is the gap
-# that speaks for probing. A probe, which is taught by thousands of labels, finds more of the event in a weak model's
+# read words. It is there where it was measured, and the table says how large it is. *Activations beyond answers* is the gap
+# that speaks for probing. A probe, which is taught by thousands of labels, finds more of the event in a model's
 # activations than its answers say. That the model does not know and that it does not say are different findings. A probe of
 # the agreed set, where the answer is right by construction, cannot tell them apart.
 #

@@ -195,7 +195,10 @@ def glue(name: str, shown: Any, *, here: bool = True) -> None:
     """
     prefix = "" if here else ELSEWHERE
     if isinstance(shown, str):
-        parts = {"text/html": MarkdownIt("commonmark").render(shown), "text/plain": shown}
+        parts = {
+            "text/html": MarkdownIt("commonmark", {"typographer": True}).enable("smartquotes").render(shown),
+            "text/plain": shown,
+        }
     else:
         parts = shown if isinstance(shown, dict) else format_display_data(shown)[0]
     data = {f"{prefix}{kind}": part for kind, part in parts.items() if kind != MIME}

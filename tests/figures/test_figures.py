@@ -439,10 +439,10 @@ def test_renderer_leaves_other_outputs_alone() -> None:
 def test_what_is_glued_elsewhere_is_taken_from_its_page_and_has_html(monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[tuple[dict[str, str], dict[str, dict[str, str]]]] = []
     monkeypatch.setattr(display, "display", lambda data, raw, metadata: shown.append((data, metadata)))
-    display.glue("said", "- **one** of two", here=False)
+    display.glue("said", "- **one** of two's", here=False)
     display.glue("drawn", display.bundle(KINDS["curves"](), **WORDS))
     (text, about), (figure, _) = shown
-    assert text["application/papermill.record/text/html"] == "<ul>\n<li><strong>one</strong> of two</li>\n</ul>\n"
+    assert text["application/papermill.record/text/html"] == "<ul>\n<li><strong>one</strong> of two’s</li>\n</ul>\n"
     assert about["scrapbook"] == {"name": "said", "mime_prefix": "application/papermill.record/"}
     assert "<svg" in figure["text/html"] and display.MIME not in figure, "another page has no number for it"
 
