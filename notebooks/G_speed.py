@@ -87,6 +87,9 @@ if not missing:
         "range over rounds.",
         alt=f"Speed ratios, goals in brackets: {goals}.",
     )
+
+# %% tags=["hide-input"]
+if not missing:
     heads = {"value": "median", "ci_low": "least", "ci_high": "greatest"}
     missed = table[table["reached"] == "no"]
     short = "; ".join(f"{row.figure} {row.value:.1f} instead of {row.goal}" for row in missed.itertuples())

@@ -65,18 +65,21 @@ def model_by_model(
     """What `view` takes from an experiment's table of this run and of each committed run that has one, column `run`.
 
     The smallest model comes first; one of unknown size last. A run whose table lacks these rows, as one of a model that
-    answers too few texts right, is left out. Raises ValueError when no run has them.
+    answers too few texts right, is left out; where all lack them, there are none. Raises ValueError when no run has a
+    table.
     """
-    parts = {}
+    parts, lacking = {}, None
     shown = {one.slug: one for one in (*LADDER, run)}.values()
     for one in sorted(shown, key=lambda one: known_parameters(one.model) or np.inf):
         path = freshness.table_path(one, experiment, root)
         if path.is_file() and (table := readable(path)) is not None:
+            lacking = table.iloc[:0].assign(run="")
             with suppress(Absent):
                 parts[run_name({path.stem: table}, one.slug)] = view(table)
+    if lacking is None:
+        raise ValueError(f"no run has a table of {freshness.name_of(experiment)}: measure it first (emolib run)")
     if not parts:
-        name = freshness.name_of(experiment)
-        raise ValueError(f"no run has a table of {name} with what is shown of it: measure it first (emolib run)")
+        return lacking
     return pd.concat([rows.assign(run=name) for name, rows in parts.items()], ignore_index=True)
 
 

@@ -28,6 +28,7 @@ from fontTools.ttLib import TTFont
 
 from emolib.book import browser, colab
 from emolib.book.render import build, effective_toc
+from emolib.engine.registry import registry
 from emolib.study.run import REFERENCE
 from emolib.tables import results
 from helpers import ROOT, committed
@@ -285,6 +286,10 @@ def test_explorer_reacts_and_its_tooltip_shows_the_stored_value(opened: Any, sit
     page.goto(f"{server}/book/explorer.html")
     chosen = {"experiment": "ablation", "metric": "agreement", "component": "mlp_out", "span": "1", "method": "mean"}
     page.wait_for_selector(".emolib-explorer[data-rows]")
+    name = registry()[REFERENCE.model]["title"].removesuffix(" Instruct")
+    for other in page.eval_on_selector_all(".emolib-models input:checked", "found => found.map((e) => e.value)"):
+        if other != name:  # one curve is looked at
+            page.uncheck(f".emolib-models input[value='{other}']")
     before = page.inner_html(".emolib-chart svg")
     page.click(".emolib-own summary")
     for name, value in chosen.items():

@@ -132,6 +132,8 @@ def test_all_committed_runs_and_this_one_stand_side_by_side_the_smallest_first(t
     assert len(ladder.behind(found[["value"]].head(1), found)) == 3
     lacking = ladder.model_by_model(own, probing, lambda table: select(table, model=own.model), tmp_path)
     assert lacking["run"].tolist() == ["unknown"], "a table without these rows is passed over"
+    none = ladder.model_by_model(own, probing, lambda table: select(table, model="another's"), tmp_path)
+    assert none.empty and {"run", "value", "depth"} <= {*none} and ladder.listed(none) == "(not measured)"
     with pytest.raises(ValueError, match="no run has a table of probing"):
         ladder.model_by_model(own, probing, lambda table: table, tmp_path / "none")
 
