@@ -430,6 +430,8 @@ def test_the_chapter_in_short_is_the_table(world: pd.DataFrame) -> None:
     assert table.columns[:2].tolist() == ["model", "direction"] and table["direction"].tolist() == [
         *views.READ.values()
     ]
+    lacking = views.short_table(short.iloc[:-1].assign(run="planted"))
+    assert (lacking != table).to_numpy().sum() == 1 and (lacking == "–").to_numpy().sum() == 1
     curves = views.by_kind(world).assign(run="planted")
     assert f"{curves['value'].max():.2f} (planted, " in views.highest(curves)
 

@@ -173,9 +173,9 @@ def in_short(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def short_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of `in_short` of several runs as texts, one row a run and kind of direction."""
+    """The rows of `in_short` of several runs as texts, one row a run and kind of direction; "–" for what one lacks."""
     texts = rows.assign(shown=[spoken(row).replace(" to ", "\xa0to\xa0") for _, row in rows.iterrows()])
-    wide = texts.pivot(index=["run", "direction"], columns="what", values="shown")[[*rows["what"].unique()]]
+    wide = texts.pivot(index=["run", "direction"], columns="what", values="shown")[[*rows["what"].unique()]].fillna("–")
     order = texts.drop_duplicates(["run", "direction"]).set_index(["run", "direction"]).index
     return wide.loc[order].reset_index().rename(columns=dict(run="model")).rename_axis(columns=None)
 
