@@ -82,19 +82,21 @@ say(
 
 # %% tags=["hide-input"]
 kinds = ladder.model_by_model(run, attention, views.content_and_emotion)
-drawn = dict(hue="words", x="depth", ylabel="enrichment", lines={"no preference": 1.0})
-figure = figures.depth_curves(kinds, panel="run", **drawn)
-figure.axes[0].set_yscale("log", base=2)
-figure.axes[0].yaxis.set_major_formatter("{x:g}")
-figures.show(
-    figure,
-    name="fig-attention-models",
-    title=f"Emotion words draw {figures.extremes(words, 'run', '.1f')} times the attention of words like them, in the middle layers",
-    caption="How many times as much weight the last token gives to content words as to other words at the same place of the "
-    "text, and to emotion words, answer labels aside, as to content words of the same frequency there, with 95 % "
-    "intervals over writers, in each model.",
-    alt="Enrichment of content words and emotion words over depth, a panel for each model, with a line at 1.",
-)
+if len(kinds):
+    drawn = dict(hue="words", x="depth", ylabel="enrichment", lines={"no preference": 1.0})
+    figure = figures.depth_curves(kinds, panel="run", **drawn)
+    figure.axes[0].set_yscale("log", base=2)
+    figure.axes[0].yaxis.set_major_formatter("{x:g}")
+    figures.show(
+        figure,
+        name="fig-attention-models",
+        title=f"Emotion words draw {figures.extremes(words, 'run', '.1f')} times the attention of words like them, in the "
+        "middle layers",
+        caption="How many times as much weight the last token gives to content words as to other words at the same place of "
+        "the text, and to emotion words, answer labels aside, as to content words of the same frequency there, with 95 % "
+        "intervals over writers, in each model.",
+        alt="Enrichment of content words and emotion words over depth, a panel for each model, with a line at 1.",
+    )
 ladder.badges(run, "06_attention")
 
 # %% [markdown]
