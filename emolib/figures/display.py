@@ -11,6 +11,7 @@ import io
 import re
 import sys
 import time
+from collections.abc import Mapping
 from html import escape
 from typing import Any
 
@@ -163,6 +164,20 @@ def spoken(row: Any, form: str = ".2f") -> str:
     """Return the value of a row with its interval, if it has one, as a sentence says it: "0.42 (0.34 to 0.51)"."""
     value, low, high = (plain(row[name], form) for name in ("value", "ci_low", "ci_high"))
     return value if pd.isna(row["ci_low"]) else f"{value} ({low} to {high})"
+
+
+def in_table(
+    rows: pd.DataFrame, by: str | list[str], across: str, words: Mapping[str, str] | None = None, form: str = ".2f"
+) -> pd.DataFrame:
+    """Return numbers as `spoken` says them: a row for each value of `by`, a column for each of `across`, "–" for none.
+
+    Both in the order of the rows; with `words`, columns in their order, under their names.
+    """
+    by = [by] if isinstance(by, str) else by
+    cells = rows.assign(cell=[spoken(row, form) for _, row in rows.iterrows()])
+    wide = cells.pivot(index=by, columns=across, values="cell").reindex(rows.drop_duplicates(by).set_index(by).index)
+    heads = [name for name in words or rows[across].unique() if name in wide]
+    return wide[heads].fillna("–").rename(columns=words or {}).rename_axis(columns=None).reset_index()
 
 
 def plain(value: float, form: str) -> str:

@@ -99,7 +99,7 @@ def test_other_calibrations_are_what_they_say_and_are_compared_with_the_run_s(
         assert (found["ci_low"] <= found["value"]).all() and (found["value"] <= found["ci_high"]).all()
     assert (answers["zscore"] != answers["equal_shares"]).any()
     shown = views.calibrated_otherwise(table)
-    assert shown["calibration"].tolist() == ["equal shares", "standardised"] and not shown.isna().any(axis=None)
+    assert shown["calibration"].tolist() == [*views.OTHERS.values()] and not shown.isna().any(axis=None)
     assert set(views.accuracies(table)["answers"]) == set(views.AS.values()), "as before: those of the run's two"
 
 

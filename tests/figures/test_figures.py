@@ -447,6 +447,16 @@ def test_what_is_glued_elsewhere_is_taken_from_its_page_and_has_html(monkeypatch
     assert "<svg" in figure["text/html"] and display.MIME not in figure, "another page has no number for it"
 
 
+def test_a_table_of_words_keeps_the_order_of_rows_or_of_words() -> None:
+    cells = [("b", "two", 0.5), ("b", "one", 0.25), ("a", "one", -0.125)]
+    rows = pd.DataFrame([dict(who=w, what=k, value=v, ci_low=v, ci_high=v) for w, k, v in cells])
+    table = display.in_table(rows, "who", "what")
+    assert table.columns.tolist() == ["who", "two", "one"] and table["who"].tolist() == ["b", "a"]
+    assert table["two"].tolist() == ["0.50 (0.50 to 0.50)", "–"]
+    named = display.in_table(rows, ["who"], "what", {"one": "First", "two": "Second", "three": "Third"}, "+.1f")
+    assert named.columns.tolist() == ["who", "First", "Second"] and named["First"].iloc[1] == "−0.1 (−0.1 to −0.1)"
+
+
 def test_a_number_without_an_interval_is_said_without_one() -> None:
     row = dict(value=0.423, ci_low=0.34, ci_high=0.506)
     assert figures.spoken(row) == "0.42 (0.34 to 0.51)" and figures.spoken(row | {"ci_low": np.nan}) == "0.42"

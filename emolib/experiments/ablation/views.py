@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from emolib.engine.sites import COMPONENTS, layer_number
-from emolib.figures.display import spoken
+from emolib.figures.display import in_table
 from emolib.figures.panels import readable
 from emolib.stats import landmarks
 from emolib.tables import paper
@@ -66,11 +66,7 @@ def lows(table: pd.DataFrame) -> pd.DataFrame:
     `MEASURES`."""
     rows = table[(table["method"] == "zero") & table["component"].isin(SUBLAYERS) & table["metric"].isin(MEASURES)]
     found = lowest(rows, "metric", "span", "component")
-    cells = found.assign(without=_without(found), left=[spoken(row) for _, row in found.iterrows()])
-    wide = cells.pivot(index="without", columns="metric", values="left")
-    measured = [metric for metric in MEASURES if metric in wide]
-    wide = wide.loc[cells["without"].unique(), measured].rename(columns=MEASURES)
-    return wide.rename_axis(columns=None).reset_index()
+    return in_table(found.assign(without=_without(found)), "without", "metric", MEASURES)
 
 
 def _without(rows: pd.DataFrame) -> list[str]:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from emolib.engine.sites import layer_number
 from emolib.experiments.attention import EARLY, MIDDLE
-from emolib.figures.display import spoken
+from emolib.figures.display import in_table
 from emolib.tables import paper
 from emolib.tables.results import select
 
@@ -116,10 +116,7 @@ def text_change(data: pd.DataFrame) -> pd.DataFrame:
 def turn(data: pd.DataFrame) -> pd.DataFrame:
     """The same change by treatment of the demonstrations, a row each, and measure: "+0.02 (+0.01 to +0.03)"."""
     rows = select(data, metric="mid_minus_early", measure=list(TURNS))
-    cells = rows.assign(cell=rows.apply(spoken, axis=1, form="+.2f"))
-    wide = cells.pivot(index="demonstrations", columns="measure", values="cell")
-    wide = wide.loc[rows["demonstrations"].unique(), list(TURNS)]
-    return wide.rename(columns=TURNS).rename_axis(columns=None).reset_index()
+    return in_table(rows, "demonstrations", "measure", TURNS, "+.2f")
 
 
 def published_turn() -> float:

@@ -7,7 +7,7 @@ from html import escape
 import pandas as pd
 
 from emolib.engine.registry import known_parameters
-from emolib.figures.display import extremes, spoken
+from emolib.figures.display import extremes, in_table
 from emolib.tables import paper
 from emolib.tables.results import select
 
@@ -29,9 +29,8 @@ def calibrated_otherwise(table: pd.DataFrame) -> pd.DataFrame:
     the events that are right either way those that are right both ways: numbers with their intervals, in words."""
     rows = table[table["calibration"].isin(list(OTHERS))]
     words = {"accuracy": "accuracy", "same_answer": "same answer", "agreed_overlap": "right both ways"}
-    told = rows.assign(told=[spoken(row, ".1%") for _, row in rows.iterrows()])
-    found = told.pivot(index="calibration", columns="metric", values="told").reindex(columns=list(words)).fillna("–")
-    return found.rename(index=OTHERS, columns=words).rename_axis("calibration", columns=None).reset_index()
+    rows = rows[rows["metric"].isin(list(words))].replace({"calibration": OTHERS})
+    return in_table(rows, "calibration", "metric", words, ".1%")
 
 
 def accuracy_points(runs: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:

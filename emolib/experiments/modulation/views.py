@@ -13,7 +13,7 @@ import pandas as pd
 
 from emolib import stats
 from emolib.engine.sites import layer_number
-from emolib.figures.display import plain, spoken
+from emolib.figures.display import in_table, plain, spoken
 from emolib.figures.panels import readable, with_push
 from emolib.interventions.theory import theory_score
 from emolib.tables.results import select
@@ -174,10 +174,8 @@ def in_short(table: pd.DataFrame) -> pd.DataFrame:
 
 def short_table(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows of `in_short` of several runs as texts, one row a run and kind of direction; "–" for what one lacks."""
-    texts = rows.assign(shown=[spoken(row).replace(" to ", "\xa0to\xa0") for _, row in rows.iterrows()])
-    wide = texts.pivot(index=["run", "direction"], columns="what", values="shown")[[*rows["what"].unique()]].fillna("–")
-    order = texts.drop_duplicates(["run", "direction"]).set_index(["run", "direction"]).index
-    return wide.loc[order].reset_index().rename(columns=dict(run="model")).rename_axis(columns=None)
+    table = in_table(rows, ["run", "direction"], "what").rename(columns=dict(run="model"))
+    return table.replace(" to ", "\xa0to\xa0", regex=True)  # an interval stays in one line
 
 
 def in_how_many(rows: pd.DataFrame, what: str) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from emolib.figures.display import spoken
+from emolib.figures.display import in_table, spoken
 from emolib.figures.panels import readable
 from emolib.tables import paper
 from emolib.tables.results import at_last_layer
@@ -174,10 +174,7 @@ def lowest_by_token(table: pd.DataFrame) -> pd.DataFrame:
 
 def by_token(lowest: pd.DataFrame) -> pd.DataFrame:
     """The rows of `lowest_by_token` as texts with intervals: a row a token, a column a part of the model."""
-    wide = lowest.assign(shown=[spoken(row) for _, row in lowest.iterrows()])
-    wide = wide.pivot(index="token", columns="part", values="shown")
-    wide = wide.reindex(index=lowest["token"].unique(), columns=lowest["part"].unique())
-    return wide.fillna("–").reset_index().rename_axis(columns=None)
+    return in_table(lowest, "token", "part")
 
 
 def _with_cell(rows: pd.DataFrame) -> pd.DataFrame:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from emolib.figures.display import spoken
+from emolib.figures.display import in_table
 from emolib.stats import landmarks
 from emolib.tables.results import at_layers, select
 
@@ -116,11 +116,8 @@ def carried(table: pd.DataFrame) -> pd.DataFrame:
 def differences(table: pd.DataFrame) -> pd.DataFrame:
     """The stream minus each probe of the text, tested on another corpus, with intervals, as text."""
     rows = _ways(select(table, metric="carried_difference"))
-    cells = rows.apply(spoken, axis=1, form="+.2f")
-    wide = rows.assign(cell=cells, text=rows["features"].map(FEATURES)).pivot(
-        index="text", columns="panel", values="cell"
-    )
-    return wide.rename_axis(index=None, columns=None)
+    table = in_table(rows.assign(text=rows["features"].map(FEATURES)), "text", "panel", form="+.2f")
+    return table.set_index("text").rename_axis(None)
 
 
 def sizes(table: pd.DataFrame) -> str:
