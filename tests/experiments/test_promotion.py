@@ -187,6 +187,13 @@ def test_an_emotion_is_beyond_random_with_its_whole_interval() -> None:
     assert views.beyond_random(pd.DataFrame(rows)) == (1, 3)
 
 
+def test_half_of_what_was_possible_somewhere_counts_as_promoted() -> None:
+    best = {"joy": (0.1, 0.5), "fear": (0.49, 0.0), "anger": (0.9, 0.2)}
+    rows = [dict(vector="probe", push="a", label=name, value=one) for name, each in best.items() for one in each]
+    rows += [dict(vector="random", push="a", label="fear", value=1.0)]
+    assert views.promoted(pd.DataFrame(rows)).to_dict("records") == [dict(push="a", emotions=2, of=3)]
+
+
 def test_random_directions_are_compared_where_probes_promote_most() -> None:
     table = results.read(ROOT / "tests" / "golden" / "promotion.parquet")
     mean = views.by_model(table).set_index(["vector", "layer"])["value"]
