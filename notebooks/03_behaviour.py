@@ -81,7 +81,7 @@ right = figures.extremes(select(runs, answers="calibrated"), "run", ".0%")
 own = ladder.run_name({"behaviour": data}, run.slug)
 say(
     f"Without calibration {own} names the writer's emotion for **{spoken(raw, '.1%')}** of the events; calibrated, for "
-    f"**{spoken(calibrated, '.1%')}** (in brackets the 95 % interval). The paper's smallest model, "
+    f"**{spoken(calibrated, '.1%')}** (in brackets the 95% interval). The paper's smallest model, "
     f"{paper.DETAILED.name}, reaches {paper.DETAILED.accuracy:.1%}."
 )
 
@@ -93,7 +93,7 @@ figures.show(
     name="fig-behaviour-accuracy",
     title=f"Calibrated, models name the writer's emotion for this share of events: {right}",
     caption=f"Accuracy over thirteen labels on {raw['n']:,} events. Points: the models that were run and, where the "
-    "corpus has them, human readers, with 95 % intervals that treat a writer's events as one cluster. Diamonds: the ten "
+    "corpus has them, human readers, with 95% intervals that treat a writer's events as one cluster. Diamonds: the ten "
     "models of the paper (its Figure 11), the smallest first, on crowd-enVENT.",
     alt="Accuracy of each model, as scored and calibrated, of human readers where there are any, and of the paper's models.",
 )
@@ -198,7 +198,7 @@ figures.show(
     name="fig-behaviour-scoring",
     title=views.of_each_rule(rules),
     fold=True,
-    caption="Accuracy by scoring rule and calibration, with 95 % intervals.",
+    caption="Accuracy by scoring rule and calibration, with 95% intervals.",
     alt="Accuracy of each scoring rule, without and with batch calibration.",
 )
 single = rules["scoring"].nunique() == 4  # where a label has several tokens, one of the two sub-token rules is left out

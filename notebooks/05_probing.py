@@ -96,7 +96,7 @@ figures.show(
     name="fig-probing-depth",
     title=f"The residual stream first has 95% of its best accuracy at depth {figures.extremes(stream, 'run')}",
     caption="Accuracy of linear probes at the last token by depth, in each model, on events that the probe has not seen "
-    "and the model itself labels as the writer did; 95 % intervals. Dashed: the paper's Llama 3.2 1B (its Figure 13).",
+    "and the model itself labels as the writer did; 95% intervals. Dashed: the paper's Llama 3.2 1B (its Figure 13).",
     alt="Probe accuracy over depth for attention output, feed-forward output and residual stream, a panel for each model.",
 )
 name = ladder.run_name({"probing": data}, run.slug)
@@ -127,10 +127,10 @@ ladder.badges(run, "05_probing")
 # These probes are trained on four fifths of the *agreed set*, the events that the model answers as the writer did, with
 # raw features and a fixed penalty, and judged on the other fifth. Writer's and model's label are the same there by
 # definition. Depth is the layer divided by the number of layers, so that models of different depth share an axis. The
-# depth at which the probe of the residual stream first has 95 % of its maximum, in the paper's models and in ours:
+# depth at which the probe of the residual stream first has 95% of its maximum, in the paper's models and in ours:
 
 # %% tags=["hide-input"]
-depths = pd.concat([theirs, stream.set_index("run")["value"]]).to_frame("depth of 95 % of the maximum")
+depths = pd.concat([theirs, stream.set_index("run")["value"]]).to_frame("depth of 95% of the maximum")
 depths.sort_values(depths.columns[0]).style.format("{:.2f}")
 
 # %% [markdown]
@@ -178,7 +178,7 @@ figures.show(
     name="fig-probing-targets",
     title=f"Best balanced accuracy in the residual stream: {figures.extremes(stream, 'target')}",
     caption=f"Balanced held-out accuracy on all {targets['n'].iloc[0]:,} events for the writer's label, the model's own "
-    "answer and shuffled labels, five folds grouped by writer, 95 % intervals over writers.",
+    "answer and shuffled labels, five folds grouped by writer, 95% intervals over writers.",
     alt="Balanced accuracy over depth in three panels, a curve each for the model's answer, the writer's and shuffled labels.",
 )
 

@@ -90,7 +90,7 @@ figures.show(
     name="fig-wording-emotion",
     title=f"Writer's label read at best: {stream['value']:.2f} (residual stream) and {words['value']:.2f} (text alone)",
     caption=f"Balanced held-out accuracy of probes of the residual stream by depth, and of the best probe of the text "
-    f"alone, which has no depth (level line), on all {named['n'].iloc[0]:,} events; five folds grouped by writer, 95 % "
+    f"alone, which has no depth (level line), on all {named['n'].iloc[0]:,} events; five folds grouped by writer, 95% "
     "intervals over writers. A panel for the writer's label and one for the model's own answer, as far as it varies.",
     alt="Balanced accuracy of the residual stream over depth, beside the level line of the best probe of the text.",
 )
@@ -138,7 +138,7 @@ figures.show(
     title=f"R² of the rating that each predicts best: {figures.extremes(rated, 'source')}",
     fold=True,
     caption=f"Held-out $R^2$ of the residual stream after layer {at}, the best on average, and of the best of the four "
-    "probes of the text alone for each appraisal; 95 % intervals over writers.",
+    "probes of the text alone for each appraisal; 95% intervals over writers.",
     alt="Points with intervals for 21 appraisals, ordered by the residual stream, with the best text-only probe beside each.",
 )
 say(
@@ -161,7 +161,7 @@ figures.show(
     title=f"Largest share explained beyond the label: {figures.extremes(beyond, 'source')}",
     fold=True,
     caption=f"Share of the variance left by the writer's label that the residual stream after layer {at} explains, and "
-    "the best of the four probes of the text alone; 95 % intervals over writers.",
+    "the best of the four probes of the text alone; 95% intervals over writers.",
     alt="Points with intervals for 21 appraisals: what stream and text explain beyond the emotion label.",
 )
 wide = beyond.pivot(index="appraisal", columns="source", values="value")
@@ -191,7 +191,7 @@ figures.show(
     title=f"Beside the words the stream adds at most {spoken(most, '+.2f')} to balanced accuracy",
     fold=True,
     caption="Balanced held-out accuracy for the writer's label of the residual stream as it is, without what the weighted "
-    "words tell of the emotion, and beside them; the level line is the words alone. 95 % intervals over writers.",
+    "words tell of the emotion, and beside them; the level line is the words alone. 95% intervals over writers.",
     alt="Balanced accuracy over depth of the stream, of what words do not predict of it, and of stream and words together.",
 )
 
@@ -209,7 +209,7 @@ figures.show(
     name="fig-wording-gains",
     title=f"The stream predicts {(ahead['ci_low'] > 0).sum()} of {len(ahead)} appraisals better than the text alone",
     caption="Best $R^2$ of the residual stream minus the best of the text alone; layer and text probe are chosen on one "
-    "half of the writers and compared on the other. 95 % intervals.",
+    "half of the writers and compared on the other. 95% intervals.",
     alt="For 21 appraisals how much better the stream predicts them than the text alone.",
 )
 
@@ -231,7 +231,7 @@ figures.show(
     title=f"Writer's label by the best reader: {figures.extremes(across, 'panel')}",
     fold=True,
     caption="Balanced accuracy for the writer's label within this corpus (held out) and from one corpus to another "
-    f"({views.sizes(data)}). 95 % intervals over the writers of the tested corpus.",
+    f"({views.sizes(data)}). 95% intervals over the writers of the tested corpus.",
     alt="Balanced accuracy over depth in three panels: within the corpus, to the other corpus, and back.",
 )
 say("Balanced accuracy of the stream, at the layer that is best within this corpus, minus that of the text:")

@@ -93,7 +93,7 @@ if len(kinds):
         title=f"Emotion words draw {figures.extremes(words, 'run', '.1f')} times the attention of words like them, in the "
         "middle layers",
         caption="How many times as much weight the last token gives to content words as to other words at the same place of "
-        "the text, and to emotion words, answer labels aside, as to content words of the same frequency there, with 95 % "
+        "the text, and to emotion words, answer labels aside, as to content words of the same frequency there, with 95% "
         "intervals over writers, in each model.",
         alt="Enrichment of content words and emotion words over depth, a panel for each model, with a line at 1.",
     )
@@ -188,7 +188,7 @@ figures.show(
     name="fig-attention-top",
     title=f"The most attended token lies in the text for at most {most['value']:.0%} of the events, at layer {most['where']}",
     fold=True,
-    caption=f"Share of {shown['n'].iloc[0]:,} events whose most attended token lies in each part of the prompt{three}, 95 % "
+    caption=f"Share of {shown['n'].iloc[0]:,} events whose most attended token lies in each part of the prompt{three}, 95% "
     "intervals over writers. Dashed: the counts behind Figure 4 of the paper (Llama 3.2 1B, 2,740 events), of the most "
     "attended token, whose format holds the instruction too.",
     alt="Share of events over depth, a panel each for demonstrations, text, final cue, format and instruction.",
@@ -232,7 +232,7 @@ figures.show(
     title=f"Largest share of the text: {figures.extremes(select(beyond, segment='text'), 'demonstrations', '.0%')}",
     fold=True,
     caption="Share of the attention beyond the first token that goes to the text of the event and to the labels of the "
-    f"demonstrations, {beyond['n'].iloc[0]:,} events, 95 % intervals over writers.",
+    f"demonstrations, {beyond['n'].iloc[0]:,} events, 95% intervals over writers.",
     alt="Two panels over depth, text and labels of the demonstrations, a curve for each treatment of these.",
 )
 
@@ -271,7 +271,7 @@ figures.show(
     title=f"In the middle layers {most} the attention of words like them",
     fold=True,
     caption="Attention of the last token to kinds of words of the event, relative to other words at the same place"
-    " (emotion words: and of the same frequency), 95 % intervals over writers.",
+    " (emotion words: and of the same frequency), 95% intervals over writers.",
     alt="Enrichment over depth for content words and, where the corpus masks them, for masks and emotion words.",
 )
 

@@ -96,7 +96,7 @@ figures.show(
     name="fig-patching-models",
     title=f"The residual stream carries half of the answers along from depth {figures.extremes(half, 'run')} on",
     caption="Share of pairs whose answer becomes the source's when one layer of one component is overwritten at the last "
-    "token, in each model, with 95 % intervals. Dashed: attention in the paper's Llama 3.2 1B (its Figure 17).",
+    "token, in each model, with 95% intervals. Dashed: attention in the paper's Llama 3.2 1B (its Figure 17).",
     alt="Share transferred over depth for attention output, feed-forward output and residual stream, a panel for each model.",
 )
 ladder.badges(run, "06_patching")
@@ -143,7 +143,7 @@ say(
 #
 # ## One layer
 #
-# What can a single layer carry? Shading around the edges marks the 95 % intervals of the share transferred, from below,
+# What can a single layer carry? Shading around the edges marks the 95% intervals of the share transferred, from below,
 # and of the share kept, from above.
 
 # %% tags=["hide-input"]
@@ -155,7 +155,7 @@ figures.show(
     ),
     name="fig-patching-single",
     title=f"Share of answers carried along by one layer, at the best place: {figures.extremes(select(main, span=1, metric='transfer'), 'component', '.0%')}",
-    caption=f"Outcome of patching one layer at the last token, {n:,} pairs, 95 % intervals. Dashed, for attention only: "
+    caption=f"Outcome of patching one layer at the last token, {n:,} pairs, 95% intervals. Dashed, for attention only: "
     "the paper's Llama 3.2 1B (its Figure 17), from below the share transferred, from above the share kept.",
     alt="Shares of transferred, neither and kept over depth in panels for attention, feed-forward and residual stream.",
 )
@@ -210,7 +210,7 @@ figures.show(
     name="fig-patching-three",
     title=f"Share of answers carried along by three layers, at the best place: {figures.extremes(select(main, span=3, metric='transfer'), 'component', '.0%')}",
     fold=True,
-    caption=f"Outcome of patching three neighbouring layers at the last token, {n:,} pairs, 95 % intervals, at the "
+    caption=f"Outcome of patching three neighbouring layers at the last token, {n:,} pairs, 95% intervals, at the "
     "centre of the window for attention and feed-forward and at its last layer for the stream. Dashed: the paper's Llama "
     "3.2 1B (its Figure 16, 200 pairs).",
     alt="Shares of transferred, neither and kept over depth for windows of three layers, the paper's edges dashed.",
@@ -241,7 +241,7 @@ if len(spans):
         title=f"Share of answers that attention carries along, at the best place: {figures.extremes(select(spans, metric='transfer'), 'span', '.0%')}",
         fold=True,
         caption="Outcome of patching attention outputs in windows of one, three and five layers, at the centre of the "
-        "window, 95 % intervals. Dashed: the paper's Llama 3.2 1B (its Figure 17).",
+        "window, 95% intervals. Dashed: the paper's Llama 3.2 1B (its Figure 17).",
         alt="Shares of transferred, neither and kept over depth for attention in windows of one, three and five layers.",
     )
 best = [
@@ -302,7 +302,7 @@ figures.show(
     name="fig-patching-recovery",
     title=f"Largest share of the evidence that one attention output carries: {figures.extremes(own, 'direction')}",
     fold=True,
-    caption=f"Normalised recovery when one layer is patched at the last token, {n:,} pairs, ratio of means with 95 % "
+    caption=f"Normalised recovery when one layer is patched at the last token, {n:,} pairs, ratio of means with 95% "
     "intervals that count shared writers. 1 is all of the evidence.",
     alt="Recovered evidence over depth for denoising, noising and both, in panels for the three components.",
 )
@@ -326,7 +326,7 @@ for span in (1, 3):
         title=f"Answers kept with {layers} of an event of the same emotion, where fewest are: {figures.extremes(own, 'component', '.0%', lowest=True)}",
         fold=span > 1,
         caption=f"Share of answers kept when the source has another emotion or the same one ({same} pairs); {layers} "
-        "overwritten at the last token, 95 % intervals.",
+        "overwritten at the last token, 95% intervals.",
         alt="Share of answers kept over depth, for sources of the same and of another emotion, in three panels.",
     )
 own = select(kept, span=1, source="the same emotion", component="resid_post")

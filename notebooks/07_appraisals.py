@@ -128,7 +128,7 @@ if views.has_released(data):
         title=f"Best R² as released: {figures.extremes(curves, 'component')}",
         fold=True,
         caption=f"Held-out $R^2$ of six appraisal probes as released, and of the emotion label alone, on the same "
-        f"{curves['n'].iloc[0]} test events of the agreed set, 95 % intervals over writers. Dashed: the probes of the "
+        f"{curves['n'].iloc[0]} test events of the agreed set, 95% intervals over writers. Dashed: the probes of the "
         "paper's Llama 3.2 1B (its Figure 29).",
         alt="R2 over depth in six panels, one an appraisal, for each component, ours and the paper's, and for the label alone.",
     )
@@ -157,7 +157,7 @@ figures.show(
     title=f"Best R²: {figures.extremes(curves, 'source')}",
     fold=True,
     caption=f"Held-out $R^2$ in the residual stream, all {curves['n'].iloc[0]:,} events, five folds grouped by writer, "
-    "95 % intervals; what the writer's label alone explains, on the same events; and probes of shuffled ratings.",
+    "95% intervals; what the writer's label alone explains, on the same events; and probes of shuffled ratings.",
     alt="R2 over depth in six panels: probes by layer, the flat line of the label, and shuffled ratings near zero.",
 )
 
@@ -173,7 +173,7 @@ figures.show(
     name="fig-appraisals-partial",
     title=f"Activations add to what the label says of {(beyond['ci_low'] > 0).sum()} of {len(beyond)} appraisals",
     caption=f"Share of the variance left by the label that the residual stream after layer {where} explains, "
-    "for all 21 appraisals, 95 % intervals. The layer is the one with the highest mean $R^2$.",
+    "for all 21 appraisals, 95% intervals. The layer is the one with the highest mean $R^2$.",
     alt="Points with intervals for 21 appraisals, ordered by how much the activations explain beyond the emotion label.",
 )
 say(
@@ -203,7 +203,7 @@ else:
         title=f"Best R² of six appraisals: {figures.extremes(few, 'source')}",
         fold=True,
         caption=f"How much of the writer's rating is predicted, on the same texts, by a probe of the residual stream after "
-        f"layer {where}, by one reader and by the mean of five readers; 95 % intervals.",
+        f"layer {where}, by one reader and by the mean of five readers; 95% intervals.",
         alt="Points with intervals for six appraisals: the probe, one reader, and the mean of five readers.",
     )
     say(views.against_readers(data))
@@ -249,7 +249,7 @@ figures.show(
     title=f"Emotion named with a balanced accuracy of {figures.extremes(deep, 'source')}",
     fold=True,
     caption="Balanced accuracy of the emotion named from the 21 probed ratings and from the residual stream, by layer. "
-    "Folds grouped by writer, 95 % intervals.",
+    "Folds grouped by writer, 95% intervals.",
     alt="Balanced accuracy over depth for probed ratings, activations and shuffled labels.",
 )
 

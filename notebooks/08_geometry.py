@@ -98,7 +98,7 @@ figures.show(
     title=f"Layers with more alignment than by construction: {' and '.join(beyond['shown'] + ' (' + beyond['run'] + ')')}",
     caption="How far the directions of six emotions point along those of two appraisals as people's ratings say that they "
     "should, in each model: mean over twelve pairs, as measured, and when labels and ratings are handed to other writers "
-    "together, which is what the method gives by construction. 95 % intervals, or the range of 95 % of the draws.",
+    "together, which is what the method gives by construction. 95% intervals, or the range of 95% of the draws.",
     alt="Alignment over depth, measured and by construction, a panel for each model.",
 )
 if lacking:
@@ -148,7 +148,7 @@ figures.show(
 # ## The twelve curves
 #
 # What sign should each cosine have? We take it from the people: an emotion whose mean rating of an appraisal lies above
-# the mean of the thirteen emotions should point along it, one below against it. Bands are 95 % intervals over writers,
+# the mean of the thirteen emotions should point along it, one below against it. Bands are 95% intervals over writers,
 # from a jackknife that leaves out one group of writers at a time. How far can a cosine lie from zero by chance? For
 # *ratings shuffled* the ratings go to other writers and the appraisals' directions are fitted again; a cosine within
 # that band says nothing.
@@ -164,7 +164,7 @@ if "probe" in views.kinds(data):
         name="fig-geometry-curves",
         title=f"Largest size of a cosine: {figures.extremes(sizes, 'appraisal')}",
         fold=True,
-        caption="Cosine of probe directions by depth, 95 % intervals. Ratings shuffled: mean and the range of 95 % of the draws, "
+        caption="Cosine of probe directions by depth, 95% intervals. Ratings shuffled: mean and the range of 95% of the draws, "
         "of both appraisals together. Dashed: the paper's Llama 3.2 1B.",
         alt="Six panels, one an emotion: cosines with two appraisals over depth, ours, the paper's, and with shuffled ratings.",
     )
@@ -212,8 +212,8 @@ figures.show(
     name="fig-geometry-alignment",
     title=f"Highest alignment from two halves of the writers: {figures.extremes(select(rows, kind='two halves'), 'panel')}",
     fold=True,
-    caption="Mean over twelve pairs of the cosine times its expected sign, residual stream. Measured: 95 % interval over "
-    "writers; two halves: mean and interval from random splits; shuffled: mean and the range of 95 % of the draws.",
+    caption="Mean over twelve pairs of the cosine times its expected sign, residual stream. Measured: 95% interval over "
+    "writers; two halves: mean and interval from random splits; shuffled: mean and the range of 95% of the draws.",
     alt="Alignment over depth for three kinds of vectors: measured, from two halves of the writers, and two shuffles.",
 )
 
@@ -239,7 +239,7 @@ figures.show(
     name="fig-geometry-fade",
     title=f"Late size of the cosines as a multiple of the early one: {figures.extremes(late, 'name')}",
     caption="Size of the twelve cosines in the last quarter of the layers over that in the first half, and after the "
-    "middle over that in the middle, where the paper's halve; 95 % intervals. Diamonds: the paper's.",
+    "middle over that in the middle, where the paper's halve; 95% intervals. Diamonds: the paper's.",
     alt="Points with intervals for seven kinds of vectors, two ratios each, the paper's, and the level of no change.",
 )
 size = select(data, metric="cosine_random_sd")["value"].item()
@@ -291,8 +291,8 @@ figures.show(
     name="fig-geometry-valence",
     title=f"First component with valence, highest |r|: {figures.extremes(select(rows, kind='measured'), 'panel')}",
     fold=True,
-    caption="Correlation over thirteen emotions of the first component with rated valence (its sign is free). Measured: 95 % "
-    "interval over writers; shuffled labels: mean and the range of 95 % of the draws.",
+    caption="Correlation over thirteen emotions of the first component with rated valence (its sign is free). Measured: 95% "
+    "interval over writers; shuffled labels: mean and the range of 95% of the draws.",
     alt="Correlation of the first component with valence over depth, raw and whitened, with the shuffled null.",
 )
 

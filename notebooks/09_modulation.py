@@ -92,7 +92,7 @@ figures.show(
     name="fig-modulation-models",
     title=f"Highest mean theory score: {views.highest(curves)}",
     caption="How far labels move in the order that people's ratings say (1: exactly so, 0: no relation) when appraisals are "
-    "pushed around a layer: mean over the printed settings, 95 % intervals over writers, for three kinds of directions.",
+    "pushed around a layer: mean over the printed settings, 95% intervals over writers, for three kinds of directions.",
     alt="Mean theory score over depth for three kinds of directions, a panel for each model.",
 )
 say(claims.as_markdown(views.short_table(short)))
@@ -174,7 +174,7 @@ figures.show(
     name="fig-modulation-read",
     title=f"Best R² on unseen writers, over layers and appraisals: {figures.extremes(reads, 'direction')}",
     caption="R² of the ratings that each direction reads from the residual stream, on all texts by writers of the judged "
-    "half, with 95 % intervals over writers; below −1 not drawn. A difference of means reads by a line fitted where it was.",
+    "half, with 95% intervals over writers; below −1 not drawn. A difference of means reads by a line fitted where it was.",
     alt="R squared over layers in a panel for each appraisal: directions as released, ones that predict, differences of means.",
 )
 
@@ -283,8 +283,8 @@ figures.show(
     name="fig-modulation-depth",
     title=f"{above.sum()} of {len(above)} theory scores of single settings are above the range of random directions",
     fold=True,
-    caption=f"Theory score around each layer, as released, for a push of {dose:g} of the norm, with 95 % intervals over "
-    "writers. Random: the mean of random directions, and the range in which 95 % of new ones would lie; one in forty "
+    caption=f"Theory score around each layer, as released, for a push of {dose:g} of the norm, with 95% intervals over "
+    "writers. Random: the mean of random directions, and the range in which 95% of new ones would lie; one in forty "
     "lies above it. Dashed: the paper's counts at β = 2, scored alike.",
     alt="Theory score over depth in six panels, fitted directions against random ones, with the paper's curve.",
 )
@@ -333,7 +333,7 @@ figures.show(
     figures.against_null(pushes, sets, by="setting", xlabel="theory score"),
     name="fig-modulation-fair",
     title=f"Theory score {means[0]}; the mean of a set of random directions reaches {means[1]:.2f} at most",
-    caption=f"Theory scores of directions that predict around {around}, with 95 % intervals, against {fair['draw'].nunique()} sets "
+    caption=f"Theory scores of directions that predict around {around}, with 95% intervals, against {fair['draw'].nunique()} sets "
     "of random directions with the covariance of the activations and the same accumulated length.",
     alt="Theory score of directions that predict with interval for each setting over a cloud of scores of matched random directions.",
 )
@@ -343,7 +343,7 @@ pd.concat([views.robust(data, one) for one in both]).style.hide()
 
 # %% [markdown]
 # Around the layer of the paper's depth and, where it is another, around the one chosen for directions that predict. In
-# parentheses, of directions the 95 % interval over writers; of nulls, the range in which 95 % of new sets would lie.
+# parentheses, of directions the 95% interval over writers; of nulls, the range in which 95% of new sets would lie.
 # *Against theory* is the share of the judged texts whose answer changes to a label of which theory expects fewer.
 
 # %% [markdown]
@@ -366,7 +366,7 @@ figures.show(
     figures.interval_points(ways, by="setting", hue="way", **score),
     name="fig-modulation-said",
     title=f"Mean theory score: {figures.extremes(select(ways, setting=views.MEAN), 'way')}",
-    caption=f"Theory score of pushes around {around}, with directions that predict, and of saying the same; 95 % intervals.",
+    caption=f"Theory score of pushes around {around}, with directions that predict, and of saying the same; 95% intervals.",
     alt="Theory scores by setting, of pushes, of sentences, and of sentences beyond what a neutral one does.",
 )
 views.instead(data, acting).style.hide()
@@ -378,7 +378,7 @@ views.instead(data, acting).style.hide()
 # its expectations from outside of any corpus, the correlations of appraisals with emotions that {cite:t}`yeo2024` found over
 # many studies of people. They know neither trust nor neutral, predictability with eight of the thirteen, and some numbers
 # rest on a single study. *Labels moved* is the share of the texts by which the counts of labels differ from those before. In
-# parentheses, of the two nulls the range in which 95 % of new sets would lie, else 95 % intervals.
+# parentheses, of the two nulls the range in which 95% of new sets would lie, else 95% intervals.
 #
 # ## What else does a push move?
 #
@@ -400,7 +400,7 @@ figures.show(
     name="fig-modulation-beside",
     title=f"What is pushed moves by {on['value']:.2f} standard deviations of its rating, other appraisals by {off['value']:.2f}",
     fold=True,
-    caption=f"What is read at layer {reads} behind pushes around {around}, with directions that predict; 95 % intervals.",
+    caption=f"What is read at layer {reads} behind pushes around {around}, with directions that predict; 95% intervals.",
     alt="By setting, how far the pushed appraisal is read to move, and the mean size by which all others are.",
 )
 views.moved_beside(data, acting).style.hide()
@@ -424,7 +424,7 @@ figures.show(
     title=f"Mean theory score around layer {layer_number(acting.centre)}: "
     f"{figures.extremes(select(kinds, setting=views.MEAN), 'direction')}",
     fold=True,
-    caption=f"Theory scores of five kinds of directions around {around}, 95 % intervals.",
+    caption=f"Theory scores of five kinds of directions around {around}, 95% intervals.",
     alt="Theory scores of five kinds of directions for single appraisals and the mean of all settings.",
 )
 views.vectors_compared(data, llama, acting).style.format(precision=2, na_rep="–").hide()
@@ -451,7 +451,7 @@ figures.show(
     name="fig-modulation-dose",
     title=f"Mean theory score by length of push, around layer {where}: {figures.extremes(means, 'push')}",
     fold=True,
-    caption=f"Theory score by length of push around layer {where}, as released, 95 % intervals; diamonds: the paper's "
+    caption=f"Theory score by length of push around layer {where}, as released, 95% intervals; diamonds: the paper's "
     "counts at its layer 9. A push that is too strong gives one label to all texts, and the order of the others is lost.",
     alt="Theory score by dose for pleasantness and other-agency up and down and for the mean of settings.",
 )
@@ -479,7 +479,7 @@ seen, ahead = views.as_in_the_example(counts), agency["value"] > agency["limit"]
 each = [f"{row['setting']} **{spoken(row)}**, limit {row['limit']:.2f}" for _, row in agency.iterrows()]
 say(
     f"Of the {len(seen)} changes that the example asks for, **{sum(seen)}** are seen in the counts below. Of the {len(ahead)} "
-    f"theory scores **{ahead.sum()}** are above the limit, 99 % of those of random directions: {'; '.join(each)}. So the "
+    f"theory scores **{ahead.sum()}** are above the limit, 99% of those of random directions: {'; '.join(each)}. So the "
     f"example is {'' if all(seen) and ahead.all() else 'not '}seen here."
 )
 counts.rename_axis(index="push").reset_index().style.hide()
@@ -509,7 +509,7 @@ say(
     f"Mean theory score of the paper's {len(views.SETTINGS)} settings:\n\n"
     f"- along directions that predict, around layer {layer_number(tuned.centre)}: **{spoken(read)}**\n"
     f"- as released, around layer {where}: {spoken(own)}; {(beyond['value'] > beyond['limit']).sum()} of {len(beyond)} "
-    "settings lie beyond 99 % of the random directions\n"
+    "settings lie beyond 99% of the random directions\n"
     f"- of the paper's counts, layer 9 and β = 2: {theirs[2]:.2f}; of so many of its texts as here, {texts}: "
     f"{few.mean():.2f} ({few.quantile(0.025):.2f} to {few.quantile(0.975):.2f})"
 )

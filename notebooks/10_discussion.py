@@ -112,7 +112,7 @@ say(
 
 # %% [markdown]
 # **How to read the tables.** A row is one measurement, a column one model. The last column has the study's own values of
-# the model that it examined in detail. The 95 % interval stands in brackets. A dash says that nothing was measured, and so does a missing column. A
+# the model that it examined in detail. The 95% interval stands in brackets. A dash says that nothing was measured, and so does a missing column. A
 # *depth* is a layer's number over the number of layers. There is nothing between two layers, so that the interval of a
 # depth may begin and end at the same one. What happens in the methods is told in [Method](04_method.ipynb).
 #
@@ -299,7 +299,7 @@ figures.show(
     title=f"Directions that predict ratings follow the theory better in {higher} of {len(apart)} models",
     caption="Mean theory score of pushes of one appraisal, by how its direction is found: by the study's procedure; the same "
     "without what it shares with other appraisals; with a penalty chosen to predict the ratings of unseen writers. At the "
-    "depth that the study pushes at, and, last row, after depth 0.85. Bars: 95 % intervals.",
+    "depth that the study pushes at, and, last row, after depth 0.85. Bars: 95% intervals.",
     alt="For each kind of direction a mark for every model, with its interval, between -1 and 1.",
 )
 

@@ -98,7 +98,7 @@ figures.show(
     models.against_size(found, {name: name for name in models.DEPTHS}),
     name="fig-models-places",
     title=f"Half of the answers go along from depth {models.spans(found, 'patching onset')}",
-    caption="Where in the network four landmarks lie, by number of parameters. Filled: the runs of this book, with 95 % "
+    caption="Where in the network four landmarks lie, by number of parameters. Filled: the runs of this book, with 95% "
     "intervals where they are stored. Hollow: the paper's ten models, from its Figures 2, 3, 11 and 12.",
     alt="Four panels over the number of parameters: depth of probe saturation, patching onset, attention band, ablation dip.",
 )
@@ -116,7 +116,7 @@ drawn = bundle(
     title=f"Half of the answers go along from depth {models.spans(found, 'patching onset')}",
     caption="Where in the network the answer is settled, by size of the model: from which depth on half of the answers go "
     "along when what the network holds at the last token is copied from another event. Hollow: the ten models of the "
-    "study. Filled: ours, with 95 % intervals.",
+    "study. Filled: ours, with 95% intervals.",
     alt="That depth over the number of parameters, the study's ten models and this book's together.",
 )
 glue("first-figure", drawn, here=False)
@@ -129,7 +129,7 @@ glue("first-figure", drawn, here=False)
 # number of layers, and every curve is reduced to the point that matters, by the same rules for the paper's values and for
 # every stored run of ours:
 #
-# - **probe saturation**: where the probe of the residual stream first reaches 95 % of its maximum;
+# - **probe saturation**: where the probe of the residual stream first reaches 95% of its maximum;
 # - **patching onset**: the first layer whose residual stream, overwritten, carries at least half of the answers along;
 # - **attention band**: the middle of the five neighbouring layers whose attention outputs carry the most answers along;
 # - **ablation dip**: where zeroing three neighbouring attention outputs hurts most, the first and last three aside.

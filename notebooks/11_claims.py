@@ -85,7 +85,7 @@ glue("abstract", overview.abstract(run.slug), here=False)  # and this is on that
 #
 # {cite:t}`tak2025` make, by our count, nineteen claims that can be tested. Each has a test that is written down once, in
 # words and as a function, for our tables and for the values published for ten models. A test consists of *checks*. A
-# check **holds** when its number, with its whole 95 % interval where there is one, is on the claim's side, and **fails**
+# check **holds** when its number, with its whole 95% interval where there is one, is on the claim's side, and **fails**
 # when all of that is on the other side; it is **open** when the interval reaches over the limit, or two numbers are equal.
 # Where the paper published no number for a check, or a run did not measure it, the check is named with **no number** and
 # does not count: there the verdict rests on fewer checks. The first check that counts is the claim's core.

@@ -102,7 +102,7 @@ figures.show(
     name="fig-ablation-models",
     title=f"Without one attention output at least {figures.extremes(least, 'run', '.0%')} of the labels stay, the ends aside",
     caption="Share of events that keep their label when one layer of one component is set to zero at the last token, in "
-    "each model, with 95 % intervals over writers. Dashed: the paper's Llama 3.2 1B (its Figure 14).",
+    "each model, with 95% intervals over writers. Dashed: the paper's Llama 3.2 1B (its Figure 14).",
     alt="Agreement after zero ablation over depth for attention, feed-forward and residual stream, a panel for each model.",
 )
 ladder.badges(run, "B_ablation")
@@ -150,7 +150,7 @@ figures.show(
     name="fig-ablation-single",
     title=f"Lowest agreement after zeroing one layer, the ends aside: {figures.extremes(views.lowest(zeroed, 'component'), 'component')}",
     fold=True,
-    caption=f"Agreement after zero and random ablation of one layer at the last token, {floor['n']:,} agreed events, 95 % "
+    caption=f"Agreement after zero and random ablation of one layer at the last token, {floor['n']:,} agreed events, 95% "
     "intervals over writers. Dashed: the paper's Llama 3.2 1B (its Figures 14 and 15). Dotted line: a constant answer.",
     alt="Agreement over depth after zero and random ablation, in panels for attention, feed-forward and residual stream.",
 )
@@ -213,7 +213,7 @@ if len(centred):
         name="fig-ablation-centred",
         title=f"Lowest agreement, {panel} zeroed, the ends aside: {figures.extremes(low, 'offsets')}",
         caption="Agreement after zero ablation of one layer and of three, with the offsets of the clean run and with ones "
-        "centred anew under the edit, 95 % intervals over writers. Between the curves lies a shift of all events alike.",
+        "centred anew under the edit, 95% intervals over writers. Between the curves lies a shift of all events alike.",
         alt="Agreement over depth after zero ablation with fixed and with re-centred offsets, attention and feed-forward.",
     )
 else:
@@ -236,7 +236,7 @@ if len(told):
         title=f"Lowest area without {low['panel'].iloc[0]}, the ends aside: {figures.extremes(low, 'component')}",
         fold=True,
         caption="How well each label's score tells its events from all others after zero ablation, the mean over labels, "
-        "95 % intervals over writers. Dotted lines: chance, and the model with nothing removed.",
+        "95% intervals over writers. Dotted lines: chance, and the model with nothing removed.",
         alt="Area under the ROC curve over depth after zero ablation of attention and feed-forward, one layer and three.",
     )
     say(f"What is left at the lowest place. With nothing removed the area is {spoken(whole)}, and all labels agree.")
@@ -255,7 +255,7 @@ if len(gentle):
         figures.depth_curves(gentle, **look),
         name="fig-ablation-kinds",
         title=f"Lowest agreement without one layer, the ends aside: {figures.extremes(views.lowest(gentle, 'component', 'method'), 'method', lowest=True)}",
-        caption="Four ablations of one layer at the last token, 95 % intervals. The residual stream is left out: "
+        caption="Four ablations of one layer at the last token, 95% intervals. The residual stream is left out: "
         "overwriting it removes the event altogether, whatever it is overwritten with.",
         alt="Agreement over depth for zero, random, mean and resample ablation of attention and feed-forward outputs.",
     )
@@ -287,7 +287,7 @@ if len(wide):
         name="fig-ablation-span",
         title=f"Lowest agreement without three layers, the ends aside: {figures.extremes(views.lowest(wide, 'component', 'method'), 'method', lowest=True)}",
         fold=True,
-        caption="Agreement after ablation of three neighbouring layers, at the centre of the window, 95 % intervals. "
+        caption="Agreement after ablation of three neighbouring layers, at the centre of the window, 95% intervals. "
         "Dashed: zero and random ablation of the paper's Llama 3.2 1B (its Figure 12).",
         alt="Agreement over depth when three neighbouring layers are removed, ours and the paper's.",
     )

@@ -104,7 +104,7 @@ if len(carried):
         name="fig-robustness-controls",
         title=f"Share of answers that attention carries along at its best layer: {figures.extremes(views.pick(carried, component='attn_out'), 'task', '.0%')}",
         caption="Share of patched pairs that take over the other event's answer: attention in windows of three layers, "
-        "the residual stream layer by layer, 95 % intervals. Dashed: the paper's first-word task (its Figure 23).",
+        "the residual stream layer by layer, 95% intervals. Dashed: the paper's first-word task (its Figure 23).",
         alt="Transfer over depth for emotion and the two control tasks on the same events.",
     )
 ladder.badges(run, "C_robustness")
@@ -121,7 +121,7 @@ ladder.badges(run, "C_robustness")
 #
 # $$\Delta(w) = s_A(w) - s_B(w),$$
 #
-# so that what the events have in common cancels, and the middle 95 % of the differences is the interval.
+# so that what the events have in common cancels, and the middle 95% of the differences is the interval.
 #
 # ## Eleven prompts
 #
@@ -139,7 +139,7 @@ figures.show(
     title=f"Accuracy under the best prompt: {figures.extremes(accuracy, 'calibration', '.0%')}; under the "
     f"worst: {figures.extremes(accuracy, 'calibration', '.0%', lowest=True)}",
     fold=True,
-    caption=f"Accuracy on {accuracy['n'].iloc[0]:,} events under each prompt, 95 % intervals over writers. Diamonds: the "
+    caption=f"Accuracy on {accuracy['n'].iloc[0]:,} events under each prompt, 95% intervals over writers. Diamonds: the "
     "paper's Llama 3.2 1B on 6,600 events (its Figure 25, not calibrated), which knows no `0shot` and no `chat`.",
     alt="Accuracy under each prompt with and without calibration, beside the paper's.",
 )
@@ -218,7 +218,7 @@ if len(later):
         title=f"Prompts whose whole interval is beside the default's place: {views.elsewhere(later)}",
         fold=True,
         caption="How many layers later than under the default prompt patching of attention peaks and zero ablation of "
-        "attention costs most, first and last three layers aside; paired 95 % intervals. In the paper all are zero.",
+        "attention costs most, first and last three layers aside; paired 95% intervals. In the paper all are zero.",
         alt="Shift of the patching peak and of the ablation dip, in layers, for each prompt.",
     )
 else:
@@ -277,7 +277,7 @@ masked.style.hide() if len(masked) else None
 # {numref}`fig-robustness-controls`, above, has what attention carries; here is how each task is answered. A model that cannot
 # do a control task says little with it: compare the first two columns with the third, the share of
 # the commonest right answer. Where answers are no better than that, only *probes* speak, which read the right answer
-# whether or not the model gives it. *Saturation* is the depth at which a probe has 95 % of its best; a depth beyond 1
+# whether or not the model gives it. *Saturation* is the depth at which a probe has 95% of its best; a depth beyond 1
 # means never.
 
 # %% tags=["hide-input"]
@@ -288,7 +288,7 @@ if len(read):
         name="fig-robustness-control-probes",
         title=f"Right answer read from the stream, balanced accuracy at the best layer: {figures.extremes(read, 'task')}",
         fold=True,
-        caption="Balanced held-out accuracy of probes of the right answer in the residual stream, 95 % intervals over "
+        caption="Balanced held-out accuracy of probes of the right answer in the residual stream, 95% intervals over "
         "writers. Chance is one over the number of answers of a task.",
         alt="Probe accuracy over depth for emotion and the control tasks on the same events.",
     )
@@ -317,7 +317,7 @@ if len(tokens):
         alt="Heat-maps of agreement over layers and tokens for three components, ours above the paper's.",
     )
 say(
-    f"Lowest share of answers left over the layers, of {lowest['n'].iloc[0]} agreed events, with 95 % intervals:"
+    f"Lowest share of answers left over the layers, of {lowest['n'].iloc[0]} agreed events, with 95% intervals:"
     if len(lowest)
     else "No tokens were zeroed one by one in this run."
 )
@@ -343,7 +343,7 @@ if len(six):
         title=f"Appraisals of missed and of correct events lie apart by at most, in points of rating: "
         f"{figures.extremes(six.assign(value=six['value'].abs()), 'source')}",
         fold=True,
-        caption="Appraisals of missed minus correct events at the layer that reads them best, 95 % intervals over "
+        caption="Appraisals of missed minus correct events at the layer that reads them best, 95% intervals over "
         "writers. Diamonds: the paper's Table 3.",
         alt="Differences for six pairs of emotion and appraisal, from four sources.",
     )
@@ -373,7 +373,7 @@ if len(spread):
         name="fig-robustness-splits",
         title=f"Largest deviation over splits, in points: {figures.extremes(spread, 'metric', '.1f')}",
         fold=True,
-        caption="Standard deviation of the probe's accuracy, 95 % interval, and what as many test events vary by chance.",
+        caption="Standard deviation of the probe's accuracy, 95% interval, and what as many test events vary by chance.",
         alt="Standard deviation over splits by depth, beside the deviation of sampling.",
     )
 else:

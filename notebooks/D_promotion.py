@@ -236,7 +236,7 @@ figures.show(
 # %% [markdown]
 # One emotion at a time, at the depth where the paper finds the strongest effect (its layer 10 of 16), so that our texts
 # take no part in the choice; each with its interval over writers. For random directions the line is the range in which
-# 95 % of new draws would lie.
+# 95% of new draws would lie.
 
 # %% tags=["hide-input"]
 here = views.at_paper_depth(table)
@@ -245,8 +245,8 @@ figures.show(
     figures.interval_points(here, by="label", hue="vector", xlabel="promotion score", xlim=(-1, 1)),
     name="fig-promotion-emotions",
     title=f"Around {around}, {k} of {of} emotions are promoted beyond the range of random directions",
-    caption=f"Promotion score around {around}, {here['push'].iloc[0]}, {texts} texts. Bars: 95 % intervals over writers; of "
-    "random directions, the range in which 95 % of them lie.",
+    caption=f"Promotion score around {around}, {here['push'].iloc[0]}, {texts} texts. Bars: 95% intervals over writers; of "
+    "random directions, the range in which 95% of them lie.",
     alt="Promotion scores with intervals for thirteen emotions and three kinds of vectors.",
 )
 

@@ -135,8 +135,8 @@ if not missing:
     )
     say(
         f"In bfloat16 ours is {half['over_float32']['median']:.1f} times as fast as in float32, which is "
-        f"**{half['ratio']['median']:.0f}** times the plain float32 way; **{100 * half['equal_labels']['batch']:.1f} %** of "
-        f"the calibrated labels stay equal ({100 * half['equal_labels']['none']:.1f} % without calibration). Small "
+        f"**{half['ratio']['median']:.0f}** times the plain float32 way; **{100 * half['equal_labels']['batch']:.1f}%** of "
+        f"the calibrated labels stay equal ({100 * half['equal_labels']['none']:.1f}% without calibration). Small "
         "models are therefore run in float32 where nothing else is asked for, so that no label depends on the rounding."
     )
 
@@ -159,7 +159,7 @@ if not missing:
     )
     record = bench["overhead"]
     say(
-        f"nnsight: logits differ by {record['largest_difference']:.2g}; it costs **{record['percent']['median']:.1f} %** "
+        f"nnsight: logits differ by {record['largest_difference']:.2g}; it costs **{record['percent']['median']:.1f}%** "
         f"({plain(record['percent']['min'], '.1f')} to {record['percent']['max']:.1f}) over plain hooks."
     )
 
@@ -180,7 +180,7 @@ if not missing:
         title=f"GFLOP/s: {figures.extremes(rates, 'figure', '.0f')}",
         fold=True,
         caption="Rate of the model's linear layers alone, by number of rows, and what replay (360 edits a text) and encode "
-        f"reach: {machine['replay_percent']['median']:.0f} and {machine['encode_percent']['median']:.0f} % of the fastest.",
+        f"reach: {machine['replay_percent']['median']:.0f} and {machine['encode_percent']['median']:.0f}% of the fastest.",
         alt="GFLOP/s: " + "; ".join(f"{row.figure} {row.value:.0f}" for row in rates.itertuples()) + ".",
     )
     own, whole = few["parts"][0]["tokens"] / few["texts"], few["tokens"]["padded"]

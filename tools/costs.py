@@ -13,7 +13,7 @@ import yaml
 
 from emolib.book import plan
 from emolib.book.run import experiment_of, measuring, result_of, side_by_side
-from emolib.study.run import REFERENCE, Run
+from emolib.study.run import LADDER, Run
 from emolib.tables import results
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -68,5 +68,5 @@ def profile(run: Run, known: dict[str, Any]) -> dict[str, object] | None:
 
 if __name__ == "__main__":
     known = yaml.safe_load(TARGET.read_text(encoding="utf-8")) if TARGET.is_file() else {}
-    known |= {run.profile: new for run in (Run(), REFERENCE) if (new := profile(run, known[run.profile]))}
+    known |= {run.profile: new for run in (Run(), LADDER[-1]) if (new := profile(run, known[run.profile]))}
     TARGET.write_text(HEAD + yaml.safe_dump(known, sort_keys=False, default_flow_style=None), encoding="utf-8")

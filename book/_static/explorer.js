@@ -201,7 +201,7 @@ document.addEventListener("DOMContentLoaded", () => {
   }
 
   const columns = () => [["who", "model"], ...spread().filter((name) => !["who", "layer"].includes(name)).map((name) => [name, title(name)]),
-    ...(layered() ? [["place", "layer"]] : []), ["shown", "value"], ["interval", "95 % interval"], ["n", "n"], ["where", "source"]];
+    ...(layered() ? [["place", "layer"]] : []), ["shown", "value"], ["interval", "95% interval"], ["n", "n"], ["where", "source"]];
   const short = (value) => (value === null ? "" : Number(value.toPrecision(4)).toString());
   let rows = [];
   let drawn = Promise.resolve();

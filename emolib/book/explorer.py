@@ -91,7 +91,7 @@ def payload(root: Path) -> dict[str, Any]:
         for experiment, known in about["levels"].items()
     }
     tables: dict[str, dict[str, Any]] = {}
-    for name in (each["experiment"] for part in about["parts"].values() for each in part.values()):
+    for name in dict.fromkeys(each["experiment"] for part in about["parts"].values() for each in part.values()):
         rows = frame[frame["experiment"] == name]
         measures = rows.groupby("metric", sort=False)["who"].nunique().sort_values(ascending=False, kind="stable").index
         tables[name] = {
@@ -171,7 +171,9 @@ def measurements(root: Path) -> pd.DataFrame:
     frame = frame.reindex(columns=list(dict.fromkeys([*frame, *CHOICES, "settings", "slug"])))
     pushed = frame["pleasantness"].notna()
     frame["setting"] = np.where(frame["settings"] == "printed", "mean of the printed settings", "")
-    frame.loc[pushed, "setting"] = [_setting(row) for row in frame.loc[pushed, [*PUSHED]].to_dict("records")]
+    signs = [*map(tuple, frame.loc[pushed, [*PUSHED]].to_numpy())]
+    settings = {row: _setting(dict(zip(PUSHED, row, strict=True))) for row in dict.fromkeys(signs)}
+    frame.loc[pushed, "setting"] = [settings[row] for row in signs]
     for name in CHOICES:
         codes, values = pd.factorize(frame[name])  # -1, so the last, where there is none
         frame[name] = np.array([*map(_text, values), ""], dtype=object)[codes]

@@ -92,5 +92,5 @@ def growth(found: Bench) -> Figure:
 def exponents(found: Bench) -> pd.DataFrame:
     """The slopes in the double-logarithmic plot with their intervals, as text, a row a quantity."""
     stored = pd.DataFrame(found["growth"]["exponents"]).T.loc[list(QUANTITIES), list(MEASURES.values())]
-    heads = [f"exponent of {name}, 95 % interval" for name in MEASURES]
+    heads = [f"exponent of {name}, 95% interval" for name in MEASURES]
     return stored.map(lambda one: "{value:.2f} ({ci_low:.2f} to {ci_high:.2f})".format(**one)).set_axis(heads, axis=1)

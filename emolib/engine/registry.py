@@ -156,8 +156,8 @@ def _numbers(checkpoint: Path) -> int:
 def usual_dtype(name: str) -> DType:
     """What a model is run in unless something else is asked for: float32, and mixed from 0.4 billion weights on.
 
-    Measured on 500 texts of crowd-enVENT (tools/precision.py): with 0.6 billion weights mixed flips 1 % of the labels
-    of float32 and bfloat16 2 to 3 %, at twice the speed of float32 both; with 0.1 billion it is 3 % and 6 %. Models
+    Measured on 500 texts of crowd-enVENT (tools/precision.py): with 0.6 billion weights mixed flips 1% of the labels
+    of float32 and bfloat16 2 to 3%, at twice the speed of float32 both; with 0.1 billion it is 3% and 6%. Models
     whose size is not known here, on the hub, are taken to be large.
     """
     count = parameters(name)

@@ -42,7 +42,7 @@ def interval_points(
     whose: str = OURS,
     percent: bool = False,
 ) -> Figure:
-    """Return a point with its 95 % interval per value of `by` (top to bottom) and `hue`; the paper's is a diamond.
+    """Return a point with its 95% interval per value of `by` (top to bottom) and `hue`; the paper's is a diamond.
 
     `lines` are up to three named vertical lines, for example {"chance": 1 / 13, "human readers": 0.55}. `whose` says
     what the points are, where they are not all this run's; shares are shown in `percent`.
@@ -62,7 +62,7 @@ def interval_points(
                 _points(ax, rows, places, colour, marker)
             else:
                 ax.plot(rows["value"], places, "D", color=INK, markerfacecolor="none", markersize=5.5, zorder=4)
-        name = readable(shade, hue or "") or f"{whose}, 95 % interval"
+        name = readable(shade, hue or "") or f"{whose}, 95% interval"
         handles.append(Line2D([], [], color=colour, marker=marker, label=name))
     ax.set_yticks(range(len(names)), [readable(name, by) for name in names])
     ax.set(xlabel=xlabel, xlim=xlim, ylim=(len(names) - 0.4, -0.6))
@@ -94,7 +94,7 @@ def against_null(ours: pd.DataFrame, null: pd.DataFrame, *, xlabel: str, by: str
         _points(ax, rows_where(ours, by, name), np.array([y]), PRIMARY, "o")
     ax.set_yticks(range(len(names)), [readable(name, by) for name in names])
     ax.set(xlabel=xlabel, ylim=(len(names) - 0.4, -0.6))
-    handles = [Line2D([], [], color=PRIMARY, marker="o", label=f"{OURS}, 95 % interval")]
+    handles = [Line2D([], [], color=PRIMARY, marker="o", label=f"{OURS}, 95% interval")]
     handles.append(Line2D([], [], color=GREY, marker=".", linestyle="", label="random directions"))
     legend_below(fig, handles)
     return fig

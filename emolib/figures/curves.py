@@ -1,7 +1,7 @@
 """Figures over layers: curves with their bands, and heat maps of sites.
 
 Rows are selected before they come here: a point that two rows claim is an error, not an average. Ours is solid with its
-95 % interval, the paper dashed, a reference run dotted. Layers are counted from 1 on axes.
+95% interval, the paper dashed, a reference run dotted. Layers are counted from 1 on axes.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def depth_curves(
     ylim: tuple[float, float] | None = None,
     colours: Sequence[str] = (),
 ) -> Figure:
-    """Return `value` over layers, a curve per `hue` with its 95 % band, a panel per value of `panel`.
+    """Return `value` over layers, a curve per `hue` with its 95% band, a panel per value of `panel`.
 
     `x=None` counts layers when all curves come from models of one depth, and otherwise plots the fraction of depth.
     `lines` are named levels, such as {"chance": 1 / 13}; a curve of ours that is level has no markers. `colours`, one a

@@ -53,7 +53,7 @@ OUTCOMES = {"transfer": ("transferred", "#8647b9"), "neither": ("neither", "#cc7
 def confusion_matrix(ours: pd.DataFrame, *, paper: pd.DataFrame | None = None) -> Figure:
     """Return the share of each writer's `label` (row) given each `answer` (column), ours above the paper's.
 
-    Values are counts; shares from 5 % on are also written, in per cent. A label without texts has an empty row.
+    Values are counts; shares from 5% on are also written, in per cent. A label without texts has an empty row.
     """
     frames = two_sources(ours, paper, ["label", "answer"])
     fig = Figure(figsize=(WIDTH, 5.3 * len(frames) + 0.5))
@@ -219,7 +219,7 @@ def outcome_stacks(
 ) -> Figure:
     """Return the shares of the metrics transfer, neither and kept over depth, stacked, a panel per value of `panel`.
 
-    The 95 % intervals of transfer (from below) and kept (from above) are shaded around the edges of `neither`. The
+    The 95% intervals of transfer (from below) and kept (from above) are shaded around the edges of `neither`. The
     paper's edges are dashed and a reference run's dotted, as far as they have these metrics. Raises ValueError for two
     rows at one point and for shares that do not add up to 1.
     """

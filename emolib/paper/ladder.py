@@ -31,8 +31,8 @@ def run_name(tables: Tables, slug: str) -> str:
     """How figures name a run: its model, and what is not usual about it; never as a model of the paper."""
     usual = {name: str(value) for name, value in REFERENCE.parameters().items() if name not in ("model", "device")}
     stated = Evidence(tables).parameters("model", *usual)
-    if parse(stated.get("model", "")).base in registry():
-        usual["dtype"] = usual_dtype(stated["model"])
+    known = parse(stated.get("model", "")).base in registry()
+    usual["dtype"] = usual_dtype(stated["model"]) if known else Run.dtype
     extra = [stated[name] for name in usual if stated.get(name, usual[name]) != usual[name]]
     name = paper.model_name(_titled(stated["model"]) if "model" in stated else slug)
     extra = extra or ["run here"] * (name in {model.name for model in paper.PAPER_MODELS})

@@ -38,7 +38,7 @@ from emolib.tables import paper
 from emolib.texts.appraisals import NAMED
 
 DEPTHS = {
-    "probe saturation": "where the probe of the residual stream first has 95 % of its maximum",
+    "probe saturation": "where the probe of the residual stream first has 95% of its maximum",
     "patching onset": "from where overwriting the residual stream carries half of the answers",
     "attention band": "where five layers of attention carry the most answers",
     "ablation dip": "where removing three layers of attention hurts most",

@@ -1,7 +1,7 @@
 """Intervals and tests for texts that come in groups: several texts by one writer are not independent.
 
 `cluster_bootstrap` and `cluster_wilson` serve means and shares; `bootstrap` gives any statistic of `stats.scores`
-(balanced accuracy, R2, correlation, landmarks of curves) a 95 % interval by drawing whole groups.
+(balanced accuracy, R2, correlation, landmarks of curves) a 95% interval by drawing whole groups.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ UNDRAWN = 0.01  # share of the resamples that may draw nothing of a column
 
 @dataclass(frozen=True)
 class Interval:
-    """Estimates and the ends of their 95 % intervals, three arrays of one shape; an interval contains its estimate."""
+    """Estimates and the ends of their 95% intervals, three arrays of one shape; an interval contains its estimate."""
 
     value: Array
     ci_low: Array
@@ -104,7 +104,7 @@ def bootstrap(
     """Return the statistic on all texts with its interval, resampling `groups` [n].
 
     Noise lowers a rank correlation, and resamples are noisier than the sample: all of them may lie on one side of the
-    estimate. `ends="symmetric"` reaches equally far to both, as far as 95 % of the resamples lie from the estimate.
+    estimate. `ends="symmetric"` reaches equally far to both, as far as 95% of the resamples lie from the estimate.
     What either covers is the mean over samples of this size; of infinitely many texts a rank correlation is higher.
     """
     estimate, draws = resample(statistic, groups, n_resamples=n_resamples, seed=seed)

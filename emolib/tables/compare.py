@@ -3,9 +3,9 @@
 The tolerance was chosen by measuring the quick run with one thread and with two, and with the instructions of older
 processors (AVX2 instead of AVX-512). Most values then move by less than 1e-6, and what is continuous by at most 4e-5 of
 itself (or of 1): ROUNDING. Where two answers are nearly tied, one text falls to the other side, and a share of n texts
-moves by 1/n: such flips are counted and shown, never hidden. Between threads at most 1 % of a metric's rows flipped,
-between instructions 3 %. Rows of the paper's own probe move more, because its solver stops before it has converged:
-its weights by 0.015, their intervals by 0.06, and 17 % of its shares of 26 held-out texts by one to three texts.
+moves by 1/n: such flips are counted and shown, never hidden. Between threads at most 1% of a metric's rows flipped,
+between instructions 3%. Rows of the paper's own probe move more, because its solver stops before it has converged:
+its weights by 0.015, their intervals by 0.06, and 17% of its shares of 26 held-out texts by one to three texts.
 Other batches and other memory move nothing further; hash seeds, and what was resumed, move nothing, nor the order of
 rows (`tests/study/test_tolerance.py`).
 """

@@ -33,7 +33,7 @@ class Task:
 def first_word_task(texts: pd.Series, n: int, *, seed: int, shown: Sequence[int] = ()) -> Task | None:
     """The paper's control (C.4): name the first word, on at most `n` texts that begin with one of its 13 words.
 
-    Drawn at random and not balanced, as in the paper, where 62 % begin with "I"; never a text in the rows `shown`,
+    Drawn at random and not balanced, as in the paper, where 62% begin with "I"; never a text in the rows `shown`,
     which a prompt has as demonstrations. None when fewer than two words begin `FEWEST` texts.
     """
     prompt = get_prompt("first_word")

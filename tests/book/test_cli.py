@@ -549,7 +549,7 @@ def test_an_executed_notebook_holds_nothing_of_the_machine_and_of_the_user(
 
 def test_what_needs_python_behind_the_page_is_not_kept() -> None:
     outputs = [
-        new_output("display_data", data={"application/vnd.jupyter.widget-view+json": {}, "text/plain": "reading: 0 %"}),
+        new_output("display_data", data={"application/vnd.jupyter.widget-view+json": {}, "text/plain": "reading: 0%"}),
         new_output("display_data", data={"text/plain": "kept"}),
         new_output("stream", name="stderr", text="1.0 s"),
     ]

@@ -17,10 +17,12 @@ from emolib.engine.engine import Engine
 from emolib.engine.loading import load
 from emolib.engine.tiny import tiny_config, tiny_model
 from emolib.engine.work import done
-from emolib.study.run import REFERENCE, Run
+from emolib.study.run import LADDER, Run
 from emolib.study.study import Study
 from emolib.tables import results
 from emolib.tables.provenance import cost, duration
+
+SMALL = LADDER[-1]  # the run that costs.yml is of
 
 
 def test_the_engine_counts_passes_and_tokens():
@@ -144,7 +146,7 @@ def test_a_dry_run_tells_and_computes_nothing(tiny_folder: Path, tiny_corpus: Pa
 
 
 def test_what_is_there_is_told_beside_what_it_took(monkeypatch):
-    root, base = Path(__file__).resolve().parents[2], plan.measured(REFERENCE)
+    root, base = Path(__file__).resolve().parents[2], plan.measured(SMALL)
     for name, known in {
         "calibrate": plan.Rates(**base["rates"]),
         "texts_of": plan.Texts(base["texts"], base["own"], 34, ""),
@@ -153,16 +155,16 @@ def test_what_is_there_is_told_beside_what_it_took(monkeypatch):
         monkeypatch.setattr(plan, name, lambda *_, known=known: known)
     monkeypatch.setattr(plan.book, "why_not_fresh", lambda *_: None)  # the corpus may not be here
     notebooks = ["03_behaviour", "B_ablation", "11_claims"]
-    lines = list(plan.plan(REFERENCE, notebooks, root, 2))
+    lines = list(plan.plan(SMALL, notebooks, root, 2))
     for name, notebook in (("behaviour", "03_behaviour"), ("ablation", "B_ablation")):
         [line] = [line for line in lines if line.startswith(name)]
-        about = results.read(result_of(notebook, REFERENCE.slug, root)).attrs["provenance"]
+        about = results.read(result_of(notebook, SMALL.slug, root)).attrs["provenance"]
         # Rates as on the machine of costs.yml: what is told is what was measured there.
         seconds = sum(base["experiments"][name][kind][2] for kind in plan.KINDS) + base["experiments"][name]["other"]
         assert line.split()[3:5] == duration(seconds).split()
         assert line.endswith(f"there already: took {cost(about)} on {about['processor']}")
     [total] = [line for line in lines if line.startswith("time")]
-    undrawn = sum(not (root / "runs" / REFERENCE.slug / f"{notebook}.ipynb").is_file() for notebook in notebooks)
+    undrawn = sum(not (root / "runs" / SMALL.slug / f"{notebook}.ipynb").is_file() for notebook in notebooks)
     assert f"about {duration(undrawn * base['drawing'])}," in total, "what is there takes no time again, its pages do"
 
 

@@ -113,7 +113,7 @@ def test_partial_r2_has_an_interval_that_tells(table: pd.DataFrame) -> None:
     rows = select(table, metric="partial_r2").set_index(["component", "layer", "appraisal"])
     assert rows.loc[(*CARRIES_RATING, PLANTED), "ci_low"] > 0.85
     others = rows.drop([(*CARRIES_RATING, PLANTED)])
-    assert (others["ci_low"] > 0).mean() < 0.06  # 2.5 % expected where there is nothing
+    assert (others["ci_low"] > 0).mean() < 0.06  # 2.5% expected where there is nothing
 
 
 def test_the_released_probe_is_the_papers_code(planted: Study, table: pd.DataFrame) -> None:

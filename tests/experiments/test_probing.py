@@ -53,7 +53,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def planted(folder: Path, tiny_folder: Path) -> Callable[..., PlantedStudy]:
-    """The study of these texts, of which the model answers 85 % as the writers did."""
+    """The study of these texts, of which the model answers 85% as the writers did."""
     run = Run(model=str(tiny_folder), corpus=str(folder / "planted.csv"), calibration="none")
     random, truth = np.random.default_rng(0), Study(run).truth
     wrong = (truth + random.integers(1, 13, N)) % 13
@@ -171,7 +171,7 @@ def test_each_curve_saturates_where_it_was_planted(table: pd.DataFrame, setting:
 
 @pytest.mark.parametrize(("second", "depth"), [(0.9, 1.0), (0.98, 0.5)])
 def test_saturation_by_hand(planted: Callable[..., PlantedStudy], second: float, depth: float) -> None:
-    # 0.9 is below 95 % of the maximum, so the last of four layers; 0.98 is above.
+    # 0.9 is below 95% of the maximum, so the last of four layers; 0.98 is above.
     study, random = planted(), np.random.default_rng(0)
     shares = (0.3, second, 0.8, 1.0)
     right = np.stack([random.random(N) < share for share in shares], axis=1)

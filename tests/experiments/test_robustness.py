@@ -62,7 +62,7 @@ def test_every_prompt_is_asked_and_a_chat_where_there_is_a_template() -> None:
 
 
 def planted(probe_from: int, dip: int, peak: int, onset: int, *, noise: float = 0.1, seed: int = 0) -> Profile:
-    """A profile whose probe, dip, peak and onset are where they are said to be, 80 % of the texts being agreed."""
+    """A profile whose probe, dip, peak and onset are where they are said to be, 80% of the texts being agreed."""
     random = np.random.default_rng(seed)
     truth = np.arange(N) % 13
     predicted = np.where(np.arange(N) % 5 == 0, (truth + 1) % 13, truth)

@@ -1,7 +1,7 @@
 """No claim is seen in nothing: verdicts on tables without the effect, many times drawn, and on untrained twins.
 
 A null takes tables in which all claims hold (the planted run) or some (the reference run), and takes effects out. A
-claim is then reproduced in none of its readings more often than one time in twenty, with 95 % confidence (Clopper and
+claim is then reproduced in none of its readings more often than one time in twenty, with 95% confidence (Clopper and
 Pearson, one-sided): in none of 60 drawn tables, or else in at most 1 of 100, 4 of 200 or 12 of 400. That claims are
 reproduced where effects are is tested in `test_claims`.
 """
@@ -46,7 +46,7 @@ OTHERS = [name for name in NAMES if name not in ("C1", "C19")]
 
 
 def rare(count: int, draws: int = DRAWS, share: float = 0.05) -> bool:
-    """Whether so many of so many draws are less than that share with 95 % confidence."""
+    """Whether so many of so many draws are less than that share with 95% confidence."""
     return bool(beta.ppf(0.95, count + 1, draws - count) < share)
 
 
@@ -231,7 +231,7 @@ def answering(planted: dict[str, pd.DataFrame], share: float, n: int = 520) -> d
 def test_of_a_model_that_answers_by_chance_no_claim_but_the_first_is_tested(planted: dict[str, pd.DataFrame]) -> None:
     found = claims.verdicts(answering(planted, CHANCE)).set_index("claim")
     assert set(found.loc["C1", "outcome"]) == {"not"} and set(found.loc[NAMES[1:], "outcome"]) == {"not testable"}
-    why = "this model names the writer's emotion no better than chance: 7.7 (5.7 to 10.3) %, chance 7.7 %"
+    why = "this model names the writer's emotion no better than chance: 7.7 (5.7 to 10.3)%, chance 7.7%"
     assert set(found.loc[NAMES[1:], "numbers"]) == {why}
 
 
@@ -268,7 +268,7 @@ def test_what_an_untrained_twin_shows_as_well_is_not_reproduced(planted: dict[st
     assert found.pop("C1").outcome == "reproduced"
     assert {one.outcome for one in found.values()} == {"not testable"}
     assert "the untrained twin passes the same test" in found["C14"].reason
-    assert "no better than its untrained twin: 90.0 (88.0 to 92.0) %, twin 90.0 (88.0 to 92.0) %" in found["C2"].reason
+    assert "no better than its untrained twin: 90.0 (88.0 to 92.0)%, twin 90.0 (88.0 to 92.0)%" in found["C2"].reason
     run.twins = ({"behaviour": answering(planted, CHANCE)["behaviour"]},)  # that was asked nothing else
     assert set(claims.verdicts(run)["outcome"]) == {"reproduced"}
 

@@ -332,7 +332,7 @@ def test_rating_correlations_have_the_right_signs(corpus: Corpus) -> None:
 
 
 def chance(events: pd.DataFrame) -> float:
-    """What 99.9 % of chance results lie under: one in 13 and 3.1 standard deviations of a share of the events."""
+    """What 99.9% of chance results lie under: one in 13 and 3.1 standard deviations of a share of the events."""
     return 1 / 13 + 3.1 * (1 / 13 * 12 / 13 / len(events)) ** 0.5
 
 

@@ -31,7 +31,7 @@ Row = dict[str, Any]
 
 
 def run(study: Study) -> pd.DataFrame:
-    """Attention of the last token by layer; all metrics with 95 % intervals over writers.
+    """Attention of the last token by layer; all metrics with 95% intervals over writers.
 
     On a sample balanced over emotions, for `demonstrations` given, shuffled (their order), relabelled (each gets
     another's label) and removed, by `segment`: `mass` and `value_mass`, shares of the attention averaged over heads;

@@ -148,7 +148,7 @@ def correlation(coordinates: Array, outer: Array) -> Array:
 
 
 def interval(value: Array, replicates: Array, *, factor: float = 1.0, scale: Scale = "plain") -> stats.Interval:
-    """`value` with its 95 % interval from the standard error, `factor` times the SD over `replicates` [B, ...].
+    """`value` with its 95% interval from the standard error, `factor` times the SD over `replicates` [B, ...].
 
     "cosine" works on the scale of Fisher's z, so that the ends stay within -1 and 1. Unlike percentiles this does not
     move when resampling adds noise of its own to both directions, which raises or lowers every replicate alike.

@@ -43,7 +43,7 @@ def run(study: Study) -> pd.DataFrame:
     """Cosines of 13 emotion and 6 appraisal directions by layer and kind of vector, and the plane of the emotions.
 
     By `vector`, `emotion` and `appraisal`: cosine, cosine_null (ratings moved), cosine_by_construction (both moved; the
-    value is the mean, the ends hold 95 % of draws). By vector: alignment, the mean over the paper's twelve pairs of the
+    value is the mean, the ends hold 95% of draws). By vector: alignment, the mean over the paper's twelve pairs of the
     cosine times its expected sign, and magnitude, that of its size, with both nulls and _split: emotions from one half
     of the writers, appraisals from the other, so that accidents of the same texts cannot align them (interval: spread
     of random splits); halving and fade, ratios of magnitudes. PCA of the emotions' centroids: pc_share by `pc`,

@@ -87,7 +87,7 @@ def reach(data: pd.DataFrame) -> pd.DataFrame:
 
 def expected_signs(data: pd.DataFrame) -> pd.DataFrame:
     """For each of the twelve pairs how far the emotion's mean rating lies from that of all emotions (`rating`), whether
-    its 95 % interval excludes zero (`clear`), and the share of the layers of the first half in which the cosine has
+    its 95% interval excludes zero (`clear`), and the share of the layers of the first half in which the cosine has
     that sign, a column per kind of vector."""
     rated = _contrasts(data).set_index(PAIR)
     contrast, clear = rated["value"].rename("contrast"), (rated["ci_low"] > 0) | (rated["ci_high"] < 0)

@@ -108,9 +108,9 @@ def over_layers(table: pd.DataFrame, where: Place) -> pd.DataFrame:
 
 
 def null_bands(table: pd.DataFrame, **keys: object) -> pd.DataFrame:
-    """For each setting, layer, unit and dose the random draws' mean with the range of 95 % of new ones.
+    """For each setting, layer, unit and dose the random draws' mean with the range of 95% of new ones.
 
-    Single directions, and of the mean over settings the sets. `limit` is what 1 % of new draws exceed, `n` the draws.
+    Single directions, and of the mean over settings the sets. `limit` is what 1% of new draws exceed, `n` the draws.
     """
     by, rows = ["setting", "layer", "n_layers", "unit", "dose"], []
     for key, draws in select(table, **NULL, **keys).groupby(by)["value"]:
@@ -130,7 +130,7 @@ def by_depth(table: pd.DataFrame, where: Place) -> pd.DataFrame:
 
 
 def above_random(curves: pd.DataFrame) -> pd.Series:
-    """Whether each score of `by_depth` that has a null is above the range of 95 % of its random directions."""
+    """Whether each score of `by_depth` that has a null is above the range of 95% of its random directions."""
     fitted, null = (select(curves, what=what).set_index(["setting", "layer"]) for what in curves["what"].unique())
     return fitted["value"].reindex(null.index) > null["ci_high"]
 
@@ -203,7 +203,7 @@ def robust(table: pd.DataFrame, where: Place) -> pd.DataFrame:
     """One row a kind of vector at the centre of the place: the mean over settings beside what its nulls reach.
 
     Columns: directions, around layer, theory score and against theory (share of texts moved to a label that should
-    become rarer) with their intervals as text, and draws. Of nulls the mean of the draws and the range of 95 % of new
+    become rarer) with their intervals as text, and draws. Of nulls the mean of the draws and the range of 95% of new
     ones.
     """
     rows = []
@@ -234,7 +234,7 @@ def instead(table: pd.DataFrame, where: Place) -> pd.DataFrame:
     """One row a way to change an appraisal, pushed at the centre of the place or said: the mean over settings.
 
     Columns: theory score by the ratings of these texts and by the meta-analysis, and against theory, with intervals as
-    text, and labels moved, the total variation. Below them the nulls of `FAIR`, with the range of 95 % of new sets, and
+    text, and labels moved, the total variation. Below them the nulls of `FAIR`, with the range of 95% of new sets, and
     neutral sentences.
     """
     metrics, rows = ("theory_score", "meta_analysis_score", "against_theory"), []
@@ -372,7 +372,7 @@ def as_in_the_example(counts: pd.DataFrame) -> list[bool]:
 
 
 def beyond(table: pd.DataFrame, settings: Sequence[str], where: Place) -> pd.DataFrame:
-    """Theory scores with `limit`, what 1 % of random directions exceed, at the chosen centre and dose."""
+    """Theory scores with `limit`, what 1% of random directions exceed, at the chosen centre and dose."""
     limit = null_bands(table, **where.at).set_index("setting")["limit"]
     found = select(table, setting=settings, metric="theory_score", vector="raw", **where.at)
     return found.assign(limit=found["setting"].map(limit))

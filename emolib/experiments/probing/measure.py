@@ -39,7 +39,7 @@ def run(study: Study) -> pd.DataFrame:
 
     By setting, probe, component, layer and position: accuracy (as_released, and the MLP at the last token),
     balanced_accuracy by target and selectivity (ours). saturation_depth, the fraction of layers after which a curve of
-    the last token first has 95 % of its maximum, has no layer. In `quick` runs tokens -2..-5 are read in the residual
+    the last token first has 95% of its maximum, has no layer. In `quick` runs tokens -2..-5 are read in the residual
     stream only, at every third layer. Where the agreed set is too small to probe, or the model hardly
     gives any answer but one, these rows are left out, and `.attrs["left_out"]` says why. Raises ValueError for too few
     texts.

@@ -44,7 +44,7 @@ def by_target(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def saturation(table: pd.DataFrame) -> pd.DataFrame:
-    """The row that says at which depth these probes of the residual stream first have 95 % of their maximum."""
+    """The row that says at which depth these probes of the residual stream first have 95% of their maximum."""
     return select(table, metric="saturation_depth", setting="as_released", component="resid_post")
 
 

@@ -39,7 +39,7 @@ def run(study: Study) -> pd.DataFrame:
     """Promotion scores (-1 to 1) of each emotion (`label`) at every centre, by kind of vector and dose.
 
     promotion_score of vectors probe and mean_difference (intervals over writers) and random (mean of the draws with the
-    range of 95 % of new ones, n = draws); promoted_share, the share of texts that get the label, and its
+    range of 95% of new ones, n = draws); promoted_share, the share of texts that get the label, and its
     baseline_share; residual_norm. Emotions without a text to fit on are left out. Of the doses `quick` runs leave two
     shares out, and run every sixth centre. Raises ValueError when too few texts are answered right.
     """
@@ -98,6 +98,6 @@ def _scores(cell: Cell, ids: np.ndarray, clean: np.ndarray, study: Study, judged
 
 
 def _null(ids: np.ndarray, base: Array) -> Iterable[Row]:
-    """What random directions do to each emotion: mean over draws, and the range of 95 % of new ones."""
+    """What random directions do to each emotion: mean over draws, and the range of 95% of new ones."""
     band = stats.null_band(promotion_score(label_counts(ids)[0] / len(ids), base)).map(lambda ends: ends.clip(-1, 1))
     return band.rows(LABELS, metric="promotion_score", n=ids.shape[1])

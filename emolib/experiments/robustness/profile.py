@@ -115,7 +115,7 @@ def measure(
 def curves(profile: Profile) -> dict[Landmark, Curve]:
     """The curves of a profile, by the landmark at which each turns.
 
-    `saturation`: the probe has 95 % of its best. `dip`: zero ablation of attention, first and last three layers aside,
+    `saturation`: the probe has 95% of its best. `dip`: zero ablation of attention, first and last three layers aside,
     costs most. `peak`: patching attention transfers most. `onset`: patching the stream transfers half.
     """
     study, agreed, patched = profile.study, profile.study.agreed, profile.patched

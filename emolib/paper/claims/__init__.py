@@ -235,7 +235,7 @@ def closed(gate: str, tables: Tables, twins: Sequence[Tables] = ()) -> str:
         return row
     what = f"{data()['gates'][gate]} no better than"
     if above("", row, CHANCE).outcome != "holds":
-        return f"{what} chance: {_percent(row)}, chance {100 * CHANCE:.1f} %"
+        return f"{what} chance: {_percent(row)}, chance {100 * CHANCE:.1f}%"
     for other in others:  # a twin that was not asked this closes nothing
         if not isinstance(other, str) and above("", row, other).outcome != "holds":
             return f"{what} its untrained twin: {_percent(row)}, twin {_percent(other)}"
@@ -250,7 +250,7 @@ def _measured(gate: str, tables: Tables) -> pd.Series | str:
 
 
 def _percent(row: pd.Series) -> str:
-    return f"{number(100 * row[[*NUMBER]].astype(float), 1)} %"
+    return f"{number(100 * row[[*NUMBER]].astype(float), 1)}%"
 
 
 def verdicts(tables: Tables) -> pd.DataFrame:
@@ -338,7 +338,7 @@ def shown(found: pd.DataFrame) -> pd.DataFrame:
             "claim": found["claim"],
             "check": found["check"] + where,
             "decides": found["readings"].map(lambda own: "all readings" if own == READINGS else ", ".join(own)),
-            "number (95 % interval)": found["shown"],
+            "number (95% interval)": found["shown"],
             "expected": found["expectation"],
             "outcome": found["outcome"],
         }

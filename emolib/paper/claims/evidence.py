@@ -1,6 +1,6 @@
 """What a verdict is made of: numbers set against expectations, and the rows of stored tables that give them.
 
-A check *holds* when its number, with its whole 95 % interval where there is one, is on the claim's side, and *fails*
+A check *holds* when its number, with its whole 95% interval where there is one, is on the claim's side, and *fails*
 when all of that is on the other side; it is *open* when the interval reaches over, or two numbers are equal. Where a
 table has no number for a check, as the paper for some controls, the check is named and does not count. Loads no model
 library.
@@ -175,7 +175,7 @@ def redrawn(statistic: Callable[..., Any], *curves: pd.DataFrame) -> dict[str, f
     """A statistic of curves, `statistic(*[draws, layers]) -> [draws]`, with an interval from their own intervals.
 
     Each value is drawn anew from a normal distribution as wide as its interval, independently of all others; the
-    interval reaches equally far to both sides, as far as 95 % of the draws lie from the statistic of what was measured.
+    interval reaches equally far to both sides, as far as 95% of the draws lie from the statistic of what was measured.
     """
     random = np.random.default_rng(0)
     values = [curve["value"].to_numpy(float) for curve in curves]
