@@ -578,10 +578,12 @@ def pushed(
     found: Evidence, settings: Sequence[Setting], metric: str, vector: str = "raw", *, largest: bool = False
 ) -> pd.DataFrame:
     """The comparable rows of these settings, column `setting`, at the largest dose, or at the smaller ones, if any."""
-    rows = comparable(found.rows("modulation", metric=metric, vector=vector).dropna(subset=[*PUSHED]))
-    names = {tuple(setting.columns().values()): str(setting) for setting in settings}
-    rows = rows.assign(setting=[names.get(key) for key in zip(*(rows[name] for name in PUSHED), strict=True)])
-    rows = rows.dropna(subset="setting")
+    rows = found.rows("modulation", metric=metric, vector=vector)
+    places = 3.0 ** np.arange(len(PUSHED))  # signs as digits: a number for each setting
+    names = {np.dot([*setting.columns().values()], places): str(setting) for setting in settings}
+    numbers = rows[[*PUSHED]].to_numpy(float, na_value=np.nan) @ places
+    rows = comparable(rows.assign(setting=pd.Series(numbers, rows.index).map(names))[~np.isnan(numbers)])
+    rows = rows[rows["setting"].notna()]
     if rows.empty:
         raise NotTestable(f"the modulation table has no {metric} of {', '.join(names.values())} with vector {vector}")
     top = rows["dose"] == rows["dose"].max()
