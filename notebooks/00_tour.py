@@ -85,8 +85,9 @@ title = registry().get(model, {}).get("title", model).removesuffix(" Instruct")
 answer = display(Markdown("**Answer.** It will stand here when all cells have run."), display_id=True)
 
 # %% [markdown]
-# One pair of stories proves nothing by itself: the chapters do the same on thousands of texts, with controls and intervals.
-# At the end of this page there is a playground for events of your own.
+# One pair of stories proves nothing by itself: the chapters do the same on thousands of texts, with controls and
+# intervals. In the book this page is of the smallest of the models, whichever the chapters are about; layers of two
+# models do not have the same numbers. At the end of this page there is a playground for events of your own.
 #
 # This page can be read as it is. To run it, take its notebook by a button at the top, and run all cells: each says below it
 # how many seconds it took, half a minute at the most on a laptop without GPU. To ask a larger model, change one word in the

@@ -82,7 +82,7 @@ own = ladder.run_name({"behaviour": data}, run.slug)
 say(
     f"Without calibration {own} names the writer's emotion for **{spoken(raw, '.1%')}** of the events; calibrated, for "
     f"**{spoken(calibrated, '.1%')}** (in brackets the 95% interval). The paper's smallest model, "
-    f"{paper.DETAILED.name}, reaches {paper.DETAILED.accuracy:.1%}."
+    f"{paper.DETAILED.name}, reaches {paper.DETAILED.accuracy:.1%}.{views.humans(data)}"
 )
 
 # %% tags=["hide-input"]
@@ -92,9 +92,9 @@ figures.show(
     figures.interval_points(points, by="who", xlabel=words, paper=views.paper_accuracies(), **look),
     name="fig-behaviour-accuracy",
     title=f"Calibrated, models name the writer's emotion for this share of events: {right}",
-    caption=f"Accuracy over thirteen labels on {raw['n']:,} events. Points: the models that were run and, where the "
-    "corpus has them, human readers, with 95% intervals that treat a writer's events as one cluster. Diamonds: the ten "
-    "models of the paper (its Figure 11), the smallest first, on crowd-enVENT.",
+    caption=f"Accuracy over thirteen labels. Points: the models that were run, on {raw['n']:,} events, and, where the corpus "
+    "has them, human readers, on the events that they read, with 95% intervals that treat a writer's events as one cluster. "
+    "Diamonds: the ten models of the paper (its Figure 11), the smallest first, on crowd-enVENT.",
     alt="Accuracy of each model, as scored and calibrated, of human readers where there are any, and of the paper's models.",
 )
 ladder.badges(run, "03_behaviour")
@@ -113,17 +113,17 @@ ladder.badges(run, "03_behaviour")
 # ## How often it is right
 #
 # A model that has no idea is right once in thirteen times. People are the other end of the scale: for the real corpus,
-# five readers guessed the emotion of each of 1,200 events, and their agreement with the writer is the ceiling we can
+# five readers guessed the emotion of each of 1,200 events, and their agreement with the writer says what we can
 # reasonably expect.
 #
-# Small models need one correction before this number means anything. Under a prompt with two demonstrations they name
-# one label nearly always, whatever the event. *Batch calibration* {cite:p}`zhou2023` subtracts from each label's score
-# its mean over the corpus,
+# A model can prefer some labels whatever the event is. A small one may even name one label nearly always, and its
+# accuracy then says little. *Batch calibration* {cite:p}`zhou2023` subtracts from each label's score its mean over the
+# corpus,
 #
 # $$\tilde s_e(x) = s_e(x) - \frac{1}{N}\sum_{i=1}^{N} s_e(x_i),$$
 #
-# which uses no label. Both numbers are shown, and the offsets are fixed here once and used unchanged in all later
-# chapters.
+# which uses no label. Both numbers are shown. The offsets are fixed here once and used in the later chapters, but for
+# controls that say otherwise.
 #
 # ## Which label it prefers
 #
@@ -203,7 +203,7 @@ figures.show(
 )
 single = rules["scoring"].nunique() == 4  # where a label has several tokens, one of the two sub-token rules is left out
 say(
-    f"Each label is a single token of {own}, so all rules agree up to calibration."
+    f"Each label is a single token of {own}, so all rules give the same answers, with calibration and without."
     if single
     else f"{own} splits some labels into several tokens."
 )
@@ -226,9 +226,9 @@ views.calibrated_otherwise(data).style.hide()
 # %% [markdown]
 # ## The agreed set
 #
-# As in the paper, most later experiments use the events whose answer equals the writer's label: the *agreed set*. It keeps
-# the model's successes and leaves some labels nearly empty, so wherever that could matter the later chapters also report
-# all events.
+# As in the paper, most later experiments use the events whose answer equals the writer's label: the *agreed set*. It
+# keeps the model's successes, and it has few events of a label that the model often misses. Where a chapter also
+# reports all events, it says so.
 
 # %% tags=["hide-input"]
 agreed = select(data, metric="agreed_count", calibration=calibration).iloc[0]

@@ -60,8 +60,9 @@ corpus_path = ""
 # %% [markdown]
 # ## A model, two events, thirteen labels
 #
-# A *prompt* asks for the emotion of an event and ends with "Answer:". The model's answer is the label whose first token has
-# the highest *logit*, its score as the next token.
+# This page is of the smallest of the models, SmolLM2 135M, whichever the chapters are about. A *prompt* asks for the
+# emotion of an event and ends with "Answer:". On this page the model's answer is the label whose first token has the
+# highest *logit*, its score as the next token; the chapters calibrate first, as the last section says.
 
 # %% tags=["intervention"]
 import pandas as pd
@@ -152,10 +153,10 @@ figures.show(
 # ## From two texts to a claim
 #
 # What the chapters add is statistics, not another method. An answer is the label with the highest logit after
-# *calibration* (each label's mean over the corpus is subtracted). Many texts give a share of answers that survive. Where
-# one writer wrote several of them, as in crowd-enVENT, an interval is found by drawing whole *writers* with replacement
-# (`emolib.stats`). Each share then stands beside a control: a random direction of the same size, the activation of another
-# event, shuffled labels. `Study` ties these together and keeps what it has computed; an experiment is a function from a
-# study to a table, about sixty lines (`emolib/experiments`).
+# *calibration* (each label's mean over the corpus is subtracted). Many texts give a share of answers that survive.
+# Where one writer wrote several of them, as in crowd-enVENT, an interval is found by drawing whole *writers* with
+# replacement (`emolib.stats`). Each share then stands beside a control: a random direction of the same size, the
+# activation of another event, shuffled labels. `Study` ties these together and keeps what it has computed; an
+# experiment is a function from a study to a table (`emolib/experiments`).
 #
 # The [API](../api.md) lists every function used here.

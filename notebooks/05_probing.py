@@ -61,6 +61,7 @@ from emolib.engine.sites import layer_number
 from emolib.experiments import probing
 from emolib.experiments.probing import views
 from emolib.figures import readable, say, spoken
+from emolib.figures.display import plain
 from emolib.paper import claims, ladder
 from emolib.study.freshness import measured
 from emolib.study.run import Run
@@ -195,8 +196,8 @@ say(
 # %% [markdown]
 # ## By token
 #
-# The last token of the prompt is the colon after "Answer", where the model must speak. Is the emotion also readable one,
-# two or four tokens earlier?
+# The last token of the prompt is the colon after "Answer", where the model must speak. Is the emotion also readable one
+# to four tokens earlier?
 
 # %% tags=["hide-input"]
 if views.has_released(data):
@@ -233,14 +234,16 @@ if views.has_released(data):
     figures.show(
         figures.depth_curves(both, hue="probe", paper=theirs, **(look | {"panel": "component"})),
         name="fig-probing-nonlinear",
-        title=f"Averaged over layers the non-linear probe gains at most {100 * gain[most]:+.1f} points of accuracy",
+        title="Non-linear minus linear probe, averaged over layers: at most "
+        f"{plain(100 * gain[most], '+.1f')} points of accuracy",
         fold=True,
         caption="Linear and non-linear probes on the same events; dashed, the paper's non-linear probe (Figure 13, bottom).",
         alt="Held-out accuracy over depth of the linear and the non-linear probe, in three panels.",
     )
     say(
-        f"Averaged over layers the network gains most over the linear probe on the {readable(most)}, {100 * gain[most]:+.1f} "
-        f"points, and least on the {readable(least)}, {100 * gain[least]:+.1f}. A single accuracy is known to about "
+        f"Averaged over layers the non-linear probe is ahead most on the {readable(most)}, by {plain(100 * gain[most], '+.1f')} "
+        f"points, and least on the {readable(least)}, by {plain(100 * gain[least], '+.1f')} (below 0 the linear probe is the "
+        "better one). A single accuracy is known to about "
         f"±{reach:.1f} points."
     )
 else:

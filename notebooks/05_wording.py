@@ -174,12 +174,13 @@ say(
 # %% [markdown]
 # ## Beyond the words
 #
-# Two readers that know different things could do equally well. So the activations are asked what they say that the words
-# do not, in two ways. *Without*: what the guesses from weighted words, a probability for each emotion, predict of each
-# activation is subtracted, and the probe must do with the rest. *Beside*: a probe is given the activations and these
-# guesses side by side, and has to beat the words alone. The guesses on training texts come from regressions that have not
-# seen them, so that they are as good as those on held-out texts. If the stream were a trace of the words and nothing more,
-# the rest would be at chance and both together would gain nothing.
+# Two readers that know different things could do equally well. So the activations are asked what they say that the
+# words do not, in two ways. *Without*: what the guesses from weighted words, a probability for each emotion, predict of
+# each activation is subtracted, and the probe must do with the rest. *Beside*: a probe is given the activations and
+# these guesses side by side, and has to beat the words alone. The guesses on training texts come from regressions that
+# have not seen them, so that they are as good as those on held-out texts. If the stream held nothing about the emotion
+# but these guesses, the rest would be at chance and both together would gain nothing. Other traces of the words may
+# still be in the rest.
 
 # %% tags=["hide-input"]
 apart = views.curves(data, views.BEYOND, metric="balanced_accuracy", target="writer")
@@ -197,7 +198,7 @@ figures.show(
 
 # %% tags=["hide-input"]
 say(
-    f"*Without* the words the stream reads the writer's label with {spoken(rest)} at its best layer. *Beside* them it "
+    f"*Without* these guesses the writer's label is read from the stream with {spoken(rest)} at its best layer. *Beside* them it "
     f"adds something after **{(added['ci_low'] > 0).sum()} of {len(added)}** layers (interval above 0), most after layer "
     f"{layer_number(most['layer'])}. Both together minus the best of the text, chosen on other writers, is "
     f"**{spoken(joint, '+.2f')}**."
@@ -240,12 +241,14 @@ views.differences(data)
 # %% [markdown]
 # ## What this shows and what it does not
 #
-# A probe of the stream that does no better than one of words is not wrong; it is just no evidence that the model has done
-# more than keep the words. The reverse holds as well: that words do as well does not show that the model keeps nothing
-# else, which is why the two are also put together. The comparison is not quite even. Words are read from the whole text;
-# of the activations only the last token's are, one layer at a time, where the model has to keep ready what it needs for its
-# answer. Words come with thousands of columns, the stream with as many as it is wide. And only the stream has seen other
-# texts than these: the model was trained on very many. What is found here is found of one model.
+# A probe of the stream that does better shows that more is in the stream than these readers find in the words. That may
+# be the order of words, the sense of a phrase, or a view of the event: the comparison does not tell which. A probe that
+# does no better is not wrong; it is just no evidence that the model has done more than keep the words. The reverse
+# holds as well: that words do as well does not show that the model keeps nothing else, which is why the two are also
+# put together. The comparison is not quite even. Words are read from the whole text; of the activations only the last
+# token's are, one layer at a time, where the model has to keep ready what it needs for its answer. Words come with
+# thousands of columns, the stream with as many as it is wide. And only the stream has seen other texts than these: the
+# model was trained on very many. What is found here is found of one model.
 
 # %% [markdown]
 # ## Verdict

@@ -61,7 +61,7 @@ from emolib import figures
 from emolib.engine.sites import layer_number
 from emolib.experiments import patching
 from emolib.experiments.patching import views
-from emolib.figures.display import say
+from emolib.figures.display import readable, say
 from emolib.paper import claims, ladder
 from emolib.stats import landmarks
 from emolib.study.freshness import measured, reference_table
@@ -163,11 +163,12 @@ figures.show(
 # %% [markdown]
 # ## One patch, by hand
 #
-# What the figure counts, done once before your eyes on two events of ours. Thirteen events, one of each emotion, are read,
-# and the mean score of each label over them is subtracted, as calibration does. Then the residual stream after layer 24 of
-# the fourth event, the *source*, is written over that of the sixth, the *base*. The engine does it in every layer at once,
-# which is the sweep that the figures of this chapter are made of, over many pairs; a plain [nnsight](https://nnsight.net)
-# trace does it in that one layer. The scores of both are compared, and are the same.
+# What the figure counts, done once before your eyes in the smallest of the models, SmolLM2 135M, on two events of ours.
+# Thirteen events, one of each emotion, are read, and the mean score of each label over them is subtracted, as
+# calibration does. Then the residual stream after layer 24 of the fourth event, the *source*, is written over that of
+# the sixth, the *base*. The engine does it in every layer at once, which is the sweep that the figures of this chapter
+# are made of, over many pairs; a plain [nnsight](https://nnsight.net) trace does it in that one layer. The scores of
+# both are compared, and are the same.
 
 # %% tags=["intervention"]
 import pandas as pd
@@ -329,11 +330,11 @@ for span in (1, 3):
         "overwritten at the last token, 95% intervals.",
         alt="Share of answers kept over depth, for sources of the same and of another emotion, in three panels.",
     )
-own = select(kept, span=1, source="the same emotion", component="resid_post")
+own = select(kept, span=1, source="the same emotion")
 low = own.loc[own["value"].idxmin()]
 say(
-    f"One layer of the stream of another event with the same emotion changes up to {1 - low['value']:.0%} of the answers, at "
-    f"layer {layer_number(low['layer'])}. Both events had the same answer before: so much is damage."
+    f"One layer's {readable(low['component'])} of another event with the same emotion changes up to {1 - low['value']:.0%} of "
+    f"the answers, at layer {layer_number(low['layer'])}. Both events had the same answer before: so much is damage."
 )
 
 # %% [markdown]

@@ -188,8 +188,8 @@ say(
 # How much of a rating can be in a text at all? Where the corpus has readers, five people rated each of 1,200 events as
 # they thought the writer would. Their $R^2$ is the squared correlation with the writer's rating, that is, what the best
 # straight line through the readers' ratings explains. The line is fitted to the same ratings that it is judged by, so
-# the readers' value is an upper bound; the probe's is not, being held out. Probe and readers are compared on the same
-# texts.
+# the readers' value is, if anything, too high; the probe's is not, being held out. Readers are a mark to compare with,
+# not a ceiling. Probe and readers are compared on the same texts.
 
 # %% tags=["hide-input"]
 human = views.beside_readers(data)
@@ -237,8 +237,9 @@ if len(gaps):
 # ## From appraisals to the emotion
 #
 # If appraisals make emotions, the ratings alone should name the emotion. A logistic regression on the writers' 21
-# ratings is a yardstick for theory; on the 21 *probed* ratings it shows how much of the emotion passes through them,
-# compared with a probe of the whole activation.
+# ratings is a yardstick for theory; on the 21 *probed* ratings it shows how much of the emotion can be read along their
+# directions, compared with a probe of the whole activation. Probed ratings can name it better than the ratings
+# themselves: what lies along a direction may be emotion that is no appraisal.
 
 # %% tags=["hide-input"]
 named = views.emotion_named(data)

@@ -84,6 +84,7 @@ say(
     "Do answers move as theory expects? At the paper's depth they do in this many models: "
     f"{views.in_how_many(short, views.DEPTH)}. Around the last layers, where the paper sees no effect: "
     f"{views.in_how_many(short, views.LAST)}. They do where the whole interval of the mean theory score is above zero. "
+    "Random directions can reach as far by chance; they are set beside these scores below. "
     "Directions as released are those of the paper's code; the two other kinds are ours."
 )
 look = dict(hue="what", panel="run", x="depth", ylabel="mean theory score", ylim=(-1, 1), lines={"no relation": 0.0})
@@ -148,13 +149,14 @@ ladder.badges(run, "09_modulation")
 #
 # ## Do the vectors read what they are called?
 #
-# A direction of pleasantness should tell how pleasant an event was for a writer whom it has not seen. The paper's penalty,
-# $\alpha = 5$ on raw activations, hardly restrains a fit with as many weights as the stream is wide: it follows the noise
-# of its own texts, and where R² on unseen writers is below zero it predicts worse than the mean rating does. Pushing along
-# such a vector then says little of the appraisal (see the [errata](errata.ipynb), M18). Nor is reading well enough: weights
-# that read best among correlated activations also subtract what disturbs the reading {cite:p}`haufe2014`, and a push along
-# them moves that as well. With a penalty chosen by cross-validation over writers, one for each layer and appraisal, and
-# likewise with plain differences of means, the directions predict as far as the curves below say.
+# A direction of pleasantness should tell how pleasant an event was for a writer whom it has not seen. The paper's
+# penalty, $\alpha = 5$ on raw activations, is the same for every model, layer and appraisal. Where it is too weak, the
+# fit follows the noise of its own texts, and R² on unseen writers falls; below zero it predicts worse than the mean
+# rating does. Pushing along such a vector says little of the appraisal (see the [errata](errata.ipynb), M18). The
+# curves below show where that is so. Nor is reading well enough: weights that read best among correlated activations
+# also subtract what disturbs the reading {cite:p}`haufe2014`, and a push along them moves that as well. With a penalty
+# chosen by cross-validation over writers, one for each layer and appraisal, and likewise with plain differences of
+# means, the directions predict as far as the curves below say.
 
 # %% tags=["hide-input"]
 place, tuned, base = views.place(data), views.place(data, "tuned"), views.baseline(data)
@@ -209,11 +211,12 @@ figures.show(
 # %% [markdown]
 # ## One push, by hand
 #
-# What the bars count, done once before your eyes. A direction for pleasantness is fitted on 52 events of ours: the mean
-# activation of those rated pleasant minus that of the others. A fifth of the stream's length of it is added to another
-# event's residual stream, at the last token, in three neighbouring layers where it is
-# seen to work. The same push follows as a plain [nnsight](https://nnsight.net) trace, and the two have to give the same
-# scores. The last line is one curve of this chapter: the same push around every layer.
+# What the bars count, done once before your eyes in the smallest of the models, SmolLM2 135M. A direction for
+# pleasantness is fitted on 52 events of ours: the mean activation of those rated pleasant minus that of the others. A
+# fifth of the stream's length of it is added to another event's residual stream, at the last token, in three
+# neighbouring layers where it is seen to work. The same push follows as a plain [nnsight](https://nnsight.net) trace,
+# and the two have to give the same scores. The last line makes the same push around every layer, as the curves of this
+# chapter do.
 
 # %% tags=["intervention"]
 import torch
@@ -264,8 +267,8 @@ figures.show(
 # $z_{a,e}$ the mean rating of appraisal $a$ by writers who felt emotion $e$, standardised over the emotions, the label
 # $e$ should shift by $\sum_a \gamma_a z_{a,e}$. The **theory score** is the rank correlation, over the labels, of this
 # expectation with the shift that is observed, $\log\frac{n_e + 1/2}{n^0_e + 1/2}$, from $-1$ to 1. Random directions of
-# the same length, the same one in all layers of the window so that they add up as fitted vectors do, say which scores
-# mean nothing.
+# the same length at each layer, one direction in all layers of the window, say which scores mean nothing. They add up
+# to the full length, fitted vectors only as far as they agree from layer to layer.
 
 # %% tags=["hide-input"]
 curves = views.by_depth(data, place)
@@ -281,7 +284,7 @@ figures.show(
         ylim=(-1, 1),
     ),
     name="fig-modulation-depth",
-    title=f"{above.sum()} of {len(above)} theory scores of single settings are above the range of random directions",
+    title=f"Theory scores of single settings above the range of random directions: {above.sum()} of {len(above)}",
     fold=True,
     caption=f"Theory score around each layer, as released, for a push of {dose:g} of the norm, with 95% intervals over "
     "writers. Random: the mean of random directions, and the range in which 95% of new ones would lie; one in forty "
@@ -316,12 +319,12 @@ figures.show(
 # %% [markdown]
 # ## Directions that predict, against fair nulls
 #
-# Those random directions are unlike what a model meets: its activations vary along few directions, and a vector that points
-# anywhere else is longer, in its own terms, than it looks. Two nulls are fairer to chance. One has the covariance of the
-# activations: random sums of the activations of real events. The other is fitted as directions that predict are, with
-# their penalties, to ratings that were handed to other writers. Both come in sets, from which settings are put together as
-# from the fitted directions, and are brought to what those add up to over the window. A failure would be a mean score within
-# their cloud, or no fewer texts moved against theory: to a label that should have become rarer.
+# Those random directions are unlike what a model meets: its activations vary along few directions, and a vector that
+# points anywhere else is longer, in its own terms, than it looks. Two nulls are fairer to chance. One has the
+# covariance of the activations: random sums of the activations of real events. The other is fitted as directions that
+# predict are, with their penalties, to ratings that were handed to other writers. Both come in sets, from which
+# settings are put together as from the fitted directions, and are brought to what those add up to over the window. A
+# failure would be a mean score within their cloud.
 
 # %% tags=["hide-input"]
 acting = tuned._replace(centre=tuned.there)  # at the paper's depth, where the claims are judged and most sets are drawn
@@ -344,7 +347,8 @@ pd.concat([views.robust(data, one) for one in both]).style.hide()
 # %% [markdown]
 # Around the layer of the paper's depth and, where it is another, around the one chosen for directions that predict. In
 # parentheses, of directions the 95% interval over writers; of nulls, the range in which 95% of new sets would lie.
-# *Against theory* is the share of the judged texts whose answer changes to a label of which theory expects fewer.
+# *Against theory* is the share of the judged texts whose answer changes to a label of which theory expects fewer. It
+# counts all judged texts, so a push that changes few answers has a low share as well: it is no test by itself.
 
 # %% [markdown]
 # ## Would it do to say so?
@@ -478,8 +482,8 @@ counts = views.counted_together(bars, views.EXAMPLE)
 seen, ahead = views.as_in_the_example(counts), agency["value"] > agency["limit"]
 each = [f"{row['setting']} **{spoken(row)}**, limit {row['limit']:.2f}" for _, row in agency.iterrows()]
 say(
-    f"Of the {len(seen)} changes that the example asks for, **{sum(seen)}** are seen in the counts below. Of the {len(ahead)} "
-    f"theory scores **{ahead.sum()}** are above the limit, 99% of those of random directions: {'; '.join(each)}. So the "
+    f"Changes that go as the example asks, however small, in the counts below: **{sum(seen)}** of {len(seen)}. Theory scores "
+    f"above the limit, 99% of those of random directions: **{ahead.sum()}** of {len(ahead)}: {'; '.join(each)}. So the "
     f"example is {'' if all(seen) and ahead.all() else 'not '}seen here."
 )
 counts.rename_axis(index="push").reset_index().style.hide()
@@ -502,14 +506,16 @@ counts.rename_axis(index="push").reset_index().style.hide()
 # %% tags=["hide-input"]
 few = pd.Series(paper_tables.thinned_scores(texts, **views.PAPER))
 theirs = views.paper_by_dose(llama, [views.MEAN]).set_index("dose")["value"]
-own = select(data, metric="theory_score", settings="printed", vector="raw", **place.at).iloc[0]
-read = select(data, metric="theory_score", settings="printed", vector="tuned", **tuned.at).iloc[0]
-beyond = views.beyond(data, views.SETTINGS, place)
+own, read = (
+    select(data, metric="theory_score", settings="printed", vector=kind, **acting.at).iloc[0]
+    for kind in ("raw", "tuned")
+)
+beyond = views.beyond(data, views.SETTINGS, acting)
 say(
-    f"Mean theory score of the paper's {len(views.SETTINGS)} settings:\n\n"
-    f"- along directions that predict, around layer {layer_number(tuned.centre)}: **{spoken(read)}**\n"
-    f"- as released, around layer {where}: {spoken(own)}; {(beyond['value'] > beyond['limit']).sum()} of {len(beyond)} "
-    "settings lie beyond 99% of the random directions\n"
+    f"Mean theory score of the paper's {len(views.SETTINGS)} settings, around {around}, at the paper's depth:\n\n"
+    f"- along directions that predict: **{spoken(read)}**\n"
+    f"- as released: {spoken(own)}; settings beyond 99% of the random directions: "
+    f"{(beyond['value'] > beyond['limit']).sum()} of {len(beyond)}\n"
     f"- of the paper's counts, layer 9 and β = 2: {theirs[2]:.2f}; of so many of its texts as here, {texts}: "
     f"{few.mean():.2f} ({few.quantile(0.025):.2f} to {few.quantile(0.975):.2f})"
 )

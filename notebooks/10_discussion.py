@@ -88,9 +88,10 @@ short = f"""
   the topic goes along more often than the emotion, in {ladder.positive(judged, "C10", "share of topics minus")} where both were asked.
 - **Words tell much of it.** The best reader of the network's inner state names the writer's emotion more often than the
   best reader of the bare words, by {ladder.quoted(judged, "C2", "best probe of the writer")}.
-- **How a direction is found decides what pushing does.** Pushed along directions that predict people's judgements of
-  events, the answers are shown to follow psychological theory in {pushed[0]}; along the study's directions in
-  {pushed[1]}.
+- **How far a push follows psychological theory can depend on how its direction is found.** When one judgement is pushed
+  at a time, answers are shown to follow theory in {pushed[0]} along directions that predict people's judgements of
+  events, and in {pushed[1]} along the study's. [Modulation](09_modulation.ipynb) counts single pushes and pairs together,
+  where an effect shows more easily.
 
 {models.written_for(judged)}
 """
@@ -98,15 +99,16 @@ say(short)
 
 # %% [markdown]
 # What this takes away from the study is less its findings than their names. *Where the model settles on its answer* is
-# found again, by reading activations and by moving them. That what settles there is *emotion*, and that it is *inferred*
-# rather than read off the words, the study's design could not show. The controls of this book make both more doubtful.
+# found again, by reading activations and by moving them. That what settles there is *emotion*, and that it is
+# *inferred* rather than read off the words, the study's design could not show. The controls of this book put both to
+# the test, and the lines above say how that came out.
 
 # %% tags=["hide-input"]
 doubts = models.doubts(judged)
 runs = judged["run"].unique()
 say(
-    f"One caution stands before everything below. Not every control was run on every model: of {len(doubts)} that a critic "
-    f"would ask for, these were measured: {ladder.in_words(runs, (doubts[runs] != '–').sum().astype(str))}. And where a model "
+    f"One caution stands before everything below. Of {len(doubts)} controls that a critic would ask "
+    f"for, this many were measured: {ladder.in_words(runs, (doubts[runs] != '–').sum().astype(str))}. And where a model "
     "answers less well than the study's models, its controls show what *may* lie behind the study's curves, not what does."
 )
 
@@ -252,10 +254,10 @@ table(
 )
 
 # %% [markdown]
-# Here the study's claim comes out better with controls than without. Where the study's probe is no better than the emotion's
-# label, it may have read no more than that. Probes whose *penalty*, the brake on their weights, is chosen to suit the texts
-# explain part of what the label leaves, and, where that was measured, more than the words give. So models keep something of *how* an event came
-# about (who did it, could it be foreseen), and not only which emotion it fits.
+# Here the outcome of a control depends on the probe as well. Where the study's probe is no better than the emotion's
+# label, it may have read no more than that. Probes whose *penalty*, the brake on their weights, is chosen to suit the
+# texts explain part of what the label leaves, and, where that was measured, more than the words give. So models keep
+# something of *how* an event came about (who did it, could it be foreseen), and not only which emotion it fits.
 #
 # ## Cosines that fade
 #
@@ -315,9 +317,11 @@ table(
 )
 
 # %% [markdown]
-# Steering depends on how a direction is found. The study's procedure has few texts and hardly a penalty. Where its directions
-# read nothing of unseen writers, pushing them says nothing of appraisals. Where they do read, their pushes are still not
-# shown to follow the theory, and projected ones are not either. So reading an appraisal is not enough to steer by it.
+# Steering can depend on how a direction is found. The study's procedure has few texts and hardly a penalty. Where its
+# directions read nothing of unseen writers, pushing them says nothing of appraisals. Where they do read, the figure
+# says how far single pushes along them follow the theory. [Modulation](09_modulation.ipynb) takes single pushes and
+# pairs together: that mean has the narrower interval, and can lie above zero where the one here does not. That a
+# direction reads is no warrant that it steers.
 #
 # One reason is known. Weights that read best among correlated activations also subtract what disturbs the reading
 # {cite:p}`haufe2014`, and a push along them moves that, too. A difference of means has only what goes with the appraisal.
@@ -358,7 +362,8 @@ say(claims.as_markdown(doubts))
 #
 # - Does the gap between activations and words grow with size? A model that infers more should have more to read.
 # - Is any middle band *necessary* in a model above two billion parameters, when its output is exchanged instead of zeroed?
-# - What decides how deep the place lies? Between the study's models and ours size, family, prompt and calibration differ.
+# - What decides how deep the place lies? Between the study's models and ours size, family, precision of the weights and
+#   calibration differ.
 # - Do appraisals steer *within* one emotion, from mild to strong fear? Thirteen words cannot say.
 # - Does a pushed appraisal change what a model writes, and what else does the push break? Both need generated text.
 #

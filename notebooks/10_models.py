@@ -224,11 +224,11 @@ trends.style.format(precision=3).format("{:+.2f}", subset="correlation").hide()
 # %% [markdown]
 # ## Training objective and data
 #
-# The paper asks what training has to do with it, and its models cannot say: all ten are instruction-tuned, and differ in
-# family, size and data at once. The models that can be run here without a network are as few and as mixed: an
-# instruction-tuned general model (SmolLM2), one tuned for code (Qwen 2.5 Coder), each with weights of four bits. Two models
-# that differ in size, family, data and precision at once can show that a finding is *not* bound to one of them, when both
-# show it; they cannot say which of these makes a difference, when one does not.
+# The paper asks what training has to do with it, and its models cannot say: all ten are instruction-tuned, and differ
+# in family, size and data at once. The models that were run here are fewer and as mixed: both are instruction-tuned,
+# one is general (SmolLM2), one for code (Qwen 2.5 Coder), each with weights of four bits. Two models that differ in
+# size, family, data and precision at once can show that a finding is *not* bound to one of them, when both show it;
+# they cannot say which of these makes a difference, when one does not.
 #
 # Two comparisons can. A model beside its *random twin*, the same network and tokenizer with weights that were never trained
 # (`MODEL=NAME@random:0`), says what training as such has brought about: what a twin shows as well is no finding, and no claim

@@ -82,8 +82,8 @@ later = ladder.checks_of(found, dict(claim="C7", check="lowest agreement without
 later = later[later["outcome"] != "no number"]
 words = later["outcome"].replace({"holds": "yes", "fails": "no", "open": "undecided"}) + ", " + later["shown"]
 say(
-    f"The attention output that is missed most lies at depth {ladder.in_words(least['run'], least['depth'].map('{:.2f}'.format))}. "
-    f"Without it this share of the labels stays: {ladder.listed(least, '.0%')}. Can every one behind it be spared, so that "
+    f"Without the attention output that is missed most, this share of the answers stays: {ladder.listed(least, '.0%')}. It lies "
+    f"at depth {ladder.in_words(least['run'], least['depth'].map('{:.2f}'.format))}. Can every one behind it be spared, so that "
     f"{claims.claims()['C7'].levels['spared']:.0%} of the labels stay? The answer, with the "
     f"lowest share, is {ladder.in_words(later['run'], words)}. Part of a loss is a shift of all events alike. With that "
     f"taken out, as *A shift is not a loss* below explains, at least {ladder.listed(shifted, '.0%')} stay."
@@ -133,8 +133,9 @@ ladder.badges(run, "B_ablation")
 #
 # ## One layer at a time
 #
-# The dotted line is what a model would score that always gave the same answer, the most frequent one. Agreement below or
-# at that line means that nothing of the event is left.
+# The dotted line is what a model would score that always gave the same answer, the most frequent one. At or below that
+# line the answers stay no more often than one answer for all events would. That need not mean that nothing of the event
+# is left: what an edit does to all events alike can do it, too, and is taken out below.
 
 # %% tags=["hide-input"]
 single, triple = (select(data, metric="agreement", span=span) for span in (1, 3))
@@ -164,9 +165,10 @@ say(
 # %% [markdown]
 # ## One ablation, by hand
 #
-# What the curves count, done once before your eyes on an event of ours: attention's output in layer 2 becomes zero at the
-# last token, and the rest of the network runs on. Beside it stands the same in a plain [nnsight](https://nnsight.net)
-# trace; the scores of both are compared, and are the same. The sweep in the last line is what the figures of this chapter
+# What the curves count, done once before your eyes on an event of ours, in SmolLM2 135M, the small model that comes
+# with the project: attention's output in layer 2 becomes zero at the last token, and the rest of the network runs on.
+# Beside it stands the same in a plain [nnsight](https://nnsight.net) trace; the scores of both are compared, and are
+# the same. Sweeps like the one in the last line, in the model of this page and over many events, are what its figures
 # are made of.
 
 # %% tags=["intervention"]
@@ -243,7 +245,7 @@ if len(told):
 views.lows(data).style.hide() if len(told) else None
 
 # %% [markdown]
-# ## Gentler removals
+# ## Removals that stay closer to the data
 #
 # Mean ablation leaves what all events have in common, resample ablation puts in another event's activation. Where zero
 # ablation hurts and these do not, the component carries something constant that the model needs, not the emotion.
@@ -295,8 +297,8 @@ else:
     say(absent(data.attrs["provenance"]))
 
 # %% [markdown]
-# For the residual stream the window is vacuous: the last overwritten layer decides alone, so three layers around layer $c$
-# are the same as layer $c+1$ by itself. The stored numbers should show that exactly:
+# For the residual stream the window is vacuous: the last overwritten layer decides alone, so three layers around layer
+# $c$ are the same as layer $c+1$ by itself. Up to rounding, the stored numbers should show that:
 
 # %% tags=["hide-input"]
 stream = select(data, metric="agreement", component="resid_post", method=views.ONE_VECTOR)

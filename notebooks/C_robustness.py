@@ -89,8 +89,8 @@ say(
     "- *Another question.* Where attention carries most emotions along, it carries "
     f"{ladder.in_words(topics['run'], topics['outcome'].map(views.CARRIED))}. The share of topics minus that of emotions "
     f"is {of('C10', 'share of topics')}.\n"
-    f"- *Another question, or the text unmasked.* Layers by which places lie later: {views.moved(data)}.\n"
-    "- *Another token.* Zeroing one layer costs most answers at "
+    f"- *Another question, or the text unmasked.* Layers by which places lie later in this run: {views.moved(data)}.\n"
+    "- *Another token.* In this run zeroing one layer costs most answers at "
     f"{most[int(lowest['value'].argmin())] if most else '(not measured)'}.\n"
     "- *Another split.* In the median layer the accuracy of probes varies this many times as much as chance has it: "
     f"{of('C19', 'SD over splits')}."
@@ -155,11 +155,12 @@ figures.show(
 # %% [markdown]
 # ## One patch under two prompts, by hand
 #
-# What the chapter repeats for every prompt, done before your eyes on the two events of ours that the chapter on
-# [patching](06_patching.ipynb) opens with: the residual stream after a layer of one event, the *source*, is written over
-# that of the other, the *base*, first under the default prompt, then under the paper's third template. Of thirteen events,
-# one of each emotion, the mean score of each label is subtracted, for each prompt by itself. Beside the sweep through all
-# layers stands the patch of layer 24 as a plain [nnsight](https://nnsight.net) trace; the two have to give the same scores.
+# What the chapter repeats for every prompt, done before your eyes in SmolLM2 135M, the small model that comes with the
+# project, on the two events of ours that the chapter on [patching](06_patching.ipynb) opens with: the residual stream
+# after a layer of one event, the *source*, is written over that of the other, the *base*, first under the default
+# prompt, then under the paper's third template. Of thirteen events, one of each emotion, the mean score of each label
+# is subtracted, for each prompt by itself. Beside the sweep through all layers stands the patch of layer 24 as a plain
+# [nnsight](https://nnsight.net) trace; the two have to give the same scores.
 
 # %% tags=["intervention"]
 import pandas as pd

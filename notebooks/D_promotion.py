@@ -80,10 +80,10 @@ start = claims.claims()["C17"].levels["middle"][0]
 beyond = ladder.checks_of(found, dict(claim="C17", check="the first of these minus")).query("outcome != 'no number'")
 ahead = (beyond["ci_low"] > 0).map({True: "yes", False: "not for certain"})
 say(
-    f"Does the push promote its emotion more than a random one as long does, from depth {start:g} on? The answer is "
-    f"{ladder.in_words(beyond['run'], ahead)}. Where 1 means that every event takes the label and 0 that none more does than "
-    "before, the mean over emotions and lengths of the push is "
-    f"{ladder.quoted(found, 'C17', 'mean promotion over emotions, doses and layers from')}. For random directions it is lower by "
+    f"Pushed along an emotion's direction, from depth {start:g} on, do more answers become that emotion than under random "
+    f"pushes of the same length? The answer is {ladder.in_words(beyond['run'], ahead)}. Where 1 means that every event takes "
+    "the label, 0 that as many have it as before, and −1 that none keeps it, the mean over emotions and lengths is "
+    f"{ladder.quoted(found, 'C17', 'mean promotion over emotions, doses and layers from')}. Along random directions it is lower by "
     f"{ladder.quoted(found, 'C17', 'the first of these minus')}."
 )
 
@@ -171,11 +171,12 @@ say(f"Emotions whose probe gains them half of what is possible, a score of 0.5, 
 # %% [markdown]
 # ## One push, by hand
 #
-# What the maps show, done once before your eyes. A direction for fear is fitted on 52 events of ours: the mean activation
-# of the events of fear minus that of all. A fifth of the stream's length of it is added to another event's residual
-# stream, at the last token, in three neighbouring layers where it is seen to work. Beside it stands the same in a plain
-# [nnsight](https://nnsight.net) trace; the scores of both are compared, and are the same. The last line is one row of a
-# map: the same push around every layer.
+# What the maps show, done once before your eyes in SmolLM2 135M, the small model that comes with the project. A
+# direction for fear is fitted on 52 events of ours: the mean activation of the events of fear minus that of all. A
+# fifth of the stream's length of it is added to another event's residual stream, at the last token, in three
+# neighbouring layers where it is seen to work. Beside it stands the same in a plain [nnsight](https://nnsight.net)
+# trace; the scores of both are compared, and are the same. The last line is the same push around every layer, as in a
+# row of a map.
 
 # %% tags=["intervention"]
 import pandas as pd
@@ -212,7 +213,8 @@ everywhere = engine.replay(encoded, el.sweep(push, small, components=["resid_pos
 # ## Against random directions, and against mean differences
 #
 # The mean over emotions says where in the network a push works. Random directions are the same in all layers of the
-# window, so that they add up to the same length.
+# window. Fitted ones differ from layer to layer, so that random pushes add up to at least their length, and may disturb
+# more.
 
 # %% tags=["hide-input"]
 figures.show(
@@ -259,7 +261,9 @@ figures.show(
 # events that had it.
 
 # %% tags=["hide-input"]
-say(f"At the depth where the study finds most, around {around}, that is so for {k} of {of} emotions, one by one.")
+say(
+    f"At the depth where the study finds most, around {around}, random directions stay behind for {k} of {of} emotions, one by one."
+)
 
 # %% [markdown]
 # The best layer of the table below is chosen on the texts it is computed on, which flatters it a little; the figure by

@@ -137,7 +137,9 @@ if not missing:
         f"In bfloat16 ours is {half['over_float32']['median']:.1f} times as fast as in float32, which is "
         f"**{half['ratio']['median']:.0f}** times the plain float32 way; **{100 * half['equal_labels']['batch']:.1f}%** of "
         f"the calibrated labels stay equal ({100 * half['equal_labels']['none']:.1f}% without calibration). Small "
-        "models are therefore run in float32 where nothing else is asked for, so that no label depends on the rounding."
+        "models are therefore run in float32 where nothing else is asked for. Larger ones are run in *mixed* precision: bfloat16 "
+        "where they multiply with their weights, float32 elsewhere. There rounding can decide between labels that score almost "
+        "alike."
     )
 
 # %% tags=["hide-input"]

@@ -105,9 +105,9 @@ say(f"Of $v$, in this run, lies there: {', '.join(shares) or '(not measured)'}."
 # %% [markdown]
 # ## A window that is none (M1, P19)
 #
-# Overwriting the residual stream in layers $c-1, c, c+1$ leaves nothing of what was put into the first two: the last one
-# decides. The paper's windows on $h$ therefore show single layers, drawn too early. The paper's values
-# say so (M1), and so do the ablations of this run where they are stored.
+# Overwriting the residual stream in layers $c-1, c, c+1$ leaves nothing of what was put into the first two: the last
+# one decides. The paper's windows on $h$ therefore show single layers, drawn too early. The paper's values say so (M1),
+# and so, up to rounding, do the ablations of this run where they are stored.
 #
 # ## Labels that cannot be said (D6, grade A)
 #

@@ -288,7 +288,9 @@ def test_views_say_what_the_golden_table_holds() -> None:
     of_label = confused[confused["label"] == mistake["label"]].set_index("answer")["value"]
     assert mistake["value"] == of_label.drop(mistake["label"]).max() / of_label.sum()
     rules = views.accuracies(table)
-    assert views.of_each_rule(rules.assign(value=0.272)) == "All 4 rules of scoring reach an accuracy of 27%"
+    assert (
+        views.of_each_rule(rules.assign(value=0.272)) == "All 4 rules of scoring reach the same accuracy at best, 27%"
+    )
     rules.loc[rules["scoring"] == "first_subtoken", "value"] = 0.99
     assert "99% (first subtoken)" in views.of_each_rule(rules)
     sizes = views.paper_accuracies()["model"].map(known_parameters)

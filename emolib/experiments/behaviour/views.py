@@ -7,7 +7,7 @@ from html import escape
 import pandas as pd
 
 from emolib.engine.registry import known_parameters
-from emolib.figures.display import extremes, in_table
+from emolib.figures.display import extremes, in_table, spoken
 from emolib.tables import paper
 from emolib.tables.results import select
 
@@ -38,6 +38,13 @@ def accuracy_points(runs: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     readers = table[(table["metric"] == "accuracy") & (table["reader"] != "")]
     points = runs.assign(who=runs["run"] + ", " + runs["answers"])
     return pd.concat([points, readers.assign(who=readers["reader"].map(READERS))])
+
+
+def humans(table: pd.DataFrame) -> str:
+    """The accuracy of human readers in a sentence, with a blank before it; "" where the corpus has none."""
+    rows = table[(table["metric"] == "accuracy") & (table["reader"] != "")]
+    told = [f"**{spoken(row, '.1%')}** ({READERS[row['reader']]})" for _, row in rows.iterrows()]
+    return f" Human readers name it for {' and '.join(told)} of the events that they read." if told else ""
 
 
 def paper_accuracies() -> pd.DataFrame:
@@ -83,4 +90,4 @@ def of_each_rule(rules: pd.DataFrame) -> str:
     best = rules.groupby("scoring", sort=False)["value"].max().map("{:.0%}".format)
     if best.nunique() > 1:
         return f"Best accuracy of each rule of scoring: {extremes(rules, 'scoring', '.0%')}"
-    return f"All {len(best)} rules of scoring reach an accuracy of {best.iloc[0]}"
+    return f"All {len(best)} rules of scoring reach the same accuracy at best, {best.iloc[0]}"

@@ -67,7 +67,7 @@ def gap(table: pd.DataFrame, features: str = "activations", **keys: object) -> p
 def said(row: pd.Series) -> str:
     """What a difference of the stream and the text comes to, in words."""
     if row["ci_low"] > 0:
-        return "more is read from the stream than by any simple reader of the text"
+        return "more is read from the stream than by any reader of the text that was tried"
     return "more is read from the text than from the stream" if row["ci_high"] < 0 else "neither is shown to tell more"
 
 

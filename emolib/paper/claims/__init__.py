@@ -386,7 +386,9 @@ def chapter_verdicts(chapter: str, tables: Tables) -> str:
     Raises ValueError for a chapter that carries none.
     """
     head = (
-        "*By the tests of [What reproduces](11_claims.ipynb). A check decides each reading of its claim that it names:*"
+        "*By the tests of [What reproduces](11_claims.ipynb). A check decides each reading of its claim that it "
+        "names; [How to read a chapter](../how_to_read.md) says what the readings are, and when a claim is called "
+        "reproduced and when seen:*"
     )
     return "\n\n".join([head, *(verdict_table(name, tables) for name in carried(chapter))])
 

@@ -168,9 +168,9 @@ def feed_forward_follows(found: Evidence, level: Levels) -> list[Check]:
     both = [redrawn(rank_correlation, curve, h) for curve in (m, a)]
     gap = redrawn(lambda a, m, h: rank_correlation(m, h) - rank_correlation(a, h), a, m, h)
     what = "rank correlation with the curve of the stream over layers"
-    where = f"feed-forward {both[0]['value']:.2f}, attention {both[1]['value']:.2f}"
+    where = f"feed-forward {both[0]['value']:.3f}, attention {both[1]['value']:.3f}"
     return [
-        positive(f"{what}, feed-forward minus attention", gap, where=where, n=m.iloc[0]),
+        positive(f"{what}, feed-forward minus attention", gap, where=where, n=m.iloc[0], digits=3),
         at_least(f"{what}, attention", both[1], level.trend),
     ]
 
