@@ -293,5 +293,10 @@ def test_views_say_what_the_golden_table_holds() -> None:
     )
     rules.loc[rules["scoring"] == "first_subtoken", "value"] = 0.99
     assert "99% (first subtoken)" in views.of_each_rule(rules)
+    one = (
+        results.select(table, metric="accuracy").head(1).assign(reader="single", value=0.504, ci_low=0.49, ci_high=0.52)
+    )
+    told = " Human readers name it for **50.4% (49.0% to 52.0%)** (one reader) of the events that they read."
+    assert (views.humans(table), views.humans(pd.concat([table, one]))) == ("", told)
     sizes = views.paper_accuracies()["model"].map(known_parameters)
     assert sizes.is_monotonic_increasing and len(sizes) == 10
