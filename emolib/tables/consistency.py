@@ -14,9 +14,10 @@ import pandas as pd
 
 from emolib.stats.sampling import ENOUGH
 
-# What is counted, of which emotion ("" for all), and how many a table says there are.
+# What is counted, of which emotion ("" for all, AT_LEAST for all where it is a sample), and how many a table says there are.
 Counts: TypeAlias = Iterator[tuple[str, str, float]]
 TEXTS, RIGHT, TESTED = "texts", "texts answered right", "texts that the paper's probe is tested on"
+AT_LEAST = "at least"
 TEST = 0.2  # of the texts answered right
 PROBED = ["accuracy", "balanced_accuracy"]
 # Of the tables that say such numbers, the rows whose n is one; behaviour and mean ratings say more.
@@ -43,6 +44,8 @@ def contradictions(tables: Mapping[str, pd.DataFrame]) -> dict[str, str]:
             said[what, emotion][round(count, 4)].add(name)
     found: dict[str, str] = {}
     for (what, emotion), counts in said.items():
+        if emotion == AT_LEAST:
+            counts = counts | {count: names for count, names in said.get((what, ""), {}).items() if count < min(counts)}
         if len(counts) > 1:
             shown = ", ".join(f"{count:g} in {' and '.join(sorted(names))}" for count, names in sorted(counts.items()))
             reason = f"tables of one run disagree on the number of {what}{f' ({emotion})' if emotion else ''}: {shown}"
@@ -58,7 +61,7 @@ def _counts(name: str, table: pd.DataFrame) -> Counts:
             rows = rows[rows[column].isin(wanted)]
         found = rows["n"].dropna().unique()
         # so many are a sample, which says no more than that there are at least as many
-        yield from ((what, "", n) for n in found if not (name == "ablation" and n == ENOUGH))
+        yield from ((what, AT_LEAST if name == "ablation" and n == ENOUGH else "", n) for n in found)
 
 
 def _answers(table: pd.DataFrame) -> Counts:

@@ -148,7 +148,7 @@ def test_an_abstract_has_each_part_of_the_study_beside_the_others(run: dict[str,
         re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in re.findall(r"<tr>.*?</tr>", said, re.DOTALL)
     ]
     found = pd.DataFrame(rows, columns=head)
-    own, other = "unknown (situations, quick)", "SmolLM2 135M (situations, quick)"
+    own, other = "unknown (situations, quick)", "Qwen 2.5 Coder 1.5B (situations, quick)"
     assert list(found) == ["what is measured", own, other, "the study's models"]
     assert found[own].tolist() == found[other].tolist() and len(found) == len(models_overview.PARTS)
     cells = found.set_index(
