@@ -14,7 +14,7 @@ import pandas as pd
 
 from emolib.stats.sampling import ENOUGH
 
-# What is counted, of which emotion ("" for all, AT_LEAST for all where it is a sample), and how many a table says there are.
+# What is counted, of which emotion ("" for all, AT_LEAST for a sample of all), and how many a table says there are.
 Counts: TypeAlias = Iterator[tuple[str, str, float]]
 TEXTS, RIGHT, TESTED = "texts", "texts answered right", "texts that the paper's probe is tested on"
 AT_LEAST = "at least"
