@@ -61,7 +61,6 @@ from emolib.engine.sites import layer_number
 from emolib.experiments import probing
 from emolib.experiments.probing import views
 from emolib.figures import readable, say, spoken
-from emolib.figures.display import plain
 from emolib.paper import claims, ladder
 from emolib.study.freshness import measured
 from emolib.study.run import Run
@@ -230,21 +229,20 @@ else:
 if views.has_released(data):
     both, theirs, gain = views.nonlinear(data)
     most, least = gain.idxmax(), gain.idxmin()
+    ahead = {name: figures.display.plain(100 * points, "+.1f") for name, points in gain.items()}
     reach = 50 * (both["ci_high"] - both["ci_low"]).mean()
     figures.show(
         figures.depth_curves(both, hue="probe", paper=theirs, **(look | {"panel": "component"})),
         name="fig-probing-nonlinear",
-        title="Non-linear minus linear probe, averaged over layers: at most "
-        f"{plain(100 * gain[most], '+.1f')} points of accuracy",
+        title=f"Non-linear minus linear probe, averaged over layers: at most {ahead[most]} points of accuracy",
         fold=True,
         caption="Linear and non-linear probes on the same events; dashed, the paper's non-linear probe (Figure 13, bottom).",
         alt="Held-out accuracy over depth of the linear and the non-linear probe, in three panels.",
     )
     say(
-        f"Averaged over layers the non-linear probe is ahead most on the {readable(most)}, by {plain(100 * gain[most], '+.1f')} "
-        f"points, and least on the {readable(least)}, by {plain(100 * gain[least], '+.1f')} (below 0 the linear probe is the "
-        "better one). A single accuracy is known to about "
-        f"±{reach:.1f} points."
+        f"Averaged over layers the non-linear probe is ahead most on the {readable(most)}, by {ahead[most]} points, and least on "
+        f"the {readable(least)}, by {ahead[least]} (below 0 the linear probe is the better one). A single accuracy is known to "
+        f"about ±{reach:.1f} points."
     )
 else:
     say("(not measured): too few texts are answered right, as *In short* says.")
