@@ -67,6 +67,7 @@ def profile(run: Run, known: dict[str, Any]) -> dict[str, object] | None:
 
 
 if __name__ == "__main__":
+    (full,) = [run for run in LADDER if run.model == Run().model]
     known = yaml.safe_load(TARGET.read_text(encoding="utf-8")) if TARGET.is_file() else {}
-    known |= {run.profile: new for run in (Run(), LADDER[-1]) if (new := profile(run, known[run.profile]))}
+    known |= {run.profile: new for run in (Run(), full) if (new := profile(run, known[run.profile]))}
     TARGET.write_text(HEAD + yaml.safe_dump(known, sort_keys=False, default_flow_style=None), encoding="utf-8")
