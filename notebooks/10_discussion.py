@@ -90,8 +90,8 @@ short = f"""
   best reader of the bare words, by {ladder.quoted(judged, "C2", "best probe of the writer")}.
 - **How far a push follows psychological theory can depend on how its direction is found.** When one judgement is pushed
   at a time, answers are shown to follow theory in {pushed[0]} along directions that predict people's judgements of
-  events, and in {pushed[1]} along the study's. [Modulation](09_modulation.ipynb) counts single pushes and pairs together,
-  where an effect shows more easily.
+  events, and in {pushed[1]} along the study's. The chapter on modulation counts single pushes and pairs together, where an
+  effect shows more easily.
 
 {models.written_for(judged)}
 """
