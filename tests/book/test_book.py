@@ -451,7 +451,7 @@ def test_tables_that_disagree_are_named_where_they_are_shown(tmp_path: Path, cap
     found = altered(tmp_path)
     assert set(found) == {"B_ablation", "03_behaviour", "06_attention", "07_appraisals"}
     assert all(reason.startswith("inconsistent: tables of one run disagree") for reason in found.values())
-    assert "1793 in " in found["B_ablation"] and "1794 in ablation" in found["B_ablation"]
+    assert "3244 in " in found["B_ablation"] and "1801 in ablation" in found["B_ablation"]
     made = tmp_path / "runs" / slug
     made.mkdir()
     shutil.copyfile(ROOT / "notebooks" / "B_ablation.ipynb", made / "B_ablation.ipynb")

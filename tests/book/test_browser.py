@@ -309,7 +309,7 @@ def test_explorer_reacts_and_its_tooltip_shows_the_stored_value(opened: Any, sit
         page.wait_for_selector("#vg-tooltip-element.visible")
         tip = page.inner_text("#vg-tooltip-element").split()
         assert f"{row.value:.4g}" in tip and f"{row.ci_low:.4g}" in tip and f"{row.ci_high:.4g}" in tip, tip
-        assert f"{row.layer + 1} of 30" in " ".join(tip)
+        assert f"{row.layer + 1} of 28" in " ".join(tip)
         assert any(word.endswith("ablation.parquet") for word in tip)
     page.close()
 

@@ -107,9 +107,9 @@ def test_a_choice_of_each_column_leaves_one_value_a_layer_and_model(everything: 
 def test_what_a_measure_is_compared_with_is_a_choice_of_it(everything: pd.DataFrame) -> None:
     stored = results.read(ROOT / "results" / REFERENCE.slug / "geometry.parquet")
     null = results.select(stored, metric="alignment_null", vector="probe", set="agreed").sort_values("layer")
-    assert len(null) == 30 and not everything["metric"].str.contains("_null").any()
+    assert len(null) == 28 and not everything["metric"].str.contains("_null").any()
     keys = dict(experiment="geometry", metric="alignment", comparison="null", vector="probe", set="agreed")
-    shown = results.select(everything, who="SmolLM2 135M", **keys).sort_values("layer")
+    shown = results.select(everything, who="Qwen 2.5 Coder 1.5B", **keys).sort_values("layer")
     assert shown["value"].tolist() == null["value"].tolist()
 
 
@@ -185,7 +185,7 @@ def test_runs_come_first_and_a_model_keeps_its_colour(payload: dict[str, Any], e
     assert len({model["colour"] for model in shown[1:]}) == 10
     committed = {model["who"]: model["colour"] for model in explorer.models(everything)}
     assert {model["who"]: model["colour"] for model in shown[1:]}.items() <= committed.items()
-    assert committed["SmolLM2 135M"] == CYCLE[0] != committed["Llama 3.2 1B (paper)"]
+    assert committed["Qwen 2.5 Coder 1.5B"] == CYCLE[0] != committed["Llama 3.2 1B (paper)"]
 
 
 def test_without_any_run_the_paper_is_there(tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def test_without_any_run_the_paper_is_there(tmp_path: Path) -> None:
 
 def test_reference_run_is_stored_under_a_readable_name() -> None:
     frame = explorer.stored(ROOT / "results" / REFERENCE.slug / "ablation.parquet", ROOT)
-    assert set(frame["who"]) == {"SmolLM2 135M"} and frame["layer"].notna().all()
+    assert set(frame["who"]) == {"Qwen 2.5 Coder 1.5B"} and frame["layer"].notna().all()
 
 
 PAGE = """<!doctype html><meta charset="utf-8"><title>explorer</title>

@@ -484,6 +484,14 @@ def test_rows_are_picked_by_any_columns(table: pd.DataFrame) -> None:
     assert views.pick(table, check=["nothing"]).empty
 
 
+def test_accuracy_is_the_answers_also_where_probes_of_agreed_texts_have_one(table: pd.DataFrame) -> None:
+    curves = views.pick(table, check="prompts", metric="balanced_accuracy", component="resid_post")
+    probes = curves.assign(metric="accuracy", set="agreed")
+    (alone, _), (beside, _) = views.accuracy(table), views.accuracy(pd.concat([table, probes]))
+    pd.testing.assert_frame_equal(alone, beside)
+    assert not probes.empty and not alone.duplicated(["prompt", "calibration"]).any()
+
+
 def test_the_paper_beside_the_chapter() -> None:
     missed = views.paper_missed().set_index("cell")["value"].round(1).to_dict()
     assert missed == {

@@ -148,7 +148,7 @@ def test_an_abstract_has_each_part_of_the_study_beside_the_others(run: dict[str,
         re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in re.findall(r"<tr>.*?</tr>", said, re.DOTALL)
     ]
     found = pd.DataFrame(rows, columns=head)
-    own, other = "unknown (situations, quick)", "SmolLM2 135M (situations, quick)"
+    own, other = "unknown (situations, quick)", "Qwen 2.5 Coder 1.5B (situations, quick)"
     assert list(found) == ["what is measured", own, other, "the study's models"]
     assert found[own].tolist() == found[other].tolist() and len(found) == len(models_overview.PARTS)
     cells = found.set_index(
@@ -316,13 +316,13 @@ def test_the_discussion_says_what_the_committed_runs_show(committed: pd.DataFram
         assert hit.any(), one
         other = next(mark for mark in ("holds", "fails") if mark not in one["outcomes"])
         turned.loc[hit, "outcome"] = other
-        assert f"that {one['says']} ({one['claim']}), not in SmolLM2 135M" in models_overview.written_for(turned)
+        assert f"that {one['says']} ({one['claim']}), not in Qwen 2.5 Coder 1.5B" in models_overview.written_for(turned)
 
 
 def test_every_doubt_has_a_check_of_the_reference_run(committed: pd.DataFrame) -> None:
     found = models_overview.doubts(committed)
     assert len(found) == len(claims.data()["doubts"]) and list(found)[3:5] == ["SmolLM2 135M", "Qwen 2.5 Coder 1.5B"]
-    assert set(found["SmolLM2 135M"]) <= {"holds", "open", "fails"}, "each is measured"
+    assert set(found["Qwen 2.5 Coder 1.5B"]) <= {"holds", "open", "fails"}, "each is measured"
     code = (ROOT / "notebooks" / "10_discussion.py").read_text(encoding="utf-8")
     for claim, check in re.findall(r"""of\(['"](C\d+)['"], ['"]([^'"]+)['"]""", code):
         assert ladder.quoted(committed, claim, check) != "(not measured)", (claim, check)
@@ -330,7 +330,7 @@ def test_every_doubt_has_a_check_of_the_reference_run(committed: pd.DataFrame) -
 
 def test_what_a_table_took_is_what_its_provenance_says(reference_tables: dict[str, pd.DataFrame]) -> None:
     found = ladder.took({"run": reference_tables}).set_index("experiment")
-    assert list(found) == ["SmolLM2 135M (float32, 6,600 events)"] and set(found.index) == set(reference_tables)
+    assert list(found) == ["Qwen 2.5 Coder 1.5B (mixed, 6,600 events)"] and set(found.index) == set(reference_tables)
     made = reference_tables["patching"].attrs["provenance"]
     minutes, memory = re.findall(r"[\d.]+", found.loc["patching"].item())
     assert abs(float(minutes) * 60 - made["seconds"]) <= 30 and abs(float(memory) * 1024 - made["peak_memory_mb"]) < 52

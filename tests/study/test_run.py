@@ -104,7 +104,7 @@ def test_the_empty_corpus_path_of_a_parameter_cell_means_none() -> None:
 
 def test_the_slug_is_the_one_that_results_are_committed_under() -> None:
     assert Run().slug == "smollm2-135m_situations_T1-2shot_batch_float32_s0_quick"
-    assert REFERENCE.slug == "smollm2-135m_crowd-envent_T1-2shot_batch_float32_s0_full"
+    assert REFERENCE.slug == "qwen2.5-coder-1.5b_crowd-envent_T1-2shot_batch_mixed_s0_full"
     odd = Run(scoring="last_subtoken", text="original", tap="module", dtype="bfloat16", seed=7, calibration="none")
     assert odd.slug == "smollm2-135m_situations_T1-2shot_none_last_subtoken_original_module_bfloat16_s7_quick"
 

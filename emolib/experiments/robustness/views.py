@@ -44,7 +44,7 @@ def accuracy(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Accuracy under every prompt, calibrated and not, and the paper's, which is not."""
     names = {"none": "not calibrated", "batch": "calibrated"}
     theirs = paper.values("behaviour", model=paper.DETAILED.id, metric="accuracy", rerun="", prompt=list(PAPER_PROMPTS))
-    ours = pick(table, check="prompts", metric="accuracy").replace({"calibration": names})
+    ours = pick(table, check="prompts", metric="accuracy", component="").replace({"calibration": names})
     return ours, theirs.assign(calibration=names["none"])
 
 
