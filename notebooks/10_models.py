@@ -238,7 +238,15 @@ trends.style.format(precision=3).format("{:+.2f}", subset="correlation").hide()
 # %% tags=["hide-input"]
 twins = {ladder.run_name(tables, slug): len(getattr(tables, "twins", ())) for slug, tables in stored.items()}
 there = [f"**{n}** of {name}" for name, n in twins.items() if n]
-say(f"Twins that were run: {', '.join(there)}." if there else "No twin has been run yet, so that this control is open.")
+compared = models.beside_twins(stored)
+if there:
+    say(
+        f"Twins that were run: {', '.join(there)}. Of {len(compared)} numbers that a model and its twin have both, the "
+        f"95% intervals lie apart for **{(compared['apart'] == 'yes').sum()}**."
+    )
+else:
+    say("No twin has been run yet, so that this control is open.")
+ladder.as_page_table(compared)
 
 # %% [markdown]
 # ## The curves behind the marks

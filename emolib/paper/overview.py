@@ -16,7 +16,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy.stats import false_discovery_control, spearmanr
 
-from emolib.figures.display import plain
+from emolib.figures.display import plain, spoken
 from emolib.figures.palette import CYCLE, INK
 from emolib.figures.panels import label_axes, panels, styled
 from emolib.paper import ladder
@@ -153,6 +153,34 @@ def landmarks(tables: Tables) -> Iterator[Row]:
         own = ladder.checks_of(asked, dict(claim=claim, check=check))
         for row in own.rename(columns={"number": "value"}).dropna(subset="value").to_dict("records"):
             yield dict(layers=found.n_layers, metric=name, **{key: row[key] for key in (*NUMBER, "n")})
+
+
+def beside_twins(runs: Mapping[str, Tables]) -> pd.DataFrame:
+    """The sizes (keys of `SIZES`) of runs beside those of their untrained twins, as far as both measured them.
+
+    A row a run and size: model, what is measured, trained, untrained (in words, with intervals; twins divided by
+    semicolons), apart ("yes" where the trained model's interval meets no twin's).
+    """
+    rows = []
+    for slug, tables in runs.items():
+        own, *theirs = (
+            {row["metric"]: row for row in landmarks(one)} for one in (tables, *getattr(tables, "twins", ()))
+        )
+        for metric, words in SIZES.items():
+            others = [twin[metric] for twin in theirs if metric in twin]
+            if metric in own and others:
+                row = own[metric]
+                meet = [other["ci_low"] <= row["ci_high"] and row["ci_low"] <= other["ci_high"] for other in others]
+                rows.append(
+                    {
+                        "model": ladder.run_name(tables, slug),
+                        "what is measured": words,
+                        "trained": spoken(row),
+                        "untrained": "; ".join(map(spoken, others)),
+                        "apart": "no" if any(meet) else "yes",
+                    }
+                )
+    return pd.DataFrame(rows)
 
 
 def abstract(slug: str, root: str | Path = ".") -> str:

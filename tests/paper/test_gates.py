@@ -280,4 +280,6 @@ def test_a_run_s_twins_lie_beside_it_and_differ_in_the_model_alone(
     for name in names:
         results.write(planted["behaviour"], tmp_path / name / "behaviour.parquet", {"seed": 0})
     assert [len(claims.run_tables(tmp_path / name).twins) for name in names] == [2, 0, 0, 0, 0]
-    assert len(claims.run_tables(ROOT / "results" / claims.REFERENCE.slug).twins) == 0
+    own = claims.run_tables(ROOT / "results" / claims.REFERENCE.slug)
+    made = [twin["behaviour"].attrs["provenance"]["parameters"]["model"] for twin in own.twins]
+    assert made == [f"{claims.REFERENCE.model}@random:0"]

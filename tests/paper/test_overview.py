@@ -114,6 +114,25 @@ def test_a_full_run_on_the_paper_s_corpus_has_a_short_name(run: dict[str, pd.Dat
     assert run_name(run, "slug") == "Llama 3.2 1B (run here)", "not the paper's column"
 
 
+@pytest.mark.parametrize(
+    ("model", "dtype", "said"),
+    [
+        ("smollm2-135m", "mixed", "SmolLM2 135M (mixed)"),
+        ("qwen2.5-coder-1.5b", "mixed", "Qwen 2.5 Coder 1.5B"),
+        ("qwen2.5-coder-1.5b", "float32", "Qwen 2.5 Coder 1.5B (float32)"),
+        ("somebody/unknown", "float32", "unknown"),
+        ("somebody/unknown", "bfloat16", "unknown (bfloat16)"),
+    ],
+)
+def test_a_name_says_the_precision_where_it_is_not_the_usual_one(
+    run: dict[str, pd.DataFrame], model: str, dtype: str, said: str
+) -> None:
+    for table in run.values():
+        asked = {"corpus": "crowd-envent", "profile": "full", "model": model, "dtype": dtype}
+        table.attrs["provenance"]["parameters"] |= asked
+    assert run_name(run, "slug") == said
+
+
 def test_all_committed_runs_and_this_one_stand_side_by_side_the_smallest_first(tmp_path: Path) -> None:
     own = Run(model="somebody/unknown", corpus="crowd-envent", profile="full")
     for one in (own, *reversed(LADDER)):
@@ -343,3 +362,21 @@ def test_without_a_stored_run_pages_have_the_paper_alone(published: pd.DataFrame
     assert len(models_overview.doubts(found)) == len(claims.data()["doubts"])
     assert models_overview.by_method(claims.verdicts_by({})).empty
     assert models_overview.where(published, "patching onset").startswith("(not measured) (in the paper's models 0.")
+
+
+def test_a_twin_that_shows_as_much_is_told_apart_from_one_that_does_not(planted: dict[str, pd.DataFrame]) -> None:
+    def moved(by: float) -> dict[str, pd.DataFrame]:
+        table = planted["behaviour"].copy()
+        table[["value", "ci_low", "ci_high"]] -= by
+        return planted | {"behaviour": table}
+
+    run = claims.RunTables(planted)
+    assert models_overview.beside_twins({"run": run}).empty
+    for twins, apart in (((moved(0),), "no"), ((moved(0.5),), "yes"), ((moved(0.5), moved(0)), "no")):
+        run.twins = twins
+        found = models_overview.beside_twins({"run": run}).set_index("what is measured")
+        assert found.loc["accuracy", "apart"] == apart
+        assert found.loc["accuracy", "untrained"].count("; ") == len(twins) - 1
+        assert (found.drop(index="accuracy")["apart"] == "no").all() and len(found) > 3
+    run.twins = ({"behaviour": planted["behaviour"]},)  # that was asked nothing else
+    assert models_overview.beside_twins({"run": run})["what is measured"].tolist() == ["accuracy"]
