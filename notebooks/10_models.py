@@ -249,6 +249,17 @@ else:
 ladder.as_page_table(compared)
 
 # %% [markdown]
+# A claim has several checks. Those below hold in the trained model and in its twin, so what they count comes from the
+# events and the method: words that describe pleasant events differ from others also where nothing was learnt, and
+# directions that are fitted to ratings and to labels of the same events share that difference.
+
+# %% tags=["hide-input"]
+same = [claims.passed_untrained(tables).assign(run=name) for name, tables in zip(twins, stored.values(), strict=True)]
+found_in_twins = pd.concat(same, ignore_index=True).rename(columns={"shown": "trained", "run": "model"})
+say(f"Checks that hold in a model and in its untrained twin: **{len(found_in_twins)}**.")
+ladder.as_page_table(found_in_twins[["model", "claim", "check", "expectation", "trained", "untrained"]])
+
+# %% [markdown]
 # ## The curves behind the marks
 #
 # The same methods layer by layer, in the paper's models. What to look at is the shape: a rise, a step, a dip, and

@@ -302,6 +302,21 @@ def _together(each: Mapping[Reading, Verdict]) -> list[Check]:
     return found
 
 
+def passed_untrained(tables: Tables) -> pd.DataFrame:
+    """The checks that hold in a run and, whatever its gates, in an untrained twin of it: that part is not learnt.
+
+    Columns: claim, check, expectation, shown (the run's number with its interval, as text), untrained (the twin's).
+    """
+    columns = ["claim", "check", "expectation", "shown"]
+    kept = checks(tables).query("outcome == 'holds'")[columns]
+    parts = [kept.iloc[:0].assign(untrained="")]
+    for twin in getattr(tables, "twins", ()):
+        theirs = _table({name: tested(name, twin) for name in claims()}).query("outcome == 'holds'")
+        same = theirs[["claim", "check", "shown"]].rename(columns={"shown": "untrained"})
+        parts.append(kept.merge(same, on=["claim", "check"]))
+    return pd.concat(parts, ignore_index=True).drop_duplicates(["claim", "check"], ignore_index=True)
+
+
 def verdict_line(name: str, tables: Tables, found: Mapping[Reading, Verdict] | None = None) -> str:
     """The outcomes of a claim in its readings (`found`, where they are known) and its sentence, as Markdown."""
     found = found or readings_of(name, tables)
