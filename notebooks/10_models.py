@@ -249,15 +249,20 @@ else:
 ladder.as_page_table(compared)
 
 # %% [markdown]
-# A claim has several checks. Those below hold in the trained model and in its twin, so what they count comes from the
-# events and the method: words that describe pleasant events differ from others also where nothing was learnt, and
-# directions that are fitted to ratings and to labels of the same events share that difference.
+# A claim has several checks. One that holds in a model and in its twin as well counts something that comes from the
+# events and the method: directions fitted to ratings and to labels of the same events, for one, share what the words of
+# these events share.
 
 # %% tags=["hide-input"]
-same = [claims.passed_untrained(tables).assign(run=name) for name, tables in zip(twins, stored.values(), strict=True)]
-found_in_twins = pd.concat(same, ignore_index=True).rename(columns={"shown": "trained", "run": "model"})
-say(f"Checks that hold in a model and in its untrained twin: **{len(found_in_twins)}**.")
-ladder.as_page_table(found_in_twins[["model", "claim", "check", "expectation", "trained", "untrained"]])
+asked = pd.concat(
+    [
+        pd.DataFrame(),
+        *(claims.beside_twins(one).assign(model=name) for name, one in zip(twins, stored.values(), strict=True)),
+    ]
+)
+both = asked[asked["outcome"] == "holds"] if there else asked
+say(f"Of {len(asked)} checks that hold in a model and were asked of its twin, **{len(both)}** hold in the twin too.")
+ladder.as_page_table(both.reindex(columns=["model", "claim", "check", "expectation", "trained", "untrained"]))
 
 # %% [markdown]
 # ## The curves behind the marks

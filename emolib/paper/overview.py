@@ -170,14 +170,14 @@ def beside_twins(runs: Mapping[str, Tables]) -> pd.DataFrame:
             others = [twin[metric] for twin in theirs if metric in twin]
             if metric in own and others:
                 row = own[metric]
-                meet = [other["ci_low"] <= row["ci_high"] and row["ci_low"] <= other["ci_high"] for other in others]
+                apart = [row["ci_low"] > other["ci_high"] or row["ci_high"] < other["ci_low"] for other in others]
                 rows.append(
                     {
                         "model": ladder.run_name(tables, slug),
                         "what is measured": words,
                         "trained": spoken(row),
                         "untrained": "; ".join(map(spoken, others)),
-                        "apart": "no" if any(meet) else "yes",
+                        "apart": "yes" if all(apart) else "no",
                     }
                 )
     return pd.DataFrame(rows)

@@ -275,12 +275,15 @@ def test_what_an_untrained_twin_shows_as_well_is_not_reproduced(planted: dict[st
 
 def test_a_check_that_an_untrained_twin_passes_is_named(planted: dict[str, pd.DataFrame]) -> None:
     run = claims.RunTables(answering(planted, 0.5))
-    assert claims.passed_untrained(run).empty
+    assert claims.beside_twins(run).empty
     held = claims.checks(run).query("outcome == 'holds'")
-    run.twins = ({"geometry": planted["geometry"]},)
-    found = claims.passed_untrained(run)
-    assert set(found["claim"]) == {"C13"} and (found["shown"] == found["untrained"]).all()
-    assert set(found["check"]) == set(held.loc[held["claim"] == "C13", "check"])
+    run.twins = ({"geometry": planted["geometry"], "behaviour": answering(planted, CHANCE)["behaviour"]},)
+    found = claims.beside_twins(run)
+    assert set(found["claim"]) == {"C1", "C13"}, "it was asked nothing else"
+    same = found[found["claim"] == "C13"]
+    assert set(same["check"]) == set(held.loc[held["claim"] == "C13", "check"])
+    assert (same["trained"] == same["untrained"]).all() and set(same["outcome"]) == {"holds"}
+    assert not (found.loc[found["claim"] == "C1", "outcome"] == "holds").any()
 
 
 def test_a_run_s_twins_lie_beside_it_and_differ_in_the_model_alone(

@@ -380,3 +380,6 @@ def test_a_twin_that_shows_as_much_is_told_apart_from_one_that_does_not(planted:
         assert (found.drop(index="accuracy")["apart"] == "no").all() and len(found) > 3
     run.twins = ({"behaviour": planted["behaviour"]},)  # that was asked nothing else
     assert models_overview.beside_twins({"run": run})["what is measured"].tolist() == ["accuracy"]
+    without = planted["behaviour"].assign(ci_low=np.nan, ci_high=np.nan)
+    run.twins = ({"behaviour": without},)
+    assert models_overview.beside_twins({"run": run})["apart"].tolist() == ["no"], "nothing is known of its interval"

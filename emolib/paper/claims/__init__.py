@@ -302,19 +302,19 @@ def _together(each: Mapping[Reading, Verdict]) -> list[Check]:
     return found
 
 
-def passed_untrained(tables: Tables) -> pd.DataFrame:
-    """The checks that hold in a run and, whatever its gates, in an untrained twin of it: that part is not learnt.
+def beside_twins(tables: Tables) -> pd.DataFrame:
+    """The checks that hold in a run and have a number in an untrained twin of it, whatever the twin's gates.
 
-    Columns: claim, check, expectation, shown (the run's number with its interval, as text), untrained (the twin's).
+    A row a check and twin: claim, check, expectation, trained and untrained (the numbers with intervals, as text),
+    outcome (the twin's: what holds there is not learnt).
     """
-    columns = ["claim", "check", "expectation", "shown"]
-    kept = checks(tables).query("outcome == 'holds'")[columns]
-    parts = [kept.iloc[:0].assign(untrained="")]
+    kept = checks(tables).query("outcome == 'holds'").rename(columns={"shown": "trained"})
+    parts = []
     for twin in getattr(tables, "twins", ()):
-        theirs = _table({name: tested(name, twin) for name in claims()}).query("outcome == 'holds'")
-        same = theirs[["claim", "check", "shown"]].rename(columns={"shown": "untrained"})
-        parts.append(kept.merge(same, on=["claim", "check"]))
-    return pd.concat(parts, ignore_index=True).drop_duplicates(["claim", "check"], ignore_index=True)
+        asked = _table({name: tested(name, twin) for name in claims()}).query("outcome != 'no number'")
+        theirs = asked.rename(columns={"shown": "untrained"})[["claim", "check", "untrained", "outcome"]]
+        parts.append(kept[["claim", "check", "expectation", "trained"]].merge(theirs, on=["claim", "check"]))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
 def verdict_line(name: str, tables: Tables, found: Mapping[Reading, Verdict] | None = None) -> str:
