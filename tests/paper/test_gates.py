@@ -284,6 +284,9 @@ def test_a_check_that_an_untrained_twin_passes_is_named(planted: dict[str, pd.Da
     assert set(same["check"]) == set(held.loc[held["claim"] == "C13", "check"])
     assert (same["trained"] == same["untrained"]).all() and set(same["outcome"]) == {"holds"}
     assert not (found.loc[found["claim"] == "C1", "outcome"] == "holds").any()
+    weak = claims.RunTables(answering(planted, 0.3))
+    weak.twins = run.twins
+    assert claims.beside_twins(weak).query("claim == 'C1'")["check"].tolist() == ["accuracy beside chance"]
 
 
 def test_a_run_s_twins_lie_beside_it_and_differ_in_the_model_alone(
