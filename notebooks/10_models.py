@@ -55,10 +55,12 @@ profile = "quick"
 corpus_path = ""
 
 # %% tags=["hide-input"]
+from functools import partial
+
 import pandas as pd
 
 from emolib import figures
-from emolib.figures.display import bundle, glue, say
+from emolib.figures.display import bundle, glue, plain, say
 from emolib.paper import claims, ladder
 from emolib.paper import overview as models
 from emolib.study.run import Run
@@ -193,7 +195,7 @@ say(
 
 # %% tags=["hide-input"]
 clear = trends[(trends["q"] < 0.05) & trends["landmark"].isin(list(models.SIZES))]
-said = ", ".join(f"{row.landmark} ({row.correlation:+.2f})" for row in clear.itertuples()) or "none"
+said = ", ".join(f"{row.landmark} ({plain(row.correlation, '+.2f')})" for row in clear.itertuples()) or "none"
 figures.show(
     models.against_size(found, models.SIZES),
     name="fig-models-size",
@@ -214,12 +216,12 @@ figures.show(
 
 # %% tags=["hide-input"]
 clear = trends[trends["q"] < 0.05]
-said = ", ".join(f"{row.landmark} ({row.correlation:+.2f})" for row in clear.itertuples()) or "none"
+said = ", ".join(f"{row.landmark} ({plain(row.correlation, '+.2f')})" for row in clear.itertuples()) or "none"
 say(
     f"Clear at q below 0.05: **{said}**. The others of {len(trends)} quantities show no clear "
     "trend; with so few models that does not exclude one."
 )
-trends.style.format(precision=3).format("{:+.2f}", subset="correlation").hide()
+trends.style.format(precision=3).format(partial(plain, form="+.2f"), subset="correlation").hide()
 
 # %% [markdown]
 # ## Training objective and data
@@ -254,15 +256,12 @@ ladder.as_page_table(compared)
 # these events share.
 
 # %% tags=["hide-input"]
-asked = pd.concat(
-    [
-        pd.DataFrame(),
-        *(claims.beside_twins(one).assign(model=name) for name, one in zip(twins, stored.values(), strict=True)),
-    ]
-)
-both = asked[asked["outcome"] == "holds"] if there else asked
+parts = [claims.beside_twins(one).assign(model=name) for name, one in zip(twins, stored.values(), strict=True)]
+asked = pd.concat([pd.DataFrame(columns=["claim", "check", "outcome"]), *parts])
+both = asked[asked["outcome"] == "holds"]
 say(f"Of {len(asked)} checks that hold in a model and were asked of its twin, **{len(both)}** hold in the twin too.")
-ladder.as_page_table(both.reindex(columns=["model", "claim", "check", "expectation", "trained", "untrained"]))
+about = both["claim"] + ", " + both["check"]
+ladder.as_page_table(both.assign(check=about)[["check", "model", "expectation", "trained", "untrained"]])
 
 # %% [markdown]
 # ## The curves behind the marks

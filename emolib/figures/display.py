@@ -60,6 +60,8 @@ def bundle(fig: Figure, *, title: str, caption: str, alt: str, name: str, fold: 
         if not text.strip():
             raise ValueError(f"the {what} of {name} is empty: say in words what the figure shows")
     alt = f"{re.sub('[*$]', '', title)}. {alt}"
+    for ax in fig.axes:
+        ax.title.set_wrap(True)  # words beyond the figure's edge would be cut
     drawing = svg(fig, alt=alt, name=name)
     fig.set_layout_engine("none")  # it is laid out: half the time of a drawing goes into that
     words = MarkdownIt("commonmark").render(caption).strip()

@@ -158,7 +158,7 @@ def landmarks(tables: Tables) -> Iterator[Row]:
 def beside_twins(runs: Mapping[str, Tables]) -> pd.DataFrame:
     """The sizes (keys of `SIZES`) of runs beside those of their untrained twins, as far as both measured them.
 
-    A row a run and size: model, what is measured, trained, untrained (in words, with intervals; twins divided by
+    A row a run and size: what is measured, model, trained, untrained (in words, with intervals; twins divided by
     semicolons), apart ("yes" where the trained model's interval meets no twin's).
     """
     rows = []
@@ -173,8 +173,8 @@ def beside_twins(runs: Mapping[str, Tables]) -> pd.DataFrame:
                 apart = [row["ci_low"] > other["ci_high"] or row["ci_high"] < other["ci_low"] for other in others]
                 rows.append(
                     {
-                        "model": ladder.run_name(tables, slug),
                         "what is measured": words,
+                        "model": ladder.run_name(tables, slug),
                         "trained": spoken(row),
                         "untrained": "; ".join(map(spoken, others)),
                         "apart": "yes" if all(apart) else "no",

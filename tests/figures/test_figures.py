@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from IPython.core.events import EventManager, available_events
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
@@ -467,3 +468,14 @@ def test_what_rounds_to_nothing_has_no_minus() -> None:
     assert figures.spoken(nothing) == "0.00 (−0.01 to 0.00)" and figures.spoken(nothing, ".0%") == "0% (−1% to 0%)"
     assert figures.extremes(pd.DataFrame([nothing | {"run": "A"}]), "run", "+.2f") == "0.00 (A)"
     assert number(nothing) == "0.00 (−0.01 to 0.00)"
+
+
+def test_a_panel_s_title_stays_inside_the_figure() -> None:
+    fig = Figure(figsize=(4, 2), layout="constrained")
+    left, right = fig.subplots(1, 2)
+    right.set_title("a title that is far longer than the panel it stands above")
+    left.set_title("short")
+    display.bundle(fig, title="A figure", caption="What it is.", alt="Two panels.", name="fig-title")
+    for ax in (left, right):
+        box = ax.title.get_window_extent(FigureCanvasAgg(fig).get_renderer())
+        assert 0 <= box.x0 < box.x1 <= fig.bbox.x1, ax.get_title()

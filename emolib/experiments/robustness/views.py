@@ -18,7 +18,7 @@ CONTROLS = ("topic", "first_word")
 KINDS = {"peak_shift": "peak of patching", "dip_shift": "dip of ablation"}
 CARRIED = {
     "holds": "fewer topics than emotions",
-    "fails": "no fewer topics than emotions",
+    "fails": "more topics than emotions",
     "open": "about as many topics as emotions, as far as can be told",
 }
 TEXTS = {"masked": "masked", "original": "as written", "original_minus_masked": "difference, points"}
