@@ -58,6 +58,7 @@ corpus_path = ""
 from functools import partial
 
 import pandas as pd
+from IPython.display import display
 
 from emolib import figures
 from emolib.figures.display import bundle, glue, plain, say
@@ -236,32 +237,29 @@ trends.style.format(precision=3).format(partial(plain, form="+.2f"), subset="cor
 # (`MODEL=NAME@random:0`), says what training as such has brought about: what a twin shows as well is no finding, and no claim
 # here passes where its twin does. A base model beside its instruction-tuned form says what tuning changed; it takes weights
 # from the hub, and [one command](../run_your_model.md) for each.
-
-# %% tags=["hide-input"]
-twins = {ladder.run_name(tables, slug): len(getattr(tables, "twins", ())) for slug, tables in stored.items()}
-there = [f"**{n}** of {name}" for name, n in twins.items() if n]
-compared = models.beside_twins(stored)
-if there:
-    say(
-        f"Twins that were run: {', '.join(there)}. Of {len(compared)} numbers that a model and its twin have both, the "
-        f"95% intervals lie apart for **{(compared['apart'] == 'yes').sum()}**."
-    )
-else:
-    say("No twin has been run yet, so that this control is open.")
-ladder.as_page_table(compared)
-
-# %% [markdown]
+#
 # A claim has several checks. One that holds in a model and in its twin as well counts something that comes from the
 # events and the method: directions fitted to ratings and to labels of the same events, for one, share what the words of
 # these events share.
 
 # %% tags=["hide-input"]
-parts = [claims.beside_twins(one).assign(model=name) for name, one in zip(twins, stored.values(), strict=True)]
+twins = {ladder.run_name(tables, slug): tables for slug, tables in stored.items() if getattr(tables, "twins", ())}
+there = ", ".join(f"**{len(tables.twins)}** of {name}" for name, tables in twins.items())
+compared = models.beside_twins(stored)
+parts = [claims.beside_twins(tables).assign(model=name) for name, tables in twins.items()]
 asked = pd.concat([pd.DataFrame(columns=["claim", "check", "outcome"]), *parts])
 both = asked[asked["outcome"] == "holds"]
-say(f"Of {len(asked)} checks that hold in a model and were asked of its twin, **{len(both)}** hold in the twin too.")
-about = both["claim"] + ", " + both["check"]
-ladder.as_page_table(both.assign(check=about)[["check", "model", "expectation", "trained", "untrained"]])
+both = both.assign(check=both["claim"] + ", " + both["check"])
+if there:
+    say(
+        f"Twins that were run: {there}. Of {len(compared)} numbers that a model and its twin have both, the 95% intervals "
+        f"lie apart for **{(compared['apart'] == 'yes').sum()}**. Of {len(asked)} checks that hold in a model and were "
+        f"asked of its twin, **{len(both)}** hold in the twin too: those of the second table."
+    )
+    display(ladder.as_page_table(compared))
+    display(ladder.as_page_table(both[["check", "model", "expectation", "trained", "untrained"]]))
+else:
+    say("No twin has been run yet, so that this control is open.")
 
 # %% [markdown]
 # ## The curves behind the marks

@@ -144,7 +144,7 @@ def test_names_of_control_tokens_in_a_text_are_characters_to_every_experiment(
     table.to_csv(tmp_path / "odd.csv", index=False)
     tokenizer = AutoTokenizer.from_pretrained(described(Path(locate("smollm2-135m"))))
     model = tiny_model("llama", tokenizer=tokenizer)
-    run = replace(REFERENCE, model=str(tmp_path), corpus=str(tmp_path / "odd.csv"), prompt=name)
+    run = Run(model=str(tmp_path), corpus=str(tmp_path / "odd.csv"), prompt=name, profile="full")
     opened = Study(run, model=replace(model, name=run.model), folder=tmp_path)
     before, _, behind = opened.prompt.render(table["text"][1]).partition(table["text"][1])
     start, end = before.rfind("|>") + 2 * ("|>" in before), behind.find("<|") % (len(behind) + 1)
