@@ -92,7 +92,12 @@ say(
 released = ladder.model_by_model(run, probing, views.released)
 look = dict(panel="run", x="depth", ylabel="held-out accuracy", lines={"chance": 1 / 13}, ylim=(0, 1))
 figures.show(
-    figures.depth_curves(released, paper=ladder.behind(views.paper_released(position="-1"), released), **look),
+    figures.depth_curves(
+        released,
+        paper=ladder.behind(views.paper_released(position="-1"), released),
+        twin=ladder.untrained(run, probing, views.released),
+        **look,
+    ),
     name="fig-probing-depth",
     title=f"The residual stream first has 95% of its best accuracy at depth {figures.extremes(stream, 'run')}",
     caption="Accuracy of linear probes at the last token by depth, in each model, on events that the probe has not seen "

@@ -92,7 +92,9 @@ look = dict(panel="run", x="depth", ylabel="share transferred", ylim=(0, 1))
 
 # %% tags=["hide-input"]
 figures.show(
-    figures.depth_curves(moved, paper=ladder.behind(theirs, moved), **look),
+    figures.depth_curves(
+        moved, paper=ladder.behind(theirs, moved), twin=ladder.untrained(run, patching, views.transferred), **look
+    ),
     name="fig-patching-models",
     title=f"The residual stream carries half of the answers along from depth {figures.extremes(half, 'run')} on",
     caption="Share of pairs whose answer becomes the source's when one layer of one component is overwritten at the last "

@@ -82,12 +82,12 @@ say(
     f"many appraisals: {ladder.in_words(counts.index, shares)}. The largest share that they explain of what the name leaves open "
     f"is {ladder.listed(top)}."
 )
-rated = ladder.model_by_model(run, appraisals, views.by_appraisal)
+rated, never = (find(run, appraisals, views.by_appraisal) for find in (ladder.model_by_model, ladder.untrained))
 look = dict(hue="appraisal", panel="run", x="depth", ylabel="held-out $R^2$", lines={"the mean rating": 0})
 
 # %% tags=["hide-input"]
 figures.show(
-    figures.depth_curves(rated, **look),
+    figures.depth_curves(rated, twin=never, **look),
     name="fig-appraisals-models",
     title=f"Pleasantness is read with R² {figures.extremes(known, 'run')}",
     caption="How much of writers' ratings of six appraisals a linear probe of the residual stream predicts, in each model, "

@@ -78,11 +78,12 @@ lacking = absent(data.attrs["provenance"])
 right, beyond, late = (
     ladder.model_by_model(run, geometry, view) for view in (views.early_signs, views.beyond_construction, views.faded)
 )
+never = ladder.untrained(run, geometry, views.early_signs)
 probes, means = (select(late, name=name) for name in ("probe", "mean difference"))
 say(
     "- *Do they point there?* Pairs of probes with the sign that people's ratings give, on average over early layers: "
-    f"{ladder.in_words(right['run'], right['shown'])}. Of the pairs whose rating has a clear sign: "
-    f"{ladder.in_words(right['run'], right['clear'])}.\n"
+    f"{ladder.in_words(right['run'], right['shown'])}{ladder.in_untrained(never)}. Of the pairs "
+    f"whose rating has a clear sign: {ladder.in_words(right['run'], right['clear'])}.\n"
     "- *More than the method gives by construction?* Layers in which the interval lies wholly above the range of that: "
     f"{ladder.in_words(beyond['run'], beyond['shown'])}.\n"
     "- *Do they become orthogonal?* Late cosines as a multiple of early ones, below 1 where they fade, between probes: "
@@ -90,10 +91,10 @@ say(
 )
 
 # %% tags=["hide-input"]
-lines = ladder.model_by_model(run, geometry, views.aligned)
+lines, twin = (find(run, geometry, views.aligned) for find in (ladder.model_by_model, ladder.untrained))
 look = dict(hue="kind", panel="run", x="depth", ylabel="alignment with theory", lines={"none": 0})
 figures.show(
-    figures.depth_curves(lines, **look),
+    figures.depth_curves(lines, twin=twin[twin["kind"] == "measured"], **look),
     name="fig-geometry-models",
     title=f"Layers with alignment wholly above that by construction: {' and '.join(beyond['shown'] + ' (' + beyond['run'] + ')')}",
     caption="How far the directions of six emotions point along those of two appraisals as people's ratings say that they "

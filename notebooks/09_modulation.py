@@ -89,7 +89,7 @@ say(
 )
 look = dict(hue="what", panel="run", x="depth", ylabel="mean theory score", ylim=(-1, 1), lines={"no relation": 0.0})
 figures.show(
-    figures.depth_curves(curves, **look),
+    figures.depth_curves(curves, twin=ladder.untrained(run, modulation, views.by_kind), **look),
     name="fig-modulation-models",
     title=f"Highest mean theory score: {views.highest(curves)}",
     caption="How far labels move in the order that people's ratings say (1: exactly so, 0: no relation) when appraisals are "

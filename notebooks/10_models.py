@@ -246,9 +246,8 @@ trends.style.format(precision=3).format(partial(plain, form="+.2f"), subset="cor
 twins = {ladder.run_name(tables, slug): tables for slug, tables in stored.items() if getattr(tables, "twins", ())}
 there = ", ".join(f"**{len(tables.twins)}** of {name}" for name, tables in twins.items())
 compared = models.beside_twins(stored)
-parts = [claims.beside_twins(tables).assign(model=name) for name, tables in twins.items()]
-asked = pd.concat([pd.DataFrame(columns=["claim", "check", "outcome"]), *parts])
-both = asked[asked["outcome"] == "holds"]
+asked = ladder.checked(twins).query("outcome == 'holds' and untrained != ''").rename(columns={"run": "model"})
+both = asked[asked["in_twin"]].rename(columns={"shown": "trained"})
 both = both.assign(check=both["claim"] + ", " + both["check"])
 if there:
     say(

@@ -98,7 +98,12 @@ removed = ladder.model_by_model(run, ablation, views.zeroed)
 theirs = views.paper_agreement(span=1)
 look = dict(panel="run", x="depth", ylabel="agreement", ylim=(0, 1))
 figures.show(
-    figures.depth_curves(removed, paper=ladder.behind(theirs[theirs["method"] == "zero"], removed), **look),
+    figures.depth_curves(
+        removed,
+        paper=ladder.behind(theirs[theirs["method"] == "zero"], removed),
+        twin=ladder.untrained(run, ablation, views.zeroed),
+        **look,
+    ),
     name="fig-ablation-models",
     title=f"Without one attention output at least {figures.extremes(least, 'run', '.0%')} of the labels stay, the ends aside",
     caption="Share of events that keep their label when one layer of one component is set to zero at the last token, in "

@@ -88,12 +88,12 @@ say(
 )
 
 # %% tags=["hide-input"]
-pushed = ladder.model_by_model(run, promotion, views.by_model)
+pushed, never = (find(run, promotion, views.by_model) for find in (ladder.model_by_model, ladder.untrained))
 best = ladder.model_by_model(run, promotion, views.at_their_best)
 own, chance = (figures.extremes(select(best, vector=vector), "run") for vector in ("probe", "random"))
 look = dict(x="depth", ylabel="mean promotion score", ylim=(-1, 1), lines={"no effect": 0.0})
 figures.show(
-    figures.depth_curves(pushed, hue="vector", panel="run", **look),
+    figures.depth_curves(pushed, twin=never, hue="vector", panel="run", **look),
     name="fig-promotion-models",
     title=f"Where probes promote most: {own}; random directions there: {chance}",
     caption="Promotion score when a direction of an emotion, a tenth as long as the residual stream, is added around a layer, "

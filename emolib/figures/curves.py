@@ -53,6 +53,7 @@ def depth_curves(
     panel: str | None = None,
     paper: pd.DataFrame | None = None,
     reference: pd.DataFrame | None = None,
+    twin: pd.DataFrame | None = None,
     x: Literal["layer", "depth"] | None = None,
     lines: Mapping[str, float] | None = None,
     ylim: tuple[float, float] | None = None,
@@ -61,11 +62,14 @@ def depth_curves(
     """Return `value` over layers, a curve per `hue` with its 95% band, a panel per value of `panel`.
 
     `x=None` counts layers when all curves come from models of one depth, and otherwise plots the fraction of depth.
-    `lines` are named levels, such as {"chance": 1 / 13}; a curve of ours that is level has no markers. `colours`, one a
-    curve, are for what must not be taken for the components of a figure beside it. Raises ValueError for a missing
-    layer, two rows for one point, too few colours, or curves of several models whose `n_layers` is not known.
+    `twin` has the rows of untrained twins, column `twin`, or none: their mean, with a band from the lowest interval to
+    the highest. `lines` are named levels, such as {"chance": 1 / 13}; a curve of ours that is level has no markers.
+    `colours`, one a curve, are for what must not be taken for the components of a figure beside it. Raises ValueError
+    for a missing layer, two rows for one point, too few colours, or curves of several models whose `n_layers` is not
+    known.
     """
-    frames = placed(ours=ours, paper=paper, reference=reference)
+    beside = None if twin is None or twin.empty else twin
+    frames = placed(ours=ours, paper=paper, reference=reference, twin=beside)
     axis = x or depth_axis(frames)
     usual, names = palette(names_of(frames, hue)), names_of(frames, panel)
     if colours:
@@ -74,7 +78,7 @@ def depth_curves(
     across = 2 if len(names) == 4 else COLUMNS
     fig, axes = panels(len(names), height=2.2 if len(names) > 1 else 3.0, columns=across)
     for name, ax in zip(names, axes, strict=True):
-        for key in ("paper", "reference", "ours"):
+        for key in ("paper", "twin", "reference", "ours"):
             if key in frames:
                 _curves(ax, rows_where(frames[key], panel, name), hue, look, axis, key, ylim or (-np.inf, np.inf))
         ax.set(
@@ -154,15 +158,18 @@ def _curves(
 ) -> None:
     if rows.empty:
         return
-    check_rows(rows, [hue, "layer"], source)
+    check_rows(rows, [hue, "layer", *(["twin"] if source == "twin" else [])], source)
     column = "number" if axis == "layer" else "depth"
     behind = source != "ours"
     for name, (colour, marker) in look.items():
         curve = rows_where(rows, hue, name).sort_values("layer")
+        if source == "twin":
+            ends = dict(value=("value", "mean"), ci_low=("ci_low", "min"), ci_high=("ci_high", "max"))
+            curve = curve.groupby(["number", "depth"], as_index=False).agg(**ends)
         place, value = curve[column].to_numpy(dtype=float), curve["value"].to_numpy()
-        if not behind and has_interval(curve):
-            ends = (curve[end].to_numpy(dtype=float) for end in ("ci_low", "ci_high"))
-            ax.fill_between(place, *ends, color=colour, alpha=0.2, linewidth=0)
+        if source in ("ours", "twin") and has_interval(curve):
+            low, high = (curve[end].to_numpy(dtype=float) for end in ("ci_low", "ci_high"))
+            ax.fill_between(place, low, high, color=colour, alpha=0.2 if source == "ours" else 0.1, linewidth=0)
         every = max(1, len(place) // 12)
         kind = {"linewidth": 1.3, "alpha": 0.85} if behind else {"marker": marker, "markevery": every}
         line = ax.plot(place, value, color=colour, linestyle=LINES[source], zorder=2 if behind else 3, **kind)[0]

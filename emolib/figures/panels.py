@@ -28,8 +28,13 @@ WIDTH = 5.8
 COLUMNS = 3
 # Columns that carry data or provenance rather than say which measurement a row is.
 DATA = ("value", "ci_low", "ci_high", "n", "number", *EXTRA)
-LINES: Mapping[str, Line] = {"ours": "-", "paper": (0, (5, 2)), "reference": (0, (1, 1.2))}
-SOURCES = {"ours": OURS, "paper": PAPER, "reference": "reference run"}
+LINES: Mapping[str, Line] = {
+    "ours": "-",
+    "paper": (0, (5, 2)),
+    "reference": (0, (1, 1.2)),
+    "twin": (0, (4, 1.5, 1, 1.5)),
+}
+SOURCES = {"ours": OURS, "paper": PAPER, "reference": "reference run", "twin": "untrained twin"}
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:

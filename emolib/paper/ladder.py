@@ -5,7 +5,7 @@ Chapters show these beside one another, in figures, sentences and badges. Loads 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
@@ -17,7 +17,7 @@ from pandas.io.formats.style import Styler
 
 from emolib.engine.registry import TWIN, known_parameters, parse, registry, usual_dtype
 from emolib.figures.display import spoken
-from emolib.paper.claims import checks, in_short, run_tables
+from emolib.paper.claims import checks, in_short, run_tables, twin_folders
 from emolib.paper.claims.evidence import NUMBER, RELEASED, ROBUST, Evidence, NotTestable, Reading, Tables
 from emolib.paper.tables import paper_tables
 from emolib.study import freshness
@@ -69,18 +69,43 @@ def model_by_model(
     table.
     """
     parts, lacking = {}, None
-    shown = {one.slug: one for one in (*LADDER, run)}.values()
-    for one in sorted(shown, key=lambda one: known_parameters(one.model) or np.inf):
-        path = freshness.table_path(one, experiment, root)
-        if path.is_file() and (table := readable(path)) is not None:
-            lacking = table.iloc[:0].assign(run="")
-            with suppress(Absent):
-                parts[run_name({path.stem: table}, one.slug)] = view(table)
+    for name, _, table in _stored(run, experiment, root):
+        lacking = table.iloc[:0].assign(run="")
+        with suppress(Absent):
+            parts[name] = view(table)
     if lacking is None:
         raise ValueError(f"no run has a table of {freshness.name_of(experiment)}: measure it first (emolib run)")
     if not parts:
         return lacking
     return pd.concat([rows.assign(run=name) for name, rows in parts.items()], ignore_index=True)
+
+
+def untrained(
+    run: Run, experiment: ModuleType, view: Callable[[pd.DataFrame], pd.DataFrame], root: str | Path = "."
+) -> pd.DataFrame:
+    """What `view` takes from the tables of untrained twins of the runs of `model_by_model`.
+
+    Columns also run, as there, and twin, which of the run's twins this is, from 0. Without rows where no twin has them.
+    """
+    parts = [pd.DataFrame(columns=["run", "twin"])]
+    for name, path, table in _stored(run, experiment, root):
+        others = [folder / path.name for folder in twin_folders(path.parent)]
+        with suppress(Absent):
+            parts.append(view(table).iloc[:0])  # the columns, where no twin has rows
+        for twin, other in enumerate(others):
+            if other.is_file() and (one := readable(other)) is not None:
+                with suppress(Absent):
+                    parts.append(view(one).assign(run=name, twin=twin))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _stored(run: Run, experiment: ModuleType, root: str | Path) -> Iterator[tuple[str, Path, pd.DataFrame]]:
+    """The tables of an experiment of this run and of the committed ones, name, path and table, the smallest first."""
+    shown = {one.slug: one for one in (*LADDER, run)}.values()
+    for one in sorted(shown, key=lambda one: known_parameters(one.model) or np.inf):
+        path = freshness.table_path(one, experiment, root)
+        if path.is_file() and (table := readable(path)) is not None:
+            yield run_name({path.stem: table}, one.slug), path, table
 
 
 def behind(rows: pd.DataFrame, shown: pd.DataFrame) -> pd.DataFrame:
@@ -91,6 +116,13 @@ def behind(rows: pd.DataFrame, shown: pd.DataFrame) -> pd.DataFrame:
 def listed(rows: pd.DataFrame, form: str = ".2f") -> str:
     """The number of each run of `model_by_model`, a row a run, in words: "**0.42 (0.34 to 0.51)** in A and ...in B"."""
     return in_words(rows["run"], in_cells(rows, form).values())
+
+
+def in_untrained(rows: pd.DataFrame) -> str:
+    """What `untrained` twins have, `shown` or else the number, as the end of a sentence, if there are any: "; with
+    weights that were never trained, **3 of 12** in A"."""
+    texts = rows["shown"] if "shown" in rows else [spoken(row) for _, row in rows.iterrows()]
+    return f"; with weights that were never trained, {in_words(rows['run'], texts)}" if len(rows) else ""
 
 
 def in_cells(rows: pd.DataFrame, form: str = ".2f") -> dict[str, str]:

@@ -166,6 +166,23 @@ def test_curves_are_the_table_with_layers_from_one() -> None:
     assert layer_ticks(1, 4) == [1] and layer_ticks(2, 4) == [1, 2]
 
 
+def test_untrained_twins_are_one_pale_band_behind_their_model() -> None:
+    rows = ours(PROBES)
+    twins = pd.concat(
+        [rows.assign(twin=i, value=high, ci_low=high - 0.1, ci_high=high + 0.1) for i, high in ((0, 0.2), (1, 0.4))]
+    )
+    (ax,) = figures.depth_curves(rows, ylabel="a", twin=twins).axes
+    hues = rows["component"].nunique()
+    behind = [line for line in ax.lines if line.get_linestyle() != "-"]
+    assert len(behind) == hues and all(np.allclose(line.get_ydata(), 0.3) for line in behind)
+    bands = [np.ptp(part.get_paths()[0].vertices[:, 1]) for part in ax.collections]
+    assert bands[:hues] == pytest.approx([0.4] * hues), "from the lowest end to the highest"
+    with pytest.raises(ValueError, match="several rows for one point"):
+        figures.depth_curves(rows, ylabel="a", twin=pd.concat([twins, twins]))
+    alone, beside = (figures.depth_curves(rows, ylabel="a", twin=twin) for twin in (None, twins.iloc[:0]))
+    assert display.svg(alone, alt="a", name="fig-x") == display.svg(beside, alt="a", name="fig-x")
+
+
 def test_a_curve_beyond_the_limits_stays_in_its_panel() -> None:
     ends = PROBES["value"].min(), PROBES["value"].max()
     inside, cut = (figures.depth_curves(PROBES, ylabel="a", ylim=(ends[0], top)) for top in (ends[1], ends[1] - 0.01))

@@ -275,18 +275,20 @@ def test_what_an_untrained_twin_shows_as_well_is_not_reproduced(planted: dict[st
 
 def test_a_check_that_an_untrained_twin_passes_is_named(planted: dict[str, pd.DataFrame]) -> None:
     run = claims.RunTables(answering(planted, 0.5))
-    assert claims.beside_twins(run).empty
-    held = claims.checks(run).query("outcome == 'holds'")
+    alone = claims.checks(run)
+    assert set(alone["untrained"]) == {""} and not alone["in_twin"].any()
     run.twins = ({"geometry": planted["geometry"], "behaviour": answering(planted, CHANCE)["behaviour"]},)
-    found = claims.beside_twins(run)
-    assert set(found["claim"]) == {"C1", "C13"}, "it was asked nothing else"
+    found = claims.checks(run)
+    asked = found[found["untrained"] != ""]
+    assert set(asked["claim"]) == {"C1", "C13"}, "it was asked nothing else"
     same = found[found["claim"] == "C13"]
-    assert set(same["check"]) == set(held.loc[held["claim"] == "C13", "check"])
-    assert (same["trained"] == same["untrained"]).all() and set(same["outcome"]) == {"holds"}
-    assert not (found.loc[found["claim"] == "C1", "outcome"] == "holds").any()
-    weak = claims.RunTables(answering(planted, 0.3))
-    weak.twins = run.twins
-    assert claims.beside_twins(weak).query("claim == 'C1'")["check"].tolist() == ["accuracy beside chance"]
+    assert (same["shown"] == same["untrained"]).all() and (same["outcome"] == "holds").all() and same["in_twin"].all()
+    assert not found.loc[found["claim"] == "C1", "in_twin"].any()
+    said = claims.shown(found).set_index("claim")["outcome"]
+    assert set(said["C13"]) == {"holds, in its untrained twin as well"} and set(said["C2"]) == {"holds"}
+    run.twins = ({"behaviour": answering(planted, 0.5)["behaviour"]}, *run.twins)
+    first = claims.checks(run).query("claim == 'C1'").iloc[0]
+    assert first["untrained"].count("; ") == 1 and first["in_twin"], "one of two passes it"
 
 
 def test_a_run_s_twins_lie_beside_it_and_differ_in_the_model_alone(

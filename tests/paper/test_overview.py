@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -153,6 +154,20 @@ def test_all_committed_runs_and_this_one_stand_side_by_side_the_smallest_first(t
     assert lacking["run"].tolist() == ["unknown"], "a table without these rows is passed over"
     none = ladder.model_by_model(own, probing, lambda table: select(table, model="another's"), tmp_path)
     assert none.empty and {"run", "value", "depth"} <= {*none} and ladder.listed(none) == "(not measured)"
+    seen = ladder.untrained(own, probing, lambda table: table.head(1), tmp_path)
+    assert seen.empty and {"run", "twin", "value", "depth"} <= {*seen} and ladder.in_untrained(seen) == ""
+    for seed in (0, 7):
+        path = freshness.table_path(replace(REFERENCE, model=f"{REFERENCE.model}@random:{seed}"), probing, tmp_path)
+        rows = [
+            dict(model="twin", metric="accuracy", component="resid_post", layer=0, value=0.1, ci_low=0.05, ci_high=0.2)
+        ]
+        results.write(results.tidy(rows, "probing", n_layers=2), path, {"seed": 0})
+    seen = ladder.untrained(own, probing, lambda table: table.head(1), tmp_path)
+    assert seen[["run", "twin"]].to_numpy().tolist() == [["Qwen 2.5 Coder 1.5B", 0], ["Qwen 2.5 Coder 1.5B", 1]]
+    assert seen["value"].dtype == float
+    text = "**0.10 (0.05 to 0.20)** in Qwen 2.5 Coder 1.5B"
+    assert ladder.in_untrained(seen).endswith(f", {text} and {text}")
+    assert ladder.in_untrained(seen.head(1).assign(shown="3 of 12")).endswith(", **3 of 12** in Qwen 2.5 Coder 1.5B")
     with pytest.raises(ValueError, match="no run has a table of probing"):
         ladder.model_by_model(own, probing, lambda table: table, tmp_path / "none")
 

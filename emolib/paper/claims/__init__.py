@@ -279,9 +279,19 @@ def checks(tables: Tables, names: Sequence[str] = ()) -> pd.DataFrame:
 
     Columns: claim, check, where, number, ci_low, ci_high (missing where nothing is stored), expectation, outcome
     (holds, open, fails, no number), n, readings (the readings of the claim that it decides), shown (the number with its
-    interval, as text).
+    interval, as text), untrained (the same of untrained twins, whatever their gates, divided by semicolons; empty where
+    no twin has it), in_twin (whether the check holds in one: what does so is not learnt).
     """
-    return _table({name: readings_of(name, tables) for name in names or list(claims())})
+    return _checks({name: readings_of(name, tables) for name in names or list(claims())}, tables)
+
+
+def _checks(found: Mapping[str, Mapping[Reading, Verdict]], tables: Tables) -> pd.DataFrame:
+    own = _table(found)
+    twins = [_table({name: tested(name, twin) for name in found}) for twin in getattr(tables, "twins", ())]
+    theirs = pd.concat([own.iloc[:0], *twins]).query("outcome != 'no number'")
+    each = theirs.assign(in_twin=theirs["outcome"] == "holds").groupby(["claim", "check"])
+    beside = each.agg(untrained=("shown", "; ".join), in_twin=("in_twin", "any"))
+    return own.join(beside, on=["claim", "check"]).fillna({"untrained": "", "in_twin": False}).astype({"in_twin": bool})
 
 
 def _table(found: Mapping[str, Mapping[Reading, Verdict]]) -> pd.DataFrame:
@@ -300,21 +310,6 @@ def _together(each: Mapping[Reading, Verdict]) -> list[Check]:
         found.append(first)
         left = [checks[checks[0] is first :] for checks in left]
     return found
-
-
-def beside_twins(tables: Tables) -> pd.DataFrame:
-    """The checks that hold in a run and have a number in an untrained twin of it, whatever the twin's gates.
-
-    A row a check and twin: claim, check, expectation, trained and untrained (the numbers with intervals, as text),
-    outcome (the twin's: what holds there is not learnt).
-    """
-    kept = checks(tables).query("outcome == 'holds'").rename(columns={"shown": "trained"})
-    parts = []
-    for twin in getattr(tables, "twins", ()):
-        asked = _table({name: tested(name, twin) for name in claims()}).query("outcome != 'no number'")
-        theirs = asked.rename(columns={"shown": "untrained"})[["claim", "check", "untrained", "outcome"]]
-        parts.append(kept[["claim", "check", "expectation", "trained"]].merge(theirs, on=["claim", "check"]))
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
 def verdict_line(name: str, tables: Tables, found: Mapping[Reading, Verdict] | None = None) -> str:
@@ -346,7 +341,9 @@ def _why(name: str, tables: Tables, found: Mapping[Reading, Verdict]) -> str:
 
 
 def shown(found: pd.DataFrame) -> pd.DataFrame:
-    """Checks (the rows of `checks`) as readers see them: claim, check, decides, number, expected, outcome."""
+    """Checks (the rows of `checks`) as readers see them: claim, check, decides, number, expected, outcome, which says
+    where an untrained twin passes as well what the model does."""
+    same = found["in_twin"] & (found["outcome"] == "holds")
     where = found["where"].map(lambda text: f" ({text})" if text else "")
     return pd.DataFrame(
         {
@@ -355,7 +352,7 @@ def shown(found: pd.DataFrame) -> pd.DataFrame:
             "decides": found["readings"].map(lambda own: "all readings" if own == READINGS else ", ".join(own)),
             "number (95% interval)": found["shown"],
             "expected": found["expectation"],
-            "outcome": found["outcome"],
+            "outcome": found["outcome"].mask(same, "holds, in its untrained twin as well"),
         }
     )
 
@@ -363,7 +360,7 @@ def shown(found: pd.DataFrame) -> pd.DataFrame:
 def verdict_table(name: str, tables: Tables) -> str:
     """The outcome of a claim, its sentence, and its checks as a table, in Markdown."""
     found = readings_of(name, tables)
-    table = as_markdown(shown(_table({name: found})).drop(columns="claim"))
+    table = as_markdown(shown(_checks({name: found}, tables)).drop(columns="claim"))
     return "\n\n".join([verdict_line(name, tables, found), table]).strip()
 
 
@@ -378,7 +375,7 @@ def one_by_one(named: Mapping[str, Tables]) -> str:
         body = [described(about.id)]
         for who, (tables, found) in each.items():
             body += [f"**{who}.**{_why(about.id, tables, found)}"]
-            body += [as_markdown(shown(_table({about.id: found})).drop(columns="claim"))]
+            body += [as_markdown(shown(_checks({about.id: found}, tables)).drop(columns="claim"))]
         parts.append(folded(head, "\n\n".join(filter(None, body))))
     return "\n\n".join(parts)
 
@@ -517,14 +514,17 @@ def described(name: str) -> str:
 def run_tables(folder: str | Path) -> RunTables:
     """The stored tables of a run by experiment name, from its folder results/<slug>; without those that are damaged.
 
-    `twins` are those of the runs in results/ that differ from it by the model's being an untrained twin alone.
+    `twins` are the tables of its `twin_folders`.
     """
-    beside = sorted(
-        other for other in Path(folder).parent.glob("*-random-*") if TWIN.sub("", other.name, 1) == Path(folder).name
-    )
     tables = RunTables(_readable(folder))
-    tables.twins = tuple(map(_readable, beside))
+    tables.twins = tuple(map(_readable, twin_folders(folder)))
     return tables
+
+
+def twin_folders(folder: str | Path) -> list[Path]:
+    """The stored runs that differ from the one in this folder by the model's being an untrained twin alone."""
+    beside = sorted(Path(folder).parent.glob("*-random-*"))
+    return [other for other in beside if TWIN.sub("", other.name, 1) == Path(folder).name]
 
 
 def _readable(folder: str | Path) -> dict[str, pd.DataFrame]:
