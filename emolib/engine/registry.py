@@ -36,6 +36,10 @@ HUB_ID = re.compile(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}", re.ASCII)
 REVISION = re.compile(r"\w[\w./-]*", re.ASCII)
 LONG = 2**24  # bytes of a file that takes long to read
 GROUPS, CONTROL = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")  # the control groups of this process, and of all
+GIVEN = {  # of control groups, version 2 and 1: what one may have, has, and of that the files that nothing reads
+    "": ("memory.max", "memory.current", "inactive_file"),
+    "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+}
 HEADROOM = 1.2  # memory a model takes: its weights, and a fifth of them for a batch's activations and cache
 
 
@@ -214,21 +218,26 @@ def cache_folder() -> Path:
 
 
 def free_memory() -> int:
-    """Bytes of memory that are free on this machine, or that a container or a cluster's job may have at most, whichever
+    """Bytes of memory that are free on this machine, or left of what a container or a cluster's job may have, whichever
     is less."""
-    given = [limit.read_text().strip() for limit in _limits() if limit.is_file()]
-    return min([psutil.virtual_memory().available, *(int(allowed) for allowed in given if allowed != "max")])
+    return max(0, min([psutil.virtual_memory().available, *_left()]))
 
 
-def _limits() -> Iterator[Path]:
-    """Where the control groups of this process, and those that they lie in, may say what they may have: a number of
-    bytes, or "max" (both versions of control groups)."""
+def _left() -> Iterator[int]:
+    """What is left to the control groups of this process, and to those that they lie in, where they say what they may
+    have; files that were read and lie in memory are given back."""
     for line in GROUPS.read_text().splitlines() if GROUPS.is_file() else []:
         _, kinds, own = line.split(":", 2)
-        if kinds in ("", "memory"):
-            root, name = CONTROL / kinds, "memory.limit_in_bytes" if kinds else "memory.max"
-            for group in (path := PurePosixPath(own), *path.parents):
-                yield root / group.relative_to("/") / name
+        if kinds in GIVEN:
+            limit, taken, files = GIVEN[kinds]
+            for path in (inner := PurePosixPath(own), *inner.parents):
+                group = CONTROL / kinds / path.relative_to("/")
+                if (group / limit).is_file() and (allowed := (group / limit).read_text().strip()) != "max":
+                    left = int(allowed)
+                    with suppress(OSError, KeyError):  # not every container says what it has
+                        parts = dict(part.split() for part in (group / "memory.stat").read_text().splitlines())
+                        left += int(parts[files]) - int((group / taken).read_text())
+                    yield left
 
 
 def require_space(folder: Path, wanted: float) -> None:

@@ -498,28 +498,54 @@ def test_no_space_is_said_before_anything_is_unpacked(
     assert list(own_cache.glob("**/*.safetensors")) == []
 
 
+STAT = "anon 1600\ninactive_file 200\nactive_file 100\ntotal_inactive_file 300"
+
+
 @pytest.mark.parametrize(
     ("groups", "limits", "expected"),
     [
         ("0::/user/job/step\n", {"user/job/memory.max": "3000", "memory.max": "max", "other/memory.max": "1"}, 3000),
+        (
+            "0::/user/job/step\n",
+            {"user/job/memory.max": "3000", "user/job/memory.current": "1900", "user/job/memory.stat": STAT},
+            3000 - 1900 + 200,
+        ),
         ("5:cpu:/\n4:memory:/slurm/job\n0::/\n", {"memory/slurm/job/memory.limit_in_bytes": "2000"}, 2000),
+        (
+            "4:memory:/slurm/job\n",
+            {
+                "memory/slurm/job/memory.limit_in_bytes": "2000",
+                "memory/slurm/job/memory.usage_in_bytes": "1900",
+                "memory/slurm/job/memory.stat": STAT,
+            },
+            2000 - 1900 + 300,
+        ),
+        ("0::/\n", {"memory.max": "3000", "memory.current": "3900", "memory.stat": STAT}, 0),
         ("4:memory:/\n", {"memory/memory.limit_in_bytes": str(2**63 - 4096)}, None),
         ("0::/\n", {}, None),
     ],
-    ids=["version 2, of the group above", "version 1", "version 1, none", "none"],
+    ids=[
+        "version 2, of the group above",
+        "version 2, less what it has",
+        "version 1",
+        "version 1, less what it has",
+        "nothing is left",
+        "version 1, none",
+        "none",
+    ],
 )
-def test_memory_is_what_a_container_or_a_job_may_have(
+def test_memory_is_what_is_left_to_a_container_or_a_job(
     groups: str, limits: dict[str, str], expected: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, limit in limits.items():
+    for name, text in limits.items():
         (path := tmp_path / "control" / name).parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"{limit}\n")
+        path.write_text(f"{text}\n")
     (tmp_path / "own").write_text(groups)
     monkeypatch.setattr(registry, "GROUPS", tmp_path / "own")
     monkeypatch.setattr(registry, "CONTROL", tmp_path / "control")
     free = registry.psutil.virtual_memory().available
     found = registry.free_memory()
-    assert found == expected if expected else found == pytest.approx(free, rel=0.2)
+    assert found == expected if expected is not None else found == pytest.approx(free, rel=0.2)
 
 
 # Bytes a weight, in linear maps and elsewhere; a twin is drawn in float32, whatever it is rounded to.
