@@ -80,9 +80,11 @@ half, peak = (
     ladder.model_by_model(run, patching, partial(views.turn, landmark=landmark, component=component))
     for landmark, component in (("onset", "resid_post"), ("peak", "attn_out"))
 )
+never = ladder.untrained(run, patching, partial(views.turn, landmark="onset", component="resid_post"))
 carried = ladder.model_by_model(run, patching, partial(views.best_of, component="attn_out"))
 say(
-    f"Overwriting the residual stream carries half of the answers along from depth {ladder.listed(half)} on. One attention "
+    f"Overwriting the residual stream carries half of the answers along from depth {ladder.listed(half)} on"
+    f"{ladder.in_untrained(never)}. One attention "
     f"output alone carries at most {ladder.listed(carried, '.0%')}, at depth {ladder.listed(peak)}. Depths go in steps of one "
     "layer, so an interval has no width where nearly all resamples agree on the layer."
 )
@@ -115,6 +117,10 @@ ladder.badges(run, "06_patching")
 # and the rest of the network runs on. The outcome is *transferred* when the answer becomes the source's, *kept* when it
 # stays the base's, and *neither* otherwise. A window of three layers overwrites a layer and its two neighbours at once.
 # Tokens are counted from the end of the prompt; -1 is the colon after "Answer", where the model must speak.
+#
+# Every network fixes its answer somewhere, also one whose weights were never trained, and a patch there carries the
+# answer over. How much the best patch carries is therefore no sign of training. Where it does so can be one, and that is
+# what this chapter asks.
 #
 # ```{figure} ../drawings/patch.svg
 # :name: fig-drawing-patch

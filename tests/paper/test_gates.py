@@ -69,7 +69,7 @@ def only_read(tables: Tables) -> dict[str, pd.DataFrame]:
         for name in NAMES:
             claims.tested(name, tables)
         for gate in claims.GATES.values():
-            gate(evidence.Evidence(tables))
+            gate(evidence.Evidence(tables), None)
     found = {name: tables[name].loc[sorted(rows)] for name, rows in seen.items() if rows}
     random = found["modulation"]
     far = (random["metric"] == "theory_score_null") & ((random["depth"] - 0.5625).abs() > 0.03)
@@ -271,6 +271,22 @@ def test_what_an_untrained_twin_shows_as_well_is_not_reproduced(planted: dict[st
     assert "no better than its untrained twin: 90.0 (88.0 to 92.0)%, twin 90.0 (88.0 to 92.0)%" in found["C2"].reason
     run.twins = ({"behaviour": answering(planted, CHANCE)["behaviour"]},)  # that was asked nothing else
     assert set(claims.verdicts(run)["outcome"]) == {"reproduced"}
+
+
+def test_what_a_twin_does_in_another_layer_takes_nothing_from_where_a_model_does_it(
+    planted: dict[str, pd.DataFrame],
+) -> None:
+    table = planted["patching"]
+    layers, attention = int(table["n_layers"].max()), table["component"] == "attn_out"
+    early = table.assign(layer=table["layer"].where(~attention, (table["layer"] + layers // 2) % layers))
+    early["depth"] = table["depth"].where(~attention, (early["layer"] + 1) / layers)
+    run = claims.RunTables(answering(planted, 0.5))
+    for patching, expected in ((early, "reproduced"), (table, "not testable")):
+        run.twins = ({"patching": patching, "behaviour": answering(planted, CHANCE)["behaviour"]},)
+        assert claims.verdict("C6", run).outcome == expected
+    assert (
+        "at the best layer, carries over the answer of another text no better than" in claims.verdict("C6", run).reason
+    )
 
 
 def test_a_check_that_an_untrained_twin_passes_is_named(planted: dict[str, pd.DataFrame]) -> None:

@@ -229,10 +229,12 @@ def _told(missing: NotTestable) -> str:
 
 
 def closed(gate: str, tables: Tables, twins: Sequence[Tables] = ()) -> str:
-    """Why a claim that rests on the gate cannot be tested: no better than chance, or than a twin; empty if it is."""
-    row, *others = (_measured(gate, one) for one in (tables, *twins))
+    """Why a claim that rests on the gate cannot be tested: no better than chance, or than a twin is at the same
+    layer; empty if it is better."""
+    row = _measured(gate, tables)
     if isinstance(row, str):
         return row
+    others = [_measured(gate, twin, row.get("layer")) for twin in twins]
     what = f"{data()['gates'][gate]} no better than"
     if above("", row, CHANCE).outcome != "holds":
         return f"{what} chance: {_percent(row)}, chance {100 * CHANCE:.1f}%"
@@ -242,9 +244,9 @@ def closed(gate: str, tables: Tables, twins: Sequence[Tables] = ()) -> str:
     return ""
 
 
-def _measured(gate: str, tables: Tables) -> pd.Series | str:
+def _measured(gate: str, tables: Tables, layer: int | None = None) -> pd.Series | str:
     try:
-        return GATES[gate](Evidence(tables))
+        return GATES[gate](Evidence(tables), layer)
     except NotTestable as missing:
         return _told(missing)
 

@@ -98,10 +98,11 @@ def claim(name: str) -> Callable[[Test], Test]:
     return register
 
 
-# What a claim rests on: shares of cases that are one in thirteen by chance
+# What a claim rests on: shares of cases that are one in thirteen by chance. Of a twin it is asked at the layer at which
+# its model has it: that an untrained network does the same elsewhere takes nothing from where a trained one does it.
 
 
-def ability(found: Evidence) -> pd.Series:
+def ability(found: Evidence, layer: int | None = None) -> pd.Series:
     """How often the model names the writer's emotion; where it is stored over labels, which one answer cannot raise."""
     balanced = dict(metric="balanced_accuracy", **found.parameters("calibration"))
     return found.rows("behaviour", **balanced).iloc[0] if found.has("behaviour", **balanced) else answers(found)
@@ -112,11 +113,18 @@ def answers(found: Evidence) -> pd.Series:
     return found.rows("behaviour", metric="accuracy", **found.parameters("scoring", "calibration")).iloc[0]
 
 
-GATES: dict[str, Callable[[Evidence], pd.Series]] = {
-    "ability": ability,
-    "probe": lambda found: probe_curve(found, "resid_post").iloc[-1],
-    "transfer": lambda found: best(transfer_curve(found, "attn_out")),
-}
+def probe(found: Evidence, layer: int | None = None) -> pd.Series:
+    """How often the probe of the last layer is right."""
+    return probe_curve(found, "resid_post").iloc[-1]
+
+
+def transfer(found: Evidence, layer: int | None = None) -> pd.Series:
+    """How many answers overwritten attention carries over, in the best layer or in this one."""
+    curve = transfer_curve(found, "attn_out")
+    return best(curve) if layer is None else curve.loc[layer]
+
+
+GATES: dict[str, Callable[[Evidence, int | None], pd.Series]] = dict(ability=ability, probe=probe, transfer=transfer)
 
 
 # What the model answers, where it can be read (paper §3, 5)
