@@ -46,6 +46,8 @@ EDITS = {"behaviour": 0.0, "modulation": 0.5}
 # With what power of the width fits grow, by sites of 6,600 texts of width 576 and 1536; what is made of answers, less.
 FITS = {"probing": 1.55, "appraisals": 2.2, "wording": 2.2, "geometry": 1.3}
 ANSWERS = 0.6
+# How many times longer fits take where there is nothing to learn: of a twin of Qwen 2.5 Coder 1.5B.
+UNTRAINED = {"probing": 3.0, "appraisals": 2.7, "geometry": 1.3}
 LOADING = 3.5  # seconds of an experiment that go into loading the model and its checks
 DEPTHS = (1, 3)  # layers of the models that are timed: what differs is what layers take
 KINDS = ("reading", "replaying", "full")  # passes, tokens times layers, and seconds of each
@@ -155,6 +157,7 @@ def estimate(name: str, run: Run, shape: Shape, texts: Texts, *, agreed: float, 
     grown = {"texts": texts.number / base["texts"], "agreed": min(ENOUGH, texts.number * agreed) / base["agreed"]}
     more, deep = grown.get(GROWS.get(name, ""), 1.0), shape.layers / base["layers"]
     wide = (shape.width / base["width"]) ** FITS.get(name, ANSWERS)
+    wide *= UNTRAINED.get(name, 1.0) if registry.parse(run.model).seed is not None else 1.0
     (reads, _, read), (replays, _, replayed), (passes, _, passed) = (row[kind] for kind in KINDS)
     # Where every layer has its edits, more layers mean more of them, and each runs through more layers.
     edited_layers, slower = deep ** EDITS.get(name, 1.0), rates.reading / base["rates"]["reading"] * more * deep

@@ -53,7 +53,9 @@ def load(
     advice = "get them again, as safetensors, which save_pretrained writes; pickles (.bin, .pt) are never opened"
     with _reading(name, source, "weights", advice):
         if not split:
-            weights.require_memory(empty, place)
+            # A twin takes four bytes a weight while it is drawn, and no narrower number would help it.
+            narrower = "a dtype of two bytes (bfloat16, mixed), " if dtype == "float32" and seed is None else ""
+            weights.require_memory(empty, place, narrower)
         options = dict(config=config, device_map=place if split else None, use_safetensors=True)
         if seed is not None:
             hf = weights.untrained(config, seed, dtype)

@@ -53,14 +53,15 @@ def size(empty: Any) -> int:
     return sum(weight.nbytes for weight in empty.parameters())
 
 
-def require_memory(empty: Any, place: torch.device) -> None:
-    """Nothing when the weights of a `skeleton`, and a fifth for a batch, fit where it is to be; else raises Refused."""
+def require_memory(empty: Any, place: torch.device, instead: str) -> None:
+    """Nothing when the weights of a `skeleton`, and a fifth for a batch, fit where it is to be; else raises Refused,
+    which says what to do `instead`."""
     wanted = registry.HEADROOM * size(empty)
     free = torch.cuda.mem_get_info(place)[0] if place.type == "cuda" else registry.free_memory()
     if free < wanted:
         raise Refused(
             f"it needs about {wanted / 1e9:.1f} GB of memory and {free / 1e9:.1f} GB are free on {place.type}: choose "
-            "a dtype of two bytes (bfloat16, mixed), a smaller model, or a machine that has it"
+            f"{instead}a smaller model, or a machine that has it"
         )
 
 

@@ -94,6 +94,21 @@ def test_fits_grow_with_the_width_as_they_were_measured(name: str, narrow: float
     assert wider / once == pytest.approx(wide / narrow, rel=0.1)
 
 
+@pytest.mark.parametrize(("name", "times"), [*plan.UNTRAINED.items(), ("patching", 1.0)])
+def test_fits_take_longer_of_a_twin_of_which_there_is_nothing_to_learn(name: str, times: float) -> None:
+    base = plan.measured(Run())
+    given = dict(
+        agreed=base["agreed"] / base["texts"], rates=plan.Rates(**base["rates"]), usual=plan.Rates(**base["rates"])
+    )
+    texts = plan.Texts(base["texts"], base["own"], 34, "")
+    own, twin = (
+        plan.estimate(name, Run(model=model), shape_as_measured(base), texts, **given).seconds
+        for model in ("smollm2-135m", "smollm2-135m@random:0")
+    )
+    fits = base["experiments"][name]["other"] - plan.LOADING
+    assert twin - own == pytest.approx((times - 1) * fits)
+
+
 def shape_as_measured(base: dict) -> plan.Shape:
     return plan.Shape(None, base["layers"], base["width"], 3, 0, base["bytes"], None, "")
 
