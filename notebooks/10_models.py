@@ -81,9 +81,9 @@ pattern = models.patterns(together)
 counted = pattern["pattern"].value_counts()
 alone = counted.get("in the study's", 0)
 say(
-    "Of the nineteen claims, tested as the paper tested them, this many hold: in every model that has numbers "
+    "Of the nineteen claims, tested as the paper tested them, this many hold as a whole: in every model that has numbers "
     f"**{counted.get('in all', 0)}**; only in models above a certain size **{counted.get('from a size on', 0)}**; in all of "
-    f"the study's and none of ours **{alone}**; in some, whatever their size "
+    f"the study's and, as a whole, none of ours **{alone}**; in some, whatever their size "
     f"**{counted.get('in some', 0)}**; in none **{counted.get('in none', 0)}**. In fewer than three models "
     f"**{counted.get('in few', 0)}** can be tested."
 )

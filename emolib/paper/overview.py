@@ -256,8 +256,9 @@ def patterns(judged: pd.DataFrame) -> pd.DataFrame:
 
     `judged` has columns claim, outcome, model, parameters, source (as in `overview`). Columns: claim, pattern ("in
     all"; "in none"; "from a size on"; "in the study's", in all of these and in none of ours; else "in some"; "in few"
-    where fewer than three models can be tested), holds (names of the models that pass), tested, study (names of the
-    study's models that were tested), smallest (parameters of the smallest model that passes).
+    where fewer than three models can be tested), holds (names of the models that pass), partly (of those that pass in
+    part), tested, study (names of the study's models that were tested), smallest (parameters of the smallest model that
+    passes).
     """
     rows = []
     for claim, part in judged.groupby("claim", sort=False):
@@ -272,7 +273,10 @@ def patterns(judged: pd.DataFrame) -> pd.DataFrame:
         else:
             pattern = "in the study's" if (held == theirs).all() else "in some"
         passing = part[held]
-        about = dict(holds=tuple(passing["model"]), tested=len(held), study=tuple(part.loc[theirs, "model"]))
+        half = tuple(part.loc[part["outcome"] == "partly", "model"])
+        about = dict(
+            holds=tuple(passing["model"]), partly=half, tested=len(held), study=tuple(part.loc[theirs, "model"])
+        )
         rows.append(dict(claim=claim, pattern=pattern, **about, smallest=passing["parameters"].min()))
     return pd.DataFrame(rows)
 
@@ -288,7 +292,7 @@ def told(found: pd.DataFrame) -> str:
     heads = {
         "in all": "**In every model that was tested**",
         "from a size on": "**From a size on**",
-        "in the study's": "**In every model of the study that has numbers, and in none of ours**",
+        "in the study's": "**In every model of the study that has numbers, and as a whole in none of ours**",
         "in some": "**In some models, whatever their size**",
         "in none": "**In none**",
         "in few": f"**Tested in fewer than {FEW} models**, which shows no pattern",
@@ -302,14 +306,15 @@ def told(found: pd.DataFrame) -> str:
 
 
 def _pattern(row: Any) -> str:
-    about = f"{row.claim}, {claims()[row.claim].sentence} {len(row.holds)} of {row.tested}"
+    about = f"{row.claim}, {claims()[row.claim].sentence} As a whole in {len(row.holds)} of {row.tested}"
     if row.pattern == "from a size on":
         return f"{about}, from {row.smallest / 1e9:.1f} billion parameters on."
+    half = f" In part in {len(row.partly)}: {', '.join(row.partly)}." if row.partly else ""
     if row.pattern == "in none" and row.study:
         own = row.study[0] if len(row.study) == 1 else f"{len(row.study)} models"
-        return f"{about}, the study's own values of {own} among them."
+        return f"{about}, the study's own values of {own} among them.{half}"
     named = row.pattern in ("in some", "in few") or (row.pattern == "in the study's" and len(row.holds) == 1)
-    return f"{about}: {', '.join(row.holds)}." if named and row.holds else f"{about}."
+    return f"{about}: {', '.join(row.holds)}.{half}" if named and row.holds else f"{about}.{half}"
 
 
 def by_method(judged: pd.DataFrame) -> pd.DataFrame:

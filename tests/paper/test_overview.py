@@ -258,11 +258,14 @@ def test_a_pattern_says_how_verdicts_go_with_size() -> None:
     patterns = ["from a size on", "in some", "in all", "in none", "in few", "in few", "in the study's"]
     assert found["pattern"].tolist() == patterns
     assert found["holds"].tolist() == [("b", "c"), ("a", "c"), ("a", "c", "d"), (), ("b",), (), ("c",)]
+    assert found["partly"].tolist() == [(), ("b",), (), ("b",), (), (), ("b",)]
     assert found["tested"].tolist() == [3, 3, 3, 3, 2, 0, 3]
     assert found["smallest"].tolist()[:2] == [1e9, 1e8]
     words = models_overview.told(found)
     assert "2 of 3, from 1.0 billion parameters on." in words and words.count("\n- C") == 7
-    assert "1 of 2: b." in words and "1 of 3: c." in words and "0 of 3." in words, "none of those of C4 is the study's"
+    assert "1 of 2: b." in words and "1 of 3: c. In part in 1: b." in words and "0 of 3. In part in 1: b." in words, (
+        "none of those of C4 is the study's"
+    )
     none = models_overview.told(found.query("claim == 'C4'").assign(study=[("c",)]))
     assert "0 of 3, the study's own values of c among them." in none
 
