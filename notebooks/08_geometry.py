@@ -78,14 +78,14 @@ lacking = absent(data.attrs["provenance"])
 right, beyond, late = (
     ladder.model_by_model(run, geometry, view) for view in (views.early_signs, views.beyond_construction, views.faded)
 )
-never = ladder.untrained(run, geometry, views.early_signs)
+never, above = (ladder.untrained(run, geometry, view) for view in (views.early_signs, views.beyond_construction))
 probes, means = (select(late, name=name) for name in ("probe", "mean difference"))
 say(
     "- *Do they point there?* Pairs of probes with the sign that people's ratings give, on average over early layers: "
     f"{ladder.in_words(right['run'], right['shown'])}{ladder.in_untrained(never)}. Of the pairs "
     f"whose rating has a clear sign: {ladder.in_words(right['run'], right['clear'])}.\n"
     "- *More than the method gives by construction?* Layers in which the interval lies wholly above the range of that: "
-    f"{ladder.in_words(beyond['run'], beyond['shown'])}.\n"
+    f"{ladder.in_words(beyond['run'], beyond['shown'])}{ladder.in_untrained(above)}.\n"
     "- *Do they become orthogonal?* Late cosines as a multiple of early ones, below 1 where they fade, between probes: "
     f"{ladder.listed(probes)}; between plain differences of means: {ladder.listed(means)}."
 )

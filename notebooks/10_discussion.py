@@ -134,6 +134,7 @@ say(
 table(
     {
         "Depth from which the residual stream carries half of the answers": of("C5", "depth at"),
+        "The same with weights that were never trained": of("C5", "depth at", untrained=True),
         "Largest share that it carries in the first third of the layers": of("C5", "highest transfer"),
         "Smallest share that it carries in the last eighth": of("C5", "lowest transfer"),
         "Depth at which neighbouring layers of attention carry most": of("C6", "depth of the peak"),
@@ -143,7 +144,8 @@ table(
 
 # %% [markdown]
 # Next to nothing goes along early, most of it does late, and a few attention outputs bring it. That shape is in our models
-# as in the ten of the study. How deep the place lies differs. The study's claim C5 is about a place near the middle, so
+# as in the ten of the study. It is learnt: every network fixes its answer somewhere, and one that was never trained can do
+# so in its first layers, as the second row says where it was asked. How deep the place lies differs. The study's claim C5 is about a place near the middle, so
 # that a model with the same shape and a deeper place does not reproduce it.
 
 # %% tags=["hide-input"]
@@ -270,13 +272,15 @@ table(
         "Of twelve cosines of emotion and appraisal, those with the theory's sign early": of(
             "C13", "cosines with the sign"
         ),
+        "The same with weights that were never trained": of("C13", "cosines with the sign", untrained=True),
         "Mean size of the cosines late, the study's probes": of("C13", "mean size"),
         "Differences of means: late size over early size": of("C13", "share of the size that is left with differences"),
     }
 )
 
 # %% [markdown]
-# *Early* is the first half of the layers, *late* the last quarter. Where it was measured the fade is one of the study's
+# *Early* is the first half of the layers, *late* the last quarter. Signs alone say little: emotions and judgements of the
+# same events share what the words of these events share, so that a network with nothing learnt has most of them too. Where it was measured the fade is one of the study's
 # probes: differences of means, which need no probe, keep their cosines. Which axis the emotions themselves keep is asked in
 # [Geometry](08_geometry.ipynb).
 #

@@ -157,13 +157,14 @@ def of_paper() -> pd.DataFrame:
     return checks(paper_tables(paper.DETAILED.name)).assign(run=f"{paper.DETAILED.name} (paper)")
 
 
-def measured(found: pd.DataFrame, claim: str, check: str) -> dict[str, str]:
-    """What each run has of a check of `checked`, by run: "0.42 (0.34 to 0.51)".
+def measured(found: pd.DataFrame, claim: str, check: str, *, untrained: bool = False) -> dict[str, str]:
+    """What each run has of a check of `checked`, by run: "0.42 (0.34 to 0.51)"; or what its `untrained` twins have.
 
     `check` is its words or how they begin; a run that lacks it has no entry.
     """
     own = checks_of(found, dict(claim=claim, check=check))
-    return dict(own.loc[own["outcome"] != "no number", ["run", "shown"]].drop_duplicates("run").to_numpy().tolist())
+    column, there = ("untrained", own["untrained"] != "") if untrained else ("shown", own["outcome"] != "no number")
+    return dict(own.loc[there, ["run", column]].drop_duplicates("run").to_numpy().tolist())
 
 
 def quoted(found: pd.DataFrame, claim: str, check: str) -> str:

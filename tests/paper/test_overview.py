@@ -292,6 +292,11 @@ def test_a_check_is_quoted_for_each_run_that_has_it(run: dict[str, pd.DataFrame]
     assert ladder.quoted(found, "C14", "mean theory score") == "(not measured)"
     assert ladder.measured(found, "C1", "accuracy") == {"SmolLM2 135M (situations, quick)": "0.30"}
     assert ladder.measured(found, "C14", "mean theory score") == {}
+    assert ladder.measured(found, "C1", "accuracy", untrained=True) == {}
+    twins = found.assign(untrained="0.10; 0.20")
+    assert ladder.measured(twins, "C1", "accuracy", untrained=True) == {
+        "SmolLM2 135M (situations, quick)": "0.10; 0.20"
+    }
     theirs = ladder.of_paper()
     assert set(theirs["run"]) == {"Llama 3.2 1B (paper)"}
     assert ladder.measured(theirs, "C5", "depth at") == {"Llama 3.2 1B (paper)": "0.62"}  # layer 10 of 16
