@@ -144,9 +144,10 @@ def formula_parts(tex: str) -> list[str]:
 
 
 def fill_concordance(app: Sphinx, docname: str, source: list[str]) -> None:
-    """Return None after putting the table of the paper's figures into the page that asks for it."""
+    """Return None after putting our figures beside those of the paper into the page that asks for them ("OURS 12")."""
     if Path(docname).name == "concordance":
-        source[0] = source[0].replace("CONCORDANCE", concordance(Path(app.srcdir) / "book" / "chapters"))
+        ours = concordance(Path(app.srcdir) / "book" / "chapters")
+        source[0] = re.sub(r"\bOURS (\d+)", lambda asked: ours.get(int(asked[1]), "–"), source[0])
 
 
 def take_over(app: Sphinx, docname: str, source: list[str]) -> None:
@@ -155,8 +156,8 @@ def take_over(app: Sphinx, docname: str, source: list[str]) -> None:
         source[0] = staging.with_latest(source[0], Path(app.srcdir))
 
 
-def concordance(chapters: Path) -> str:
-    """A table in Markdown: figures of the paper, each with our figures whose captions name it, by chapter."""
+def concordance(chapters: Path) -> dict[int, str]:
+    """Our figures by chapter, in Markdown, for each figure of the paper that their captions name."""
     ours: dict[int, dict[str, list[str]]] = {}
     for path in sorted(chapters.glob("*.ipynb")):
         for cell in nbformat.read(path, 4).cells:
@@ -164,13 +165,12 @@ def concordance(chapters: Path) -> str:
                 about = output.get("data", {}).get(MIME)
                 for number in _figures_of_paper(about["caption"]) if about else ():
                     ours.setdefault(number, {}).setdefault(path.stem, []).append(f"{{numref}}`{about['name']}`")
-    rows = []
-    for number, places in sorted(ours.items()):
-        cells = [f"{', '.join(dict.fromkeys(names))} ({{doc}}`chapters/{stem}`)" for stem, names in places.items()]
-        rows.append(f"| {number} | {'; '.join(cells)} |")
-    left = ", ".join(str(number) for number in range(1, max(ours, default=0)) if number not in ours)
-    table = "\n".join(["| figure of the paper | ours |", "|---|---|", *rows])
-    return f"{table}\n\nOf the paper's other figures none of ours has numbers: {left}." if left else table
+    return {
+        number: "; ".join(
+            f"{', '.join(dict.fromkeys(names))} ({{doc}}`chapters/{stem}`)" for stem, names in places.items()
+        )
+        for number, places in ours.items()
+    }
 
 
 def _figures_of_paper(caption: str) -> list[int]:
