@@ -377,10 +377,14 @@ say(claims.as_markdown(doubts))
 glue("in-short", short, here=False)
 others = {  # for the page on related work
     "Depth from which the residual stream carries half of the answers": of("C5", "depth at"),
-    "Other prompts under which attention carries most in the same place": of("C11", "other prompts under which transfer"),
+    "Other prompts under which attention carries most in the same place": of(
+        "C11", "other prompts under which transfer"
+    ),
     "Probes of activations minus the best probe of the words, writer's emotion": of("C2", "best probe of the writer"),
     "Topics minus emotions that attention carries, where it carries most emotions": of("C10", "share of topics minus"),
-    "Theory score of directions that predict, minus what 99% of random ones reach": of("C14", "the same beside the 99%"),
+    "Theory score of directions that predict, minus what 99% of random ones reach": of(
+        "C14", "the same beside the 99%"
+    ),
 }
 glue("beside-others", table(others), here=False)
 say(claims.origins(stored))

@@ -89,7 +89,7 @@ say(
     "- *Another question.* Where attention carries most emotions along, it carries "
     f"{ladder.in_words(topics['run'], topics['outcome'].map(views.CARRIED))}. The share of topics minus that of emotions "
     f"is {of('C10', 'share of topics')}.\n"
-    f"- *Another question, or the text unmasked.* Layers by which places lie later in this run: {views.moved(data)}.\n"
+    f"- *Another question, or the text unmasked.* Places lie this many layers later in this run: {views.moved(data)}.\n"
     "- *Another token.* In this run zeroing one layer costs most answers at "
     f"{most[int(lowest['value'].argmin())] if most else '(not measured)'}.\n"
     "- *Another split.* In the median layer the accuracy of probes varies this many times as much as chance has it: "

@@ -544,8 +544,13 @@ def test_places_that_move_are_told_in_words() -> None:
     ends = dict(ci_low=[-1.0, 2.0, -4.0, 0.0], ci_high=[1.0, 4.0, -1.0, 2.0], value=[0.0, 3.0, -2.0, 1.0])
     rows = pd.DataFrame({"check": "topic", "metric": ["peak_shift", "peak_shift", "dip_shift", "dip_shift"], **ends})
     assert views.elsewhere(views.shifts(rows, "topic")) == "peak of patching 1 of 2, dip of ablation 1 of 2"
-    said = "topic: peak of patching **+3 (+2 to +4)**; first word: (not measured); text as written: (not measured)"
-    assert views.moved(rows.iloc[1:2]) == said
+    assert views.moved(rows.iloc[1:2]) == "the peak of patching **+3 (+2 to +4)** for the topic"
+    several = rows.iloc[:3].assign(check=["text", "topic", "topic"])
+    assert views.moved(several) == (
+        "the peak of patching **+3 (+2 to +4)** for the topic and **+0 (−1 to +1)** for the text as written; "
+        "the dip of ablation **−2 (−4 to −1)** for the topic"
+    )
+    assert views.moved(rows.iloc[:0]) == "(not measured)"
 
 
 def test_masking_is_a_row_for_events_it_changes_and_one_for_others() -> None:

@@ -102,14 +102,15 @@ def shifts(table: pd.DataFrame, *checks: str) -> pd.DataFrame:
 
 
 def moved(table: pd.DataFrame) -> str:
-    """How many layers later the places of attention lie for other questions and for the text as written, in words."""
-    parts = []
-    for check in (*CONTROLS, "text"):
-        rows = shifts(table, check)
-        each = [f"{row['kind']} **{spoken(row, '+.0f')}**" for _, row in rows.iterrows()]
-        name = "text as written" if check == "text" else check.replace("_", " ")
-        parts.append(f"{name}: {', '.join(each) or '(not measured)'}")
-    return "; ".join(parts)
+    """How many layers later the places of attention lie for other questions and for the text as written, in words: a
+    clause for each place."""
+    names = {check: f"for the {check.replace('_', ' ')}" for check in CONTROLS} | {"text": "for the text as written"}
+    rows = shifts(table, *names).sort_values("check", key=lambda checks: checks.map([*names].index), kind="stable")
+    clauses = []
+    for kind, own in rows.groupby("kind", sort=False):
+        *first, last = [f"**{spoken(row, '+.0f')}** {names[row['check']]}" for _, row in own.iterrows()]
+        clauses.append(f"the {kind} {', '.join(first)}{' and ' * bool(first)}{last}")
+    return "; ".join(clauses) or "(not measured)"
 
 
 def elsewhere(later: pd.DataFrame) -> str:
