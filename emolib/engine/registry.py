@@ -36,9 +36,9 @@ HUB_ID = re.compile(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}", re.ASCII)
 REVISION = re.compile(r"\w[\w./-]*", re.ASCII)
 LONG = 2**24  # bytes of a file that takes long to read
 GROUPS, CONTROL = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")  # the control groups of this process, and of all
-GIVEN = {  # of control groups, version 2 and 1: what one may have, has, and of that the files that nothing reads
-    "": ("memory.max", "memory.current", "inactive_file"),
-    "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+GIVEN = {  # of control groups, version 2 and 1: what one may have, has, and of that files, and those that are in use
+    "": ("memory.max", "memory.current", "file", ("shmem", "file_mapped")),
+    "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_cache", ("total_shmem", "total_mapped_file")),
 }
 HEADROOM = 1.2  # memory a model takes: its weights, and a fifth of them for a batch's activations and cache
 
@@ -219,24 +219,26 @@ def cache_folder() -> Path:
 
 def free_memory() -> int:
     """Bytes of memory that are free on this machine, or left of what a container or a cluster's job may have, whichever
-    is less."""
-    return max(0, min([psutil.virtual_memory().available, *_left()]))
+    is less. Weights that are used where their file lies in memory are not free, though they could be read again."""
+    mapped = getattr(psutil.Process().memory_info(), "shared", 0)  # where the system says so
+    return max(0, min([psutil.virtual_memory().available - mapped, *_left()]))
 
 
 def _left() -> Iterator[int]:
     """What is left to the control groups of this process, and to those that they lie in, where they say what they may
-    have; files that were read and lie in memory are given back."""
+    have; files that lie in memory and that nobody uses there are given back."""
     for line in GROUPS.read_text().splitlines() if GROUPS.is_file() else []:
         _, kinds, own = line.split(":", 2)
         if kinds in GIVEN:
-            limit, taken, files = GIVEN[kinds]
+            limit, taken, files, used = GIVEN[kinds]
             for path in (inner := PurePosixPath(own), *inner.parents):
                 group = CONTROL / kinds / path.relative_to("/")
                 if (group / limit).is_file() and (allowed := (group / limit).read_text().strip()) != "max":
                     left = int(allowed)
                     with suppress(OSError, KeyError):  # not every container says what it has
                         parts = dict(part.split() for part in (group / "memory.stat").read_text().splitlines())
-                        left += int(parts[files]) - int((group / taken).read_text())
+                        given_back = int(parts[files]) - sum(int(parts[name]) for name in used)
+                        left += given_back - int((group / taken).read_text())
                     yield left
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gguf
@@ -498,7 +499,7 @@ def test_no_space_is_said_before_anything_is_unpacked(
     assert list(own_cache.glob("**/*.safetensors")) == []
 
 
-STAT = "anon 1600\ninactive_file 200\nactive_file 100\ntotal_inactive_file 300"
+STAT = "anon 1600\nfile 260\nshmem 10\nfile_mapped 50\ntotal_cache 400\ntotal_shmem 30\ntotal_mapped_file 70"
 
 
 @pytest.mark.parametrize(
@@ -546,6 +547,18 @@ def test_memory_is_what_is_left_to_a_container_or_a_job(
     free = registry.psutil.virtual_memory().available
     found = registry.free_memory()
     assert found == expected if expected is not None else found == pytest.approx(free, rel=0.2)
+
+
+@pytest.mark.parametrize(("info", "mapped"), [({"shared": 2**30}, 2**30), ({}, 0), ({"shared": 2**60}, None)])
+def test_weights_that_are_used_where_their_file_lies_in_memory_are_not_free(
+    info: dict[str, int], mapped: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "GROUPS", tmp_path / "none")
+    monkeypatch.setattr(registry.psutil, "virtual_memory", lambda: SimpleNamespace(available=5 * 2**30))
+    monkeypatch.setattr(
+        registry.psutil, "Process", lambda: SimpleNamespace(memory_info=lambda: SimpleNamespace(**info))
+    )
+    assert registry.free_memory() == (0 if mapped is None else 5 * 2**30 - mapped)
 
 
 # Bytes a weight, in linear maps and elsewhere; a twin is drawn in float32, whatever it is rounded to.
