@@ -168,8 +168,9 @@ print(event, tuple(read.shape), read[20, :4], plain[:4], sep="\n")
 #
 # The agreed set makes probing easy to overrate: it drops every event the model misses, and in late layers the probe may
 # simply read off the answer. So we probe *all* events, with folds that keep all events of one writer on one side, for
-# three targets: the **writer's** label, the **model's** own answer, and **shuffled** labels. The last is the control of
-# {cite:t}`hewitt2019`: what a probe can reach with labels that mean nothing. Accuracy is balanced over the thirteen
+# three targets: the **writer's** label, the **model's** own answer, and **shuffled** labels. The last checks the
+# procedure, in the spirit of {cite:t}`hewitt2019`: with labels that mean nothing, accuracy on unseen writers has to be at
+# chance. (How much a probe could memorise it does not measure.) Accuracy is balanced over the thirteen
 # emotions, so that a frequent answer earns nothing.
 
 # %% tags=["hide-input"]
@@ -194,7 +195,8 @@ answers = f"The model's own answer is read with up to {own:.2f}, the writer's la
 say(
     f"{'' if pd.isna(own) else answers}The writer's label stands out most after layer {layer_number(gap['layer'])}, depth "
     f"{gap['depth']:.2f}: {spoken(100 * gap[list(claims.NUMBER)], '.1f')} points above shuffled labels. These lie between {control.min():.2f} "
-    f"and {control.max():.2f} at all sites; chance is {1 / 13:.2f}."
+    f"and {control.max():.2f} at all sites; chance is {1 / 13:.2f}. The penalty of these probes is one for all sites: with a "
+    "penalty chosen for each, in [Wording](05_wording.ipynb), numbers are higher, and the best layer can be another."
 )
 
 # %% [markdown]
@@ -245,9 +247,9 @@ if views.has_released(data):
         alt="Held-out accuracy over depth of the linear and the non-linear probe, in three panels.",
     )
     say(
-        f"Averaged over layers the non-linear probe is ahead most on the {readable(most)}, by {ahead[most]} points, and least on "
-        f"the {readable(least)}, by {ahead[least]} (below 0 the linear probe is the better one). A single accuracy is known to "
-        f"about ±{reach:.1f} points."
+        f"Averaged over layers the non-linear probe's accuracy differs from the linear one's by {ahead[most]} points on the "
+        f"{readable(most)}, where it gains most, and by {ahead[least]} on the {readable(least)}, where it gains least. These "
+        f"means have no interval, and a single accuracy is known to about ±{reach:.1f} points."
     )
 else:
     say("(not measured): too few texts are answered right, as *In short* says.")

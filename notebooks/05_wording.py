@@ -175,12 +175,12 @@ say(
 # ## Beyond the words
 #
 # Two readers that know different things could do equally well. So the activations are asked what they say that the
-# words do not, in two ways. *Without*: what the guesses from weighted words, a probability for each emotion, predict of
-# each activation is subtracted, and the probe must do with the rest. *Beside*: a probe is given the activations and
+# words do not, in two ways. *Without*: what the guesses from weighted words, a log-probability for each emotion, predict
+# of each activation by a linear rule is subtracted, and the probe must do with the rest. *Beside*: a probe is given the activations and
 # these guesses side by side, and has to beat the words alone. The guesses on training texts come from regressions that
 # have not seen them, so that they are as good as those on held-out texts. If the stream held nothing about the emotion
-# but these guesses, the rest would be at chance and both together would gain nothing. Other traces of the words may
-# still be in the rest.
+# but these guesses, and in this form, the rest would be at chance and both together would gain nothing. Other traces of
+# the words, and the guesses in another form, may still be in the rest.
 
 # %% tags=["hide-input"]
 apart = views.curves(data, views.BEYOND, metric="balanced_accuracy", target="writer")
@@ -189,7 +189,7 @@ most, rest = views.best(added, "both"), views.best(named, "residual")
 figures.show(
     figures.depth_curves(apart, hue="source", x="depth", ylabel="balanced accuracy", lines={"chance": 1 / 13}),
     name="fig-wording-beyond",
-    title=f"Beside the words the stream adds at most {spoken(most, '+.2f')} to balanced accuracy",
+    title=f"Beside weighted words (TF-IDF) the stream adds at most {spoken(most, '+.2f')} to balanced accuracy",
     fold=True,
     caption="Balanced held-out accuracy for the writer's label of the residual stream as it is, without what the weighted "
     "words tell of the emotion, and beside them; the level line is the words alone. 95% intervals over writers.",
@@ -232,7 +232,8 @@ figures.show(
     title=f"Writer's label by the best reader: {figures.extremes(across, 'panel')}",
     fold=True,
     caption="Balanced accuracy for the writer's label within this corpus (held out) and from one corpus to another "
-    f"({views.sizes(data)}). 95% intervals over the writers of the tested corpus.",
+    f"({views.sizes(data)}). 95% intervals over the writers of the tested corpus; the "
+    "keyword-free texts have no writers, and single texts stand for them, although ten scenes are told thirteen times each.",
     alt="Balanced accuracy over depth in three panels: within the corpus, to the other corpus, and back.",
 )
 say("Balanced accuracy of the stream, at the layer that is best within this corpus, minus that of the text:")

@@ -198,9 +198,9 @@ figures.show(
 # %% tags=["hide-input"]
 headings = {
     "layers": "in layers",
-    "total": "events, all layers",
+    "total": "times on top (events × layers)",
     "most": "most often at layer",
-    "there": "events there",
+    "there": "events at that layer",
 }
 best = views.top_tokens(data, 8).drop(columns="n").rename(columns=headings)
 best.style.format(precision=0, thousands=",").hide()
@@ -306,7 +306,9 @@ views.turn(data).style.hide()
 # %% [markdown]
 # An interval above 0 here, and above 1 for the enrichment of emotion words, speaks for the claim. Where early layers
 # spread attention widely, the text, which has many tokens, gets much of it without being looked for; the difference
-# then counts that against the claim, and enrichment does not. Attention says where the last token can take something
+# then counts that against the claim, and enrichment does not. Where early layers rest on one part, such as the format of
+# the prompt, the share of the text rises from a low start, and the difference counts that for the claim; what attention
+# spread evenly would give stands above. Attention says where the last token can take something
 # from, not what it takes: only the interventions of the neighbouring chapters show what is used. The emotion words are
 # those that the corpus masks, in texts that the model does not otherwise see in this run; words that carry emotion
 # without naming it are not known to us and not tested. The heads are averaged; single heads may do what their mean does

@@ -118,9 +118,9 @@ ladder.badges(run, "06_patching")
 # stays the base's, and *neither* otherwise. A window of three layers overwrites a layer and its two neighbours at once.
 # Tokens are counted from the end of the prompt; -1 is the colon after "Answer", where the model must speak.
 #
-# Every network fixes its answer somewhere, also one whose weights were never trained, and a patch there carries the
-# answer over. How much the best patch carries is therefore no sign of training. Where it does so can be one, and that is
-# what this chapter asks.
+# After the last layer the residual stream *is* the answer, in any network, and also a network whose weights were never
+# trained fixes it somewhere. How much the best patch carries is therefore no good sign of training. From where on it does
+# so, and where it does not yet, can be one; the curves of an untrained twin, where one was run, are drawn behind its model's.
 #
 # ```{figure} ../drawings/patch.svg
 # :name: fig-drawing-patch
@@ -232,7 +232,7 @@ say(
     f"All {len(wide)} shares of wider windows in the stream equal those of their last layer alone."
     if not apart
     else f"Of {len(wide)} shares of wider windows in the stream all but {apart} equal those of their last layer alone. These "
-    f"differ by {(wide['apart'] * wide['n']).max():.0f} of {n:,} pairs at most: numbers are rounded differently on another "
+    f"differ by {(wide['apart'] * wide['n']).max():.0f} of {n:,} pairs at most: numbers are rounded differently when they are computed in another "
     "way, and a pair whose two best labels are nearly tied may flip."
 )
 
@@ -262,7 +262,7 @@ say(f"Attention transfers most around {', '.join(best)}." if best else absent(da
 # %% [markdown]
 # ## Which token?
 #
-# The same at the four tokens before the last. The last layers cannot transfer anything there, because no later layer
+# The same at the four tokens before the last. The last layer cannot transfer anything there, because no later layer
 # carries it to the last token.
 
 # %% tags=["hide-input"]
@@ -342,7 +342,8 @@ own = select(kept, span=1, source="the same emotion")
 low = own.loc[own["value"].idxmin()]
 say(
     f"One layer's {readable(low['component'])} of another event with the same emotion changes up to {1 - low['value']:.0%} of "
-    f"the answers, at layer {layer_number(low['layer'])}. Both events had the same answer before: so much is damage."
+    f"the answers, at layer {layer_number(low['layer'])}. Both events had the same answer before: so much is damage, "
+    "to be kept in mind where as few answers are carried over."
 )
 
 # %% [markdown]
@@ -361,8 +362,9 @@ if (places[[*views.TURNS]] > 1).any(axis=None):
 places.style.format(precision=2, na_rep="–").hide()
 
 # %% [markdown]
-# That patching the stream works late is no discovery: after the last layer it is the answer itself. What is informative
-# is how early it starts to work, and which component brings it there. Transfer shows that a site *suffices* to move the
+# That patching the stream works late is no discovery: after the last layer it is the answer itself. Nor is working early a
+# merit, since in an untrained network it can work from the first layers on. What is informative is that before a certain
+# depth of a trained model it does *not* work, and which component brings the change there. Transfer shows that a site *suffices* to move the
 # answer. Whether it is also *needed* is the question of the [ablations](B_ablation.ipynb): in the paper attention
 # transfers in all ten models, yet five of them hardly need it, so neither test can stand for the other. And an answer
 # that is not kept is not always transferred: the control shows how much a foreign activation breaks although it speaks
@@ -376,5 +378,5 @@ say(claims.chapter_verdicts("06_patching", claims.run_tables(f"results/{run.slug
 say(footer(data.attrs["provenance"]))
 
 # %% [markdown]
-# **Next.** Attention brings the answer to the last token: [Attention](06_attention.ipynb) looks at what it attends to there, and
+# **Next.** Only attention can bring something from the event to the last token: [Attention](06_attention.ipynb) looks at what it attends to there, and
 # [Ablation](B_ablation.ipynb) takes it away.

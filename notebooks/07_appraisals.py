@@ -37,7 +37,7 @@ if "google.colab" in sys.modules:
 # %% [markdown]
 # # 7 Appraisals: are the reasons for an emotion there too?
 #
-# **Question.** Do the activations tell how the writer judged the event, and do they tell more than the emotion's name?
+# **Question.** Do the activations tell how the writer judged the event, and do they add anything to the emotion's name?
 
 # %% tags=["parameters", "hide-input"]
 model = "smollm2-135m"
@@ -78,8 +78,8 @@ counts = (added["ci_low"] > 0).groupby(added["run"], sort=False).agg(["sum", "si
 shares = [f"{more} of {every}" for more, every in counts.to_numpy()]
 top = added.drop_duplicates("run")
 say(
-    f"Pleasantness is read with $R^2$ {ladder.listed(known)}. The activations tell more than the emotion's name about this "
-    f"many appraisals: {ladder.in_words(counts.index, shares)}. The largest share that they explain of what the name leaves open "
+    f"Pleasantness is read with $R^2$ {ladder.listed(known)}. Beside the emotion's name the activations still add something "
+    f"about this many appraisals: {ladder.in_words(counts.index, shares)}. (Alone they need not beat the name: see *Verdict*.) The largest share that they explain of what the name leaves open "
     f"is {ladder.listed(top)}."
 )
 rated, never = (find(run, appraisals, views.by_appraisal) for find in (ladder.model_by_model, ladder.untrained))
@@ -109,7 +109,8 @@ ladder.badges(run, "07_appraisals")
 #
 # and is judged by $R^2$ on events it has not seen: 1 is perfect, 0 is no better than the mean rating, below 0 is worse.
 # There is a catch. Joyful events *are* pleasant, so a probe that found only the emotion would predict pleasantness well.
-# An appraisal is there in its own right as far as a probe beats what the emotion's name alone predicts.
+# More than the emotion's name is there as far as name and activations together predict better than the name alone. What
+# that is remains open: it may be the appraisal, or how strong the emotion was.
 #
 # ## As the paper did it
 #
@@ -212,7 +213,7 @@ else:
 # ## What an emotion looks like in appraisals
 #
 # The mean ratings of six emotions: theory shows in people before it can show in a model. The paper draws the agreed set,
-# which sharpens the profiles, because events that the model names correctly are the typical ones. Both are drawn here.
+# which may sharpen the profiles, if events that the model names correctly are the typical ones. Both are drawn here.
 
 # %% tags=["hide-input"]
 shown, gaps = views.profiles(data), views.set_gaps(data)

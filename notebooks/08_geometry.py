@@ -81,10 +81,10 @@ right, beyond, late = (
 never, above = (ladder.untrained(run, geometry, view) for view in (views.early_signs, views.beyond_construction))
 probes, means = (select(late, name=name) for name in ("probe", "mean difference"))
 say(
-    "- *Do they point there?* Pairs of probes with the sign that people's ratings give, on average over early layers: "
+    "- *Do they point there?* Pairs of probes with the sign that people's ratings of the same events give, on average over early layers: "
     f"{ladder.in_words(right['run'], right['shown'])}{ladder.in_untrained(never)}. Of the pairs "
     f"whose rating has a clear sign: {ladder.in_words(right['run'], right['clear'])}.\n"
-    "- *More than the method gives by construction?* Layers in which the interval lies wholly above the range of that: "
+    "- *More than the method gives by construction?* Layers in which the interval lies wholly above the range that the method gives: "
     f"{ladder.in_words(beyond['run'], beyond['shown'])}{ladder.in_untrained(above)}.\n"
     "- *Do they become orthogonal?* Late cosines as a multiple of early ones, below 1 where they fade, between probes: "
     f"{ladder.listed(probes)}; between plain differences of means: {ladder.listed(means)}."
@@ -313,7 +313,8 @@ say(
 #
 # The chapter bears on claim C13: directions align as theory says in early layers and fade to zero. Cosines of directions
 # that were fitted on the same events cannot carry that claim alone: only what is left between two halves of the writers
-# is the model's, and whether that is appraisal or emotion a cosine does not tell: [chapter 7](07_appraisals.ipynb) asks
+# is more than shared accidents of the events, only what an untrained twin lacks is learnt, and whether that is appraisal or
+# emotion a cosine does not tell: [chapter 7](07_appraisals.ipynb) asks
 # what the activations know beyond the label. A cosine also says nothing about use; that is the question of the chapter on
 # [modulation](09_modulation.ipynb). The verdict below counts early layers only and asks less of each: that the difference,
 # with its interval, is above zero.

@@ -81,10 +81,10 @@ data, llama = (views.named(table) for table in tables)
 # %% tags=["hide-input"]
 short, curves = (ladder.model_by_model(run, modulation, view) for view in (views.in_short, views.by_kind))
 say(
-    "Do answers move as theory expects? At the paper's depth they do in this many models: "
-    f"{views.in_how_many(short, views.DEPTH)}. Around the last layers, where the paper sees no effect: "
-    f"{views.in_how_many(short, views.LAST)}. They do where the whole interval of the mean theory score is above zero. "
-    "Random directions can reach as far by chance; they are set beside these scores below. "
+    "Do answers move as theory expects? The mean theory score is above zero, with its whole interval, in this many models: "
+    f"at the paper's depth {views.in_how_many(short, views.DEPTH)}; around the last layers, where the paper sees no effect, "
+    f"{views.in_how_many(short, views.LAST)}. Above zero is not yet beyond chance: at the paper's depth, sets of random "
+    f"directions of like covariance reach {views.chance_reaches(data)} in this run. "
     "Directions as released are those of the paper's code; the two other kinds are ours."
 )
 look = dict(hue="what", panel="run", x="depth", ylabel="mean theory score", ylim=(-1, 1), lines={"no relation": 0.0})
@@ -153,7 +153,7 @@ ladder.badges(run, "09_modulation")
 # penalty, $\alpha = 5$ on raw activations, is the same for every model, layer and appraisal. Where it is too weak, the
 # fit follows the noise of its own texts, and R² on unseen writers falls; below zero it predicts worse than the mean
 # rating does. Pushing along such a vector says little of the appraisal (see the [errata](errata.ipynb), M18). The
-# curves below show where that is so. Nor is reading well enough: weights that read best among correlated activations
+# curves below show where that is so. Nor is it enough that a direction reads well: weights that read best among correlated activations
 # also subtract what disturbs the reading {cite:p}`haufe2014`, and a push along them moves that as well. With a penalty
 # chosen by cross-validation over writers, one for each layer and appraisal, and likewise with plain differences of
 # means, the directions predict as far as the curves below say.
@@ -162,10 +162,12 @@ ladder.badges(run, "09_modulation")
 place, tuned, base = views.place(data), views.place(data, "tuned"), views.baseline(data)
 n_layers, norm, dose = int(data["n_layers"].iloc[0]), place.norms, place.dose
 where, texts = layer_number(place.centre), int(base["n"].iloc[0])
+there = [spoken(views.mean_score(data, one)) for one in (place, place._replace(centre=place.there))]
 say(
     f"Judged on **{texts}** texts. Chosen centre: layer **{where}** of {n_layers} as released, layer "
     f"**{layer_number(tuned.centre)}** for directions that predict; the paper's depth is at layer "
-    f"{layer_number(place.there)}. At layer {where} the residual stream is {norm[place.centre]:.0f} long, so that β = 4 "
+    f"{layer_number(place.there)}. On the judged texts the mean theory score as released is {there[0]} at the chosen centre, which "
+    f"was chosen on others, and {there[1]} at the paper's depth. At layer {where} the residual stream is {norm[place.centre]:.0f} long, so that β = 4 "
     f"is a share of {4 / norm[place.centre]:.3f} and a share of {dose:g} is β = {dose * norm[place.centre]:.1f}; over the "
     f"layers the length runs from {norm.min():.0f} to {norm.max():.0f}."
 )
@@ -212,8 +214,8 @@ figures.show(
 # ## One push, by hand
 #
 # What the bars count, done once before your eyes in the smallest of the models, SmolLM2 135M. A direction for
-# pleasantness is fitted on 52 events of ours: the mean activation of those rated pleasant minus that of the others. A
-# fifth of the stream's length of it is added to another event's residual stream, at the last token, in three
+# pleasantness is fitted on 52 events of ours: the mean activation of those rated pleasant minus that of the others. Scaled to a
+# fifth of the stream's length, it is added to another event's residual stream, at the last token, in three
 # neighbouring layers where it is seen to work. The same push follows as a plain [nnsight](https://nnsight.net) trace,
 # and the two have to give the same scores. The last line makes the same push around every layer, as the curves of this
 # chapter do.
@@ -446,7 +448,8 @@ means = select(found, setting=views.MEAN)
 best = means.loc[means["value"].idxmax()]
 say(
     "The paper gives lengths as β; shares of the stream's length are ours. Of the lengths tried as released around layer "
-    f"{where}, **{best['push']}** has the highest mean theory score, {spoken(best)}."
+    f"{where}, **{best['push']}** has the highest mean theory score, {spoken(best)}. It lies within the interval of "
+    f"{(means['ci_high'] >= best['value']).sum() - 1} of the {len(means) - 1} others."
 )
 theirs = views.paper_by_dose(llama, [*found["setting"].unique()])
 look = dict(by="push", hue="setting", xlabel="theory score", xlim=(-1, 1), paper_model="Llama 3.2 1B")

@@ -61,7 +61,7 @@ from functools import partial
 import pandas as pd
 
 from emolib import figures
-from emolib.figures.display import glue, say
+from emolib.figures.display import glue, plain, say
 from emolib.paper import claims, ladder
 from emolib.paper import overview as models
 from emolib.study.run import Run
@@ -88,18 +88,19 @@ short = f"""
   the topic goes along more often than the emotion, in {ladder.positive(judged, "C10", "share of topics minus")} where both were asked.
 - **Words tell much of it.** The best reader of the network's inner state names the writer's emotion more often than the
   best reader of the bare words, by {ladder.quoted(judged, "C2", "best probe of the writer")}.
-- **How far a push follows psychological theory can depend on how its direction is found.** When one judgement is pushed
-  at a time, answers are shown to follow theory in {pushed[0]} along directions that predict people's judgements of
-  events, and in {pushed[1]} along the study's. The chapter on modulation counts single pushes and pairs together, where an
-  effect shows more easily.
+- **Pushing one judgement at a time moves answers only partly as psychological theory expects.** The mean theory score
+  is above zero, with its whole interval, in {pushed[0]} along directions that predict people's judgements of events, and in
+  {pushed[1]} along the study's. That is not yet a difference between the two, nor a score beyond random directions; the
+  chapter on modulation sets these beside, and counts single pushes and pairs together, where an effect shows more easily.
 
 {models.written_for(judged)}
 """
 say(short)
 
 # %% [markdown]
-# What this takes away from the study is less its findings than their names. *Where the model settles on its answer* is
-# found again, by reading activations and by moving them. That what settles there is *emotion*, and that it is
+# What this takes away from the study is less its findings than their names. That there is a depth at which *the
+# model settles on its answer* is found again, by reading activations and by moving them; whether it lies near the middle, and
+# whether removal points to it too, is told below for each model. That what settles there is *emotion*, and that it is
 # *inferred* rather than read off the words, the study's design could not show. The controls of this book put both to
 # the test, and the lines above say how that came out.
 
@@ -144,8 +145,9 @@ table(
 
 # %% [markdown]
 # Next to nothing goes along early, most of it does late, and a few attention outputs bring it. That shape is in our models
-# as in the ten of the study. It is learnt: every network fixes its answer somewhere, and one that was never trained can do
-# so in its first layers, as the second row says where it was asked. How deep the place lies differs. The study's claim C5 is about a place near the middle, so
+# as in the ten of the study. What goes along late, and that few attention outputs bring it, an untrained twin may show as
+# well ([All models](10_models.ipynb)). What it need not show, as the second row says where one was run, is the first part:
+# that nothing goes along before the place. So the depth can be learnt; that there is a place need not be. How deep the place lies differs. The study's claim C5 is about a place near the middle, so
 # that a model with the same shape and a deeper place does not reproduce it.
 
 # %% tags=["hide-input"]
@@ -201,7 +203,9 @@ words = ["length", "token_embeddings", "bag_of_words", "tfidf"]
 answered = best("behaviour", metric="balanced_accuracy", calibration="batch")
 table(
     {
-        "Best of four classifiers that see the words alone": ladder.in_cells(named(features=words)),
+        "Best of four classifiers of the words alone (one has the model's own token embeddings)": ladder.in_cells(
+            named(features=words)
+        ),
         "Best probe of activations": ladder.in_cells(named(features="activations")),
         "The second minus the first, both chosen on other writers": of("C2", "best probe of the writer"),
         "What the model answers": ladder.in_cells(answered),
@@ -280,8 +284,8 @@ table(
 
 # %% [markdown]
 # *Early* is the first half of the layers, *late* the last quarter. Signs alone say little: emotions and judgements of the
-# same events share what the words of these events share, so that a network with nothing learnt has most of them too. Where it was measured the fade is one of the study's
-# probes: differences of means, which need no probe, keep their cosines. Which axis the emotions themselves keep is asked in
+# same events share what the words of these events share, so that an untrained twin can have most of them too. Where it was
+# measured, the fade belongs to the study's probes alone: differences of means, which need no probe, keep their cosines. Which axis the emotions themselves keep is asked in
 # [Geometry](08_geometry.ipynb).
 #
 # ## Pushes
@@ -298,11 +302,11 @@ kinds = {
 }
 scores = models.checked_numbers(beside, kinds)
 apart = scores.pivot(index="run", columns="what", values="value").reindex(columns=list(kinds)).iloc[:, [2, 0]].dropna()
-higher = (apart.iloc[:, 0] > apart.iloc[:, 1]).sum()
+pairs = [f"{plain(a, '.2f')} and {plain(b, '.2f')} ({who})" for who, (a, b) in apart.T.items()]
 figures.show(
     figures.interval_points(scores, xlabel="mean theory score", by="what", hue="run", lines={"no relation": 0.0}),
     name="fig-discussion-pushes",
-    title=f"Directions that predict ratings follow the theory better in {higher} of {len(apart)} models",
+    title=f"Mean theory score of single pushes along directions that predict and along the study's: {'; '.join(pairs)}",
     caption="Mean theory score of pushes of one appraisal, by how its direction is found: by the study's procedure; the same "
     "without what it shares with other appraisals; with a penalty chosen to predict the ratings of unseen writers. At the "
     "depth that the study pushes at, and, last row, after depth 0.85. Bars: 95% intervals.",
@@ -313,7 +317,7 @@ figures.show(
 reads = partial(best, "modulation", metric="direction_r2", pleasantness=1)
 table(
     {
-        "Pleasantness ratings of unseen writers, read by the study's direction (R²)": ladder.in_cells(
+        "Pleasantness of unseen writers' events, read by the study's direction (R² in its best layer)": ladder.in_cells(
             reads(vector="raw")
         ),
         "The same, read by a direction with a chosen penalty": ladder.in_cells(reads(vector="tuned")),
@@ -329,9 +333,9 @@ table(
 #
 # One reason is known. Weights that read best among correlated activations also subtract what disturbs the reading
 # {cite:p}`haufe2014`, and a push along them moves that, too. A difference of means has only what goes with the appraisal.
-# Directions with a penalty chosen for unseen writers, and differences of means more so ([Modulation](09_modulation.ipynb)),
-# move answers in the order of the theory. When two appraisals are pushed at once, they do so beyond random directions of
-# like covariance, or their interval reaches down to these.
+# Directions with a penalty chosen for unseen writers, and differences of means at least about as far
+# ([Modulation](09_modulation.ipynb)), move answers in the order of the theory. Whether pushes of two appraisals do so beyond
+# random directions of like covariance the row *Any push would do* below says for each model.
 #
 # That is evidence *for* the study's thesis from a procedure that is not the study's. And because such pushes move labels late
 # as well, it says nothing for a middle band of appraisal.

@@ -82,7 +82,7 @@ counted = pattern["pattern"].value_counts()
 alone = counted.get("in the study's", 0)
 say(
     "Of the nineteen claims, tested as the paper tested them, this many hold as a whole: in every model that has numbers "
-    f"**{counted.get('in all', 0)}**; only in models above a certain size **{counted.get('from a size on', 0)}**; in all of "
+    f"**{counted.get('in all', 0)}**; in the larger but not in the smallest that were tested **{counted.get('from a size on', 0)}**; in all of "
     f"the study's and, as a whole, none of ours **{alone}**; in some, whatever their size "
     f"**{counted.get('in some', 0)}**; in none **{counted.get('in none', 0)}**. In fewer than three models "
     f"**{counted.get('in few', 0)}** can be tested."
@@ -167,6 +167,7 @@ differs.style.hide()
 
 # %% tags=["hide-input"]
 apart, dips = models.onset_minus_saturation(found).abs(), models.values_of(found, "ablation dip")
+off = (dips - models.values_of(found, "patching onset")).abs()
 figures.show(
     figures.interval_points(
         models.depths(found), xlabel="depth (layer / number of layers)", by="model", hue="metric", xlim=(0, 1)
@@ -182,7 +183,7 @@ say(
     f"Probe saturation and patching onset lie at most **{apart.max():.2f}** of the depth apart in the {len(apart)} models "
     "that have both. That is less of a coincidence than it looks: both are about the answer that the model is going to "
     "give, one by reading it, the other by carrying it along. The ablation dip lies between "
-    f"{dips.min():.2f} and {dips.max():.2f}."
+    f"{dips.min():.2f} and {dips.max():.2f}, up to {off.max():.2f} from the onset ({off.idxmax()})."
 )
 
 # %% [markdown]
@@ -228,10 +229,10 @@ trends.style.format(precision=3).format(partial(plain, form="+.2f"), subset="cor
 # ## Training objective and data
 #
 # The paper asks what training has to do with it, and its models cannot say: all ten are instruction-tuned, and differ
-# in family, size and data at once. The models that were run here are fewer and as mixed: both are instruction-tuned,
-# one is general (SmolLM2), one for code (Qwen 2.5 Coder), each with weights of four bits. Two models that differ in
-# size, family, data and precision at once can show that a finding is *not* bound to one of them, when both show it;
-# they cannot say which of these makes a difference, when one does not.
+# in family, size and data at once. The models that were run here are fewer and as mixed: SmolLM2 and Qwen 2.5 Coder are
+# instruction-tuned, Gemma 3 is not; Qwen 2.5 Coder is made for code, the others are general; all have weights of four bits.
+# Models that differ in size, family, data and precision at once can show that a finding is *not* bound to one of them,
+# when all show it; they cannot say which of these makes a difference, when one does not.
 #
 # Two comparisons can. A model beside its *random twin*, the same network and tokenizer with weights that were never trained
 # (`MODEL=NAME@random:0`), says what training as such has brought about: what a twin shows as well is no finding, and no claim

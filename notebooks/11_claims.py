@@ -108,7 +108,7 @@ glue("abstract", overview.abstract(run.slug), here=False)  # and this is on that
 # | ● reproduced, seen, supported | all checks of the reading that have a number hold |
 # | ◐ partly | the core does not fail, but some check is open or fails |
 # | ○ not | the core fails |
-# | – not testable | a gate is closed; a row that no verdict can do without is missing; or all holds and a control was not measured |
+# | – not testable | a gate is closed; a row that no verdict can do without is missing; or all holds and a control was not measured, or an untrained twin passes as well |
 # | not run, not published | nobody has looked: a table was not computed, or the paper has no such value |
 #
 # What passing is called says whose numbers they are. A claim is *reproduced* in a model of the size of the paper's, from 1.2

@@ -81,17 +81,18 @@ carried, lowest = views.by_task(data, "transfer"), views.lowest_by_token(data)
 found = ladder.checked(claims.shown_runs(run.slug), ["C10", "C11", "C19"])
 of, topics = partial(ladder.quoted, found), ladder.checks_of(found, dict(claim="C10", check="share of topics"))
 topics = topics[topics["outcome"] != "no number"]
-most = [f"{row['token']}: {spoken(row, '.0%')} of {row['n']} answers are left" for _, row in lowest.iterrows()]
+few = lowest[(lowest["component"] == "attn_out") & (lowest["position"] != "all")].sort_values("value").head(2)
+most = [f"{spoken(row, '.0%')} of {row['n']} answers at {row['token']}" for _, row in few.iterrows()]
 say(
-    f"- *Another prompt.* Of the paper's {len(PAPER_PROMPTS) - 1} other prompts, the peak of patching stays under "
-    f"{of('C11', 'other prompts under which transfer')}, the dip of ablation under "
+    f"- *Another prompt.* Of the paper's {len(PAPER_PROMPTS) - 1} other prompts, so many leave the peak of patching in its place: "
+    f"{of('C11', 'other prompts under which transfer')}; and the dip of ablation: "
     f"{of('C11', 'other prompts under which zeroing')}.\n"
     "- *Another question.* Where attention carries most emotions along, it carries "
     f"{ladder.in_words(topics['run'], topics['outcome'].map(views.CARRIED))}. The share of topics minus that of emotions "
     f"is {of('C10', 'share of topics')}.\n"
     f"- *Another question, or the text unmasked.* Places lie this many layers later in this run: {views.moved(data)}.\n"
-    "- *Another token.* In this run zeroing one layer costs most answers at "
-    f"{most[int(lowest['value'].argmin())] if most else '(not measured)'}.\n"
+    "- *Another token.* Zeroing the attention output of one layer, the one that costs most, leaves in this run "
+    f"{' and '.join(most) or '(not measured)'}. Where intervals overlap, the events are too few to tell tokens apart.\n"
     "- *Another split.* In the median layer the accuracy of probes varies this many times as much as chance has it: "
     f"{of('C19', 'SD over splits')}."
 )
@@ -273,12 +274,13 @@ masked.style.hide() if len(masked) else None
 # question and the same demonstrations, equally many events of each topic, each with words of one topic only. Both are set
 # against the emotion task *on the same events*. Attention that carries as many topics as emotions, where it carries most
 # of these, is not specific to emotion, whatever it does with first words: the verdict on C10 rests on that.
+# That first words come later it judges by the residual stream; whether ablation says so too, the places under *In short* tell.
 
 # %% [markdown]
 # {numref}`fig-robustness-controls`, above, has what attention carries; here is how each task is answered. A model that cannot
-# do a control task says little with it: compare the first two columns with the third, the share of
-# the commonest right answer. Where answers are no better than that, only *probes* speak, which read the right answer
-# whether or not the model gives it. *Saturation* is the depth at which a probe has 95% of its best; a depth beyond 1
+# do a control task says little with it: compare accuracy with the third column, the share of the commonest right answer,
+# and balanced accuracy, which counts every right answer alike, with chance. A model can miss the commonest answer and know
+# the others. Where neither is better, only *probes* speak, which read the right answer whether or not the model gives it. *Saturation* is the depth at which a probe has 95% of its best; a depth beyond 1
 # means never.
 
 # %% tags=["hide-input"]
@@ -300,7 +302,7 @@ views.tasks(data).reset_index().style.format(precision=2, na_rep="–").hide()
 # %% [markdown]
 # ## Which token?
 #
-# One layer is zeroed at one of the last five tokens, or at all of them. The answers that are left say where the answer is
+# One layer is zeroed at one of the last five tokens, or at all of them. How many answers are left says where the answer is
 # made. The table has the lowest share over the layers. It is low by chance too, being the lowest of many, so only large
 # differences between tokens count.
 
@@ -341,7 +343,7 @@ if len(six):
     figures.show(
         figures.interval_points(six, xlabel=words, paper=views.paper_missed(), **look),
         name="fig-robustness-missed",
-        title=f"Appraisals of missed and of correct events lie apart by at most, in points of rating: "
+        title="Largest difference between the appraisals of missed and of correct events, in points of rating: "
         f"{figures.extremes(six.assign(value=six['value'].abs()), 'source')}",
         fold=True,
         caption="Appraisals of missed minus correct events at the layer that reads them best, 95% intervals over "
@@ -361,18 +363,19 @@ else:
 # %% tags=["hide-input"]
 spread, limit = views.pick(data, check="splits", metric=["accuracy_sd", "sampling_sd"]), 1.5
 spread[["value", "ci_low", "ci_high"]] *= 100
-look = dict(hue="metric", x="depth", lines={"paper's limit": limit})
+spread["kind"] = spread["metric"].map({"accuracy_sd": "measured", "sampling_sd": "by sampling alone"})
+look = dict(hue="kind", x="depth", lines={"paper's limit": limit})
 if len(spread):
     ours, chance = (views.pick(spread, metric=name) for name in ("accuracy_sd", "sampling_sd"))
     say(
-        f"Over {ours['n'].iloc[0]} random splits the accuracy of a probe deviates by at most **{ours['value'].max():.1f}** "
-        f"points; the paper reports {limit} at most. Chance alone, among as many independent test events, gives more than "
-        f"{limit} points in {(chance['value'] > limit).sum()} of {len(chance)} layers."
+        f"Over {ours['n'].iloc[0]} random splits the accuracy of a probe has a standard deviation of **{ours['value'].max():.1f}** "
+        f"points in the layer where it is largest; the paper reports {limit} at most. Chance alone, among as many "
+        f"independent test events, gives more than {limit} points in {(chance['value'] > limit).sum()} of {len(chance)} layers."
     )
     figures.show(
         figures.depth_curves(spread, ylabel="deviation, points", **look),
         name="fig-robustness-splits",
-        title=f"Largest deviation over splits, in points: {figures.extremes(spread, 'metric', '.1f')}",
+        title=f"Largest standard deviation over splits, in points: {figures.extremes(spread, 'kind', '.1f')}",
         fold=True,
         caption="Standard deviation of the probe's accuracy, 95% interval, and what as many test events vary by chance.",
         alt="Standard deviation over splits by depth, beside the deviation of sampling.",

@@ -76,7 +76,7 @@ data, llama = measured(run, promotion), paper_tables(paper.DETAILED.id)["promoti
 
 # %% tags=["hide-input"]
 found = ladder.checked(claims.shown_runs(run.slug), ["C17"])
-start = claims.claims()["C17"].levels["middle"][0]
+start, end = claims.claims()["C17"].levels["middle"]
 beyond = ladder.checks_of(found, dict(claim="C17", check="the first of these minus")).query("outcome != 'no number'")
 ahead = (beyond["ci_low"] > 0).map({True: "yes", False: "not for certain"})
 say(
@@ -84,7 +84,8 @@ say(
     f"pushes of the same length? The answer is {ladder.in_words(beyond['run'], ahead)}. Where 1 means that every event takes "
     "the label, 0 that as many have it as before, and −1 that none keeps it, the mean over emotions and lengths is "
     f"{ladder.quoted(found, 'C17', 'mean promotion over emotions, doses and layers from')}. Along random directions it is lower by "
-    f"{ladder.quoted(found, 'C17', 'the first of these minus')}."
+    f"{ladder.quoted(found, 'C17', 'the first of these minus')}. Between depth {start:g} and {end:g} alone, away from the last "
+    f"layers, the mean is {ladder.quoted(found, 'C17', 'mean promotion over emotions, doses and layers between')}."
 )
 
 # %% tags=["hide-input"]
@@ -172,8 +173,8 @@ say(f"Emotions whose probe gains them half of what is possible, a score of 0.5, 
 # ## One push, by hand
 #
 # What the maps show, done once before your eyes in SmolLM2 135M, the small model that comes with the project. A
-# direction for fear is fitted on 52 events of ours: the mean activation of the events of fear minus that of all. A
-# fifth of the stream's length of it is added to another event's residual stream, at the last token, in three
+# direction for fear is fitted on 52 events of ours: the mean activation of the events of fear minus that of all. Scaled to a
+# fifth of the stream's length, it is added to another event's residual stream, at the last token, in three
 # neighbouring layers where it is seen to work. Beside it stands the same in a plain [nnsight](https://nnsight.net)
 # trace; the scores of both are compared, and are the same. The last line is the same push around every layer, as in a
 # row of a map.

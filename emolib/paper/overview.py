@@ -291,7 +291,7 @@ def told(found: pd.DataFrame) -> str:
     """The `patterns` as a list in Markdown, a line each, with the sentences of the claims."""
     heads = {
         "in all": "**In every model that was tested**",
-        "from a size on": "**From a size on**",
+        "from a size on": "**In the larger, but not in the smallest of those tested**",
         "in the study's": "**In every model of the study that has numbers, and as a whole in none of ours**",
         "in some": "**In some models, whatever their size**",
         "in none": "**In none**",
@@ -306,7 +306,7 @@ def told(found: pd.DataFrame) -> str:
 
 
 def _pattern(row: Any) -> str:
-    about = f"{row.claim}, {claims()[row.claim].sentence} As a whole in {len(row.holds)} of {row.tested}"
+    about = f"{row.claim}, {claims()[row.claim].sentence} In {len(row.holds)} of {row.tested}"
     if row.pattern == "from a size on":
         return f"{about}, from {row.smallest / 1e9:.1f} billion parameters on."
     half = f" In part in {len(row.partly)}: {', '.join(row.partly)}." if row.partly else ""

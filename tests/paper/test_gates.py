@@ -267,7 +267,7 @@ def test_what_an_untrained_twin_shows_as_well_is_not_reproduced(planted: dict[st
     found = {name: claims.verdict(name, run) for name in NAMES}
     assert found.pop("C1").outcome == "reproduced"
     assert {one.outcome for one in found.values()} == {"not testable"}
-    assert "the untrained twin passes the same test" in found["C14"].reason
+    assert "its untrained twin passes the same test" in found["C14"].reason
     assert "no better than its untrained twin: 90.0 (88.0 to 92.0)%, twin 90.0 (88.0 to 92.0)%" in found["C2"].reason
     run.twins = ({"behaviour": answering(planted, CHANCE)["behaviour"]},)  # that was asked nothing else
     assert set(claims.verdicts(run)["outcome"]) == {"reproduced"}

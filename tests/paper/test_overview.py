@@ -145,11 +145,11 @@ def test_all_committed_runs_and_this_one_stand_side_by_side_the_smallest_first(t
         path = freshness.table_path(one, probing, tmp_path)
         results.write(results.tidy(rows, "probing", n_layers=2), path, about)
     found = ladder.model_by_model(own, probing, lambda table: table.head(1), tmp_path)
-    assert found["run"].tolist() == ["SmolLM2 135M", "Qwen 2.5 Coder 1.5B", "unknown"]
+    assert found["run"].tolist() == ["SmolLM2 135M", "Gemma 3 270M", "Qwen 2.5 Coder 1.5B", "unknown"]
     assert ladder.listed(found.head(2)) == (
-        "**0.50 (0.40 to 0.60)** in SmolLM2 135M and **0.50 (0.40 to 0.60)** in Qwen 2.5 Coder 1.5B"
+        "**0.50 (0.40 to 0.60)** in SmolLM2 135M and **0.50 (0.40 to 0.60)** in Gemma 3 270M"
     )
-    assert len(ladder.behind(found[["value"]].head(1), found)) == 3
+    assert len(ladder.behind(found[["value"]].head(1), found)) == 4
     lacking = ladder.model_by_model(own, probing, lambda table: select(table, model=own.model), tmp_path)
     assert lacking["run"].tolist() == ["unknown"], "a table without these rows is passed over"
     none = ladder.model_by_model(own, probing, lambda table: select(table, model="another's"), tmp_path)
@@ -363,7 +363,11 @@ def test_the_discussion_says_what_the_committed_runs_show(committed: pd.DataFram
 
 def test_every_doubt_has_a_check_of_the_reference_run(committed: pd.DataFrame) -> None:
     found = models_overview.doubts(committed)
-    assert len(found) == len(claims.data()["doubts"]) and list(found)[3:5] == ["SmolLM2 135M", "Qwen 2.5 Coder 1.5B"]
+    assert len(found) == len(claims.data()["doubts"]) and list(found)[3:6] == [
+        "SmolLM2 135M",
+        "Gemma 3 270M",
+        "Qwen 2.5 Coder 1.5B",
+    ]
     assert set(found["Qwen 2.5 Coder 1.5B"]) <= {"holds", "open", "fails"}, "each is measured"
     code = (ROOT / "notebooks" / "10_discussion.py").read_text(encoding="utf-8")
     for claim, check in re.findall(r"""of\(['"](C\d+)['"], ['"]([^'"]+)['"]""", code):

@@ -199,6 +199,19 @@ def fair_nulls(table: pd.DataFrame, where: Place) -> pd.DataFrame:
     return select(table, metric="theory_score_null", vector=[*FAIR], **where.at)
 
 
+def chance_reaches(table: pd.DataFrame) -> str:
+    """From where to where mean theory scores of sets of random directions of like covariance reach at the depth of the
+    paper, in words."""
+    where = place(table, "tuned")
+    sets = select(fair_nulls(table, where._replace(centre=where.there)), vector="matched_sets", setting=MEAN)["value"]
+    return f"from {plain(sets.min(), '.2f')} to {plain(sets.max(), '.2f')}"
+
+
+def mean_score(table: pd.DataFrame, where: Place) -> pd.Series:
+    """The mean theory score as released at the centre of a place, with its interval."""
+    return select(table, metric="theory_score", settings="printed", vector="raw", **where.at).iloc[0]
+
+
 def robust(table: pd.DataFrame, where: Place) -> pd.DataFrame:
     """One row a kind of vector at the centre of the place: the mean over settings beside what its nulls reach.
 

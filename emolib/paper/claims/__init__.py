@@ -194,7 +194,7 @@ def readings_of(name: str, tables: Tables, shut: Mapping[str, str] | None = None
     if reason:
         return {reading: Verdict(claim=name, outcome="not testable", reason=reason) for reading in READINGS}
     found, *others = (tested(name, one) for one in (tables, *twins))
-    learnt = "the untrained twin passes the same test, so this is nothing that the model has learnt"
+    learnt = "its untrained twin passes the same test, so that passing says nothing of what was learnt"
     for reading, own in found.items():
         if own.outcome == "reproduced" and any(other[reading].outcome == "reproduced" for other in others):
             found[reading] = replace(own, outcome="not testable", reason=learnt)

@@ -124,13 +124,14 @@ def all_hold(what: str, parts: Sequence[Check], least: float | None = None, **ab
 def in_place(name: landmarks.Landmark, whose: str, curves: Iterable[pd.DataFrame]) -> Check:
     """The check that the neighbours of each curve's peak or dip are beyond its median too: that it has a place.
 
-    Of layers in no order that is so one time in four.
+    Of layers in no order that is so one time in four. One in the first or last layer has a neighbour on one side alone,
+    which is too few.
     """
     near: list[bool] = []
     for curve in curves:
         values = curve["value"].to_numpy(float) * (1 if name == "peak" else -1)
         at = int(landmarks.FIND[name](curve["value"].to_numpy(float)))
-        near += [bool(values[i] > np.median(values)) for i in (at - 1, at + 1) if 0 <= i < len(values)]
+        near += [0 <= i < len(values) and bool(values[i] > np.median(values)) for i in (at - 1, at + 1)]
     what = f"neighbours of the {name}, of {whose}, that lie on its side of the median"
     return enough(what, sum(near), len(near), where="the layers before and after it")
 
