@@ -135,7 +135,7 @@ def test_a_run_s_tables_show_what_the_method_does(reference_tables: Tables) -> N
     found = errata.from_run(reference_tables)
     kept = select(reference_tables["modulation"], metric="kept_share", vector="fixall")["value"]
     assert of(found, "D1")[1] == (0, pytest.approx(1 - kept.mean())) and len(of(found, "D1")) == 2
-    by_dtype = {run.dtype: errata.from_run(claims.run_tables(ROOT / "results" / run.slug)) for run in LADDER}
+    by_dtype = {run.dtype: errata.from_run(claims.run_tables(ROOT / "results" / run.slug)) for run in LADDER[:2]}
     ((_, exact),), ((_, rounded),) = (of(by_dtype[dtype], "M1") for dtype in ("float32", "mixed"))
     assert exact == 0 and rounded < 0.001, (
         "a window on the stream equals its last layer, in mixed precision up to rounding"
