@@ -79,10 +79,13 @@ runs = ladder.model_by_model(run, behaviour, partial(views.accuracies, scoring=s
 raw, calibrated = (views.accuracies(data, scoring=scoring, calibration=kind).iloc[0] for kind in views.AS)
 right = figures.extremes(select(runs, answers="calibrated"), "run", ".0%")
 own = ladder.run_name({"behaviour": data}, run.slug)
+never = ladder.untrained(run, behaviour, partial(views.accuracies, scoring=scoring))
+never = never[never["answers"] == "calibrated"]
+chance = f" With weights that were never trained it is {ladder.listed(never, '.1%')}." if len(never) else ""
 say(
     f"Without calibration {own} names the writer's emotion for **{spoken(raw, '.1%')}** of the events; calibrated, for "
     f"**{spoken(calibrated, '.1%')}** (in brackets the 95% interval). The paper's smallest model, "
-    f"{paper.DETAILED.name}, reaches {paper.DETAILED.accuracy:.1%}.{views.humans(data)}"
+    f"{paper.DETAILED.name}, reaches {paper.DETAILED.accuracy:.1%}.{views.humans(data)}{chance}"
 )
 
 # %% tags=["hide-input"]
