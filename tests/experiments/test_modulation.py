@@ -436,6 +436,17 @@ def test_the_chapter_in_short_is_the_table(world: pd.DataFrame) -> None:
     assert f"{curves['value'].max():.2f} (planted, " in views.highest(curves)
 
 
+def test_how_far_chance_reaches_is_told_at_the_paper_s_depth(world: pd.DataFrame) -> None:
+    named, there = views.named(world), views.place(world).there
+    keys = dict(layer=there, unit="norm", dose=views.place(world, "tuned").dose, span=3, settings="printed")
+    sets = select(world, metric="theory_score_null", vector="matched_sets", **keys)["value"]
+    low, high = (views.plain(end, ".2f") for end in (sets.min(), sets.max()))
+    assert len(sets) > 1 and views.chance_reaches(named) == f"from {low} to {high}"
+    where = views.place(world)._replace(centre=there)
+    keys |= dict(dose=where.dose, metric="theory_score", vector="raw")
+    assert views.mean_score(named, where)["value"] == select(world, **keys)["value"].item()
+
+
 def test_scores_are_above_the_range_of_their_own_random_directions(world: pd.DataFrame) -> None:
     named, where = views.named(world), views.place(world)
     above, bands = views.above_random(views.by_depth(named, where)), views.null_bands(named, **where.at)
