@@ -342,8 +342,7 @@ own = select(kept, span=1, source="the same emotion")
 low = own.loc[own["value"].idxmin()]
 say(
     f"One layer's {readable(low['component'])} of another event with the same emotion changes up to {1 - low['value']:.0%} of "
-    f"the answers, at layer {layer_number(low['layer'])}. Both events had the same answer before: so much is damage, "
-    "to be kept in mind where as few answers are carried over."
+    f"the answers, at layer {layer_number(low['layer'])}. Both events had the same answer before: so much is damage."
 )
 
 # %% [markdown]

@@ -162,13 +162,11 @@ ladder.badges(run, "09_modulation")
 place, tuned, base = views.place(data), views.place(data, "tuned"), views.baseline(data)
 n_layers, norm, dose = int(data["n_layers"].iloc[0]), place.norms, place.dose
 where, texts = layer_number(place.centre), int(base["n"].iloc[0])
-there = [spoken(views.mean_score(data, one)) for one in (place, place._replace(centre=place.there))]
 say(
     f"Judged on **{texts}** texts. Chosen centre: layer **{where}** of {n_layers} as released, layer "
     f"**{layer_number(tuned.centre)}** for directions that predict; the paper's depth is at layer "
-    f"{layer_number(place.there)}. On the judged texts the mean theory score as released is {there[0]} at the chosen centre, which "
-    f"was chosen on others, and {there[1]} at the paper's depth. At layer {where} the residual stream is {norm[place.centre]:.0f} long, so that β = 4 "
-    f"is a share of {4 / norm[place.centre]:.3f} and a share of {dose:g} is β = {dose * norm[place.centre]:.1f}; over the "
+    f"{layer_number(place.there)}. {views.centres_in_words(data, place)} At "
+    f"layer {where} the residual stream is {norm[place.centre]:.0f} long, so that β = 4 is a share of {4 / norm[place.centre]:.3f} and a share of {dose:g} is β = {dose * norm[place.centre]:.1f}; over the "
     f"layers the length runs from {norm.min():.0f} to {norm.max():.0f}."
 )
 reads = views.what_is_read(data)

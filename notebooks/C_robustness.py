@@ -81,8 +81,6 @@ carried, lowest = views.by_task(data, "transfer"), views.lowest_by_token(data)
 found = ladder.checked(claims.shown_runs(run.slug), ["C10", "C11", "C19"])
 of, topics = partial(ladder.quoted, found), ladder.checks_of(found, dict(claim="C10", check="share of topics"))
 topics = topics[topics["outcome"] != "no number"]
-few = lowest[(lowest["component"] == "attn_out") & (lowest["position"] != "all")].sort_values("value").head(2)
-most = [f"{spoken(row, '.0%')} of {row['n']} answers at {row['token']}" for _, row in few.iterrows()]
 say(
     f"- *Another prompt.* Of the paper's {len(PAPER_PROMPTS) - 1} other prompts, so many leave the peak of patching in its place: "
     f"{of('C11', 'other prompts under which transfer')}; and the dip of ablation: "
@@ -92,7 +90,7 @@ say(
     f"is {of('C10', 'share of topics')}.\n"
     f"- *Another question, or the text unmasked.* Places lie this many layers later in this run: {views.moved(data)}.\n"
     "- *Another token.* Zeroing the attention output of one layer, the one that costs most, leaves in this run "
-    f"{' and '.join(most) or '(not measured)'}. Where intervals overlap, the events are too few to tell tokens apart.\n"
+    f"{views.costliest_tokens(lowest)}. Where intervals overlap, the events are too few to tell tokens apart.\n"
     "- *Another split.* In the median layer the accuracy of probes varies this many times as much as chance has it: "
     f"{of('C19', 'SD over splits')}."
 )
@@ -361,9 +359,7 @@ else:
 # half of the claim, that $R^2$ is stable as well, is untested: no run measures it over splits.
 
 # %% tags=["hide-input"]
-spread, limit = views.pick(data, check="splits", metric=["accuracy_sd", "sampling_sd"]), 1.5
-spread[["value", "ci_low", "ci_high"]] *= 100
-spread["kind"] = spread["metric"].map({"accuracy_sd": "measured", "sampling_sd": "by sampling alone"})
+spread, limit = views.over_splits(data), 1.5
 look = dict(hue="kind", x="depth", lines={"paper's limit": limit})
 if len(spread):
     ours, chance = (views.pick(spread, metric=name) for name in ("accuracy_sd", "sampling_sd"))

@@ -532,6 +532,13 @@ def test_demonstrations_and_tokens_are_shown_in_words(table: pd.DataFrame) -> No
     changes, pooled = views.leaked(table)
     assert set(changes["metric"]) == {"accuracy_change"} and set(pooled["what"]) <= set(views.LEAKED.values())
     lowest = views.lowest_by_token(table)
+    single = views.pick(lowest, component="attn_out")
+    single = single[single["position"] != "all"].sort_values("value")
+    first, second = (
+        f"{views.spoken(row, '.0%')} of {row['n']} answers at {row['token']}" for _, row in single.head(2).iterrows()
+    )
+    assert views.costliest_tokens(lowest) == f"{first} and {second}"
+    assert views.costliest_tokens(lowest.iloc[:0]) == "(not measured)"
     keys = dict(check="positions", component="mlp_out", method="zero", position="all")
     row = views.pick(lowest, part="feed-forward output", token="all tokens").iloc[0]
     assert row["value"] == select(table, **keys)["value"].min()

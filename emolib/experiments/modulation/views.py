@@ -207,9 +207,16 @@ def chance_reaches(table: pd.DataFrame) -> str:
     return f"from {plain(sets.min(), '.2f')} to {plain(sets.max(), '.2f')}"
 
 
-def mean_score(table: pd.DataFrame, where: Place) -> pd.Series:
-    """The mean theory score as released at the centre of a place, with its interval."""
-    return select(table, metric="theory_score", settings="printed", vector="raw", **where.at).iloc[0]
+def centres_in_words(table: pd.DataFrame, where: Place) -> str:
+    """What the chosen centre and the depth of the paper give on the judged texts, along directions as released."""
+    keys = dict(metric="theory_score", settings="printed", vector="raw")
+    chosen, there = (
+        spoken(select(table, **keys, **one.at).iloc[0]) for one in (where, where._replace(centre=where.there))
+    )
+    return (
+        f"On the judged texts the mean theory score as released is {chosen} at the chosen centre, which was chosen on "
+        f"others, and {there} at the paper's depth."
+    )
 
 
 def robust(table: pd.DataFrame, where: Place) -> pd.DataFrame:

@@ -173,6 +173,20 @@ def lowest_by_token(table: pd.DataFrame) -> pd.DataFrame:
     return low.assign(token=[readable(t, "position") for t in low["position"]], part=low["component"].map(readable))
 
 
+def over_splits(table: pd.DataFrame) -> pd.DataFrame:
+    """Standard deviations of accuracy over splits by layer, in points; column `kind`: measured, or by sampling alone."""
+    rows = pick(table, check="splits", metric=["accuracy_sd", "sampling_sd"])
+    rows[["value", "ci_low", "ci_high"]] *= 100
+    return rows.assign(kind=rows["metric"].map({"accuracy_sd": "measured", "sampling_sd": "by sampling alone"}))
+
+
+def costliest_tokens(lowest: pd.DataFrame) -> str:
+    """The two tokens, of those of `lowest_by_token`, at which zeroing attention leaves fewest answers, in words."""
+    single = lowest[(lowest["component"] == "attn_out") & (lowest["position"] != "all")].nsmallest(2, "value")
+    each = [f"{spoken(row, '.0%')} of {row['n']} answers at {row['token']}" for _, row in single.iterrows()]
+    return " and ".join(each) or "(not measured)"
+
+
 def by_token(lowest: pd.DataFrame) -> pd.DataFrame:
     """The rows of `lowest_by_token` as texts with intervals: a row a token, a column a part of the model."""
     return in_table(lowest, "token", "part")
