@@ -174,7 +174,7 @@ def lowest_by_token(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def over_splits(table: pd.DataFrame) -> pd.DataFrame:
-    """Standard deviations of accuracy over splits by layer, in points; column `kind`: measured, or by sampling alone."""
+    """Standard deviations of accuracy over splits by layer, points; column `kind`: measured, or by sampling alone."""
     rows = pick(table, check="splits", metric=["accuracy_sd", "sampling_sd"])
     rows[["value", "ci_low", "ci_high"]] *= 100
     return rows.assign(kind=rows["metric"].map({"accuracy_sd": "measured", "sampling_sd": "by sampling alone"}))
