@@ -185,8 +185,8 @@ def side_by_side(rows: Mapping[str, Mapping[str, str]], runs: Iterable[str]) -> 
     A run that has none of them has no column.
     """
     table = pd.DataFrame(
-        [  # an interval stays in one line
-            {"what is measured": words, **{run: text.replace(" to ", "\xa0to\xa0") for run, text in numbers.items()}}
+        [  # an interval ends in the next line at most
+            {"what is measured": words, **{run: text.replace(" to ", "\xa0to ") for run, text in numbers.items()}}
             for words, numbers in rows.items()
         ]
     )

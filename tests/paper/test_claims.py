@@ -484,10 +484,12 @@ def test_stored_runs_are_read_by_their_folder(tables: dict[str, pd.DataFrame], t
     assert said.startswith("<details") and "| one | commit | time |" in said and "| probing | no commit |" in said
     assert "This run has none." in claims.origins({})
     assert claims.stored_runs(tmp_path / "nowhere") == {}
-    for name in (REFERENCE.slug, "another"):
+    for name in (REFERENCE.slug, "another", "another-random-0_c", "one-random-3"):
         results.write(tables["probing"], tmp_path / "results" / name / "probing.parquet", {"seed": 0})
     assert list(claims.shown_runs("one", tmp_path)) == ["one", REFERENCE.slug, "another"]
     assert list(claims.shown_runs(REFERENCE.slug, tmp_path)) == [REFERENCE.slug]
+    twin = "one-random-3"
+    assert list(claims.shown_runs(twin, tmp_path)) == [twin, REFERENCE.slug, "another", "one"]
 
 
 def test_what_an_owner_sends_says_what_the_tables_say(

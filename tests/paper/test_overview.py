@@ -311,7 +311,7 @@ def test_numbers_stand_side_by_side_and_are_counted_where_their_interval_is_abov
     with pytest.raises(ValueError, match="no run has a number for none"):
         models_overview.checked_numbers(found, {"none": ("C1", "two")})
     shown = ladder.side_by_side({"x": {"b": "1 (0 to 2)"}, "y": {"a": "3"}, "z": {}}, ["a", "b", "c"])
-    assert shown.data.to_numpy().tolist() == [["x", "–", "1 (0\xa0to\xa02)"], ["y", "3", "–"], ["z", "–", "–"]]
+    assert shown.data.to_numpy().tolist() == [["x", "–", "1 (0\xa0to 2)"], ["y", "3", "–"], ["z", "–", "–"]]
     assert list(shown.data) == ["what is measured", "a", "b"], "c has none of them"
 
 
