@@ -544,8 +544,8 @@ def stored_runs(root: str | Path = ".") -> dict[str, dict[str, pd.DataFrame]]:
 def shown_runs(slug: str, root: str | Path = ".") -> dict[str, dict[str, pd.DataFrame]]:
     """The stored runs that a chapter of the named run sets beside one another: it, the ladder, then all others.
 
-    A chapter of the reference run is published, so what else was computed on one machine is not in it. An untrained twin
-    is no model to be set beside others: it stands behind its own (`RunTables`), unless the named run is one.
+    A chapter of the reference run is published, so what else was computed on one machine is not in it. An
+    untrained twin is no model to be set beside others: it stands behind its own (`RunTables`), unless the run is one.
     """
     stored = stored_runs(root)
     others = [name for name in stored if not TWIN.search(name)] if slug != REFERENCE.slug else ()
