@@ -375,6 +375,8 @@ def test_figures_open_large_and_go_back_by_keyboard(opened: Any, server: str) ->
 def test_tables_of_few_columns_are_cards_on_a_phone(opened: Any, server: str) -> None:
     page = opened.new_page(viewport={"width": 390, "height": 844})
     page.goto(f"{server}/book/chapters/11_claims.html")
+    page.wait_for_selector("table.stacked td[data-label]", state="attached")
+    page.eval_on_selector_all("details", "all => all.forEach((one) => { one.open = true; })")
     page.wait_for_selector("table.stacked td[data-label]")
     heads = page.eval_on_selector(
         "table.stacked", "one => [...one.tHead.rows[0].cells].map((head) => head.textContent.trim())"
