@@ -121,6 +121,8 @@ def probe(found: Evidence, layer: int | None = None) -> pd.Series:
 def transfer(found: Evidence, layer: int | None = None) -> pd.Series:
     """How many answers overwritten attention carries over, in the best layer or in this one."""
     curve = transfer_curve(found, "attn_out")
+    if layer is not None and layer not in curve.index:
+        raise NotTestable(f"the patching table has no transfer of attention around layer {layer}")
     return best(curve) if layer is None else curve.loc[layer]
 
 
