@@ -99,7 +99,7 @@ glue("abstract", overview.abstract(run.slug), here=False)  # and this is on that
 # A claim is tested only where its **gates** are open. A model that names the writer's emotion no better than chance has
 # no answers whose place in the network could be asked for, whatever its curves look like; and what a twin of the model
 # with untrained weights shows as well, in the same layer and where its run is stored, is nothing that was learnt. (The
-# same layer, because every network decides somewhere, and an untrained one does so in its first layer.) With these gates, no claim is
+# same layer, because every network decides somewhere, and an untrained one can do so in its first layers.) With these gates, no claim is
 # reproduced in any reading more often than one time in twenty by tables from which the effects were taken out: the
 # project's tests draw 400 such tables.
 #
