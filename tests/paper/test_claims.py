@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from emolib.paper import claims
-from emolib.paper.claims.evidence import above, all_hold, at_least, at_most, below, inside, positive
+from emolib.paper.claims.evidence import above, all_hold, at_least, at_most, below, in_place, inside, positive
 from emolib.paper.claims.tests import MISSED
 from emolib.paper.tables import paper_tables
 from emolib.study.run import REFERENCE
@@ -522,3 +522,12 @@ def test_tables_of_two_models_are_no_document(reference_tables: dict[str, pd.Dat
         claims.document(tables | {"patching": other})
     with pytest.raises(ValueError, match="0 different"):
         claims.document({})
+
+
+@pytest.mark.parametrize(
+    ("values", "near"),
+    [([0, 1, 4, 3, 0, 0], 2), ([0, 0, 0, 0, 3, 4], 1), ([4, 3, 0, 0, 0, 0], 1), ([0, 0, 4, 0, 0, 0], 0)],
+)
+def test_a_peak_at_either_end_has_no_neighbour_there(values: list[float], near: int) -> None:
+    check = in_place("peak", "a curve", [pd.DataFrame({"value": values})])
+    assert check.value == near and check.outcome == ("holds" if near == 2 else "fails")
