@@ -12,7 +12,10 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import version
 from typing import Any
+from unittest import mock
+from weakref import WeakValueDictionary
 
+import cloudpickle
 import torch
 import zstandard
 from nnsight.schema.request import RequestModel
@@ -34,7 +37,10 @@ class Ndif:
 
     def run(self, blob: bytes, compress: bool) -> bytes:
         """The saved values of a request, packed as NDIF packs them."""
-        tracer = RequestModel.deserialize(blob, self.view._remoteable_persistent_objects(), compress)
+        # The service is another process and knows none of our classes: here theirs would be written over ours, with a
+        # longer name of a file at each request, and every later test would be the slower for it.
+        with mock.patch.object(cloudpickle.cloudpickle, "_DYNAMIC_CLASS_TRACKER_BY_ID", WeakValueDictionary()):
+            tracer = RequestModel.deserialize(blob, self.view._remoteable_persistent_objects(), compress)
         tracing.inc()
         try:
             tracer.execute(tracer.info.code)
