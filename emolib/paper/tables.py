@@ -67,13 +67,17 @@ SHARES = ("accuracy", "balanced_accuracy", "agreement", "transfer", "top1_share"
 SEGMENTS = {"evaluated_text": "text", "demo_1": "demonstration_label", "demo_2": "demonstration_label"}
 
 
-@cache
 def paper_tables(model: str) -> dict[str, pd.DataFrame]:
     """The paper's values of one model by our experiment names; experiments without values are left out.
 
     Raises ValueError for a model that is not one of the paper's ten (name or id).
     """
-    layers = {one.id: one.layers for one in paper.PAPER_MODELS}[paper.model_id(model)]
+    return _paper_tables(paper.model_id(model))
+
+
+@cache
+def _paper_tables(model: str) -> dict[str, pd.DataFrame]:
+    layers = {one.id: one.layers for one in paper.PAPER_MODELS}[model]
     found = {}
     for experiment, rows in aligned(model).items():
         kept = [name for name in schemas.columns(experiment) if name not in schemas.DERIVED]

@@ -117,16 +117,21 @@ def read(path: str | Path) -> pd.DataFrame:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no results at {path}: run the experiment first (emolib run)")
-    now = path.stat()
-    kept, about = _read(path, now.st_dev, now.st_ino, now.st_mtime_ns, now.st_size)
+    kept, about = _read(path, *content_of(path))
     frame = kept.copy()
     frame.attrs["provenance"] = Provenance(json.loads(about))
     return frame
 
 
-@lru_cache(maxsize=64)  # a chapter asks for a table several times, and to check one takes longer than to copy it
+def content_of(path: Path) -> tuple[int, ...]:
+    """What changes with what a file holds."""
+    now = path.stat()
+    return now.st_dev, now.st_ino, now.st_mtime_ns, now.st_size
+
+
+@lru_cache(maxsize=256)  # a chapter asks for a table several times, and to check one takes longer than to copy it
 def _read(path: Path, *content: int) -> tuple[pd.DataFrame, bytes]:
-    """The table of a file, and its provenance; `content` is what changes with what it holds."""
+    """The table of a file, and its provenance; `content` is its `content_of`."""
     try:
         table = pq.read_table(path)
         metadata = table.schema.metadata or {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -514,12 +515,32 @@ def test_what_an_owner_sends_says_what_the_tables_say(
         claims.contributed(tmp_path)
 
 
+def test_a_run_reads_the_tables_that_are_asked_for_and_tests_a_claim_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("behaviour", "patching", "ablation"):
+        shutil.copy(ROOT / "results" / REFERENCE.slug / f"{name}.parquet", tmp_path)
+    read, tested = [], []
+    plain, test = results.read, claims.TESTS["C6"]
+    monkeypatch.setattr(results, "read", lambda path: read.append(path.stem) or plain(path))
+    monkeypatch.setitem(claims.TESTS, "C6", lambda *given: tested.append("C6") or test(*given))
+    run = claims.run_tables(tmp_path)
+    assert run and read == ["ablation"], "whether there is any"
+    assert "C6" in set(claims.checks(run, ["C6"])["claim"]) and claims.verdict("C6", run).checks
+    assert read == ["ablation", "behaviour", "patching"] and tested == ["C6"]
+    assert claims.run_tables(tmp_path) is run
+    (tmp_path / "patching.parquet").write_bytes(b"cut short")
+    changed = claims.run_tables(tmp_path)
+    assert [*changed] == ["ablation", "behaviour"] and "patching" in run, "what was read stays as it was"
+    assert "left out" in capsys.readouterr().err
+
+
 def test_tables_of_two_models_are_no_document(reference_tables: dict[str, pd.DataFrame]) -> None:
     tables = reference_tables
     other = tables["patching"].copy()
     other.attrs = {"provenance": tables["patching"].attrs["provenance"] | {"model_revision": "another"}}
     with pytest.raises(ValueError, match="2 different models"):
-        claims.document(tables | {"patching": other})
+        claims.document({**tables, "patching": other})
     with pytest.raises(ValueError, match="0 different"):
         claims.document({})
 

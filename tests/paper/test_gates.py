@@ -56,6 +56,7 @@ def test_how_many_draws_are_few() -> None:
 
 def only_read(tables: Tables) -> dict[str, pd.DataFrame]:
     """The tables with those rows alone that claims look at, of random directions those of the claims' depth."""
+    tables = dict(tables)  # of a run it is known what the tests found
     seen: dict[str, set[int]] = {}
     plain = evidence._places
 

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from html import escape
 from itertools import product
 from pathlib import Path
@@ -47,8 +47,7 @@ from emolib.paper.claims.tests import CHANCE, GATES, TESTS
 from emolib.paper.tables import paper_tables
 from emolib.stats import landmarks
 from emolib.study.run import LADDER, REFERENCE
-from emolib.tables import paper, schemas
-from emolib.tables.results import digest, readable
+from emolib.tables import paper, results, schemas
 from emolib.texts.sources import packaged
 
 Outcome = Literal["reproduced", "partly", "not", "not testable"]
@@ -134,10 +133,41 @@ def called(verdict: Verdict, whose: Standing) -> str:
     return word(verdict.outcome, whose)
 
 
-class RunTables(dict[str, pd.DataFrame]):
-    """The tables of a run by experiment name, with those of the model's untrained twins on the same texts."""
+class RunTables(Mapping[str, pd.DataFrame]):
+    """The tables of a run by experiment name, with those of the model's untrained twins on the same texts.
 
-    twins: tuple[dict[str, pd.DataFrame], ...] = ()
+    Stored ones, given by their files, are read when they are first asked for: a chapter about one claim looks at few
+    of them. Damaged ones are not there. What each claim's tests gave is kept, so nobody may change a table.
+    """
+
+    def __init__(
+        self,
+        tables: Mapping[str, pd.DataFrame] | None = None,
+        *,
+        files: Iterable[Path] = (),
+        twins: Iterable[Tables] = (),
+    ) -> None:
+        self.twins = tuple(twins)
+        self.tested: dict[str, dict[Reading, Verdict]] = {}
+        self._read: dict[str, pd.DataFrame | None] = dict(tables or {})
+        self._files = {path.stem: path for path in files}
+
+    def __getitem__(self, name: str) -> pd.DataFrame:
+        if name not in self._read:
+            self._read[name] = results.readable(self._files[name])
+        found = self._read[name]
+        if found is None:
+            raise KeyError(name)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in {**self._files, **self._read} if name in self)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __bool__(self) -> bool:
+        return any(True for _ in self)
 
 
 def data() -> dict[str, Any]:
@@ -203,6 +233,14 @@ def readings_of(name: str, tables: Tables, shut: Mapping[str, str] | None = None
 
 def tested(name: str, tables: Tables) -> dict[Reading, Verdict]:
     """The verdicts on one claim in its readings, whatever its gates and twins."""
+    if not isinstance(tables, RunTables):
+        return _tested(name, tables)
+    if name not in tables.tested:
+        tables.tested[name] = _tested(name, tables)
+    return dict(tables.tested[name])
+
+
+def _tested(name: str, tables: Tables) -> dict[Reading, Verdict]:
     try:
         found = TESTS[name](Evidence(tables), SimpleNamespace(**claims()[name].levels))
     except NotTestable as missing:
@@ -516,11 +554,17 @@ def described(name: str) -> str:
 def run_tables(folder: str | Path) -> RunTables:
     """The stored tables of a run by experiment name, from its folder results/<slug>; without those that are damaged.
 
-    `twins` are the tables of its `twin_folders`.
+    `twins` are the tables of its `twin_folders`. The same object each time, as long as no file changes.
     """
-    tables = RunTables(_readable(folder))
-    tables.twins = tuple(map(_readable, twin_folders(folder)))
-    return tables
+    folders = [Path(folder).resolve(), *twin_folders(Path(folder).resolve())]
+    files = [sorted(one.glob("*.parquet")) for one in folders]
+    return _run_tables(*(tuple((path, *results.content_of(path)) for path in own) for own in files))
+
+
+@lru_cache(maxsize=64)
+def _run_tables(*content: tuple[Any, ...]) -> RunTables:
+    own, *twins = ([path for path, *_ in files] for files in content)
+    return RunTables(files=own, twins=[RunTables(files=files) for files in twins])
 
 
 def twin_folders(folder: str | Path) -> list[Path]:
@@ -529,19 +573,14 @@ def twin_folders(folder: str | Path) -> list[Path]:
     return [other for other in beside if TWIN.sub("", other.name, 1) == Path(folder).name]
 
 
-def _readable(folder: str | Path) -> dict[str, pd.DataFrame]:
-    found = {path.stem: readable(path) for path in sorted(Path(folder).glob("*.parquet"))}
-    return {name: table for name, table in found.items() if table is not None}
-
-
-def stored_runs(root: str | Path = ".") -> dict[str, dict[str, pd.DataFrame]]:
+def stored_runs(root: str | Path = ".") -> dict[str, RunTables]:
     """The tables of every stored run by slug, in order of their names."""
     folders = sorted(path for path in (Path(root) / "results").glob("*") if path.is_dir())
     found = {folder.name: run_tables(folder) for folder in folders}
     return {slug: tables for slug, tables in found.items() if tables}
 
 
-def shown_runs(slug: str, root: str | Path = ".") -> dict[str, dict[str, pd.DataFrame]]:
+def shown_runs(slug: str, root: str | Path = ".") -> dict[str, RunTables]:
     """The stored runs that a chapter of the named run sets beside one another: it, the ladder, then all others.
 
     A chapter of the reference run is published, so what else was computed on one machine is not in it. An
@@ -576,7 +615,9 @@ def document(tables: Tables) -> dict[str, Any]:
             "checks": json.loads(rows.to_json(orient="records")),
         }
     about = next(iter(made.values()))
-    stored = {name: dict(protocol=about.get("protocol"), rows=digest(tables[name])) for name, about in made.items()}
+    stored = {
+        name: dict(protocol=about.get("protocol"), rows=results.digest(tables[name])) for name, about in made.items()
+    }
     return json.loads(shared.pop()) | dict(packages=about["packages"], tables=stored, claims=found)
 
 

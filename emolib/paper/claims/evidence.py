@@ -256,8 +256,12 @@ class Evidence:
 
     def parameters(self, *names: str) -> dict[str, str]:
         """Those of the named parameters of the run that its tables state."""
-        stated = [table.attrs.get("provenance", {}).get("parameters", {}) for table in self.tables.values()]
-        found = {name: next((str(one[name]) for one in stated if one.get(name)), "") for name in names}
+
+        def stated(name: str) -> str:  # by the first table that does: stored ones are read for it
+            each = (table.attrs.get("provenance", {}).get("parameters", {}) for table in self.tables.values())
+            return next((str(one[name]) for one in each if one.get(name)), "")
+
+        found = {name: stated(name) for name in names}
         return {name: value for name, value in found.items() if value}
 
     def has(self, experiment: str, **keys: Any) -> bool:
