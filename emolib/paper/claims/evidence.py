@@ -255,14 +255,10 @@ class Evidence:
         return max(1, round(self.n_layers * share))
 
     def parameters(self, *names: str) -> dict[str, str]:
-        """Those of the named parameters of the run that its tables state."""
-
-        def stated(name: str) -> str:  # by the first table that does: stored ones are read for it
-            each = (table.attrs.get("provenance", {}).get("parameters", {}) for table in self.tables.values())
-            return next((str(one[name]) for one in each if one.get(name)), "")
-
-        found = {name: stated(name) for name in names}
-        return {name: value for name, value in found.items() if value}
+        """Those of the named parameters of the run that its tables state, by the first that states any."""
+        each = (table.attrs.get("provenance", {}).get("parameters") for table in self.tables.values())
+        stated: Mapping[str, Any] = next(filter(None, each), {})
+        return {name: str(stated[name]) for name in names if stated.get(name)}
 
     def has(self, experiment: str, **keys: Any) -> bool:
         """Whether such rows exist."""
