@@ -81,9 +81,9 @@ data, llama = (views.named(table) for table in tables)
 # %% tags=["hide-input"]
 short, curves = (ladder.model_by_model(run, modulation, view) for view in (views.in_short, views.by_kind))
 say(
-    "Do answers move as theory expects? The mean theory score is above zero, with its whole interval, in this many models: "
-    f"at the paper's depth {views.in_how_many(short, views.DEPTH)}; around the last layers, where the paper sees no effect, "
-    f"{views.in_how_many(short, views.LAST)}. Above zero is not yet beyond chance: at the paper's depth, sets of random "
+    "Answers move as theory expects where the mean theory score is above zero, with its whole interval. At the paper's "
+    f"depth it is so in this many models: {views.in_how_many(short, views.DEPTH)}. Around the last layers, where the paper "
+    f"sees no effect, in {views.in_how_many(short, views.LAST)}. Above zero is not yet beyond chance: at the paper's depth, sets of random "
     f"directions of like covariance reach {views.chance_reaches(data)} in this run. "
     "Directions as released are those of the paper's code; the two other kinds are ours."
 )

@@ -79,19 +79,24 @@ least, shifted = (
 )
 found = ladder.checked(claims.shown_runs(run.slug), ["C7"])
 later = ladder.checks_of(found, dict(claim="C7", check="lowest agreement without one later"))
-later = later[later["outcome"] != "no number"]
-words = later["outcome"].replace({"holds": "yes", "fails": "no", "open": "undecided"}) + ", " + later["shown"]
+later = later[later["outcome"] != "no number"].drop_duplicates("run")
+kept = " to ".join(dict.fromkeys(f"{share:.0%}" for share in least["value"].agg(["min", "max"]).dropna()))
 say(
-    f"Without the attention output that is missed most, this share of the answers stays: {ladder.listed(least, '.0%')}. It lies "
-    f"at depth {ladder.in_words(least['run'], least['depth'].map('{:.2f}'.format))}. Can every one behind it be spared, so that "
-    f"{claims.claims()['C7'].levels['spared']:.0%} of the labels stay? The answer, with the "
-    f"lowest share, is {ladder.in_words(later['run'], words)}. Part of a loss is a shift of all events alike. With that "
-    f"taken out, as *A shift is not a loss* below explains, at least {ladder.listed(shifted, '.0%')} stay."
+    f"Without the attention output that it misses most, a model keeps {kept or '(not measured)'} of its answers. In "
+    f"**{(later['outcome'] == 'holds').sum()} of {len(later)}** models every later one can be spared, so that "
+    f"{claims.claims()['C7'].levels['spared']:.0%} of the labels stay. Part of a loss is a shift of all events alike, "
+    f"which *A shift is not a loss*, below, takes out. The place is looked for without *the ends*, the first and last "
+    f"{landmarks.EDGE} layers: on what the first add all others build, and what the last add is the answer itself."
 )
-say(
-    f"All of this chapter looks for the lowest place without *the ends*, the first and last {landmarks.EDGE} layers: on what "
-    "the first add all others build, and what the last add is the answer itself."
-)
+
+# %% tags=["hide-input"]
+rows = {
+    "answers that stay without the attention output missed most": ladder.in_cells(least, ".0%"),
+    "its depth": dict(zip(least["run"], least["depth"].map("{:.2f}".format), strict=True)),
+    "the fewest that stay without one later": ladder.in_cells(later.rename(columns={"number": "value"}), ".0%"),
+    "the fewest that stay anywhere, a shift of all events taken out": ladder.in_cells(shifted, ".0%"),
+}
+ladder.side_by_side(rows, runs=least["run"])
 
 # %% tags=["hide-input"]
 removed = ladder.model_by_model(run, ablation, views.zeroed)

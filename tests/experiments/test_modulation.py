@@ -425,7 +425,8 @@ def test_the_chapter_in_short_is_the_table(world: pd.DataFrame) -> None:
         assert own[views.DEPTH] == centres[there] and own[views.LAST] == centres[centres.index.max()]
         read = select(world, metric="direction_r2", layer=there, pleasantness=1, vector=vector)["value"].item()
         assert own["R² of pleasantness, unseen writers"] == read
-    assert list(views.in_how_many(short, views.DEPTH).split(", ")) == [f"*{w}* **1 of 1**" for w in views.READ.values()]
+    named = ("directions as released", "directions that predict", "differences of means")
+    assert views.in_how_many(short, views.DEPTH).split(", ") == [f"**1 of 1** with *{kind}*" for kind in named]
     table = views.short_table(short.assign(run="planted"))
     assert table.columns[:2].tolist() == ["model", "direction"] and table["direction"].tolist() == [
         *views.READ.values()

@@ -179,10 +179,12 @@ def short_table(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def in_how_many(rows: pd.DataFrame, what: str) -> str:
-    """In how many runs a score of `in_short` is above zero with its whole interval, by kind of direction, in words."""
+    """In how many runs a score of `in_short` is above zero with its whole interval, by kind of direction, in words:
+    "**2 of 2** with *directions as released*, ..."."""
     scores = select(rows, what=what)
     above = (scores["ci_low"] > 0).groupby(scores["direction"], sort=False)
-    return ", ".join(f"*{kind}* **{part.sum()} of {len(part)}**" for kind, part in above)
+    named = {KINDS["raw"]: f"directions {KINDS['raw']}"}
+    return ", ".join(f"**{part.sum()} of {len(part)}** with *{named.get(kind, kind)}*" for kind, part in above)
 
 
 def highest(curves: pd.DataFrame) -> str:
