@@ -20,7 +20,7 @@ from emolib.figures.display import plain, spoken
 from emolib.figures.palette import CYCLE, INK
 from emolib.figures.panels import label_axes, panels, styled
 from emolib.paper import ladder
-from emolib.paper.claims import checks, claims, closed, counted, data
+from emolib.paper.claims import TWIN_PASSES, checks, claims, closed, counted, data
 from emolib.paper.claims.evidence import (
     NUMBER,
     RELEASED,
@@ -254,14 +254,15 @@ def written_for(found: pd.DataFrame) -> str:
 def patterns(judged: pd.DataFrame) -> pd.DataFrame:
     """How the verdict on each claim goes with the models, in one reading (the rows of `claims.verdicts_by`).
 
-    `judged` has columns claim, outcome, model, parameters, source (as in `overview`). Columns: claim, pattern ("in
-    all"; "in none"; "from a size on"; "in the study's", in all of these and in none of ours; else "in some"; "in few"
-    where fewer than three models can be tested), holds (names of the models that pass), partly (of those that pass in
-    part), tested, study (names of the study's models that were tested), smallest (parameters of the smallest model that
-    passes).
+    `judged` has columns claim, outcome, reason, model, parameters, source (as in `overview`). Columns: claim, pattern
+    ("in all"; "in none"; "from a size on"; "in the study's", in all of these and in none of ours; else "in some"; "in
+    few" where fewer than three models can be tested), holds (names of the models that pass), partly (of those that pass
+    in part), unlearnt (of those whose untrained twin passes as well, which count as not tested), tested, study (names
+    of the study's models that were tested), smallest (parameters of the smallest model that passes).
     """
     rows = []
     for claim, part in judged.groupby("claim", sort=False):
+        unlearnt = tuple(part.loc[part["reason"] == TWIN_PASSES, "model"])
         part = part[part["outcome"] != "not testable"].sort_values("parameters")
         held, theirs = (part["outcome"] == "reproduced").to_numpy(), (part["source"] == "paper").to_numpy()
         if len(held) < FEW:
@@ -275,7 +276,11 @@ def patterns(judged: pd.DataFrame) -> pd.DataFrame:
         passing = part[held]
         half = tuple(part.loc[part["outcome"] == "partly", "model"])
         about = dict(
-            holds=tuple(passing["model"]), partly=half, tested=len(held), study=tuple(part.loc[theirs, "model"])
+            holds=tuple(passing["model"]),
+            partly=half,
+            unlearnt=unlearnt,
+            tested=len(held),
+            study=tuple(part.loc[theirs, "model"]),
         )
         rows.append(dict(claim=claim, pattern=pattern, **about, smallest=passing["parameters"].min()))
     return pd.DataFrame(rows)
@@ -307,14 +312,16 @@ def told(found: pd.DataFrame) -> str:
 
 def _pattern(row: Any) -> str:
     about = f"{row.claim}, {claims()[row.claim].sentence} In {len(row.holds)} of {row.tested}"
+    rest = f" In part in {len(row.partly)}: {', '.join(row.partly)}." if row.partly else ""
+    if row.unlearnt:
+        rest += f" Not counted: {', '.join(row.unlearnt)}, whose untrained twin passes as well."
     if row.pattern == "from a size on":
-        return f"{about}, from {row.smallest / 1e9:.1f} billion parameters on."
-    half = f" In part in {len(row.partly)}: {', '.join(row.partly)}." if row.partly else ""
+        return f"{about}, from {row.smallest / 1e9:.1f} billion parameters on.{rest}"
     if row.pattern == "in none" and row.study:
         own = row.study[0] if len(row.study) == 1 else f"{len(row.study)} models"
-        return f"{about}, the study's own values of {own} among them.{half}"
+        return f"{about}, the study's own values of {own} among them.{rest}"
     named = row.pattern in ("in some", "in few") or (row.pattern == "in the study's" and len(row.holds) == 1)
-    return f"{about}: {', '.join(row.holds)}.{half}" if named and row.holds else f"{about}.{half}"
+    return f"{about}: {', '.join(row.holds)}.{rest}" if named and row.holds else f"{about}.{rest}"
 
 
 def by_method(judged: pd.DataFrame) -> pd.DataFrame:

@@ -369,7 +369,7 @@ def test_verdicts_are_one_row_a_claim_and_reading(tables: dict[str, pd.DataFrame
     found = claims.verdicts(tables)
     assert list(found["claim"]) == [name for name in NAMES for _ in claims.READINGS]
     assert list(found["reading"]) == [*claims.READINGS] * 19 and set(found["outcome"]) == {"reproduced"}
-    assert list(found.columns) == ["claim", "reading", "outcome", "said", "numbers", "n", "figure"]
+    assert list(found.columns) == ["claim", "reading", "outcome", "said", "numbers", "reason", "n", "figure"]
     table = claims.grid(found.assign(model="planted"))
     assert table.eq("●").all(axis=None) and list(table) == [f"planted, {one}" for one in claims.READINGS]
     alone = found[found["reading"] == "robust"].assign(model="alone")

@@ -246,6 +246,7 @@ def test_a_pattern_says_how_verdicts_go_with_size() -> None:
             claim=claim,
             model=model,
             outcome=outcome,
+            reason=claims.TWIN_PASSES if (claim, outcome) == ("C3", "not testable") else "",
             parameters=sizes[model],
             source="paper" if model == "c" else "ours",
         )
@@ -261,7 +262,9 @@ def test_a_pattern_says_how_verdicts_go_with_size() -> None:
     assert found["partly"].tolist() == [(), ("b",), (), ("b",), (), (), ("b",)]
     assert found["tested"].tolist() == [3, 3, 3, 3, 2, 0, 3]
     assert found["smallest"].tolist()[:2] == [1e9, 1e8]
+    assert found["unlearnt"].tolist() == [(), (), ("b",), (), (), (), ()]
     words = models_overview.told(found)
+    assert "In 3 of 3. Not counted: b, whose untrained twin passes as well." in words
     assert "2 of 3, from 1.0 billion parameters on." in words and words.count("\n- C") == 7
     assert "1 of 2: b." in words and "1 of 3: c. In part in 1: b." in words and "0 of 3. In part in 1: b." in words, (
         "none of those of C4 is the study's"

@@ -86,6 +86,9 @@ class Claim:
     chapter: str
 
 
+TWIN_PASSES = "its untrained twin passes the same test, so that passing says nothing of what was learnt"
+
+
 class Unmeasured(str):
     """A reason why a claim is not testable that says nothing of the model: numbers are missing."""
 
@@ -224,10 +227,9 @@ def readings_of(name: str, tables: Tables, shut: Mapping[str, str] | None = None
     if reason:
         return {reading: Verdict(claim=name, outcome="not testable", reason=reason) for reading in READINGS}
     found, *others = (tested(name, one) for one in (tables, *twins))
-    learnt = "its untrained twin passes the same test, so that passing says nothing of what was learnt"
     for reading, own in found.items():
         if own.outcome == "reproduced" and any(other[reading].outcome == "reproduced" for other in others):
-            found[reading] = replace(own, outcome="not testable", reason=learnt)
+            found[reading] = replace(own, outcome="not testable", reason=TWIN_PASSES)
     return found
 
 
@@ -294,8 +296,8 @@ def _percent(row: pd.Series) -> str:
 
 
 def verdicts(tables: Tables) -> pd.DataFrame:
-    """One row a claim and reading: claim, reading, outcome, said (what it is called), numbers (its checks in words), n
-    (the smallest behind them), figure."""
+    """One row a claim and reading: claim, reading, outcome, said (what it is called), numbers (its checks in words),
+    reason (why it is not testable, if it is not), n (the smallest behind them), figure."""
     whose = standing(tables)
     shut = {gate: closed(gate, tables, getattr(tables, "twins", ())) for gate in GATES}
     rows = [
@@ -305,6 +307,7 @@ def verdicts(tables: Tables) -> pd.DataFrame:
             outcome=one.outcome,
             said=called(one, whose),
             numbers=one.numbers,
+            reason=one.reason,
             n=one.n,
             figure=about.figure,
         )
