@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from scipy.stats import false_discovery_control, spearmanr
+from scipy.stats import false_discovery_control, permutation_test, rankdata
 
 from emolib.figures.display import plain, spoken
 from emolib.figures.palette import CYCLE, INK
@@ -437,16 +438,24 @@ def checked_numbers(found: pd.DataFrame, parts: Mapping[str, tuple[str, str]]) -
 def trends(found: pd.DataFrame, *sources: str) -> pd.DataFrame:
     """Spearman's correlation of each landmark that three models have at least with the number of parameters.
 
-    Columns: landmark, correlation, p, n (the models), q (p after Benjamini and Hochberg, over these landmarks).
+    Columns: landmark, correlation, p (by permutation, two-sided, so that three models can never be clear), n (the
+    models), q (p after Benjamini and Hochberg, over these landmarks).
     """
     rows = []
     for metric in (*SIZES, *DEPTHS):
         part = found[(found["metric"] == metric) & found["source"].isin(sources)].dropna(subset=["parameters", "value"])
         if len(part) > 2:
-            result = spearmanr(part["parameters"], part["value"])
+            size, value = (rankdata(part[name]) for name in ("parameters", "value"))
+            pairings = dict(permutation_type="pairings", vectorized=True, rng=0)
+            result = permutation_test((value,), partial(_correlation, size), **pairings)
             rows.append(dict(landmark=metric, correlation=result.statistic, p=result.pvalue, n=len(part)))
     table = pd.DataFrame(rows)
     return table.assign(q=false_discovery_control(table["p"]))
+
+
+def _correlation(given: np.ndarray, drawn: np.ndarray, axis: int = -1) -> np.ndarray:
+    mine, theirs = given - given.mean(), drawn - drawn.mean(axis, keepdims=True)
+    return (mine * theirs).sum(axis) / np.sqrt((mine**2).sum() * (theirs**2).sum(axis))
 
 
 def numbers(found: pd.DataFrame) -> pd.DataFrame:

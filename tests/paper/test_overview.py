@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from scipy.stats import spearmanr
 
 from emolib.experiments import probing
 from emolib.paper import claims, ladder
@@ -215,7 +216,18 @@ def test_trend_is_spearman_over_the_paper_s_models(published: pd.DataFrame) -> N
     found = trends(published, "paper").set_index("landmark").loc["agreement without attention"]
     ranks = select(published, metric="agreement without attention")[["parameters", "value"]].rank()
     assert found["correlation"] == pytest.approx(np.corrcoef(ranks["parameters"], ranks["value"])[0, 1])
-    assert found["n"] == 10 and 0 < found["p"] < 0.05
+    assert found["n"] == 10 and found["p"] == pytest.approx(spearmanr(ranks).pvalue, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("values", "correlation", "orders"),
+    [([1, 2, 3], 1, 2 / 6), ([1, 2, 4, 3], 0.8, 8 / 24), ([5, 4, 3, 2, 1], -1, 2 / 120)],
+)
+def test_few_models_are_as_likely_as_their_orders(values: list[int], correlation: float, orders: float) -> None:
+    """A formula for many calls three models in order certain, by chance one time in three."""
+    models = dict(metric="accuracy", source="ours", parameters=np.arange(len(values)) + 1e8, value=values)
+    found = trends(pd.DataFrame(models), "ours").iloc[0]
+    assert found[["correlation", "p"]].tolist() == pytest.approx([correlation, orders])
 
 
 def test_panels_show_every_model_once(published: pd.DataFrame, run: dict[str, pd.DataFrame]) -> None:
