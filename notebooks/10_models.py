@@ -212,9 +212,10 @@ figures.show(
 # %% [markdown]
 # ## Does depth move with size, or with family?
 #
-# Ranks over all models that have a number, the paper's and ours. Several trends are looked at, so that each has its
-# probability alone (p) and corrected for their number by the method of Benjamini and Hochberg (q). Families differ in
-# more than size; the last columns count, in the paper's families of two sizes, how often the larger has the larger value.
+# Ranks over all models that have a number, the paper's and ours. How likely a trend is by chance (p) is counted over the
+# orders in which the same models could stand, so that three models are never a clear one. Several trends are looked at:
+# q is p corrected for their number by the method of Benjamini and Hochberg. Families differ in more than size; the last
+# columns count, in the paper's families of two sizes, how often the larger has the larger value.
 
 # %% tags=["hide-input"]
 clear = trends[trends["q"] < 0.05]
