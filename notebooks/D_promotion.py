@@ -78,15 +78,21 @@ data, llama = measured(run, promotion), paper_tables(paper.DETAILED.id)["promoti
 found = ladder.checked(claims.shown_runs(run.slug), ["C17"])
 start, end = claims.claims()["C17"].levels["middle"]
 beyond = ladder.checks_of(found, dict(claim="C17", check="the first of these minus")).query("outcome != 'no number'")
-ahead = (beyond["ci_low"] > 0).map({True: "yes", False: "not for certain"})
+mean = "mean promotion over emotions, doses and layers"
 say(
-    f"Pushed along an emotion's direction, from depth {start:g} on, do more answers become that emotion than under random "
-    f"pushes of the same length? The answer is {ladder.in_words(beyond['run'], ahead)}. Where 1 means that every event takes "
-    "the label, 0 that as many have it as before, and −1 that none keeps it, the mean over emotions and lengths is "
-    f"{ladder.quoted(found, 'C17', 'mean promotion over emotions, doses and layers from')}. Along random directions it is lower by "
-    f"{ladder.quoted(found, 'C17', 'the first of these minus')}. Between depth {start:g} and {end:g} alone, away from the last "
-    f"layers, the mean is {ladder.quoted(found, 'C17', 'mean promotion over emotions, doses and layers between')}."
+    f"Pushed along an emotion's direction, from depth {start:g} on, more answers become that emotion than under random pushes "
+    f"of the same length in **{(beyond['ci_low'] > 0).sum()} of {len(beyond)}** models. The promotion score is 1 where every "
+    "event takes the label, 0 where as many have it as before, and −1 where none keeps it. Its mean over emotions and "
+    "lengths:"
 )
+rows = {
+    f"mean from depth {start:g} on": ladder.measured(found, "C17", f"{mean} from"),
+    "this minus the mean along random directions": ladder.measured(found, "C17", "the first of these minus"),
+    f"mean between depth {start:g} and {end:g}, away from the last layers": ladder.measured(
+        found, "C17", f"{mean} between"
+    ),
+}
+ladder.side_by_side(rows, runs=found["run"].unique())
 
 # %% tags=["hide-input"]
 pushed, never = (find(run, promotion, views.by_model) for find in (ladder.model_by_model, ladder.untrained))
@@ -98,7 +104,7 @@ figures.show(
     name="fig-promotion-models",
     title=f"Where probes promote most: {own}; random directions there: {chance}",
     caption="Promotion score when a direction of an emotion, a tenth as long as the residual stream, is added around a layer, "
-    "mean over emotions, in each model. 1: every event takes the label; 0: no change; -1: none keeps it.",
+    "mean over emotions, in each model. 1: every event takes the label; 0: no change; −1: none keeps it.",
     alt="Mean promotion score over depth for probe vectors, differences of means and random directions, a panel a model.",
 )
 ladder.badges(run, "D_promotion")

@@ -88,8 +88,9 @@ def depth_curves(
             ax.axhline(level, color=INK, linewidth=1, linestyle=(0, (1, 3)))
         if axis == "layer":
             ax.set_xticks(layer_ticks(max(map(_depth, frames.values())), 8 if len(names) == 1 else 4))
-        else:
-            ax.xaxis.set_major_locator(MaxNLocator(8 if len(names) == 1 else 4))
+        else:  # beside one another short enough that they do not run together
+            apart = MaxNLocator(8) if len(names) == 1 else MaxNLocator(4, steps=[1, 2, 5, 10])
+            ax.xaxis.set_major_locator(apart)
     label_axes(axes, "layer" if axis == "layer" else "depth" if len(names) > 1 else DEPTH, ylabel)
     legend(fig, look, hue, frames, lines or {}, ours="this book" if panel == "run" else OURS)
     return fig
