@@ -15,7 +15,6 @@ from typing import Any
 from unittest import mock
 from weakref import WeakValueDictionary
 
-import cloudpickle
 import torch
 import zstandard
 from nnsight.schema.request import RequestModel
@@ -39,7 +38,7 @@ class Ndif:
         """The saved values of a request, packed as NDIF packs them."""
         # The service is another process and knows none of our classes: here theirs would be written over ours, with a
         # longer name of a file at each request, and every later test would be the slower for it.
-        with mock.patch.object(cloudpickle.cloudpickle, "_DYNAMIC_CLASS_TRACKER_BY_ID", WeakValueDictionary()):
+        with mock.patch("cloudpickle.cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID", WeakValueDictionary()):
             tracer = RequestModel.deserialize(blob, self.view._remoteable_persistent_objects(), compress)
         tracing.inc()
         try:
