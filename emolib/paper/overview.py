@@ -455,7 +455,8 @@ def trends(found: pd.DataFrame, *sources: str) -> pd.DataFrame:
 
 def _correlation(given: np.ndarray, drawn: np.ndarray, axis: int = -1) -> np.ndarray:
     mine, theirs = given - given.mean(), drawn - drawn.mean(axis, keepdims=True)
-    return (mine * theirs).sum(axis) / np.sqrt((mine**2).sum() * (theirs**2).sum(axis))
+    length = np.sqrt((mine**2).sum() * (theirs**2).sum(axis))
+    return (mine * theirs).sum(axis) / np.maximum(length, np.finfo(float).tiny)  # 0 where all are equal
 
 
 def numbers(found: pd.DataFrame) -> pd.DataFrame:

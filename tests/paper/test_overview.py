@@ -221,7 +221,7 @@ def test_trend_is_spearman_over_the_paper_s_models(published: pd.DataFrame) -> N
 
 @pytest.mark.parametrize(
     ("values", "correlation", "orders"),
-    [([1, 2, 3], 1, 2 / 6), ([1, 2, 4, 3], 0.8, 8 / 24), ([5, 4, 3, 2, 1], -1, 2 / 120)],
+    [([1, 2, 3], 1, 2 / 6), ([1, 2, 4, 3], 0.8, 8 / 24), ([5, 4, 3, 2, 1], -1, 2 / 120), ([2, 2, 2], 0, 1)],
 )
 def test_few_models_are_as_likely_as_their_orders(values: list[int], correlation: float, orders: float) -> None:
     """A formula for many calls three models in order certain, by chance one time in three."""

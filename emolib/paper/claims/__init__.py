@@ -139,32 +139,25 @@ def called(verdict: Verdict, whose: Standing) -> str:
 class RunTables(Mapping[str, pd.DataFrame]):
     """The tables of a run by experiment name, with those of the model's untrained twins on the same texts.
 
-    Stored ones, given by their files, are read when they are first asked for: a chapter about one claim looks at few
-    of them. Damaged ones are not there. What each claim's tests gave is kept, so nobody may change a table.
+    One that is given by its file is read when it is first asked for: a chapter about one claim looks at few of them.
+    Damaged ones are not there. What each claim's tests gave is kept, so nobody may change a table.
     """
 
-    def __init__(
-        self,
-        tables: Mapping[str, pd.DataFrame] | None = None,
-        *,
-        files: Iterable[Path] = (),
-        twins: Iterable[Tables] = (),
-    ) -> None:
+    def __init__(self, tables: Mapping[str, pd.DataFrame | Path], twins: Iterable[Tables] = ()) -> None:
         self.twins = tuple(twins)
         self.tested: dict[str, dict[Reading, Verdict]] = {}
-        self._read: dict[str, pd.DataFrame | None] = dict(tables or {})
-        self._files = {path.stem: path for path in files}
+        self._tables: dict[str, pd.DataFrame | Path | None] = dict(tables)
 
     def __getitem__(self, name: str) -> pd.DataFrame:
-        if name not in self._read:
-            self._read[name] = results.readable(self._files[name])
-        found = self._read[name]
+        found = self._tables[name]
+        if isinstance(found, Path):
+            found = self._tables[name] = results.readable(found)
         if found is None:
             raise KeyError(name)
         return found
 
     def __iter__(self) -> Iterator[str]:
-        return (name for name in {**self._files, **self._read} if name in self)
+        return (name for name in self._tables if name in self)
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -566,8 +559,8 @@ def run_tables(folder: str | Path) -> RunTables:
 
 @lru_cache(maxsize=64)
 def _run_tables(*content: tuple[Any, ...]) -> RunTables:
-    own, *twins = ([path for path, *_ in files] for files in content)
-    return RunTables(files=own, twins=[RunTables(files=files) for files in twins])
+    own, *twins = ({path.stem: path for path, *_ in files} for files in content)
+    return RunTables(own, map(RunTables, twins))
 
 
 def twin_folders(folder: str | Path) -> list[Path]:
