@@ -75,11 +75,18 @@ data, reference = measured(run, attention), reference_table(run, attention)
 words = ladder.model_by_model(run, attention, views.emotion_words)
 change = ladder.model_by_model(run, attention, views.text_change)
 say(
-    f"In the middle layers, at depth {attention.EARLY:g} to {attention.MIDDLE:g}, the last token gives an emotion word this many "
-    f"times the attention of a word like it (1: no preference): {ladder.listed(words, '.1f')}. From the layers before to these, "
-    f"the share of attention that goes to the text of the event as a whole changes by {ladder.listed(change, '+.2f')}. "
-    "Whether it is then more than the demonstrations get is checked under *Verdict*."
+    f"In the middle layers, at depth {attention.EARLY:g} to {attention.MIDDLE:g}, the last token looks at an emotion word more than "
+    f"at a word like it in {ladder.share_of(words['ci_low'] > 1)}. From the layers before to these, the text of the event as a "
+    f"whole gains attention in {ladder.share_of(change['ci_low'] > 0)}. Whether it then has more than the demonstrations is "
+    "checked under *Verdict*."
 )
+
+# %% tags=["hide-input"]
+rows = {
+    "attention of an emotion word, as a multiple of that of a word like it": ladder.in_cells(words, ".1f"),
+    "change of the share of attention that the text of the event gets": ladder.in_cells(change, "+.2f"),
+}
+ladder.side_by_side(rows, runs=words["run"])
 
 # %% tags=["hide-input"]
 kinds = ladder.model_by_model(run, attention, views.content_and_emotion)

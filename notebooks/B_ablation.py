@@ -83,7 +83,7 @@ later = later[later["outcome"] != "no number"].drop_duplicates("run")
 kept = " to ".join(dict.fromkeys(f"{share:.0%}" for share in least["value"].agg(["min", "max"]).dropna()))
 say(
     f"Without the attention output that it misses most, a model keeps {kept or '(not measured)'} of its answers. In "
-    f"**{(later['outcome'] == 'holds').sum()} of {len(later)}** models every later one can be spared, so that "
+    f"{ladder.share_of(later['outcome'] == 'holds')} every later one can be spared, so that "
     f"{claims.claims()['C7'].levels['spared']:.0%} of the labels stay. Part of a loss is a shift of all events alike, "
     f"which *A shift is not a loss*, below, takes out. The place is looked for without *the ends*, the first and last "
     f"{landmarks.EDGE} layers: on what the first add all others build, and what the last add is the answer itself."

@@ -61,7 +61,7 @@ from emolib import figures
 from emolib.engine.sites import layer_number
 from emolib.experiments import robustness
 from emolib.experiments.robustness import views
-from emolib.figures.display import say, spoken
+from emolib.figures.display import in_table, say, spoken
 from emolib.paper import claims, ladder
 from emolib.stats import landmarks
 from emolib.study.freshness import measured
@@ -78,22 +78,30 @@ data = measured(run, robustness)
 
 # %% tags=["hide-input"]
 carried, lowest = views.by_task(data, "transfer"), views.lowest_by_token(data)
+places, tokens = views.places(data), views.pick(lowest, component="attn_out")
 found = ladder.checked(claims.shown_runs(run.slug), ["C10", "C11", "C19"])
-of, topics = partial(ladder.quoted, found), ladder.checks_of(found, dict(claim="C10", check="share of topics"))
-topics = topics[topics["outcome"] != "no number"]
+how_many = partial(ladder.how_many, found)
 say(
-    f"- *Another prompt.* Of the paper's {len(PAPER_PROMPTS) - 1} other prompts, so many leave the peak of patching in its place: "
-    f"{of('C11', 'other prompts under which transfer')}; and the dip of ablation: "
-    f"{of('C11', 'other prompts under which zeroing')}.\n"
-    "- *Another question.* Where attention carries most emotions along, it carries "
-    f"{ladder.in_words(topics['run'], topics['outcome'].map(views.CARRIED))}. The share of topics minus that of emotions "
-    f"is {of('C10', 'share of topics')}.\n"
-    f"- *Another question, or the text unmasked.* Places lie this many layers later in this run: {views.moved(data)}.\n"
-    "- *Another token.* Zeroing the attention output of one layer, the one that costs most, leaves in this run "
-    f"{views.costliest_tokens(lowest)}. Where intervals overlap, the events are too few to tell tokens apart.\n"
-    "- *Another split.* In the median layer the accuracy of probes varies this many times as much as chance has it: "
-    f"{of('C19', 'SD over splits')}."
+    f"- *Another prompt.* Under most of the paper's {len(PAPER_PROMPTS) - 1} other prompts the peak of patching keeps its place in "
+    f"{how_many('C11', 'other prompts under which transfer')} and the dip of ablation in "
+    f"{how_many('C11', 'other prompts under which zeroing')}.\n"
+    "- *Another question.* Where attention carries most emotions along, it carries more topics than emotions in "
+    f"{how_many('C10', 'share of topics', 'fails')}. Asked for the topic or the first word, or with the text as written, attention's "
+    f"places move for certain, in this run, in so many cases: {views.elsewhere(places) or '(not measured)'}.\n"
+    f"- *Another token.* {views.costliest_token(tokens)}\n"
+    f"- *Another split.* The accuracy of probes varies at most {claims.claims()['C19'].levels['times']:g} times as much as chance "
+    f"has it in {how_many('C19', 'SD over splits')}."
 )
+
+# %% tags=["hide-input"]
+asked = {
+    "other prompts that leave the peak of patching in its place": ("C11", "other prompts under which transfer"),
+    "other prompts that leave the dip of ablation in its place": ("C11", "other prompts under which zeroing"),
+    "share of topics carried minus that of emotions": ("C10", "share of topics"),
+    "spread of probes over splits, as a multiple of that by chance": ("C19", "SD over splits"),
+}
+rows = {words: ladder.measured(found, *check) for words, check in asked.items()}
+ladder.side_by_side(rows, runs=found["run"].unique())
 
 # %% tags=["hide-input"]
 look = dict(hue="task", panel="panel", x="depth", ylim=(0, 1))
@@ -272,7 +280,7 @@ masked.style.hide() if len(masked) else None
 # question and the same demonstrations, equally many events of each topic, each with words of one topic only. Both are set
 # against the emotion task *on the same events*. Attention that carries as many topics as emotions, where it carries most
 # of these, is not specific to emotion, whatever it does with first words: the verdict on C10 rests on that.
-# That first words come later it judges by the residual stream; whether ablation says so too, the places under *In short* tell.
+# That first words come later it judges by the residual stream; whether ablation says so too, the last table here tells.
 
 # %% [markdown]
 # {numref}`fig-robustness-controls`, above, has what attention carries; here is how each task is answered. A model that cannot
@@ -296,6 +304,14 @@ if len(read):
 else:
     say("The samples of this run are too small to probe the control tasks.")
 views.tasks(data).reset_index().style.format(precision=2, na_rep="–").hide()
+
+# %% tags=["hide-input"]
+say(
+    "How many layers later attention's places lie than for emotion with masked texts, first and last three layers aside:"
+    if len(places)
+    else "How far the places of attention move cannot be said in this run."
+)
+in_table(places, "asked for", "kind", form="+.0f").style.hide() if len(places) else None
 
 # %% [markdown]
 # ## Which token?

@@ -31,6 +31,7 @@ from emolib.tables import paper, results, schemas
 from emolib.texts.appraisals import EMOTIONS, PUSHED, Setting
 
 NUMBERS = ("layer", "n_layers", "value", "ci_low", "ci_high", "n")
+WHOSE = ("who", "kind", "slug", "where")
 NO_CHOICE = {"experiment", "model", "seed", "layer", "draw", "settings", *PUSHED}
 # Every column that may be a choice.
 COLUMNS = dict.fromkeys(name for experiment in schemas.EXPERIMENTS for name in schemas.columns(experiment))
@@ -128,7 +129,7 @@ def packed(rows: pd.DataFrame, chosen: list[str]) -> dict[str, Any]:
             name: {"values": values.tolist(), "codes": codes.tolist()} for name, (codes, values) in coded.items()
         },
         "series": rows.groupby(columns, sort=False).ngroup().tolist(),
-        "numbers": {name: [_short(value) for value in rows[name].astype(float)] for name in NUMBERS},
+        "numbers": {name: _short(rows[name]) for name in NUMBERS},
     }
 
 
@@ -169,6 +170,7 @@ def measurements(root: Path) -> pd.DataFrame:
     runs = [stored(path, root) for path in sorted((root / "results").glob("*/*.parquet"))]
     frame = pd.concat([run for run in [*runs, published()] if len(run)], ignore_index=True)
     frame = frame.reindex(columns=list(dict.fromkeys([*frame, *CHOICES, "settings", "slug"])))
+    frame = frame.astype(dict.fromkeys(["experiment", *WHOSE], object))  # quicker to take rows of than texts of arrow
     pushed = frame["pleasantness"].notna()
     frame["setting"] = np.where(frame["settings"] == "printed", "mean of the printed settings", "")
     signs = [*map(tuple, frame.loc[pushed, [*PUSHED]].to_numpy())]
@@ -177,8 +179,12 @@ def measurements(root: Path) -> pd.DataFrame:
     for name in CHOICES:
         codes, values = pd.factorize(frame[name])  # -1, so the last, where there is none
         frame[name] = np.array([*map(_text, values), ""], dtype=object)[codes]
-    frame["comparison"] = frame["metric"].str.extract(COMPARED, expand=False).fillna("")
-    return frame.assign(metric=frame["metric"].str.replace(COMPARED, "", regex=True))
+    codes, measures = pd.factorize(frame["metric"])
+    measures = pd.Series(measures)
+    frame["comparison"] = measures.str.extract(COMPARED, expand=False).fillna("").to_numpy(object)[codes]
+    frame["metric"] = measures.str.replace(COMPARED, "", regex=True).to_numpy(object)[codes]
+    kept = dict.fromkeys(["experiment", *WHOSE, "metric", "comparison", "setting", *CHOICES, *NUMBERS])
+    return frame[[*kept]]
 
 
 def stored(path: Path, root: Path) -> pd.DataFrame:
@@ -226,6 +232,7 @@ def _text(value: object) -> str:
     return value if isinstance(value, str) else f"{value:g}"
 
 
-def _short(value: float) -> float | None:
+def _short(numbers: pd.Series) -> list[float | None]:
     """Five digits, which is what the page shows at the most; None, which JSON has, for no number."""
-    return None if np.isnan(value) else float(f"{value:.5g}")
+    codes, values = pd.factorize(numbers.to_numpy(float, na_value=np.nan))  # -1, so the last, where there is none
+    return np.array([*(float(f"{value:.5g}") for value in values), None], dtype=object)[codes].tolist()

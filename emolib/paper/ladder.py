@@ -17,7 +17,7 @@ from pandas.io.formats.style import Styler
 
 from emolib.engine.registry import TWIN, known_parameters, parse, registry, usual_dtype
 from emolib.figures.display import spoken
-from emolib.paper.claims import checks, in_short, run_tables, twin_folders
+from emolib.paper.claims import checks, in_short, run_tables, standing, twin_folders
 from emolib.paper.claims.evidence import NUMBER, RELEASED, ROBUST, Evidence, NotTestable, Reading, Tables
 from emolib.paper.tables import paper_tables
 from emolib.study import freshness
@@ -176,7 +176,18 @@ def quoted(found: pd.DataFrame, claim: str, check: str) -> str:
 def positive(found: pd.DataFrame, claim: str, check: str) -> str:
     """In how many runs a check's number has its whole interval above zero, in words: "**1 of 2** models"."""
     own = checks_of(found, dict(claim=claim, check=check)).drop_duplicates("run").dropna(subset="number")
-    return f"**{(own['ci_low'] > 0).sum()} of {len(own)}** models"
+    return share_of(own["ci_low"] > 0)
+
+
+def how_many(found: pd.DataFrame, claim: str, check: str, outcome: str = "holds") -> str:
+    """Of how many runs that have a check's number its outcome is this one, in words: "**1 of 2** models"."""
+    own = checks_of(found, dict(claim=claim, check=check)).drop_duplicates("run")
+    return share_of(own.loc[own["outcome"] != "no number", "outcome"] == outcome)
+
+
+def share_of(hit: pd.Series) -> str:
+    """How many of a row a run are true, in words: "**1 of 2** models"."""
+    return f"**{hit.sum()} of {len(hit)}** models" if len(hit) else "(not measured)"
 
 
 def side_by_side(rows: Mapping[str, Mapping[str, str]], runs: Iterable[str]) -> Styler:
@@ -201,20 +212,33 @@ def checks_of(found: pd.DataFrame, about: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def in_words(runs: Iterable[str], numbers: Iterable[str]) -> str:
-    each = [f"**{number}** in {run}" for run, number in zip(runs, numbers, strict=True)]
-    return " and ".join([", ".join(each[:-1]), each[-1]] if len(each) > 1 else each) or "(not measured)"
+    return _listing([f"**{number}** in {run}" for run, number in zip(runs, numbers, strict=True)]) or "(not measured)"
+
+
+def _listing(each: Sequence[str]) -> str:
+    return " and ".join([", ".join(each[:-1]), each[-1]] if len(each) > 1 else each)
 
 
 def badges(run: Run, chapter: str) -> Styler:
     """The claims that a chapter carries and what this run and the committed ones say of each, as a table for a page."""
-    return as_page_table(in_short(beside(run.slug), chapter))
+    return _judged(beside(run.slug), chapter)
 
 
 def claims_in_short(*slugs: str, root: str | Path = ".") -> Styler:
     """All claims and what the named runs and the committed ones say of each, and the study's own values of one model,
     as released, as a table for a page."""
     theirs = {f"{paper.DETAILED.name} (paper)": (paper_tables(paper.DETAILED.name), RELEASED)}
-    return as_page_table(in_short(beside(*slugs, root=root) | theirs))
+    return _judged(beside(*slugs, root=root) | theirs)
+
+
+def _judged(judged: Mapping[str, tuple[Tables, Reading]], chapter: str = "") -> Styler:
+    """What `in_short` says, and of which models no untrained twin could have shown the same."""
+    alone = [
+        name for name, (tables, _) in judged.items() if standing(tables) != "paper" and not getattr(tables, "twins", ())
+    ]
+    told = f"No untrained twin was run of {_listing(alone)}: whether one shows the same there is not known."
+    table = as_page_table(in_short(judged, chapter))
+    return table.set_caption(told) if alone else table
 
 
 def as_page_table(table: pd.DataFrame) -> Styler:

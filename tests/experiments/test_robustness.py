@@ -19,6 +19,7 @@ from emolib.experiments import ablation
 from emolib.experiments.robustness import checks, profile, views
 from emolib.experiments.robustness import measure as robustness
 from emolib.experiments.robustness.profile import ATTENTION, STREAM, Profile, Scale
+from emolib.figures.display import in_table
 from emolib.interventions import interchange
 from emolib.stats.sampling import balanced_rows
 from emolib.study.run import Run
@@ -533,12 +534,15 @@ def test_demonstrations_and_tokens_are_shown_in_words(table: pd.DataFrame) -> No
     assert set(changes["metric"]) == {"accuracy_change"} and set(pooled["what"]) <= set(views.LEAKED.values())
     lowest = views.lowest_by_token(table)
     single = views.pick(lowest, component="attn_out")
-    single = single[single["position"] != "all"].sort_values("value")
-    first, second = (
-        f"{views.spoken(row, '.0%')} of {row['n']} answers at {row['token']}" for _, row in single.head(2).iterrows()
+    first, second, *_ = single[single["position"] != "all"].sort_values("value").to_dict("records")
+    apart = first | dict(ci_high=0.2), second | dict(ci_low=0.3)
+    assert views.costliest_token(pd.DataFrame(apart)).endswith(
+        f" {first['token']}, more, for certain, than {second['token']}."
     )
-    assert views.costliest_tokens(lowest) == f"{first} and {second}"
-    assert views.costliest_tokens(lowest.iloc[:0]) == "(not measured)"
+    close = first | dict(ci_high=0.3), second | dict(ci_low=0.3)
+    assert views.costliest_token(pd.DataFrame(close)).endswith(f"too few to tell it from {second['token']}.")
+    assert views.costliest_token(single).split(" at ")[1].startswith(first["token"])
+    assert views.costliest_token(lowest.iloc[:0]) == "No tokens were zeroed one by one in this run."
     keys = dict(check="positions", component="mlp_out", method="zero", position="all")
     row = views.pick(lowest, part="feed-forward output", token="all tokens").iloc[0]
     assert row["value"] == select(table, **keys)["value"].min()
@@ -551,13 +555,15 @@ def test_places_that_move_are_told_in_words() -> None:
     ends = dict(ci_low=[-1.0, 2.0, -4.0, 0.0], ci_high=[1.0, 4.0, -1.0, 2.0], value=[0.0, 3.0, -2.0, 1.0])
     rows = pd.DataFrame({"check": "topic", "metric": ["peak_shift", "peak_shift", "dip_shift", "dip_shift"], **ends})
     assert views.elsewhere(views.shifts(rows, "topic")) == "peak of patching 1 of 2, dip of ablation 1 of 2"
-    assert views.moved(rows.iloc[1:2]) == "the peak of patching **+3 (+2 to +4)** for the topic"
     several = rows.iloc[:3].assign(check=["text", "topic", "topic"])
-    assert views.moved(several) == (
-        "the peak of patching **+3 (+2 to +4)** for the topic and **+0 (−1 to +1)** for the text as written; "
-        "the dip of ablation **−2 (−4 to −1)** for the topic"
-    )
-    assert views.moved(rows.iloc[:0]) == "(not measured)"
+    shown = in_table(views.places(several), "asked for", "kind", form="+.0f").set_index("asked for")
+    assert list(shown.index) == ["topic", "emotion, text as written"]
+    assert shown.loc["topic"].to_dict() == {"peak of patching": "+3 (+2 to +4)", "dip of ablation": "−2 (−4 to −1)"}
+    assert shown.loc["emotion, text as written"].to_dict() == {
+        "peak of patching": "+0 (−1 to +1)",
+        "dip of ablation": "–",
+    }
+    assert views.places(rows.iloc[:0]).empty
 
 
 def test_masking_is_a_row_for_events_it_changes_and_one_for_others() -> None:

@@ -317,10 +317,26 @@ def test_a_check_is_quoted_for_each_run_that_has_it(run: dict[str, pd.DataFrame]
     assert ladder.measured(theirs, "C5", "depth at") == {"Llama 3.2 1B (paper)": "0.62"}  # layer 10 of 16
 
 
+def test_of_models_without_an_untrained_twin_it_is_said(
+    planted: dict[str, pd.DataFrame], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = "No untrained twin was run of A and B: "
+    own, twinned = claims.RunTables(planted), claims.RunTables(planted, [planted])
+    for names, there in ((("A", "B"), True), ((), False)):
+        judged = {name: (own if name in names else twinned, claims.ROBUST) for name in "ABC"}
+        monkeypatch.setattr(ladder, "beside", lambda *slugs, judged=judged, **keys: judged)
+        for shown in (ladder.badges(Run(), "05_probing"), ladder.claims_in_short()):
+            assert (told in shown.to_html()) == there and ("untrained twin" in shown.to_html()) == there
+
+
 def test_numbers_stand_side_by_side_and_are_counted_where_their_interval_is_above_zero() -> None:
     rows = [("a", 0.3, 0.1), ("b", 0.3, -0.1), ("c", np.nan, np.nan), ("d", 0.4, np.nan)]
     found = pd.DataFrame(rows, columns=["run", "number", "ci_low"]).assign(claim="C1", check="one", ci_high=0.5)
-    assert ladder.positive(found, "C1", "one") == "**1 of 3** models" and ladder.positive(found, "C1", "two")[2] == "0"
+    assert ladder.positive(found, "C1", "one") == "**1 of 3** models"
+    assert ladder.positive(found, "C1", "two") == "(not measured)"
+    told = found.assign(outcome=["holds", "fails", "no number", "holds"])
+    assert ladder.how_many(told, "C1", "one") == "**2 of 3** models"
+    assert ladder.how_many(told, "C1", "one", "fails") == "**1 of 3** models"
     drawn = models_overview.checked_numbers(found, {"words": ("C1", "one"), "none": ("C1", "two")})
     assert drawn["run"].tolist() == ["a", "b", "d"] and set(drawn["what"]) == {"words"}
     with pytest.raises(ValueError, match="no run has a number for none"):

@@ -16,11 +16,6 @@ from emolib.texts.prompts import PAPER_PROMPTS
 PLACES = {"attn_out": "attention", "resid_post": "stream"}
 CONTROLS = ("topic", "first_word")
 KINDS = {"peak_shift": "peak of patching", "dip_shift": "dip of ablation"}
-CARRIED = {
-    "holds": "fewer topics than emotions",
-    "fails": "more topics than emotions",
-    "open": "about as many topics as emotions, as far as can be told",
-}
 TEXTS = {"masked": "masked", "original": "as written", "original_minus_masked": "difference, points"}
 DIFFERENCE = "shown_minus_hidden"
 LEAKED = {
@@ -101,16 +96,12 @@ def shifts(table: pd.DataFrame, *checks: str) -> pd.DataFrame:
     return found.assign(kind=found["metric"].map(KINDS))
 
 
-def moved(table: pd.DataFrame) -> str:
-    """How many layers later the places of attention lie for other questions and for the text as written, in words: a
-    clause for each place."""
-    names = {check: f"for the {check.replace('_', ' ')}" for check in CONTROLS} | {"text": "for the text as written"}
-    rows = shifts(table, *names).sort_values("check", key=lambda checks: checks.map([*names].index), kind="stable")
-    clauses = []
-    for kind, own in rows.groupby("kind", sort=False):
-        *first, last = [f"**{spoken(row, '+.0f')}** {names[row['check']]}" for _, row in own.iterrows()]
-        clauses.append(f"the {kind} {', '.join(first)}{' and ' * bool(first)}{last}")
-    return "; ".join(clauses) or "(not measured)"
+def places(table: pd.DataFrame) -> pd.DataFrame:
+    """The `shifts` for the other questions and for the text as written, in words in the column `asked for`."""
+    names = {check: check.replace("_", " ") for check in CONTROLS} | {"text": "emotion, text as written"}
+    rows = shifts(table, *names)
+    asked = pd.Categorical(rows["check"].map(names), [*names.values()])
+    return rows.assign(**{"asked for": asked}).sort_values("asked for", kind="stable").astype({"asked for": str})
 
 
 def elsewhere(later: pd.DataFrame) -> str:
@@ -180,11 +171,24 @@ def over_splits(table: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(kind=rows["metric"].map({"accuracy_sd": "measured", "sampling_sd": "by sampling alone"}))
 
 
-def costliest_tokens(lowest: pd.DataFrame) -> str:
-    """The two tokens, of those of `lowest_by_token`, at which zeroing attention leaves fewest answers, in words."""
-    single = lowest[(lowest["component"] == "attn_out") & (lowest["position"] != "all")].nsmallest(2, "value")
-    each = [f"{spoken(row, '.0%')} of {row['n']} answers at {row['token']}" for _, row in single.iterrows()]
-    return " and ".join(each) or "(not measured)"
+def costliest_token(lowest: pd.DataFrame) -> str:
+    """At which one token, of rows of `lowest_by_token`, zeroing leaves fewest answers, as a sentence.
+
+    It says whether the intervals tell it from the token that comes next.
+    """
+    single = lowest[lowest["position"] != "all"].nsmallest(2, "value")
+    if len(single) < 2:
+        return "No tokens were zeroed one by one in this run."
+    first, second = single.to_dict("records")
+    told = (
+        "more, for certain, than"
+        if first["ci_high"] < second["ci_low"]
+        else "but the events are too few to tell it from"
+    )
+    return (
+        f"In this run zeroing the attention output of one layer costs most answers at {first['token']}, {told} "
+        f"{second['token']}."
+    )
 
 
 def by_token(lowest: pd.DataFrame) -> pd.DataFrame:
