@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import io
 import re
-import sys
 import time
 from collections.abc import Mapping
 from html import escape
@@ -24,6 +23,7 @@ from markdown_it import MarkdownIt
 from matplotlib.figure import Figure
 from PIL import Image
 
+from emolib.engine.places import attended
 from emolib.figures.palette import INK, style
 from emolib.figures.panels import readable
 
@@ -223,12 +223,16 @@ def glue(name: str, shown: Any, *, here: bool = True) -> None:
 
 
 def tell_seconds() -> None:
-    """From now on each cell of this notebook says below it, on standard error, how many seconds it took.
+    """From now on each cell of this notebook says below it how many seconds it took.
 
-    A chapter that is drawn for the book keeps nothing of standard error. Outside a notebook nothing happens.
+    Where a program draws it for the book, and outside a notebook, nothing happens.
     """
     shell = get_ipython()
-    if shell is None or any(tell_seconds.__name__ in one.__qualname__ for one in shell.events.callbacks[AFTER]):
+    if (
+        shell is None
+        or not attended()
+        or any(tell_seconds.__name__ in one.__qualname__ for one in shell.events.callbacks[AFTER])
+    ):
         return
     begun: list[float] = []
 
@@ -237,7 +241,7 @@ def tell_seconds() -> None:
 
     def end(*_: object) -> None:
         if begun:
-            print(f"{time.perf_counter() - begun[0]:.1f} s", file=sys.stderr)
+            print(f"{time.perf_counter() - begun[0]:.1f} s")
 
     shell.events.register("pre_run_cell", begin)
     shell.events.register(AFTER, end)

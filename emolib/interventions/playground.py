@@ -173,7 +173,7 @@ def controls(playground: Playground, event: str, other: str) -> Any:
     import ipywidgets as widgets
     from IPython.display import display
 
-    model, wide = playground.model, {"description_width": "9em"}
+    model, wide = playground.model, {"description_width": "11em"}
     look = {"style": wide, "layout": widgets.Layout(width="min(100%, 38em)")}
     given = {
         "event": widgets.Textarea(event, description="event", **look),

@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 
 from emolib import figures
 from emolib.book.mystnb import FigureRenderer
+from emolib.engine.places import UNATTENDED
 from emolib.engine.sites import COMPONENTS
 from emolib.figures import display
 from emolib.figures.curves import layer_ticks
@@ -400,15 +401,19 @@ def test_a_title_has_the_extremes_of_each_curve() -> None:
 def test_each_cell_says_how_long_it_took(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     shell = SimpleNamespace(events=EventManager(None, available_events))
     monkeypatch.setattr(display, "get_ipython", lambda: shell)
+    monkeypatch.setenv(UNATTENDED, "1")
+    display.tell_seconds()
+    assert not any(shell.events.callbacks.values()), "pages do not say how long they took"
+    monkeypatch.delenv(UNATTENDED)
     for _ in range(2):  # the cell is run again
         display.tell_seconds()
     shell.events.trigger("post_run_cell", None)  # of the cell that calls it, whose beginning nobody has seen
-    assert capsys.readouterr().err == ""
+    assert capsys.readouterr().out == ""
     shell.events.trigger("pre_run_cell", None)
     time.sleep(0.3)
     shell.events.trigger("post_run_cell", None)
     said = capsys.readouterr()
-    assert said.out == "" and 0.3 <= float(said.err.removesuffix(" s\n")) < 3
+    assert said.err == "" and 0.3 <= float(said.out.removesuffix(" s\n")) < 3, "Jupyter shows standard error in red"
     monkeypatch.setattr(display, "get_ipython", lambda: None)
     display.tell_seconds()
 
