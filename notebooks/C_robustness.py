@@ -82,12 +82,13 @@ places, tokens = views.places(data), views.pick(lowest, component="attn_out")
 found = ladder.checked(claims.shown_runs(run.slug), ["C10", "C11", "C19"])
 how_many = partial(ladder.how_many, found)
 say(
-    f"- *Another prompt.* Under most of the paper's {len(PAPER_PROMPTS) - 1} other prompts the peak of patching keeps its place in "
+    f"- *Another prompt.* Under every one of the paper's {len(PAPER_PROMPTS) - 1} other prompts the peak of patching keeps its place in "
     f"{how_many('C11', 'other prompts under which transfer')} and the dip of ablation in "
     f"{how_many('C11', 'other prompts under which zeroing')}.\n"
     "- *Another question.* Where attention carries most emotions along, it carries more topics than emotions in "
-    f"{how_many('C10', 'share of topics', 'fails')}. Asked for the topic or the first word, or with the text as written, attention's "
-    f"places move for certain, in this run, in so many cases: {views.elsewhere(places) or '(not measured)'}.\n"
+    f"{how_many('C10', 'share of topics', 'fails')}. Of three changes (the topic asked for, the first "
+    "word asked for, the text as written), so many move the places of attention for certain in this run: "
+    f"{views.elsewhere(places) or '(not measured)'}.\n"
     f"- *Another token.* {views.costliest_token(tokens)}\n"
     f"- *Another split.* The accuracy of probes varies at most {claims.claims()['C19'].levels['times']:g} times as much as chance "
     f"has it in {how_many('C19', 'SD over splits')}."
