@@ -61,7 +61,7 @@ from emolib import figures
 from emolib.engine.sites import layer_number
 from emolib.experiments import robustness
 from emolib.experiments.robustness import views
-from emolib.figures.display import in_table, say, spoken
+from emolib.figures.display import say, spoken
 from emolib.paper import claims, ladder
 from emolib.stats import landmarks
 from emolib.study.freshness import measured
@@ -78,7 +78,7 @@ data = measured(run, robustness)
 
 # %% tags=["hide-input"]
 carried, lowest = views.by_task(data, "transfer"), views.lowest_by_token(data)
-places, tokens = views.places(data), views.pick(lowest, component="attn_out")
+later, tokens = views.shifts(data), views.pick(lowest, component="attn_out")
 found = ladder.checked(claims.shown_runs(run.slug), ["C10", "C11", "C19"])
 how_many = partial(ladder.how_many, found)
 say(
@@ -88,7 +88,7 @@ say(
     "- *Another question.* Where attention carries most emotions along, it carries more topics than emotions in "
     f"{how_many('C10', 'share of topics', 'fails')}. Of three changes (the topic asked for, the first "
     "word asked for, the text as written), so many move the places of attention for certain in this run: "
-    f"{views.elsewhere(places) or '(not measured)'}.\n"
+    f"{views.elsewhere(later[later['check'] != 'prompts']) or '(not measured)'}.\n"
     f"- *Another token.* {views.costliest_token(tokens)}\n"
     f"- *Another split.* The accuracy of probes varies at most {claims.claims()['C19'].levels['times']:g} times as much as chance "
     f"has it in {how_many('C19', 'SD over splits')}."
@@ -218,17 +218,17 @@ else:
     say(absent(data.attrs["provenance"]) or "Too few events are answered right under any prompt.")
 
 # %% tags=["hide-input"]
-later = views.shifts(data, "prompts")
-look = dict(xlabel="layers later than under the default", by="prompt", hue="kind", lines={"default": 0})
+look = dict(xlabel="layers later", by="change", hue="kind", lines={"the place compared with": 0})
 if len(later):
     figures.show(
         figures.interval_points(later, **look),
         name="fig-robustness-shift",
-        title=f"Prompts whose whole interval is beside the default's place: {views.elsewhere(later)}",
+        title=f"Changes whose whole interval is beside the place compared with: {views.elsewhere(later)}",
         fold=True,
-        caption="How many layers later than under the default prompt patching of attention peaks and zero ablation of "
-        "attention costs most, first and last three layers aside; paired 95% intervals. In the paper all are zero.",
-        alt="Shift of the patching peak and of the ablation dip, in layers, for each prompt.",
+        caption="How many layers later patching of attention peaks and zero ablation of attention costs most than under "
+        "the default prompt, first and last three layers aside; paired 95% intervals. In the paper all are zero for other "
+        "prompts. Another question is compared with emotion on the same events, the text as written with the masked one.",
+        alt="Shift of the patching peak and of the ablation dip, in layers, for each prompt and each other change.",
     )
 else:
     say("So how far attention's places shift cannot be said either.")
@@ -281,7 +281,7 @@ masked.style.hide() if len(masked) else None
 # question and the same demonstrations, equally many events of each topic, each with words of one topic only. Both are set
 # against the emotion task *on the same events*. Attention that carries as many topics as emotions, where it carries most
 # of these, is not specific to emotion, whatever it does with first words: the verdict on C10 rests on that.
-# That first words come later it judges by the residual stream; whether ablation says so too, the last table here tells.
+# That first words come later it judges by the residual stream; {numref}`fig-robustness-shift` says it of attention.
 
 # %% [markdown]
 # {numref}`fig-robustness-controls`, above, has what attention carries; here is how each task is answered. A model that cannot
@@ -305,14 +305,6 @@ if len(read):
 else:
     say("The samples of this run are too small to probe the control tasks.")
 views.tasks(data).reset_index().style.format(precision=2, na_rep="–").hide()
-
-# %% tags=["hide-input"]
-say(
-    "How many layers later attention's places lie than for emotion with masked texts, first and last three layers aside:"
-    if len(places)
-    else "How far the places of attention move cannot be said in this run."
-)
-in_table(places, "asked for", "kind", form="+.0f").style.hide() if len(places) else None
 
 # %% [markdown]
 # ## Which token?

@@ -93,8 +93,9 @@ def test_every_value_of_the_paper_over_layers_is_there(everything: pd.DataFrame)
     stored = stored[stored["layer"].notna() & stored["draw"].isna()]
     # Attention is joined over the demonstrations.
     single = stored[stored["experiment"] != "attention"]
-    shown = {site: rows.to_numpy() for site, rows in theirs.groupby(["model", "layer"])["value"]}
-    missing = [row for row in single.itertuples() if row.value not in shown[row.model, row.layer]]
+    shown = {site: rows.to_numpy() for site, rows in theirs.groupby(["who", "layer"])["value"]}
+    who = single["model"].map(paper.model_name) + " (paper)"
+    missing = [row for row in single.assign(who=who).itertuples() if row.value not in shown[row.who, row.layer]]
     assert len(single) > 3000 and not missing
 
 

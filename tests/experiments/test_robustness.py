@@ -19,7 +19,6 @@ from emolib.experiments import ablation
 from emolib.experiments.robustness import checks, profile, views
 from emolib.experiments.robustness import measure as robustness
 from emolib.experiments.robustness.profile import ATTENTION, STREAM, Profile, Scale
-from emolib.figures.display import in_table
 from emolib.interventions import interchange
 from emolib.stats.sampling import balanced_rows
 from emolib.study.run import Run
@@ -551,19 +550,15 @@ def test_demonstrations_and_tokens_are_shown_in_words(table: pd.DataFrame) -> No
     assert views.lowest_by_token(views.pick(table, check="text")).empty
 
 
-def test_places_that_move_are_told_in_words() -> None:
+def test_places_that_move_are_counted() -> None:
     ends = dict(ci_low=[-1.0, 2.0, -4.0, 0.0], ci_high=[1.0, 4.0, -1.0, 2.0], value=[0.0, 3.0, -2.0, 1.0])
-    rows = pd.DataFrame({"check": "topic", "metric": ["peak_shift", "peak_shift", "dip_shift", "dip_shift"], **ends})
-    assert views.elsewhere(views.shifts(rows, "topic")) == "peak of patching 1 of 2, dip of ablation 1 of 2"
-    several = rows.iloc[:3].assign(check=["text", "topic", "topic"])
-    shown = in_table(views.places(several), "asked for", "kind", form="+.0f").set_index("asked for")
-    assert list(shown.index) == ["topic", "emotion, text as written"]
-    assert shown.loc["topic"].to_dict() == {"peak of patching": "+3 (+2 to +4)", "dip of ablation": "−2 (−4 to −1)"}
-    assert shown.loc["emotion, text as written"].to_dict() == {
-        "peak of patching": "+0 (−1 to +1)",
-        "dip of ablation": "–",
-    }
-    assert views.places(rows.iloc[:0]).empty
+    kinds = dict(metric=["peak_shift", "peak_shift", "dip_shift", "dip_shift"], prompt="T1-2shot")
+    rows = pd.DataFrame(kinds | ends).assign(check=["text", "topic", "topic", "prompts"])
+    shown = views.shifts(rows)
+    assert list(shown["change"]) == ["T1-2shot", "asked for the topic", "asked for the topic", "text as written"]
+    assert list(shown["value"]) == [1.0, 3.0, -2.0, 0.0] and list(shown["kind"])[:2] == [*views.KINDS.values()][::-1]
+    assert views.elsewhere(shown) == "dip of ablation 1 of 2, peak of patching 1 of 2"
+    assert views.elsewhere(shown.iloc[:0]) == ""
 
 
 def test_masking_is_a_row_for_events_it_changes_and_one_for_others() -> None:

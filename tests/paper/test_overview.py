@@ -321,7 +321,10 @@ def test_of_models_without_an_untrained_twin_it_is_said(
     planted: dict[str, pd.DataFrame], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = "No untrained twin was run of A and B: "
-    own, twinned = claims.RunTables(planted), claims.RunTables(planted, [planted])
+    tables = {name: table.copy() for name, table in planted.items()}
+    for table in tables.values():
+        table.attrs["provenance"] = {"parameters": {"model": "m"}}
+    own, twinned = claims.RunTables(tables), claims.RunTables(tables, [tables])
     for names, there in ((("A", "B"), True), ((), False)):
         judged = {name: (own if name in names else twinned, claims.ROBUST) for name in "ABC"}
         monkeypatch.setattr(ladder, "beside", lambda *slugs, judged=judged, **keys: judged)

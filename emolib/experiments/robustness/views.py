@@ -15,6 +15,7 @@ from emolib.texts.prompts import PAPER_PROMPTS
 
 PLACES = {"attn_out": "attention", "resid_post": "stream"}
 CONTROLS = ("topic", "first_word")
+MOVED = {"topic": "asked for the topic", "first_word": "asked for the first word", "text": "text as written"}
 KINDS = {"peak_shift": "peak of patching", "dip_shift": "dip of ablation"}
 TEXTS = {"masked": "masked", "original": "as written", "original_minus_masked": "difference, points"}
 DIFFERENCE = "shown_minus_hidden"
@@ -90,18 +91,15 @@ def tasks(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def shifts(table: pd.DataFrame, *checks: str) -> pd.DataFrame:
-    """Rows of where curves of attention turn, in layers later than in what they are compared with; column `kind`."""
-    found = pick(table, check=checks, metric=list(KINDS))
-    return found.assign(kind=found["metric"].map(KINDS))
+def shifts(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of where curves of attention turn, in layers later than in what they are compared with.
 
-
-def places(table: pd.DataFrame) -> pd.DataFrame:
-    """The `shifts` for the other questions and for the text as written, in words in the column `asked for`."""
-    names = {check: check.replace("_", " ") for check in CONTROLS} | {"text": "emotion, text as written"}
-    rows = shifts(table, *names)
-    asked = pd.Categorical(rows["check"].map(names), [*names.values()])
-    return rows.assign(**{"asked for": asked}).sort_values("asked for", kind="stable").astype({"asked for": str})
+    Columns `kind`, the place, and `change`: another prompt, another question, or the text as written, in this order.
+    """
+    found = pick(table, check=["prompts", *MOVED], metric=list(KINDS))
+    change = found["prompt"].where(found["check"] == "prompts", found["check"].map(MOVED))
+    order = found["check"].map(["prompts", *MOVED].index).argsort(kind="stable")
+    return found.assign(kind=found["metric"].map(KINDS), change=change).iloc[order]
 
 
 def elsewhere(later: pd.DataFrame) -> str:
