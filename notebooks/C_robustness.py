@@ -82,7 +82,7 @@ later, tokens = views.shifts(data), views.pick(lowest, component="attn_out")
 found = ladder.checked(claims.shown_runs(run.slug), ["C10", "C11", "C19"])
 how_many = partial(ladder.how_many, found)
 say(
-    f"- *Another prompt.* Under every one of the paper's {len(PAPER_PROMPTS) - 1} other prompts the peak of patching keeps its place in "
+    f"- *Another prompt.* Under every one of the paper's {len(PAPER_PROMPTS) - 1} other prompts the peak of patching keeps its place, for certain, in "
     f"{how_many('C11', 'other prompts under which transfer')} and the dip of ablation in "
     f"{how_many('C11', 'other prompts under which zeroing')}.\n"
     "- *Another question.* Where attention carries most emotions along, it carries more topics than emotions in "
@@ -96,8 +96,14 @@ say(
 
 # %% tags=["hide-input"]
 asked = {
-    "other prompts that leave the peak of patching in its place": ("C11", "other prompts under which transfer"),
-    "other prompts that leave the dip of ablation in its place": ("C11", "other prompts under which zeroing"),
+    "other prompts that leave the peak of patching in its place for certain": (
+        "C11",
+        "other prompts under which transfer",
+    ),
+    "other prompts that leave the dip of ablation in its place for certain": (
+        "C11",
+        "other prompts under which zeroing",
+    ),
     "share of topics carried minus that of emotions": ("C10", "share of topics"),
     "spread of probes over splits, as a multiple of that by chance": ("C19", "SD over splits"),
 }

@@ -244,11 +244,12 @@ class Evidence:
 
     @property
     def n_layers(self) -> int:
-        """The number of layers of the model."""
-        known = [table["n_layers"].max() for table in self.tables.values() if table["n_layers"].notna().any()]
-        if not known:
+        """The number of layers of the model, by the first table that says it."""
+        known = (table["n_layers"].max() for table in self.tables.values())
+        found = next((number for number in known if pd.notna(number)), None)
+        if found is None:
             raise NotTestable("no table with layers")
-        return int(max(known))
+        return int(found)
 
     def layers(self, share: float) -> int:
         """How many layers a share of the depth is, at least one."""
