@@ -17,7 +17,7 @@ from pandas.io.formats.style import Styler
 
 from emolib.engine.registry import TWIN, known_parameters, parse, registry, usual_dtype
 from emolib.figures.display import spoken
-from emolib.paper.claims import checks, in_short, run_tables, standing, twin_folders
+from emolib.paper.claims import carried, checks, claims, in_short, run_tables, standing, twin_folders
 from emolib.paper.claims.evidence import NUMBER, RELEASED, ROBUST, Evidence, NotTestable, Reading, Tables
 from emolib.paper.tables import paper_tables
 from emolib.study import freshness
@@ -232,11 +232,11 @@ def claims_in_short(*slugs: str, root: str | Path = ".") -> Styler:
 
 
 def _judged(judged: Mapping[str, tuple[Tables, Reading]], chapter: str = "") -> Styler:
-    """What `in_short` says, and of which models no untrained twin could have shown the same."""
-    alone = [
-        name for name, (tables, _) in judged.items() if standing(tables) != "paper" and not getattr(tables, "twins", ())
-    ]
-    told = f"No untrained twin was run of {_listing(alone)}: whether one shows the same there is not known."
+    """What `in_short` says, and of which models no untrained twin was asked what these claims rest on."""
+    asked = {table for name in (carried(chapter) if chapter else claims()) for table in claims()[name].tables}
+    own = {name: tables for name, (tables, _) in judged.items() if standing(tables) != "paper"}
+    alone = [name for name, one in own.items() if not any(asked & {*twin} for twin in getattr(one, "twins", ()))]
+    told = f"No untrained twin of {_listing(alone)} was asked: whether one shows the same is not known."
     table = as_page_table(in_short(judged, chapter))
     return table.set_caption(told) if alone else table
 

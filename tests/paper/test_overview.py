@@ -320,7 +320,7 @@ def test_a_check_is_quoted_for_each_run_that_has_it(run: dict[str, pd.DataFrame]
 def test_of_models_without_an_untrained_twin_it_is_said(
     planted: dict[str, pd.DataFrame], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = "No untrained twin was run of A and B: "
+    told = "No untrained twin of A and B was asked: "
     tables = {name: table.copy() for name, table in planted.items()}
     for table in tables.values():
         table.attrs["provenance"] = {"parameters": {"model": "m"}}
@@ -330,6 +330,8 @@ def test_of_models_without_an_untrained_twin_it_is_said(
         monkeypatch.setattr(ladder, "beside", lambda *slugs, judged=judged, **keys: judged)
         for shown in (ladder.badges(Run(), "05_probing"), ladder.claims_in_short()):
             assert (told in shown.to_html()) == there and ("untrained twin" in shown.to_html()) == there
+    judged["A"] = claims.RunTables(tables, [{"behaviour": tables["behaviour"]}]), claims.ROBUST
+    assert "No untrained twin of A was asked" in ladder.badges(Run(), "05_probing").to_html()
 
 
 def test_numbers_stand_side_by_side_and_are_counted_where_their_interval_is_above_zero() -> None:
