@@ -287,7 +287,7 @@ masked.style.hide() if len(masked) else None
 # question and the same demonstrations, equally many events of each topic, each with words of one topic only. Both are set
 # against the emotion task *on the same events*. Attention that carries as many topics as emotions, where it carries most
 # of these, is not specific to emotion, whatever it does with first words: the verdict on C10 rests on that.
-# That first words come later it judges by the residual stream; {numref}`fig-robustness-shift` says it of attention.
+# That first words come later it judges by the residual stream; {numref}`fig-robustness-shift` shows whether attention's places do.
 
 # %% [markdown]
 # {numref}`fig-robustness-controls`, above, has what attention carries; here is how each task is answered. A model that cannot

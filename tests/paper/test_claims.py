@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 from emolib.paper import claims
+from emolib.paper.claims import evidence
 from emolib.paper.claims.evidence import above, all_hold, at_least, at_most, below, in_place, inside, positive
 from emolib.paper.claims.tests import MISSED
 from emolib.paper.tables import paper_tables
@@ -552,3 +553,11 @@ def test_tables_of_two_models_are_no_document(reference_tables: dict[str, pd.Dat
 def test_a_peak_at_either_end_has_no_neighbour_there(values: list[float], near: int) -> None:
     check = in_place("peak", "a curve", [pd.DataFrame({"value": values})])
     assert check.value == near and check.outcome == ("holds" if near == 2 else "fails")
+
+
+def test_the_number_of_layers_is_what_the_first_table_says_that_has_any() -> None:
+    silent, told = (pd.DataFrame({"n_layers": pd.array(rows, dtype="Int64")}) for rows in ([None], [None, 12]))
+    found = evidence.Evidence({"behaviour": silent, "probing": told})
+    assert found.n_layers == 12 and (found.layers(0.25), found.layers(0.01)) == (3, 1)
+    with pytest.raises(evidence.NotTestable, match="layers"):
+        _ = evidence.Evidence({"behaviour": silent}).n_layers
